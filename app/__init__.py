@@ -1,0 +1,42 @@
+"""The rate limiter as a Flask application."""
+
+from __future__ import annotations
+
+import logging
+
+from flask import Flask
+
+from app import cli, extensions, wiring
+from app.api import admin, auth, bodies, check, correlation, health, problems
+from app.config import Settings, SettingsError
+from app.observability import logs
+from app.rules.database import ENGINE_OPTIONS
+
+log = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The application, wired but not connected: workers connect after the fork (`wiring.start_worker`)."""
+    settings = settings or Settings.from_env()
+    if settings.database_url is None:
+        raise SettingsError("DATABASE_URL is not set: allowed is postgresql://user:password@host/database")
+    logs.configure(settings.log_level, settings.log_format)
+    app = Flask(__name__, static_folder=None)
+    app.config.update(
+        API_TITLE="Distributed Rate Limiter",
+        API_VERSION="v1",
+        OPENAPI_VERSION="3.1.0",
+        SQLALCHEMY_DATABASE_URI=settings.database_url,
+        SQLALCHEMY_ENGINE_OPTIONS=ENGINE_OPTIONS,
+    )
+    extensions.db.init_app(app)
+    extensions.migrate.init_app(app, extensions.db)
+    extensions.api.init_app(app)
+    app.extensions["ratelimiter"] = wiring.wire(app, settings)
+    for concern in (correlation, problems, bodies, auth):  # in this order each request meets them
+        concern.init_app(app)
+    for door in (check, admin, health):
+        extensions.api.register_blueprint(door.blueprint)
+    cli.init_app(app)
+    log.info("settings: %s", settings.public())
+    return app

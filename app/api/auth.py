@@ -1,0 +1,114 @@
+"""Who asks: keys, scopes, and the statement each route makes about them. Deny by default."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from flask import Flask, current_app, g, request
+
+from app.api.problems import Problem
+from app.rules.rule import DEFAULT_TENANT_ID
+
+SCOPES = ("check", "rules:read", "rules:write", "audit:read", "keys:write", "tenants:write")
+PUBLIC = "public"
+IN_HANDLER = "in handler"
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Whom a key stands for. The tenant comes from here and from nowhere else."""
+
+    name: str
+    tenant_id: int
+    scopes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The headers of a request that can carry a key."""
+
+    authorization: str | None = None
+    api_key: str | None = None
+
+    @property
+    def key(self) -> str | None:
+        """The key that was sent. A header of another scheme carries none."""
+        scheme, _, token = (self.authorization or "").partition(" ")
+        return token.strip() if scheme.lower() == "bearer" else self.api_key
+
+
+class Authenticator:
+    """Knows the bootstrap key. `open_checks`: a check without a key is the default tenant's."""
+
+    def __init__(self, *, bootstrap_key: str | None, open_checks: bool) -> None:
+        self._bootstrap_key = bootstrap_key.encode() if bootstrap_key else None
+        self._bootstrap = Principal("bootstrap", DEFAULT_TENANT_ID, frozenset(SCOPES))
+        self._anonymous = Principal("anonymous", DEFAULT_TENANT_ID, frozenset({"check"})) if open_checks else None
+
+    def principal(self, credentials: Credentials, scope: str) -> Principal:
+        """Who asks, entitled to `scope`. Raises Problem 401 or 403. A key that was sent is always verified."""
+        key = credentials.key
+        found = self._anonymous if key is None and scope == "check" else self._known(key or "")
+        if found is None:
+            detail = "an API key is required" if key is None else "the API key is not known"
+            raise Problem(401, detail, headers={"WWW-Authenticate": "Bearer"})
+        if scope not in found.scopes:
+            raise Problem(403, f"the API key lacks the scope {scope}")
+        return found
+
+    def _known(self, key: str) -> Principal | None:
+        expected = self._bootstrap_key
+        same = hmac.compare_digest(key.encode(), expected or b"")
+        return self._bootstrap if same and expected else None
+
+
+def credentials_of_request() -> Credentials:
+    return Credentials(request.headers.get("Authorization"), request.headers.get("X-API-Key"))
+
+
+def requires(scope: str) -> Callable[[View], View]:
+    """State that a route needs a key with this scope. The view finds the principal in `g.principal`."""
+    return _states(scope)
+
+
+def public(view: View) -> View:
+    """State that a route needs no key."""
+    return _states(PUBLIC)(view)
+
+
+def authenticated_in_handler(view: View) -> View:
+    """State that what the view calls takes the credentials and checks them itself, as the check handler does."""
+    return _states(IN_HANDLER)(view)
+
+
+def _states(authentication: str) -> Callable[[View], View]:
+    def mark(view: View) -> View:
+        view.authentication = authentication  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
+def stated(app: Flask, endpoint: str | None) -> str | None:
+    """What the route's view states; None where it states nothing."""
+    return getattr(app.view_functions.get(endpoint or ""), "authentication", None)
+
+
+def init_app(app: Flask) -> None:
+    """Check every request against what its route states; a route that states nothing is refused."""
+
+    @app.before_request
+    def authenticate() -> None:
+        if request.endpoint is None:
+            return  # no such route: 404 and 405 need no key
+        authentication = stated(current_app, request.endpoint)
+        if authentication is None:
+            raise Problem(403, "this route does not state its authentication")
+        if authentication not in (PUBLIC, IN_HANDLER):
+            authenticator: Authenticator = current_app.extensions["ratelimiter"].authenticator
+            g.principal = authenticator.principal(credentials_of_request(), authentication)

@@ -1,0 +1,31 @@
+"""The correlation id of a request: the caller's own where it is well-formed, else a new one."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+from flask import Flask, Response, request
+
+from app.observability.logs import correlation_id
+
+HEADER = "X-Correlation-ID"
+WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def chosen(sent: str | None) -> str:
+    """`sent` if it is 1-64 of [A-Za-z0-9._-], else a new UUID4."""
+    return sent if sent is not None and WELL_FORMED.fullmatch(sent) else str(uuid.uuid4())
+
+
+def init_app(app: Flask) -> None:
+    """Every request has an id, every log line of it carries it, every answer returns it."""
+
+    @app.before_request
+    def choose() -> None:
+        correlation_id.set(chosen(request.headers.get(HEADER)))
+
+    @app.after_request
+    def send(response: Response) -> Response:
+        response.headers[HEADER] = correlation_id.get()
+        return response

@@ -1,0 +1,62 @@
+"""From bytes to valid checks, or to a Problem that says what is wrong."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+from marshmallow import Schema, ValidationError
+
+from app.api.problems import Problem
+from app.api.schemas import BatchSchema, CheckSchema
+from app.limiter.decision import Check
+
+_CHECK = CheckSchema()
+_BATCH = BatchSchema()
+
+
+def decode_check(raw: bytes) -> Check:
+    """One check. Raises Problem 400 (not JSON) or 422 (not a valid check)."""
+    return Check(**_valid(_CHECK, raw))
+
+
+def decode_batch(raw: bytes) -> list[Check]:
+    """The checks of a batch; one invalid item refuses all. Raises Problem 400 or 422."""
+    return [Check(**item) for item in _valid(_BATCH, raw)["checks"]]
+
+
+class _Duplicate(Exception):
+    pass
+
+
+def _valid(schema: Schema, raw: bytes) -> Any:
+    try:
+        return schema.load(_parsed(raw))
+    except _Duplicate as error:
+        raise Problem(422, "the request is not valid", errors={str(error): ["Given more than once."]}) from None
+    except ValidationError as error:
+        raise Problem(422, "the request is not valid", errors=dict(error.messages_dict)) from None
+
+
+def _parsed(raw: bytes) -> Any:
+    try:
+        return json.loads(raw.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_without_duplicates)
+    except UnicodeDecodeError:
+        raise Problem(400, "the body is not UTF-8") from None
+    except RecursionError:
+        raise Problem(400, "the body is nested too deeply") from None
+    except ValueError as error:
+        # Python's message names the place, and refuses integers of thousands of digits.
+        raise Problem(400, f"the body is not JSON: {error}") from None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Duplicate(next(name for name in names if names.count(name) > 1))
+    return members

@@ -1,0 +1,109 @@
+"""Errors as RFC 9457 problem documents, whoever raises them: our code, werkzeug, webargs, the database, a bug."""
+
+from __future__ import annotations
+
+import json
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from flask import Flask, Response
+from flask_smorest import Api
+from marshmallow import Schema, fields
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from werkzeug.exceptions import HTTPException
+
+from app.observability.logs import correlation_id
+
+log = logging.getLogger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+DATABASE_RETRY_SECONDS = 1
+# Starlette, webargs and werkzeug disagree on names of statuses; callers see one spelling.
+TITLES = {422: "Unprocessable Content", 413: "Content Too Large"}
+
+
+class Problem(Exception):
+    """An answer that is an error. `errors` maps fields to messages; `detail` says what is wrong and what is allowed."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        errors: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.errors = errors
+        self.headers = headers or {}
+
+    def document(self) -> dict[str, Any]:
+        document: dict[str, Any] = {
+            "type": "about:blank",
+            "title": TITLES.get(self.status) or HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+            "correlation_id": correlation_id.get(),
+        }
+        return document | ({"errors": self.errors} if self.errors else {})
+
+    def body(self) -> bytes:
+        return json.dumps(self.document(), separators=(",", ":")).encode()
+
+
+class ProblemSchema(Schema):
+    """For the OpenAPI page; documents are built by Problem."""
+
+    type = fields.String(required=True)
+    title = fields.String(required=True)
+    status = fields.Integer(required=True)
+    detail = fields.String(required=True)
+    correlation_id = fields.String(required=True)
+    errors = fields.Dict(keys=fields.String(), metadata={"description": "field -> messages (422)"})
+
+
+class ProblemApi(Api):
+    """flask-smorest with problem documents instead of its own error format."""
+
+    ERROR_SCHEMA = ProblemSchema
+
+    def handle_http_exception(self, error: HTTPException) -> Response:
+        status = error.code or 500
+        data = getattr(error, "data", None) or {}
+        errors = data.get("messages")
+        if isinstance(errors, dict) and len(errors) == 1:  # webargs puts the location ("json", "query") on top
+            errors = next(iter(errors.values()))
+        problem = Problem(status, data.get("message") or _detail(error, status), errors=errors)
+        headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
+        return _response(problem, headers)
+
+
+def init_app(app: Flask) -> None:
+    """Everything else that can be raised below a view."""
+    app.register_error_handler(Problem, _response)
+    app.register_error_handler(DBAPIError, _database_unavailable)
+    app.register_error_handler(PoolTimeout, _database_unavailable)
+
+
+def _detail(error: HTTPException, status: int) -> str:
+    if status == 422:
+        return "the request is not valid"
+    if status == 500:
+        return "an unexpected error; the log has it under this correlation id"
+    return error.description or HTTPStatus(status).phrase
+
+
+def _database_unavailable(error: Exception) -> Response:
+    log.warning("database: %s", str(error).splitlines()[0])
+    problem = Problem(503, "the database cannot be reached right now; checks are not affected")
+    return _response(problem, {"Retry-After": str(DATABASE_RETRY_SECONDS)})
+
+
+def _response(problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    response = Response(problem.body(), status=problem.status, content_type=CONTENT_TYPE)
+    response.headers.update(problem.headers | (headers or {}))
+    return response

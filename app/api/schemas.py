@@ -1,0 +1,159 @@
+"""What callers may send and what they get, as marshmallow schemas. Unknown fields are refused everywhere."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
+
+from app.rules.rule import (
+    ACTIONS,
+    ALGORITHMS,
+    BUCKETS,
+    FAIL_MODES,
+    MAX_AMOUNT,
+    MAX_LIMITS,
+    MAX_LOGGED_RATE,
+    MAX_RATE_TIMES_WINDOW,
+    MAX_WINDOW_SECONDS,
+)
+
+MAX_BATCH = 1000
+MAX_CLIENT_ID = 256
+MAX_LIMIT_KEY = 128
+
+# C0, DEL and C1 controls, and halves of surrogate pairs, which are no characters at all.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def _printable(value: str) -> None:
+    if _UNPRINTABLE.search(value):
+        raise ValidationError("Control characters and lone surrogates are not allowed.")
+
+
+def _text(maximum: int, **kwargs: Any) -> fields.String:
+    return fields.String(validate=[validate.Length(1, maximum), _printable], **kwargs)
+
+
+def _amount(low: int, high: int = MAX_AMOUNT, **kwargs: Any) -> fields.Integer:
+    return fields.Integer(strict=True, validate=validate.Range(low, high), **kwargs)
+
+
+class CheckSchema(Schema):
+    """May this client do this now?"""
+
+    client_id = _text(MAX_CLIENT_ID, required=True, metadata={"example": "user_123"})
+    limit_key = _text(MAX_LIMIT_KEY, load_default="global", metadata={"example": "login"})
+    cost = _amount(0, load_default=1, metadata={"description": "units to consume; 0 looks without consuming"})
+    request_id = fields.String(validate=validate.Regexp(r"\A[A-Za-z0-9._-]{1,64}\Z"))
+
+
+class BatchSchema(Schema):
+    """Up to 1000 checks, independent of each other, decided in order."""
+
+    checks = fields.List(fields.Nested(CheckSchema), required=True, validate=validate.Length(1, MAX_BATCH))
+
+
+class DecisionSchema(Schema):
+    """The answer to a check. Built by hand on the hot path; this documents it."""
+
+    allowed = fields.Boolean(required=True)
+    remaining = fields.Integer(required=True)
+    retry_after_ms = fields.Integer(
+        required=True, allow_none=True, metadata={"description": "0 when allowed; null when waiting never helps"}
+    )
+    limit = fields.Integer(required=True)
+    window = fields.Integer(required=True, metadata={"description": "seconds"})
+    reset_at = fields.Float(required=True, metadata={"description": "Unix time at which remaining is back at limit"})
+    algorithm = fields.String(required=True, allow_none=True, validate=validate.OneOf(ALGORITHMS))
+    rule_id = fields.Raw(required=True, metadata={"description": 'a number, or "default"'})
+    reason = fields.String(required=True)
+    degraded = fields.Boolean(required=True)
+
+
+class BatchResultSchema(Schema):
+    results = fields.List(fields.Raw(metadata={"description": 'a decision, or {"error": problem}'}), required=True)
+
+
+class LimitSchema(Schema):
+    """`rate` units per `window` seconds."""
+
+    rate = _amount(1, required=True)
+    window = _amount(1, MAX_WINDOW_SECONDS, required=True)
+    algorithm = fields.String(allow_none=True, load_default=None, validate=validate.OneOf(ALGORITHMS))
+    burst = _amount(1, allow_none=True, load_default=None)
+
+    @validates_schema
+    def _holds_together(self, data: dict[str, Any], **_: Any) -> None:
+        refuse_impossible(data)
+
+
+class RuleSchema(Schema):
+    """A rule as it is sent: one limit by `rate` and `window`, or several by `limits`."""
+
+    client_id = _text(MAX_CLIENT_ID, required=True, metadata={"description": "exact, a glob with *, or * for all"})
+    endpoint = _text(MAX_LIMIT_KEY, allow_none=True, load_default=None)
+    rate = _amount(1)
+    window = _amount(1, MAX_WINDOW_SECONDS)
+    algorithm = fields.String(allow_none=True, load_default=None, validate=validate.OneOf(ALGORITHMS))
+    burst = _amount(1, allow_none=True, load_default=None)
+    limits = fields.List(fields.Nested(LimitSchema), validate=validate.Length(1, MAX_LIMITS))
+    action = fields.String(load_default="limit", validate=validate.OneOf(ACTIONS))
+    fail_mode = fields.String(allow_none=True, load_default=None, validate=validate.OneOf(FAIL_MODES))
+    shadow = fields.Boolean(load_default=False, truthy={True}, falsy={False})
+    enabled = fields.Boolean(load_default=True, truthy={True}, falsy={False})
+    description = fields.String(load_default="", validate=[validate.Length(0, 1000), _printable])
+
+    @validates_schema
+    def _holds_together(self, data: dict[str, Any], **_: Any) -> None:
+        single = [name for name in ("rate", "window", "burst", "algorithm") if data.get(name) is not None]
+        if "limits" in data and single:
+            raise ValidationError("Give either limits or rate and window, not both.", "limits")
+        if "limits" in data or (data.get("action") in ("allow", "block") and not single):
+            return
+        for name in ("rate", "window"):
+            if name not in data:
+                raise ValidationError("Missing data for required field.", name)
+        refuse_impossible(data)
+
+
+def refuse_impossible(limit: dict[str, Any]) -> None:
+    """Raise ValidationError where the fields of a limit do not go together."""
+    algorithm, rate, burst = limit.get("algorithm"), limit["rate"], limit.get("burst")
+    if max(rate, burst or 0) * limit["window"] > MAX_RATE_TIMES_WINDOW:
+        message = f"rate or burst times window is at most {MAX_RATE_TIMES_WINDOW}."
+        raise ValidationError(message, "rate" if rate >= (burst or 0) else "burst")
+    if algorithm == "sliding_window" and rate > MAX_LOGGED_RATE:
+        message = f"sliding_window logs every check: at most {MAX_LOGGED_RATE}. Above it use sliding_window_counter."
+        raise ValidationError(message, "rate")
+    if burst is not None and algorithm not in (None, *BUCKETS):
+        raise ValidationError(f"burst goes with {' and '.join(BUCKETS)} only.", "burst")
+
+
+class StoredRuleSchema(Schema):
+    """A rule as it is answered. `rate` and `window` are those of the first limit; all stand in `limits`."""
+
+    id = fields.Integer(required=True)
+    version = fields.Integer(required=True)
+    client_id = fields.String(required=True)
+    endpoint = fields.String(required=True, allow_none=True)
+    rate = fields.Integer(required=True, allow_none=True)
+    window = fields.Integer(required=True, allow_none=True)
+    algorithm = fields.String(required=True, allow_none=True)
+    burst = fields.Integer(required=True, allow_none=True)
+    limits = fields.List(fields.Nested(LimitSchema), required=True)
+    action = fields.String(required=True)
+    fail_mode = fields.String(required=True, allow_none=True)
+    shadow = fields.Boolean(required=True)
+    enabled = fields.Boolean(required=True)
+    description = fields.String(required=True)
+    created_at = fields.DateTime(required=True)
+    updated_at = fields.DateTime(required=True)
+
+
+class FilterSchema(Schema):
+    """Filters of the list of rules."""
+
+    client_id = fields.String()
+    endpoint = fields.String()

@@ -1,0 +1,184 @@
+"""Every setting of the service, read once from the environment. No other file reads `os.environ`."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+from environs import EnvError, FileAwareEnv
+from marshmallow import ValidationError
+
+from app.rules.rule import ALGORITHMS, FAIL_MODES, MAX_AMOUNT, MAX_RATE_TIMES_WINDOW, MAX_WINDOW_SECONDS
+
+T = TypeVar("T")
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+REDIS_SCHEMES = ("redis", "rediss", "unix")
+DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg2")
+
+
+class SettingsError(Exception):
+    """A setting has a value that cannot be used. The message is one line: variable, value, what is allowed."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the environment says, validated. Fields carry the names of their variables."""
+
+    service_name: str
+    redis_url: str
+    redis_embedded: bool  # neither REDIS_URL nor REDIS_HOST was given
+    redis_timeout_ms: int
+    database_url: str | None
+    algorithm: str
+    fail_mode: str
+    nodes: int
+    breaker_failures: int
+    breaker_reset_seconds: int
+    jaeger_enabled: bool
+    jaeger_host: str
+    jaeger_port: int
+    log_level: str
+    log_format: str
+    enable_metrics: bool
+    port: int
+    bind: str
+    web_concurrency: int
+    fast_lane: bool
+    data_dir: Path
+    admin_api_key: str | None
+    check_auth: str
+    trusted_proxies: str
+    ratelimit_headers: str
+    default_rate: int
+    default_window: int
+    drain_seconds: float
+    max_new_clients_per_minute: int
+
+    @classmethod
+    def from_env(cls) -> Settings:
+        """The settings of this process, `.env` in the working directory included. Raises SettingsError."""
+        try:
+            return _read(_Reader())
+        except (EnvError, ValueError) as error:
+            raise SettingsError(str(error)) from error
+
+    def public(self) -> dict[str, Any]:
+        """The effective settings for the start-up line of the log: secrets masked."""
+        shown = dataclasses.asdict(self) | {
+            "redis_url": _without_password(self.redis_url),
+            "database_url": _without_password(self.database_url or ""),
+            "admin_api_key": "***" if self.admin_api_key else None,
+        }
+        return {name: str(value) if isinstance(value, Path) else value for name, value in shown.items()}
+
+
+class _Reader:
+    """Reads one variable at a time; an empty value counts as unset; `NAME_FILE` names a file with the value."""
+
+    def __init__(self) -> None:
+        self._env = FileAwareEnv(strip_whitespace=True)
+        if Path(".env").is_file():
+            self._env.read_env(".env", recurse=False)
+
+    def text(self, name: str, default: str | None = None) -> str | None:
+        return self._env.str(name, None) or default
+
+    def choice(self, name: str, allowed: Iterable[str], default: str) -> str:
+        return self._read(name, default, str, lambda value: value in allowed, " | ".join(allowed))
+
+    def integer(self, name: str, default: int, low: int, high: int) -> int:
+        return self._read(name, default, int, lambda value: low <= value <= high, f"an integer from {low} to {high}")
+
+    def seconds(self, name: str, default: float, high: float) -> float:
+        return self._read(name, default, float, lambda value: 0 <= value <= high, f"seconds from 0 to {high:g}")
+
+    def boolean(self, name: str, default: bool) -> bool:
+        if self.text(name) is None:
+            return default
+        try:
+            return bool(self._env.bool(name))
+        except EnvError:
+            raise SettingsError(_refusal(name, self.text(name), "true | false")) from None
+
+    def url(self, name: str, schemes: tuple[str, ...]) -> str | None:
+        value = self.text(name)
+        if value is not None and (urlsplit(value).scheme not in schemes):
+            allowed = ", ".join(f"{scheme}://…" for scheme in schemes)
+            raise SettingsError(_refusal(name, _without_password(value), allowed))
+        return value
+
+    def _read(self, name: str, default: T, cast: Callable[[str], T], accept: Callable[[T], bool], allowed: str) -> T:
+        value = self.text(name)
+        if value is None:
+            return default
+        try:
+            if accept(cast(value)):
+                return cast(value)
+        except (ValueError, ValidationError):
+            pass
+        raise SettingsError(_refusal(name, value, allowed))
+
+
+def _read(env: _Reader) -> Settings:
+    bind = env.text("BIND", "127.0.0.1") or ""
+    settings = Settings(
+        service_name=env.text("SERVICE_NAME", "limiter") or "",
+        redis_url=env.url("REDIS_URL", REDIS_SCHEMES) or _redis_url_from_parts(env),
+        redis_embedded=env.text("REDIS_URL") is None and env.text("REDIS_HOST") is None,
+        redis_timeout_ms=env.integer("REDIS_TIMEOUT_MS", 50, 1, 60_000),
+        database_url=_for_psycopg2(env.url("DATABASE_URL", DATABASE_SCHEMES)),
+        algorithm=env.choice("ALGORITHM", ALGORITHMS, "token_bucket"),
+        fail_mode=env.choice("FAIL_MODE", FAIL_MODES, "open"),
+        nodes=env.integer("NODES", 1, 1, 10_000),
+        breaker_failures=env.integer("BREAKER_FAILURES", 5, 1, 1_000_000),
+        breaker_reset_seconds=env.integer("BREAKER_RESET_SECONDS", 60, 1, 86_400),
+        jaeger_enabled=env.boolean("JAEGER_ENABLED", False),
+        jaeger_host=env.text("JAEGER_HOST", "localhost") or "",
+        jaeger_port=env.integer("JAEGER_PORT", 4318, 1, 65_535),
+        log_level=env.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "INFO"),
+        log_format=env.choice("LOG_FORMAT", ("text", "json"), "text"),
+        enable_metrics=env.boolean("ENABLE_METRICS", True),
+        port=env.integer("PORT", 8000, 1, 65_535),
+        bind=bind,
+        web_concurrency=env.integer("WEB_CONCURRENCY", max(2, os.cpu_count() or 1), 1, 256),
+        fast_lane=env.boolean("FAST_LANE", True),
+        data_dir=Path(env.text("DATA_DIR", "instance") or "").absolute(),
+        admin_api_key=env.text("ADMIN_API_KEY"),
+        check_auth=env.choice("CHECK_AUTH", ("open", "required"), "open" if bind in LOOPBACK else "required"),
+        trusted_proxies=env.text("TRUSTED_PROXIES", "") or "",
+        ratelimit_headers=env.choice("RATELIMIT_HEADERS", ("draft-10", "legacy", "off"), "draft-10"),
+        default_rate=env.integer("DEFAULT_RATE", 100, 1, MAX_AMOUNT),
+        default_window=env.integer("DEFAULT_WINDOW", 60, 1, MAX_WINDOW_SECONDS),
+        drain_seconds=env.seconds("DRAIN_SECONDS", 3, 3600),
+        max_new_clients_per_minute=env.integer("MAX_NEW_CLIENTS_PER_MINUTE", 0, 0, MAX_AMOUNT),
+    )
+    if settings.default_rate * settings.default_window > MAX_RATE_TIMES_WINDOW:
+        product = f"{settings.default_rate} x {settings.default_window}"
+        raise SettingsError(_refusal("DEFAULT_RATE x DEFAULT_WINDOW", product, f"at most {MAX_RATE_TIMES_WINDOW}"))
+    return settings
+
+
+def _refusal(name: str, value: object, allowed: str) -> str:
+    return f"{name}={value!s}: allowed is {allowed}"
+
+
+def _redis_url_from_parts(env: _Reader) -> str:
+    host = env.text("REDIS_HOST", "localhost")
+    return f"redis://{host}:{env.integer('REDIS_PORT', 6379, 1, 65_535)}/{env.integer('REDIS_DB', 0, 0, 1_000_000)}"
+
+
+def _for_psycopg2(url: str | None) -> str | None:
+    """The URL with the driver named, so that no SQLAlchemy release can choose another one for it."""
+    return url and "postgresql+psycopg2:" + url.partition(":")[2]
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")))

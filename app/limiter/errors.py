@@ -1,0 +1,35 @@
+"""What can go wrong on the way to a decision. A denial is none of these: it is a Decision."""
+
+from __future__ import annotations
+
+
+class NotReady(Exception):
+    """No rules are known yet: neither the database nor a saved snapshot could be read since the start."""
+
+
+class StoreError(Exception):
+    """The store gave no outcome. `transient`: trying later may help, and the breaker counts it."""
+
+    transient = False
+
+
+class StoreUnavailable(StoreError):
+    """Unreachable, too slow, or not able to serve right now."""
+
+    transient = True
+
+
+class StoreBusy(StoreError):
+    """This worker has no connection free: its own load, which says nothing about the store."""
+
+
+class StoreFault(StoreError):
+    """The store answered, but not with an outcome: a broken script or a key of another type. Needs a human."""
+
+
+class Unavailable(Exception):
+    """Nothing decided and the rule's fail_mode is closed: the caller gets 503 with `retry_after_seconds`."""
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        super().__init__("the rate limiter cannot decide right now")
+        self.retry_after_seconds = retry_after_seconds

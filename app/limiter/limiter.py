@@ -1,0 +1,197 @@
+"""From questions to decisions: the rule, the store, and, where the store cannot decide, the degradation ladder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from pybreaker import CircuitBreakerError
+
+from app.limiter.breaker import Breaker
+from app.limiter.decision import Check, Decision, Outcome
+from app.limiter.errors import NotReady, StoreError, StoreUnavailable, Unavailable
+from app.limiter.keys import Keyspace
+from app.limiter.local_store import LocalStore
+from app.limiter.redis_store import Charge
+from app.observability.active_clients import ActiveClients
+from app.observability.metrics import ALLOWED, BLOCKED, DEGRADED, SHADOW_BLOCKED
+from app.rules.rule import MAX_AMOUNT, Rule
+from app.rules.rule_book import RuleBook
+
+RETRY_SECONDS = 1  # what a 503 advises after a failed trip while the breaker is still closed
+
+
+class Store(Protocol):
+    def check(self, charges: Sequence[Charge]) -> list[Outcome | StoreError]: ...
+
+
+class RuleSource(Protocol):
+    @property
+    def book(self) -> RuleBook | None: ...
+
+
+@dataclass(slots=True)
+class Ask:
+    """One rule's part in a check. Rules that allow or block outright have no charge and get no outcome."""
+
+    rule: Rule
+    charge: Charge | None
+    outcome: Outcome | StoreError | None = None
+
+
+class Limiter:
+    """Decides checks for one worker. `clock` is Unix time in seconds, used only where Redis's clock is out of reach."""
+
+    def __init__(
+        self,
+        *,
+        rules: RuleSource,
+        store: Store,
+        local: LocalStore,
+        breaker: Breaker,
+        active_clients: ActiveClients,
+        fail_mode: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self._rules = rules
+        self._store = store
+        self._local = local
+        self._breaker = breaker
+        self._active_clients = active_clients
+        self._fail_mode = fail_mode
+        self._clock = clock
+        self._keyspace = Keyspace(b"")
+
+    def check(self, tenant_id: int, checks: Sequence[Check]) -> list[Decision | Unavailable]:
+        """Decide in order, in one trip to the store. Raises NotReady while no rules are known."""
+        book = self._rules.book
+        if book is None:
+            raise NotReady
+        if self._keyspace.secret != book.key_secret:
+            self._keyspace = Keyspace(book.key_secret)
+        asked = [self._asks(book, tenant_id, check) for check in checks]
+        self._decide([ask for pair in asked for ask in pair if ask and ask.charge])
+        return [self._answer(check, *pair) for check, pair in zip(checks, asked, strict=True)]
+
+    def _asks(self, book: RuleBook, tenant_id: int, check: Check) -> tuple[Ask, Ask | None]:
+        """What the enforcing rule is asked, and what a shadow rule is asked beside it."""
+        who = (tenant_id, check.client_id, check.limit_key)
+        shadow = book.match_shadow(*who)
+        return self._ask(tenant_id, check, book.match(*who)), self._ask(tenant_id, check, shadow) if shadow else None
+
+    def _ask(self, tenant_id: int, check: Check, rule: Rule) -> Ask:
+        if rule.action != "limit":
+            return Ask(rule, None)
+        keys = self._keyspace.counters(tenant_id, check.client_id, rule)
+        self._active_clients.add(keys[0].partition("}")[0])
+        return Ask(rule, Charge(keys, rule.limits, check.cost))
+
+    def _decide(self, asks: Sequence[Ask]) -> None:
+        """Fill in the outcomes: the store's, or the error that kept it from deciding."""
+        charges = [ask.charge for ask in asks if ask.charge]
+        outcomes: Sequence[Outcome | StoreError]
+        try:
+            outcomes = self._breaker.call(self._trip, charges) if charges else []
+        except TripFailed as failed:
+            outcomes = failed.outcomes
+        except StoreError as error:
+            outcomes = [error] * len(charges)
+        except CircuitBreakerError:
+            outcomes = [StoreUnavailable("circuit open")] * len(charges)
+        for ask, outcome in zip(asks, outcomes, strict=True):
+            ask.outcome = outcome
+
+    def _trip(self, charges: Sequence[Charge]) -> Sequence[Outcome | StoreError]:
+        outcomes = self._store.check(charges)
+        if any(isinstance(outcome, StoreUnavailable) for outcome in outcomes):
+            raise TripFailed(outcomes)
+        return outcomes
+
+    def _answer(self, check: Check, ask: Ask, shadow: Ask | None) -> Decision | Unavailable:
+        answer = self._outright(ask.rule) if ask.charge is None else self._charged(ask, ask.charge)
+        if isinstance(answer, Unavailable):
+            return answer
+        if shadow and isinstance(shadow.outcome, Outcome) and not shadow.outcome.allowed:
+            SHADOW_BLOCKED.inc()
+            answer = replace(answer, reason="shadow") if answer.allowed else answer
+        if check.cost:
+            counter = ALLOWED if answer.allowed else BLOCKED
+            counter.labels(ask.rule.label, ask.rule.endpoint or "*").inc()
+        return answer
+
+    def _outright(self, rule: Rule) -> Decision:
+        """The decision of a rule that counts nothing."""
+        allow = rule.action == "allow"
+        return Decision(
+            rule=rule,
+            limit=None,
+            allowed=allow,
+            remaining=MAX_AMOUNT if allow else 0,
+            retry_after_ms=0 if allow else None,
+            now_us=self._now_us(),
+            reset_after_us=0,
+            reason="allowed_by_rule" if allow else "blocked_by_rule",
+        )
+
+    def _charged(self, ask: Ask, charge: Charge) -> Decision | Unavailable:
+        if isinstance(ask.outcome, Outcome):
+            return _decision(ask.rule, ask.outcome)
+        return self._degraded(ask.rule, charge)
+
+    def _degraded(self, rule: Rule, charge: Charge) -> Decision | Unavailable:
+        """What the rule's fail_mode says while Redis does not decide."""
+        mode = rule.fail_mode or self._fail_mode
+        DEGRADED.labels(mode).inc()
+        if mode == "closed":
+            until_probe = math.ceil(self._breaker.status().time_until_retry_seconds)
+            return Unavailable(retry_after_seconds=max(RETRY_SECONDS, until_probe))
+        if mode == "local":
+            outcome = self._local.check(charge.keys, charge.limits, charge.cost, self._now_us())
+        else:
+            outcome = _as_if_untouched(rule, self._now_us())
+        return _decision(rule, outcome, degraded=True)
+
+    def _now_us(self) -> int:
+        return int(self._clock() * 1_000_000)
+
+
+def _decision(rule: Rule, outcome: Outcome, *, degraded: bool = False) -> Decision:
+    wait_us = outcome.retry_after_us
+    if outcome.allowed:
+        reason = "degraded" if degraded else "within_limit"
+    else:
+        reason = "cost_exceeds_limit" if wait_us is None else "over_limit"
+    return Decision(
+        rule=rule,
+        limit=rule.limits[outcome.binding],
+        allowed=outcome.allowed,
+        remaining=outcome.remaining,
+        retry_after_ms=None if wait_us is None else -(-wait_us // 1000),
+        now_us=outcome.now_us,
+        reset_after_us=outcome.reset_after_us,
+        reason=reason,
+        degraded=degraded,
+    )
+
+
+class TripFailed(StoreUnavailable):
+    """Some outcomes of the trip are errors that count against the store. Carries all of them."""
+
+    def __init__(self, outcomes: Sequence[Outcome | StoreError]) -> None:
+        super().__init__("the store could not decide every check")
+        self.outcomes = outcomes
+
+
+def _as_if_untouched(rule: Rule, now_us: int) -> Outcome:
+    """fail_mode open: admitted, with the numbers of the rule's tightest limit."""
+    binding = min(range(len(rule.limits)), key=lambda i: rule.limits[i].capacity)
+    return Outcome(
+        allowed=True,
+        binding=binding,
+        remaining=rule.limits[binding].capacity,
+        retry_after_us=0,
+        reset_after_us=0,
+        now_us=now_us,
+    )

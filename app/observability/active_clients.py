@@ -1,0 +1,33 @@
+"""How many distinct clients were checked on this node in the last minute: an estimate in bounded, shared memory.
+
+Linear counting (Whang et al., 1990): a client marks one of SLOTS slots with the current second; from the share of
+slots still unmarked follows the number of clients. About 1 % off up to 100,000 clients; it saturates near 1.5 million.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections.abc import Callable
+from zlib import crc32
+
+SLOTS = 1 << 17  # four bytes each: 512 KiB a node
+RECENT_SECONDS = 60
+
+
+class ActiveClients:
+    """Made before the fork, so that all workers mark the same slots. `clock` is monotonic seconds, the node's own."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._seconds = memoryview(mmap.mmap(-1, SLOTS * 4)).cast("I")
+
+    def add(self, client: str) -> None:
+        # One aligned store without a lock: the worst a race can do is to lose one mark.
+        self._seconds[crc32(client.encode()) % SLOTS] = int(self._clock()) + RECENT_SECONDS
+
+    def estimate(self) -> int:
+        """Distinct clients of the last minute."""
+        now = int(self._clock())
+        unmarked = sum(1 for until in self._seconds if until < now)
+        return round(-SLOTS * math.log(max(unmarked, 1) / SLOTS))

@@ -1,0 +1,34 @@
+"""Every metric of the service, declared once. Label values come from rules and code, never from callers.
+
+In multiprocess mode (PROMETHEUS_MULTIPROC_DIR set before this is imported) each worker writes its own files and a
+scrape adds them up; the `multiprocess_mode` of a gauge says how.
+"""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+ALLOWED = Counter(
+    "ratelimiter_allowed_total", "Checks allowed, by the rule's client and endpoint", ["client_id", "endpoint"]
+)
+BLOCKED = Counter(
+    "ratelimiter_blocked_total", "Checks denied, by the rule's client and endpoint", ["client_id", "endpoint"]
+)
+CHECK_DURATION = Histogram(
+    "ratelimiter_check_duration_seconds",
+    "Time to answer a check or a batch of checks, body read to reply built",
+    buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
+)
+REDIS_ERRORS = Counter("ratelimiter_redis_errors_total", "Errors of the Redis client", ["operation"])
+DEGRADED = Counter("ratelimiter_degraded_total", "Checks Redis did not decide, by what answered", ["mode"])
+SHADOW_BLOCKED = Counter("ratelimiter_shadow_blocked_total", "Checks a shadow rule would have denied")
+ACTIVE_CLIENTS = Gauge(
+    "ratelimiter_active_clients",
+    "Distinct clients checked on this node in the last minute, an estimate",
+    multiprocess_mode="mostrecent",
+)
+BREAKER_STATE = Gauge("ratelimiter_circuit_breaker_state", "0 closed, 1 half open, 2 open", multiprocess_mode="livemax")
+RULES_VERSION = Gauge(
+    "ratelimiter_rules_version", "Version of the rules the slowest worker decides by", multiprocess_mode="livemin"
+)
+RULES_AGE = Gauge(
+    "ratelimiter_rules_age_seconds", "Seconds since the rules were last confirmed current", multiprocess_mode="livemax"
+)

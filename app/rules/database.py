@@ -1,0 +1,58 @@
+"""The database as the reloader's source, and what psycopg2 needs to live among greenlets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg2.extensions
+from gevent.socket import wait_read, wait_write
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from app.rules.repository import RuleRepository
+from app.rules.rule_book import Snapshot
+
+# Rules are cached, so a worker needs few connections: one polls, the rest serve the admin API.
+ENGINE_OPTIONS: dict[str, Any] = {
+    "pool_size": 2,
+    "max_overflow": 3,
+    "pool_timeout": 2,
+    "pool_recycle": 300,
+    "pool_pre_ping": True,
+    "connect_args": {
+        "connect_timeout": 2,
+        "application_name": "ratelimiter",
+        "options": "-c statement_timeout=2000 -c lock_timeout=1500 -c idle_in_transaction_session_timeout=5000",
+    },
+}
+
+
+class DatabaseRules:
+    """Snapshots read from the tables, each in one repeatable-read transaction."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine.execution_options(isolation_level="REPEATABLE READ")
+
+    def newer_than(self, version: int | None) -> Snapshot | None:
+        """The current snapshot, or None where its version is `version`. Raises what SQLAlchemy raises."""
+        with Session(self._engine) as session:
+            rules = RuleRepository(session)
+            return None if rules.version() == version else rules.snapshot()
+
+
+# Longer than statement_timeout: this ends the wait for a server that says nothing at all, connects included.
+SILENCE_SECONDS = 3.0
+
+
+def cooperate_with_gevent() -> None:
+    """Let psycopg2 wait in the hub: without this one slow query stops every greenlet of the worker."""
+    psycopg2.extensions.set_wait_callback(_wait)
+
+
+def _wait(connection: Any) -> None:
+    while True:
+        state = connection.poll()
+        if state == psycopg2.extensions.POLL_OK:
+            return
+        ready = wait_read if state == psycopg2.extensions.POLL_READ else wait_write
+        ready(connection.fileno(), timeout=SILENCE_SECONDS)

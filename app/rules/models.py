@@ -1,0 +1,100 @@
+"""The tables. Constraints stand in the database too: it is the last to see a row before every node decides by it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, MetaData, Text, func, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from app.rules.rule import ACTIONS, ALGORITHMS, FAIL_MODES, MAX_AMOUNT, MAX_RATE_TIMES_WINDOW, MAX_WINDOW_SECONDS
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
+    return CheckConstraint(f"{column} IN ({', '.join(repr(value) for value in values)})", name=column)
+
+
+def _between(column: str, low: int, high: int) -> CheckConstraint:
+    return CheckConstraint(f"{column} BETWEEN {low} AND {high}", name=column)
+
+
+class TenantRow(Base):
+    __tablename__ = "tenants"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(Text, unique=True)
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+
+
+class RuleRow(Base):
+    __tablename__ = "rules"
+    __table_args__ = (
+        # An endpoint is never empty, so '' can stand for "any" in the one unique index.
+        Index("uq_rules_who", "tenant_id", "client_id", text("coalesce(endpoint, '')"), unique=True),
+        _one_of("action", ACTIONS),
+        _one_of("fail_mode", FAIL_MODES),
+        CheckConstraint("length(client_id) BETWEEN 1 AND 256", name="client_id"),
+        CheckConstraint("length(endpoint) BETWEEN 1 AND 128", name="endpoint"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    tenant_id: Mapped[int] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
+    client_id: Mapped[str] = mapped_column(Text)
+    endpoint: Mapped[str | None] = mapped_column(Text)
+    action: Mapped[str] = mapped_column(Text, server_default="limit")
+    fail_mode: Mapped[str | None] = mapped_column(Text)
+    shadow: Mapped[bool] = mapped_column(server_default=text("false"))
+    enabled: Mapped[bool] = mapped_column(server_default=text("true"))
+    description: Mapped[str] = mapped_column(Text, server_default="")
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+    next_counter: Mapped[int] = mapped_column(server_default=text("1"))  # numbers of counters are never reused
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    limits: Mapped[list[LimitRow]] = relationship(
+        order_by="LimitRow.position", cascade="all, delete-orphan", lazy="selectin"
+    )
+
+
+class LimitRow(Base):
+    __tablename__ = "rule_limits"
+    __table_args__ = (
+        _between("rate", 1, MAX_AMOUNT),
+        _between("burst", 1, MAX_AMOUNT),
+        _between("window_seconds", 1, MAX_WINDOW_SECONDS),
+        _one_of("algorithm", ALGORITHMS),
+        CheckConstraint(
+            f"greatest(rate, coalesce(burst, 0))::bigint * window_seconds <= {MAX_RATE_TIMES_WINDOW}", name="product"
+        ),
+    )
+
+    rule_id: Mapped[int] = mapped_column(ForeignKey("rules.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    rate: Mapped[int]
+    window_seconds: Mapped[int]
+    algorithm: Mapped[str | None] = mapped_column(Text)
+    burst: Mapped[int | None]
+    counter: Mapped[int]
+
+
+class RuleBookRow(Base):
+    """The one row that says which version of all rules is current."""
+
+    __tablename__ = "rule_book"
+    __table_args__ = (CheckConstraint("id = 1", name="single"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, server_default=text("1"))
+    version: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
+    key_secret: Mapped[str] = mapped_column(Text)  # hex; made by the first migration, the same for all nodes
+    examples_loaded: Mapped[bool] = mapped_column(server_default=text("false"))

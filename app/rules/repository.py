@@ -1,0 +1,127 @@
+"""Reads and writes rows, returns values. Every method runs in the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session
+
+from app.rules.models import LimitRow, RuleBookRow, RuleRow
+from app.rules.rule import Limit, Rule
+from app.rules.rule_book import Snapshot
+
+
+class RuleRepository:
+    """Rules of one database session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def version(self) -> int:
+        """The current version of all rules, one row read."""
+        return self._session.execute(select(RuleBookRow.version)).scalar_one()
+
+    def snapshot(self) -> Snapshot:
+        """Everything a rule book is made of. Only a repeatable-read transaction sees no change by half."""
+        book = self._session.execute(select(RuleBookRow)).scalar_one()
+        rows = self._session.execute(select(RuleRow).order_by(RuleRow.id)).scalars()
+        return Snapshot(book.version, bytes.fromhex(book.key_secret), tuple(_rule(row) for row in rows))
+
+    def rules(self, tenant_id: int) -> list[Rule]:
+        rows = self._session.execute(select(RuleRow).where(RuleRow.tenant_id == tenant_id).order_by(RuleRow.id))
+        return [_rule(row) for row in rows.scalars()]
+
+    def get(self, tenant_id: int, rule_id: int) -> Rule | None:
+        row = self._session.execute(select(RuleRow).where(RuleRow.tenant_id == tenant_id, RuleRow.id == rule_id))
+        found = row.scalar_one_or_none()
+        return _rule(found) if found else None
+
+    def find(self, tenant_id: int, client_id: str, endpoint: str | None) -> Rule | None:
+        who = (RuleRow.tenant_id == tenant_id, RuleRow.client_id == client_id)
+        row = self._session.execute(select(RuleRow).where(*who, RuleRow.endpoint.is_not_distinct_from(endpoint)))
+        found = row.scalar_one_or_none()
+        return _rule(found) if found else None
+
+    def add(self, rule: Rule) -> Rule:
+        """Insert the rule; its id, version and times are the database's. Its counters are numbered from 1."""
+        row = RuleRow(tenant_id=rule.tenant_id, client_id=rule.client_id, endpoint=rule.endpoint, next_counter=1)
+        self._session.add(row)
+        return self._stored(row, rule, kept=())
+
+    def replace(self, current: Rule, rule: Rule) -> Rule:
+        """Overwrite `current` with `rule`. A limit of unchanged algorithm and window keeps its counter."""
+        row = self._session.get_one(RuleRow, current.id)
+        row.version += 1
+        row.updated_at = func.clock_timestamp()
+        return self._stored(row, rule, kept=current.limits)
+
+    def delete(self, rule_id: int) -> None:
+        self._session.execute(delete(RuleRow).where(RuleRow.id == rule_id))
+
+    def bump_version(self) -> int:
+        """The next version. Holds the row until commit, so that changes happen in the order of their versions."""
+        bump = update(RuleBookRow).values(version=RuleBookRow.version + 1).returning(RuleBookRow.version)
+        return self._session.execute(bump).scalar_one()
+
+    def claim_examples(self) -> bool:
+        """True for exactly one caller ever: the one that is to load the example rules."""
+        claim = update(RuleBookRow).where(~RuleBookRow.examples_loaded).values(examples_loaded=True)
+        return self._session.execute(claim.returning(RuleBookRow.id)).scalar_one_or_none() is not None
+
+    def _stored(self, row: RuleRow, rule: Rule, *, kept: Sequence[Limit]) -> Rule:
+        row.action, row.fail_mode, row.description = rule.action, rule.fail_mode, rule.description
+        row.shadow, row.enabled = rule.shadow, rule.enabled
+        numbered = _numbered(rule.limits, kept, row.next_counter)
+        row.next_counter = max([row.next_counter, *(limit.counter + 1 for limit in numbered)])
+        row.limits = [_limit_row(position, limit) for position, limit in enumerate(numbered)]
+        self._session.flush()
+        self._session.refresh(row)
+        return _rule(row)
+
+
+def _numbered(limits: Sequence[Limit], kept: Sequence[Limit], next_counter: int) -> list[Limit]:
+    """The limits with their counters: those of `kept` with the same algorithm and window, in order; else new ones."""
+    free = list(kept)
+    numbered = []
+    for limit in limits:
+        same = next((old for old in free if (old.algorithm, old.window) == (limit.algorithm, limit.window)), None)
+        if same is None:
+            counter, next_counter = next_counter, next_counter + 1
+        else:
+            free.remove(same)
+            counter = same.counter
+        numbered.append(replace(limit, counter=counter))
+    return numbered
+
+
+def _limit_row(position: int, limit: Limit) -> LimitRow:
+    return LimitRow(
+        position=position,
+        rate=limit.rate,
+        window_seconds=limit.window,
+        algorithm=limit.algorithm,
+        burst=limit.burst,
+        counter=limit.counter,
+    )
+
+
+def _rule(row: RuleRow) -> Rule:
+    return Rule(
+        id=row.id,
+        tenant_id=row.tenant_id,
+        client_id=row.client_id,
+        endpoint=row.endpoint,
+        limits=tuple(
+            Limit(limit.rate, limit.window_seconds, limit.algorithm, limit.burst, limit.counter) for limit in row.limits
+        ),
+        action=row.action,
+        fail_mode=row.fail_mode,
+        shadow=row.shadow,
+        enabled=row.enabled,
+        description=row.description,
+        version=row.version,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )

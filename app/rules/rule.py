@@ -1,0 +1,82 @@
+"""Values: who is limited (Rule) and how much (Limit). Nothing here knows a database, Redis or HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+ALGORITHMS = ("token_bucket", "fixed_window", "sliding_window", "sliding_window_counter", "gcra")
+BUCKETS = ("token_bucket", "gcra")  # the algorithms that know a burst
+ACTIONS = ("limit", "allow", "block")
+FAIL_MODES = ("open", "closed", "local")
+
+MAX_AMOUNT = 1_000_000_000  # of rate, burst and cost
+MAX_WINDOW_SECONDS = 31_536_000
+# rate x window in microseconds stays below 2^53, where a Lua number still holds every integer.
+MAX_RATE_TIMES_WINDOW = 9_000_000_000
+MAX_LOGGED_RATE = 100_000  # sliding_window keeps an entry per check: 1.6 MB at this rate
+MAX_LIMITS = 8
+
+DEFAULT_TENANT_ID = 1
+DEFAULT_RULE_ID = 0  # the built-in default has no row; callers see "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """`rate` units per `window` seconds. `counter` numbers this limit's state within its rule, never reused."""
+
+    rate: int
+    window: int
+    algorithm: str | None = None  # None: the ALGORITHM setting
+    burst: int | None = None  # None: rate
+    counter: int = 1
+
+    @property
+    def window_us(self) -> int:
+        return self.window * 1_000_000
+
+    @property
+    def capacity(self) -> int:
+        """The most that can be admitted at once."""
+        return self.burst if self.burst is not None and self.algorithm in BUCKETS else self.rate
+
+    def resolved(self, default_algorithm: str) -> Limit:
+        """The same limit with its algorithm named. A rate too high for an exact log gets the counter instead."""
+        if self.algorithm is not None:
+            return self
+        if default_algorithm == "sliding_window" and self.rate > MAX_LOGGED_RATE:
+            default_algorithm = "sliding_window_counter"
+        return replace(self, algorithm=default_algorithm)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """For which client (exact, glob or `*`) on which endpoint (None: any) which limits hold, all of them at once."""
+
+    id: int
+    client_id: str
+    limits: tuple[Limit, ...]
+    tenant_id: int = DEFAULT_TENANT_ID
+    endpoint: str | None = None
+    action: str = "limit"
+    fail_mode: str | None = None  # None: the FAIL_MODE setting
+    shadow: bool = False
+    enabled: bool = True
+    description: str = ""
+    version: int = 1
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+    @property
+    def public_id(self) -> str | int:
+        return "default" if self.id == DEFAULT_RULE_ID else self.id
+
+    @property
+    def label(self) -> str:
+        """The `client_id` label of metrics: from the rule, never from the caller."""
+        return "default" if self.id == DEFAULT_RULE_ID else self.client_id
+
+
+def default_rule(rate: int, window: int) -> Rule:
+    """What decides where no stored rule matches. A changed window is another counter, as with stored rules."""
+    return Rule(id=DEFAULT_RULE_ID, client_id="*", limits=(Limit(rate, window, counter=window),))

@@ -1,0 +1,55 @@
+"""How a node stops: `/readyz` fails while it still answers, then requests in flight end, then it is gone."""
+
+from __future__ import annotations
+
+import mmap
+import queue
+import signal
+import time
+from typing import Any
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
+class Drain:
+    """One flag of the node, in memory that master and workers share: make it before the fork."""
+
+    def __init__(self) -> None:
+        self._shared = mmap.mmap(-1, 1)
+
+    @property
+    def draining(self) -> bool:
+        return self._shared[0] != 0
+
+    def begin(self) -> None:
+        self._shared[0] = 1
+
+
+def stop_gently(arbiter: Any, drain: Drain, drain_seconds: float) -> None:
+    """Give gunicorn's master its signals: TERM drains, INT skips the wait, a second signal stops at once."""
+
+    def stop(wait_seconds: float) -> None:
+        drain.begin()
+        if not _waited(arbiter, wait_seconds):
+            arbiter.stop(False)
+        for number in STOP_SIGNALS:
+            signal.signal(number, lambda *_: arbiter.kill_workers(signal.SIGKILL))
+        raise StopIteration  # gunicorn's own graceful stop follows
+
+    arbiter.handle_term = lambda: stop(drain_seconds)
+    arbiter.handle_int = lambda: stop(0)
+
+
+def _waited(arbiter: Any, seconds: float) -> bool:
+    """Wait while the workers go on serving. False where a second signal asks to stop at once."""
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            number = arbiter.SIG_QUEUE.get(timeout=left)
+        except queue.Empty:
+            return True
+        if number in STOP_SIGNALS:
+            return False
+        if number == signal.SIGCHLD:
+            arbiter.reap_workers()
+    return True

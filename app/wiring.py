@@ -1,0 +1,120 @@
+"""Composition root: the only place that chooses and connects parts."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from dataclasses import dataclass
+from functools import partial
+
+import gevent
+from flask import Flask
+from prometheus_flask_exporter import PrometheusMetrics
+from redis.exceptions import RedisError
+
+from app.api.auth import Authenticator
+from app.api.handler import CheckHandler
+from app.config import Settings
+from app.extensions import db
+from app.limiter.breaker import Breaker, Transitions
+from app.limiter.errors import StoreBusy, StoreError, StoreFault
+from app.limiter.limiter import Limiter
+from app.limiter.local_store import LocalStore
+from app.limiter.redis_store import RedisStore, connect
+from app.observability.active_clients import ActiveClients
+from app.rules.database import DatabaseRules
+from app.rules.reload import RuleReloader
+from app.rules.rule import default_rule
+from app.rules.rule_book import RuleBook
+from app.rules.snapshot_file import SnapshotFile
+from app.server.stopping import Drain
+
+POLL_SECONDS = 0.5  # with jitter of a fifth: every worker decides by a change within 1 s
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What views and hooks need of the wired application: `app.extensions["ratelimiter"]`."""
+
+    settings: Settings
+    check_handler: CheckHandler
+    authenticator: Authenticator
+    reloader: RuleReloader
+    store: RedisStore
+    breaker: Breaker
+    active_clients: ActiveClients
+    http_metrics: PrometheusMetrics | None
+    drain: Drain
+
+
+def wire(app: Flask, settings: Settings) -> Services:
+    """Connect the parts. Opens no connection: with preloading this runs before the fork."""
+    with app.app_context():
+        source = DatabaseRules(db.engine)
+    default = default_rule(settings.default_rate, settings.default_window)
+    reloader = RuleReloader(
+        source=source,
+        saved=SnapshotFile(settings.data_dir / "rules.json"),
+        build=partial(RuleBook, default=default, algorithm=settings.algorithm),
+        clock=time.monotonic,
+    )
+    store = RedisStore(connect(settings.redis_url, settings.redis_timeout_ms))
+    breaker = Breaker(
+        failures=settings.breaker_failures,
+        reset_seconds=settings.breaker_reset_seconds,
+        clock=time.monotonic,
+        exclude=[StoreBusy, StoreFault],
+        listeners=[Transitions()],
+    )
+    active_clients = ActiveClients(time.monotonic)
+    limiter = Limiter(
+        rules=reloader,
+        store=store,
+        local=LocalStore(holders=settings.nodes * settings.web_concurrency),
+        breaker=breaker,
+        active_clients=active_clients,
+        fail_mode=settings.fail_mode,
+        clock=time.time,
+    )
+    authenticator = Authenticator(bootstrap_key=settings.admin_api_key, open_checks=settings.check_auth == "open")
+    handler = CheckHandler(
+        limiter=limiter,
+        authenticator=authenticator,
+        dialect=settings.ratelimit_headers,
+        default_window=settings.default_window,
+        clock=time.perf_counter,
+    )
+    return Services(
+        settings=settings,
+        check_handler=handler,
+        authenticator=authenticator,
+        reloader=reloader,
+        store=store,
+        breaker=breaker,
+        active_clients=active_clients,
+        http_metrics=_http_metrics(app, settings),
+        drain=Drain(),
+    )
+
+
+def start_worker(services: Services) -> None:
+    """Begin what belongs to one worker, after the fork: the first rules, the scripts, the polling."""
+    services.reloader.start()
+    with contextlib.suppress(StoreError, RedisError):  # Redis may come later; checks load what is missing
+        services.store.load_scripts()
+    gevent.spawn(_poll, services.reloader)
+
+
+def _poll(reloader: RuleReloader) -> None:
+    while True:
+        gevent.sleep(POLL_SECONDS * random.uniform(0.8, 1.2))
+        reloader.refresh()
+
+
+def _http_metrics(app: Flask, settings: Settings) -> PrometheusMetrics | None:
+    """Request metrics of the other routes; checks have a histogram of their own and are left out."""
+    if not settings.enable_metrics:
+        return None
+    # By rule, not by path: paths come from callers, and each would be a series.
+    return PrometheusMetrics(app, path=None, group_by="url_rule", excluded_paths=["^/v1/check", "^/metrics$"])

@@ -1,0 +1,84 @@
+"""gunicorn's settings and hooks. `gunicorn wsgi:app` reads this file by itself."""
+
+# Before anything else: with preload_app everything below is imported here, once, before the workers exist.
+from gevent import monkey
+
+monkey.patch_all()
+
+import os
+import shutil
+import sys
+import tempfile
+
+# prometheus_client decides at its import whether it works for several processes. The files of an earlier start would
+# be added to this one's.
+_metrics_dir = os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="ratelimiter-metrics-"))
+shutil.rmtree(_metrics_dir, ignore_errors=True)
+os.makedirs(_metrics_dir)
+
+from app.config import Settings, SettingsError
+
+try:
+    _settings = Settings.from_env()
+except SettingsError as error:
+    sys.exit(str(error))
+
+bind = f"{_settings.bind}:{_settings.port}"
+workers = _settings.web_concurrency
+worker_class = "gevent"
+preload_app = True
+worker_connections = 1000
+backlog = 2048
+
+# Seconds. `timeout` kills a worker whose hub stands still; it does not bound requests. `keepalive` also bounds how long
+# a request's head may take to arrive.
+timeout = 30
+graceful_timeout = 10
+keepalive = 5
+
+# Heads: the longest one a check needs is well under this.
+limit_request_line = 2048
+limit_request_fields = 50
+limit_request_field_size = 4096
+
+# The heartbeat file in memory, where fsync of another process cannot delay it.
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
+# Off: it would listen on a socket in the home directory.
+control_socket_disable = True
+forwarded_allow_ips = _settings.trusted_proxies or "127.0.0.1,::1"
+errorlog = "-"
+loglevel = _settings.log_level.lower()
+
+
+def when_ready(server):
+    from prometheus_client import multiprocess
+
+    from app.server.stopping import stop_gently
+
+    # The master's gauges, made at import, would stand at 0 among those of the workers.
+    multiprocess.mark_process_dead(os.getpid())
+    services = server.app.wsgi().extensions["ratelimiter"]
+    stop_gently(server, services.drain, _settings.drain_seconds)
+
+
+def post_worker_init(worker):
+    from app.rules.database import cooperate_with_gevent
+    from app.wiring import start_worker
+
+    cooperate_with_gevent()
+    start_worker(worker.wsgi.extensions["ratelimiter"])
+
+
+def pre_request(worker, req):
+    # So that app/api/bodies.py can give up a connection whose body it does not read to the end.
+    req.body.abandon_connection = req.force_close
+
+
+def child_exit(server, worker):
+    from prometheus_client import multiprocess
+
+    multiprocess.mark_process_dead(worker.pid)
+
+
+def on_exit(server):
+    shutil.rmtree(_metrics_dir, ignore_errors=True)

@@ -1,0 +1,36 @@
+"""Runs the migrations on the application's own engine, one migrator at a time."""
+
+from alembic import context
+from flask import current_app
+from sqlalchemy import text
+
+# Any number, as long as every migrator of this schema uses the same one.
+MIGRATION_LOCK = 7_262_001
+LOCK_WAIT = "120s"  # for another migrator to finish
+TABLE_LOCK_WAIT = "5s"  # for traffic to let go of a table; failing beats queueing every reader behind us
+
+
+def run() -> None:
+    database = current_app.extensions["migrate"].db
+    with database.engine.connect() as connection:
+        connection.execute(text(f"SET lock_timeout = '{LOCK_WAIT}'"))
+        connection.execute(text("SET statement_timeout = 0"))
+        connection.execute(text(f"SELECT pg_advisory_lock({MIGRATION_LOCK})"))
+        connection.execute(text(f"SET lock_timeout = '{TABLE_LOCK_WAIT}'"))
+        connection.commit()
+        context.configure(
+            connection=connection, target_metadata=database.metadata, transaction_per_migration=True, compare_type=True
+        )
+        with context.begin_transaction():
+            context.run_migrations()
+        connection.commit()
+        # The session's locks and settings go with the session, not back into a pool.
+        connection.invalidate()
+
+
+if context.is_offline_mode():
+    context.configure(url=str(current_app.extensions["migrate"].db.engine.url), literal_binds=True)
+    with context.begin_transaction():
+        context.run_migrations()
+else:
+    run()

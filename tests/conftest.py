@@ -1,0 +1,100 @@
+"""Real servers for the suite, each started once: Valkey, PostgreSQL built by the real migrations, and a node."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg2
+import pytest
+import redis
+
+from app.embedded import Postgres, Valkey, runtime_directory
+from app.limiter.redis_store import RedisStore
+from tests.support.node import ROOT, Node
+
+
+@pytest.fixture(scope="session")
+def sockets() -> Iterator[Path]:
+    with runtime_directory() as directory:
+        yield directory
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory, sockets: Path) -> Iterator[Valkey]:
+    with Valkey(data_dir=tmp_path_factory.mktemp("redis") / "valkey", socket_dir=sockets, durable=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_client(valkey: Valkey) -> Iterator[redis.Redis]:
+    """A patient client for looking at what the scripts did."""
+    with redis.Redis.from_url(valkey.url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def store(valkey: Valkey) -> Iterator[RedisStore]:
+    """A store whose timeout a busy machine cannot reach: time-outs have tests of their own."""
+    with redis.Redis.from_url(valkey.url) as client:
+        yield RedisStore(client)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory, sockets: Path) -> Iterator[Postgres]:
+    data_dir = tmp_path_factory.mktemp("database") / "postgres"
+    with Postgres(data_dir=data_dir, socket_dir=sockets, durable=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def database_url(postgres: Postgres) -> str:
+    """The database of the shared node: migrated, with the example rules."""
+    flask("db", "upgrade", database_url=postgres.url)
+    flask("rules", "load-examples", database_url=postgres.url)
+    return postgres.url
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres: Postgres, database_url: str) -> Callable[[str], str]:
+    """Makes a database of the given name with the schema, but without rules of other tests."""
+
+    def create(name: str) -> str:
+        with psycopg2.connect(postgres.url_of("postgres")) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(f'CREATE DATABASE "{name}"')
+        connection.close()
+        flask("db", "upgrade", database_url=postgres.url_of(name))
+        return postgres.url_of(name)
+
+    return create
+
+
+@pytest.fixture(scope="session")
+def node(valkey: Valkey, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """The node most tests talk to: two workers, example rules, the default settings. Use client ids of your own.
+
+    Its Redis timeout is long: on a busy machine 50 ms pass without any fault of Redis.
+    """
+    data_dir = tmp_path_factory.mktemp("node")
+    with Node(redis_url=valkey.url, database_url=database_url, data_dir=data_dir, REDIS_TIMEOUT_MS=2000) as running:
+        yield running
+
+
+def flask(*command: str, database_url: str, **environment: str) -> str:
+    """Run a `flask …` command on this database; its output. Fails the test when the command fails."""
+    completed = subprocess.run(
+        [sys.executable, "-m", "flask", "--app", "wsgi", *command],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "LOG_LEVEL": "WARNING", "DATABASE_URL": database_url} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert completed.returncode == 0, completed.stderr
+    return completed.stdout

@@ -1,0 +1,129 @@
+"""A node of the service: the real gunicorn with its real configuration, on a free port of 127.0.0.1."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Self
+
+import requests
+
+ROOT = Path(__file__).parents[2]
+ADMIN_KEY = "test-admin-key"
+START_SECONDS = 30
+
+
+class Node:
+    """Started on entry, stopped on exit. `settings` are environment variables of this node alone."""
+
+    def __init__(self, *, redis_url: str, database_url: str, data_dir: Path, **settings: Any) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = data_dir / "node.log"
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "REDIS_URL": redis_url,
+            "DATABASE_URL": database_url,
+            "DATA_DIR": str(data_dir),
+            "ADMIN_API_KEY": ADMIN_KEY,
+            "PORT": str(self.port),
+            "WEB_CONCURRENCY": "2",
+            "DRAIN_SECONDS": "0",
+        } | {name: str(value) for name, value in settings.items()}
+        self._session = requests.Session()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "gunicorn", "wsgi:app"], cwd=ROOT, env=self._environment, stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                requests.get(f"{self.url}/livez", timeout=5)
+                return
+            except requests.ConnectionError:
+                time.sleep(0.05)
+        raise AssertionError(f"the node did not start:\n{self.log.read_text()}")
+
+    def stop(self, number: int = signal.SIGINT) -> None:
+        """Stop gently by default; by SIGKILL if that takes half a minute, and say so."""
+        if self._process is None:
+            return
+        self._session.close()
+        self._process.send_signal(number)
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise AssertionError(f"the node did not stop:\n{self.log.read_text()}") from None
+        finally:
+            self._process = None
+
+    def request(self, method: str, path: str, *, key: str | None = ADMIN_KEY, **kwargs: Any) -> requests.Response:
+        """Any request; with the admin key unless `key` is None or another one."""
+        headers = ({"Authorization": f"Bearer {key}"} if key else {}) | kwargs.pop("headers", {})
+        return self._session.request(method, self.url + path, headers=headers, timeout=10, **kwargs)
+
+    def check(self, client_id: str, limit_key: str | None = None, **fields: Any) -> dict[str, Any]:
+        """The decision on one check, as a caller without a key gets it."""
+        body = {"client_id": client_id} | ({"limit_key": limit_key} if limit_key else {}) | fields
+        answer = self.request("POST", "/v1/check", key=None, json=body)
+        assert answer.status_code == 200, answer.text
+        decision: dict[str, Any] = answer.json()
+        return decision
+
+    def put_rule(self, **rule: Any) -> dict[str, Any]:
+        """Create or replace a rule, and wait until every worker decides by it (one second, by contract)."""
+        answer = self.request("POST", "/v1/admin/rules", json=rule)
+        assert answer.status_code in (200, 201), answer.text
+        self.await_rules()
+        stored: dict[str, Any] = answer.json()
+        return stored
+
+    def await_rules(self) -> None:
+        """Until the slowest worker of this node decides by the current rules."""
+        current = max(self._versions())
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            current = max(current, *self._versions())
+            if self.metric("ratelimiter_rules_version") >= current:
+                return
+            time.sleep(0.02)
+        raise AssertionError("the workers did not follow the change of rules")
+
+    def metric(self, series: str) -> float:
+        """The value of one series, labels as Prometheus prints them; 0 where there is none yet."""
+        for line in self.request("GET", "/metrics", key=None).text.splitlines():
+            if line.startswith((series + " ",)):
+                return float(line.rpartition(" ")[2])
+        return 0.0
+
+    def _versions(self) -> list[int]:
+        answers = [self.request("GET", "/health", key=None).json() for _ in range(4)]
+        return [answer["rules_version"] or 0 for answer in answers]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
