@@ -16,6 +16,8 @@ _metrics_dir = os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtem
 shutil.rmtree(_metrics_dir, ignore_errors=True)
 os.makedirs(_metrics_dir)
 
+from gunicorn.util import close_graceful
+
 from app.config import Settings, SettingsError
 
 try:
@@ -36,10 +38,15 @@ timeout = 30
 graceful_timeout = 10
 keepalive = 5
 
-# Heads: the longest one a check needs is well under this.
-limit_request_line = 2048
+# Heads. The longest line anybody needs: the longest client_id and limit_key in a query, 12 bytes per character.
+limit_request_line = 4800
 limit_request_fields = 50
 limit_request_field_size = 4096
+# By default a header SCRIPT_NAME or PATH_INFO from loopback would replace what the request line says.
+forwarder_headers = ""
+
+# Bytes of a refused body that are read and forgotten, for two seconds at most.
+UNREAD_BYTES = 16 * 1024 * 1024
 
 # The heartbeat file in memory, where fsync of another process cannot delay it.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
@@ -72,6 +79,12 @@ def post_worker_init(worker):
 def pre_request(worker, req):
     # So that app/api/bodies.py can give up a connection whose body it does not read to the end.
     req.body.abandon_connection = req.force_close
+
+
+def post_request(worker, req, environ, resp):
+    # A close with unread bytes resets the connection, and the answer that says why may be lost on its way.
+    if req.must_close and resp is not None:
+        close_graceful(resp.sock, max_drain=UNREAD_BYTES)
 
 
 def child_exit(server, worker):

@@ -42,6 +42,8 @@ class Settings:
     jaeger_enabled: bool
     jaeger_host: str
     jaeger_port: int
+    otel_traces_sampler: str | None  # read by the SDK; here only whether it is set
+    otel_exporter_otlp_endpoint: str | None  # likewise
     log_level: str
     log_format: str
     enable_metrics: bool
@@ -140,6 +142,8 @@ def _read(env: _Reader) -> Settings:
         jaeger_enabled=env.boolean("JAEGER_ENABLED", False),
         jaeger_host=env.text("JAEGER_HOST", "localhost") or "",
         jaeger_port=env.integer("JAEGER_PORT", 4318, 1, 65_535),
+        otel_traces_sampler=env.text("OTEL_TRACES_SAMPLER"),
+        otel_exporter_otlp_endpoint=env.text("OTEL_EXPORTER_OTLP_ENDPOINT"),
         log_level=env.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "INFO"),
         log_format=env.choice("LOG_FORMAT", ("text", "json"), "text"),
         enable_metrics=env.boolean("ENABLE_METRICS", True),

@@ -22,6 +22,7 @@ from app.limiter.errors import StoreBusy, StoreError, StoreFault
 from app.limiter.limiter import Limiter
 from app.limiter.local_store import LocalStore
 from app.limiter.redis_store import RedisStore, connect
+from app.observability import tracing
 from app.observability.active_clients import ActiveClients
 from app.rules.database import DatabaseRules
 from app.rules.reload import RuleReloader
@@ -99,7 +100,15 @@ def wire(app: Flask, settings: Settings) -> Services:
 
 
 def start_worker(services: Services) -> None:
-    """Begin what belongs to one worker, after the fork: the first rules, the scripts, the polling."""
+    """Begin what belongs to one worker, after the fork: traces, the first rules, the scripts, the polling."""
+    settings = services.settings
+    if settings.jaeger_enabled:
+        jaeger = f"http://{settings.jaeger_host}:{settings.jaeger_port}/v1/traces"
+        tracing.start(
+            service_name=settings.service_name,
+            endpoint=None if settings.otel_exporter_otlp_endpoint else jaeger,
+            sampler_from_environment=settings.otel_traces_sampler is not None,
+        )
     services.reloader.start()
     with contextlib.suppress(StoreError, RedisError):  # Redis may come later; checks load what is missing
         services.store.load_scripts()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -63,11 +64,9 @@ def new_database(postgres: Postgres, database_url: str) -> Callable[[str], str]:
     """Makes a database of the given name with the schema, but without rules of other tests."""
 
     def create(name: str) -> str:
-        with psycopg2.connect(postgres.url_of("postgres")) as connection:
+        with contextlib.closing(psycopg2.connect(postgres.url_of("postgres"))) as connection:
             connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute(f'CREATE DATABASE "{name}"')
-        connection.close()
+            connection.cursor().execute(f'CREATE DATABASE "{name}"')
         flask("db", "upgrade", database_url=postgres.url_of(name))
         return postgres.url_of(name)
 

@@ -19,6 +19,7 @@ from app.limiter.decision import Outcome
 from app.limiter.errors import StoreBusy, StoreError, StoreFault, StoreUnavailable
 from app.limiter.scripts import check_script
 from app.observability.metrics import REDIS_ERRORS
+from app.observability.tracing import tracer
 from app.rules.rule import ALGORITHMS, Limit
 
 CONNECTIONS = 64  # per worker; a check holds one for a trip of well under a millisecond
@@ -97,7 +98,8 @@ class RedisStore:
             pipeline.evalsha(
                 self._script_for(charge.limits).sha, len(charge.keys), *charge.keys, *_argv(charge, now_us)
             )
-        return list(pipeline.execute(raise_on_error=False))
+        with tracer.start_as_current_span("redis.evalsha", attributes={"redis.command": "EVALSHA"}):
+            return list(pipeline.execute(raise_on_error=False))
 
     def _script_for(self, limits: tuple[Limit, ...]) -> Script:
         names = {limit.algorithm for limit in limits}

@@ -22,7 +22,7 @@ ENGINE_OPTIONS: dict[str, Any] = {
     "connect_args": {
         "connect_timeout": 2,
         "application_name": "ratelimiter",
-        "options": "-c statement_timeout=2000 -c lock_timeout=1500 -c idle_in_transaction_session_timeout=5000",
+        "options": "-c statement_timeout=1400 -c lock_timeout=1200 -c idle_in_transaction_session_timeout=5000",
     },
 }
 
@@ -41,7 +41,7 @@ class DatabaseRules:
 
 
 # Longer than statement_timeout: this ends the wait for a server that says nothing at all, connects included.
-SILENCE_SECONDS = 3.0
+SILENCE_SECONDS = 1.5
 
 
 def cooperate_with_gevent() -> None:
@@ -55,4 +55,7 @@ def _wait(connection: Any) -> None:
         if state == psycopg2.extensions.POLL_OK:
             return
         ready = wait_read if state == psycopg2.extensions.POLL_READ else wait_write
-        ready(connection.fileno(), timeout=SILENCE_SECONDS)
+        try:
+            ready(connection.fileno(), timeout=SILENCE_SECONDS)
+        except TimeoutError as error:
+            raise psycopg2.OperationalError(f"the database said nothing for {SILENCE_SECONDS} s") from error

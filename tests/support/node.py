@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -116,6 +117,15 @@ class Node:
             if line.startswith((series + " ",)):
                 return float(line.rpartition(" ")[2])
         return 0.0
+
+    def eventually(self, holds: Callable[[], bool], seconds: float = 15) -> bool:
+        """Whether the condition comes true within the bound; asked again and again."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if holds():
+                return True
+            time.sleep(0.05)
+        return False
 
     def _versions(self) -> list[int]:
         answers = [self.request("GET", "/health", key=None).json() for _ in range(4)]

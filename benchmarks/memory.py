@@ -1,0 +1,90 @@
+"""What a client costs in Redis, and what a check of a long log costs: `python -m benchmarks.memory`.
+
+Starts an embedded Valkey, fills it through the real scripts under the key names of production, and writes
+benchmarks/results/memory.json. Bytes are MEMORY USAGE; microseconds are the server's own (INFO commandstats).
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from app.embedded import Valkey, runtime_directory
+from app.limiter.keys import Keyspace
+from app.limiter.redis_store import Charge, RedisStore
+from app.rules.rule import ALGORITHMS, MAX_LOGGED_RATE, Limit, Rule
+
+RESULT = Path(__file__).parent / "results" / "memory.json"
+NOW_US = 1_795_000_000_000_000
+ENTRIES = (10, 100, 1_000, 10_000, 100_000)
+BATCH = 1_000
+
+
+def charge(limit: Limit, client: str, cost: int = 1) -> Charge:
+    rule = Rule(id=123, client_id="*", limits=(limit,))
+    return Charge(Keyspace(b"benchmark").counters(1, client, rule), rule.limits, cost)
+
+
+def per_client(store: RedisStore, client: redis.Redis) -> dict[str, int]:
+    """Bytes of one client of a single-limit rule after one check, by algorithm."""
+    sizes = {}
+    for algorithm in ALGORITHMS:
+        asked = charge(Limit(1000, 3600, algorithm), "user_123")
+        store.check([asked])
+        sizes[algorithm] = client.memory_usage(asked.keys[0], samples=0)
+    return sizes
+
+
+def log(store: RedisStore, client: redis.Redis, entries: int) -> dict[str, float]:
+    """The exact log with so many unit-cost entries: bytes of each, and microseconds of a check."""
+    asked = charge(Limit(MAX_LOGGED_RATE, 3600, "sliding_window"), f"log of {entries}")
+    for start in range(0, entries, BATCH):
+        store.check([asked] * min(BATCH, entries - start), NOW_US + start)
+    size = client.memory_usage(asked.keys[0], samples=0)
+    client.config_resetstat()
+    store.check([charge(asked.limits[0], f"log of {entries}", 0)] * 200, NOW_US + 1_800_000_000)
+    peek_us = client.info("commandstats")["cmdstat_evalsha"]["usec_per_call"]
+    return {"bytes_per_entry": round(size / entries, 1), "check_us": peek_us}
+
+
+def cpu() -> str:
+    """The processor's name, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def main() -> None:
+    with (
+        tempfile.TemporaryDirectory() as home,
+        runtime_directory() as sockets,
+        Valkey(data_dir=Path(home) / "valkey", socket_dir=sockets, durable=False) as server,
+        redis.Redis.from_url(server.url, decode_responses=True) as client,
+    ):
+        store = RedisStore(client)
+        store.load_scripts()
+        result: dict[str, Any] = {
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "command": "python -m benchmarks.memory",
+            "cpu": cpu(),
+            "python": platform.python_version(),
+            "valkey": client.info("server").get("valkey_version"),
+            "key": charge(Limit(1, 1, "gcra"), "user_123").keys[0],
+            "bytes_per_client": per_client(store, client),
+            "log": {str(entries): log(store, client, entries) for entries in ENTRIES},
+        }
+    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    sys.stdout.write(RESULT.read_text())
+
+
+if __name__ == "__main__":
+    main()

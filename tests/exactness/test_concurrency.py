@@ -1,0 +1,52 @@
+"""Exact under concurrency: 200 checks at once through several workers, and exactly the limit gets through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.embedded import Valkey
+from app.rules.rule import ALGORITHMS
+from tests.support.burst import Burst
+from tests.support.node import Node
+
+LIMIT, AT_ONCE, TIMES = 50, 200, 100
+HOUR = 3600  # in the milliseconds of a burst no algorithm gives a unit of 50 an hour back
+
+
+@pytest.fixture(scope="module")
+def wide_node(valkey: Valkey, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """Four workers; a patient Redis timeout, for a fallen-open check would be counted as admitted."""
+    data_dir = tmp_path_factory.mktemp("wide")
+    settings = {"WEB_CONCURRENCY": 4, "REDIS_TIMEOUT_MS": 20_000}
+    with Node(redis_url=valkey.url, database_url=database_url, data_dir=data_dir, **settings) as node:
+        for algorithm in ALGORITHMS:
+            node.put_rule(client_id=f"burst {algorithm} *", rate=LIMIT, window=HOUR, algorithm=algorithm)
+        yield node
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_exactly_the_limit_is_admitted_a_hundred_times_in_a_row(wide_node: Node, algorithm: str) -> None:
+    with Burst(wide_node.port, AT_ONCE) as burst:
+        for number in range(TIMES):
+            decisions = burst.check(client_id=f"burst {algorithm} {number}")
+            assert not any(decision["degraded"] for decision in decisions)
+            admitted = [decision for decision in decisions if decision["allowed"]]
+            assert len(admitted) == LIMIT
+            assert sorted(decision["remaining"] for decision in admitted) == list(range(LIMIT))
+
+
+def test_the_burst_reaches_several_workers(wide_node: Node) -> None:
+    """Otherwise the test above would prove little."""
+    pids = set()
+    children = Path(f"/proc/{wide_node.pid}/task/{wide_node.pid}/children")
+    if not children.exists():
+        pytest.skip("this system does not list the children of a process")
+    with Burst(wide_node.port, AT_ONCE):
+        for pid in children.read_text().split():
+            sockets = [fd for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink()]
+            if len(sockets) > AT_ONCE // 10:
+                pids.add(pid)
+    assert len(pids) >= 2

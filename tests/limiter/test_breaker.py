@@ -1,0 +1,126 @@
+"""The breaker, on a clock of its own."""
+
+from __future__ import annotations
+
+import gevent
+import pybreaker
+import pytest
+
+from app.limiter.breaker import JITTER, Breaker
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Excluded(Exception):
+    pass
+
+
+class Down(Exception):
+    pass
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def breaker(clock: Clock) -> Breaker:
+    return Breaker(failures=3, reset_seconds=60, clock=clock, exclude=[Excluded])
+
+
+def fail(error: type[BaseException] = Down) -> None:
+    raise error
+
+
+def failures(breaker: Breaker, times: int) -> None:
+    for _ in range(times):
+        with pytest.raises(Down):
+            breaker.call(fail)
+
+
+def open_until_probe(breaker: Breaker, clock: Clock) -> None:
+    failures(breaker, 3)
+    clock.now += 60 * (1 + JITTER)
+
+
+def test_it_opens_after_failures_in_a_row_and_refuses_at_once(breaker: Breaker) -> None:
+    failures(breaker, 2)
+    breaker.call(str)
+    failures(breaker, 3)
+    assert breaker.status().state == "open"
+    assert 54 <= breaker.status().time_until_retry_seconds <= 66
+    with pytest.raises(pybreaker.CircuitBreakerError):
+        breaker.call(pytest.fail, "called while open")
+
+
+def test_a_successful_probe_closes_and_a_failed_one_opens_again(breaker: Breaker, clock: Clock) -> None:
+    open_until_probe(breaker, clock)
+    failures(breaker, 1)
+    assert breaker.status().state == "open"
+    clock.now += 60 * (1 + JITTER)
+    breaker.call(str)
+    assert breaker.status() == type(breaker.status())("closed", 0, 0.0)
+
+
+def test_one_probe_at_a_time_and_the_rest_are_refused(breaker: Breaker, clock: Clock) -> None:
+    open_until_probe(breaker, clock)
+    answers: list[object] = []
+
+    def others() -> None:
+        assert breaker.status().state == "half_open"
+        for _ in range(20):
+            with pytest.raises(pybreaker.CircuitBreakerError):
+                breaker.call(answers.append, "a second probe")
+
+    breaker.call(others)
+    assert answers == []
+    assert breaker.status().state == "closed"
+
+
+def test_calls_do_not_wait_for_one_another(breaker: Breaker) -> None:
+    together = []
+
+    def call() -> None:
+        together.append(1)
+        gevent.sleep(0)
+        assert len(together) == 50
+
+    greenlets = [gevent.spawn(breaker.call, call) for _ in range(50)]
+    gevent.joinall(greenlets, raise_error=True)
+
+
+def test_an_excluded_error_proves_nothing(breaker: Breaker, clock: Clock) -> None:
+    for _ in range(10):
+        with pytest.raises(Excluded):
+            breaker.call(fail, Excluded)
+    assert breaker.status().state == "closed"
+    open_until_probe(breaker, clock)
+    with pytest.raises(Excluded):
+        breaker.call(fail, Excluded)
+    assert breaker.status().state == "half_open"
+    breaker.call(str)
+    assert breaker.status().state == "closed"
+
+
+def test_a_killed_call_counts_for_nothing_and_frees_the_probe(breaker: Breaker, clock: Clock) -> None:
+    open_until_probe(breaker, clock)
+    with pytest.raises(gevent.GreenletExit):
+        breaker.call(fail, gevent.GreenletExit)
+    assert breaker.status().state == "half_open"
+    breaker.call(str)
+    assert breaker.status().state == "closed"
+
+
+def test_a_result_from_before_the_change_is_ignored(breaker: Breaker) -> None:
+    def slow_success() -> None:
+        failures(breaker, 3)
+
+    breaker.call(slow_success)
+    assert breaker.status().state == "open"

@@ -1,0 +1,128 @@
+"""The degradation ladder and the outright rules, on a Redis that is not there."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from app.limiter.breaker import Breaker
+from app.limiter.decision import Check, Decision
+from app.limiter.errors import NotReady, Unavailable
+from app.limiter.keys import Keyspace
+from app.limiter.limiter import Limiter
+from app.limiter.local_store import LocalStore
+from app.limiter.redis_store import RedisStore, connect
+from app.observability.active_clients import ActiveClients
+from app.rules.rule import Limit, Rule, default_rule
+from app.rules.rule_book import RuleBook, Snapshot
+
+
+@dataclass
+class Fixed:
+    book: RuleBook | None
+
+
+def limiter(store: RedisStore, *rules: Rule, fail_mode: str = "open", ready: bool = True) -> Limiter:
+    snapshot = Snapshot(1, b"secret", rules)
+    book = RuleBook(snapshot, default=default_rule(100, 60), algorithm="token_bucket")
+    return Limiter(
+        rules=Fixed(book if ready else None),
+        store=store,
+        local=LocalStore(holders=4),
+        breaker=Breaker(failures=3, reset_seconds=60, clock=time.monotonic),
+        active_clients=ActiveClients(time.monotonic),
+        fail_mode=fail_mode,
+        clock=time.time,
+    )
+
+
+def rule(client_id: str, **fields: object) -> Rule:
+    return Rule(**{"id": 7, "client_id": client_id, "limits": (Limit(40, 60),), **fields})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> RedisStore:
+    return RedisStore(connect(f"unix://{tmp_path}/nobody.sock", 50))
+
+
+def decided(answer: Decision | Unavailable) -> Decision:
+    assert isinstance(answer, Decision)
+    return answer
+
+
+def test_open_allows_and_shows_the_rules_own_numbers(nowhere: RedisStore) -> None:
+    subject = limiter(nowhere, rule("a", limits=(Limit(40, 60), Limit(10, 1))))
+    for _ in range(5):  # before the breaker opens and after
+        decision = decided(subject.check(1, [Check("a")])[0])
+        assert (decision.allowed, decision.degraded, decision.reason) == (True, True, "degraded")
+        assert (decision.remaining, decision.most_at_once, decision.retry_after_ms) == (10, 10, 0)
+
+
+def test_closed_refuses_and_says_when_to_come_back(nowhere: RedisStore) -> None:
+    subject = limiter(nowhere, fail_mode="closed")
+    waits = [answer.retry_after_seconds for _ in range(4) for answer in subject.check(1, [Check("a")])]  # type: ignore[union-attr]
+    assert waits[0] == 1
+    assert 54 <= waits[3] <= 66
+
+
+def test_local_enforces_this_workers_share(nowhere: RedisStore) -> None:
+    subject = limiter(nowhere, rule("a", fail_mode="local"), rule("b", id=8, fail_mode="local", limits=(Limit(1, 60),)))
+    admitted = [decided(subject.check(1, [Check("a")])[0]).allowed for _ in range(15)]
+    assert admitted == [True] * 10 + [False] * 5
+    assert decided(subject.check(1, [Check("b")])[0]).allowed  # at least one unit each
+    beyond = decided(subject.check(1, [Check("a", cost=11)])[0])
+    assert (beyond.allowed, beyond.retry_after_ms, beyond.degraded) == (False, None, True)
+
+
+def test_the_rules_fail_mode_wins_and_one_batch_may_mix_them(nowhere: RedisStore) -> None:
+    subject = limiter(nowhere, rule("a", fail_mode="closed"), rule("b", id=8))
+    closed, opened = subject.check(1, [Check("a"), Check("b")])
+    assert isinstance(closed, Unavailable)
+    assert decided(opened).allowed
+
+
+def test_allow_and_block_need_no_redis_and_count_nothing(nowhere: RedisStore) -> None:
+    subject = limiter(nowhere, rule("vip", action="allow", limits=()), rule("bad", id=8, action="block"))
+    allow, block = (decided(answer) for answer in subject.check(1, [Check("vip", cost=10**9), Check("bad")]))
+    assert (allow.allowed, allow.retry_after_ms, allow.reason, allow.degraded) == (True, 0, "allowed_by_rule", False)
+    assert (block.allowed, block.retry_after_ms, block.reason, block.remaining) == (False, None, "blocked_by_rule", 0)
+
+
+def test_a_shadow_rule_is_decided_beside_the_enforcing_one_and_never_enforced(store: RedisStore) -> None:
+    client = f"shadowed {time.time_ns()}"
+    shadow = rule(client, id=9, shadow=True, limits=(Limit(1, 3600),))
+    subject = limiter(store, rule(client, limits=(Limit(2, 3600),)), shadow)
+    answers = [decided(subject.check(1, [Check(client)])[0]) for _ in range(3)]
+    assert [(answer.allowed, answer.reason) for answer in answers] == [
+        (True, "within_limit"),
+        (True, "shadow"),
+        (False, "over_limit"),
+    ]
+
+
+def test_without_any_rules_nothing_is_decided(nowhere: RedisStore) -> None:
+    with pytest.raises(NotReady):
+        limiter(nowhere, ready=False).check(1, [Check("a")])
+
+
+def test_the_local_table_is_bounded() -> None:
+    local = LocalStore(holders=1, max_counters=3)
+    limit = Limit(1, 3600, "fixed_window")
+    admitted = [local.check((name,), (limit,), 1, 10**15).allowed for name in ("a", "b", "c", "a", "d", "b", "a")]
+    # "a" was used after "b": "d" pushed "b" out, and then "b" pushed "c".
+    assert admitted == [True, True, True, False, True, True, False]
+
+
+def test_active_clients_are_estimated_and_forgotten_after_a_minute() -> None:
+    now = [5.0]
+    active = ActiveClients(lambda: now[0])
+    keyspace = Keyspace(b"secret")
+    for number in range(20_000):
+        for _ in range(2):
+            active.add(keyspace.client(1, f"client {number}"))
+    assert abs(active.estimate() - 20_000) < 600
+    now[0] += 62
+    assert active.estimate() == 0

@@ -1,0 +1,197 @@
+"""What the scripts leave in Redis, and what the store makes of a Redis that misbehaves."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import uuid
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from app.embedded import Valkey
+from app.limiter.decision import Outcome
+from app.limiter.errors import StoreFault, StoreUnavailable
+from app.limiter.keys import Keyspace
+from app.limiter.redis_store import Charge, RedisStore, connect
+from app.rules.rule import MAX_LOGGED_RATE, Limit, Rule
+from tests.support.deciders import START
+
+KEYSPACE = Keyspace(b"a secret of the tests")
+
+
+def charge(limit: Limit, cost: int = 1, client_id: str | None = None) -> Charge:
+    """A charge under the key names of production, for a client of its own."""
+    rule = Rule(id=12345, client_id="*", limits=(limit,))
+    return Charge(KEYSPACE.counters(1, client_id or uuid.uuid4().hex, rule), rule.limits, cost)
+
+
+def outcome_of(store: RedisStore, asked: Charge, now_us: int | None = None) -> Outcome:
+    outcome = store.check([asked], now_us)[0]
+    assert isinstance(outcome, Outcome), outcome
+    return outcome
+
+
+def with_cost(asked: Charge, cost: int) -> Charge:
+    return Charge(asked.keys, asked.limits, cost)
+
+
+def test_a_peek_and_a_denial_write_nothing(store: RedisStore, redis_client: redis.Redis, algorithm: str) -> None:
+    asked = charge(Limit(5, 60, algorithm), cost=5)
+    outcome_of(store, with_cost(asked, 0))
+    assert not redis_client.exists(*asked.keys)
+    assert outcome_of(store, asked).allowed
+
+    def stored() -> tuple[object, object]:
+        value = (
+            redis_client.lrange(asked.keys[0], 0, -1)
+            if algorithm == "sliding_window"
+            else redis_client.get(*asked.keys)
+        )
+        return value, redis_client.expiretime(asked.keys[0])
+
+    before = stored()
+    assert not outcome_of(store, asked).allowed
+    assert outcome_of(store, with_cost(asked, 0)).allowed
+    assert stored() == before
+
+
+def test_every_key_lives_until_its_state_means_nothing(
+    store: RedisStore, redis_client: redis.Redis, algorithm: str
+) -> None:
+    asked = charge(Limit(7, 60, algorithm), cost=3)
+    outcome = outcome_of(store, asked)
+    expires_us = redis_client.pexpiretime(asked.keys[0]) * 1000
+    means_nothing_us = outcome.now_us + outcome.reset_after_us
+    assert means_nothing_us <= expires_us <= means_nothing_us + 50_000  # rounding up, and the script's own time
+
+
+def test_injected_time_keeps_keys_for_an_hour(store: RedisStore, redis_client: redis.Redis, algorithm: str) -> None:
+    asked = charge(Limit(7, 1, algorithm))
+    outcome_of(store, asked, START)
+    assert redis_client.pttl(asked.keys[0]) > 3_500_000
+
+
+@pytest.mark.parametrize("algorithm", ["token_bucket", "gcra", "fixed_window", "sliding_window_counter"])
+def test_a_client_takes_at_most_120_bytes(store: RedisStore, redis_client: redis.Redis, algorithm: str) -> None:
+    asked = charge(Limit(1000, 3600, algorithm), cost=123)
+    outcome_of(store, asked)
+    assert redis_client.memory_usage(asked.keys[0]) <= 120
+
+
+def test_the_log_takes_at_most_20_bytes_an_entry_and_stays_cheap(store: RedisStore, redis_client: redis.Redis) -> None:
+    window_us = 3_600_000_000
+    asked = charge(Limit(MAX_LOGGED_RATE, 3600, "sliding_window"))
+    for start in range(0, MAX_LOGGED_RATE, 1000):
+        store.check([asked] * 1000, START + start)
+    bytes_used = redis_client.memory_usage(asked.keys[0], samples=0)
+    assert redis_client.llen(asked.keys[0]) == 2 * (MAX_LOGGED_RATE + 1)
+    assert bytes_used <= 20 * MAX_LOGGED_RATE
+    redis_client.config_resetstat()
+    assert not outcome_of(store, asked, START + MAX_LOGGED_RATE).allowed
+    # Half of the log has left the window: the search for what is left is the longest there is.
+    assert outcome_of(store, with_cost(asked, 40_000), START + window_us + MAX_LOGGED_RATE // 2).allowed
+    reads = redis_client.info("commandstats")["cmdstat_lindex"]["calls"]
+    assert reads <= 100
+
+
+def test_a_batch_is_one_trip_decided_in_order(store: RedisStore) -> None:
+    asked = charge(Limit(3, 60, "fixed_window"))
+    outcomes = store.check([asked] * 5)
+    assert [isinstance(o, Outcome) and o.allowed for o in outcomes] == [True, True, True, False, False]
+
+
+def test_a_flushed_script_is_loaded_again_for_the_calls_that_missed_it(
+    store: RedisStore, redis_client: redis.Redis, algorithm: str
+) -> None:
+    asked = charge(Limit(3, 60, algorithm))
+    redis_client.script_flush()
+    outcomes = store.check([asked, asked, charge(Limit(1, 1, "gcra"))])
+    assert [isinstance(o, Outcome) and o.remaining for o in outcomes] == [2, 1, 0]
+
+
+def test_a_key_of_another_type_is_a_fault_of_that_check_alone(store: RedisStore, redis_client: redis.Redis) -> None:
+    broken, sound = charge(Limit(3, 60, "gcra")), charge(Limit(3, 60, "gcra"))
+    redis_client.sadd(broken.keys[0], "something else")
+    first, second = store.check([broken, sound])
+    assert isinstance(first, StoreFault)
+    assert isinstance(second, Outcome)
+
+
+def test_an_unreachable_server_is_unavailable(tmp_path: object) -> None:
+    with connect(f"unix://{tmp_path}/nobody.sock", 50) as client, pytest.raises(StoreUnavailable):
+        RedisStore(client).check([charge(Limit(3, 60, "gcra"))])
+
+
+@pytest.mark.parametrize("refusal", ["LOADING", "READONLY", "OOM", "CLUSTERDOWN", "MISCONF"])
+def test_a_server_that_cannot_serve_is_unavailable(refusal: str) -> None:
+    with talker(f"-{refusal} for the test\r\n".encode()) as server, connect(server.url, 500) as client:
+        try:
+            outcome: object = RedisStore(client).check([charge(Limit(3, 60, "gcra"))])[0]
+        except StoreUnavailable as error:
+            outcome = error
+    assert isinstance(outcome, StoreUnavailable)
+
+
+def test_a_check_whose_answer_was_lost_is_never_sent_again() -> None:
+    with talker(b"") as server, connect(server.url, 500) as client, pytest.raises(StoreUnavailable):
+        RedisStore(client).check([charge(Limit(3, 60, "gcra"))])
+    assert server.heard.count(b"EVALSHA") == 1
+
+
+def test_a_stopped_server_is_given_up_after_the_timeout_and_found_again(valkey: Valkey) -> None:
+    with connect(valkey.url, 50) as client:
+        store = RedisStore(client)
+        os.kill(valkey.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(StoreUnavailable):
+                store.check([charge(Limit(3, 60, "gcra"))])
+            assert not store.ping()
+        finally:
+            os.kill(valkey.pid, signal.SIGCONT)
+        outcome_of(RedisStore(redis.Redis.from_url(valkey.url)), charge(Limit(3, 60, "gcra")))
+
+
+class talker:
+    """A server on 127.0.0.1 that greets like Redis, then gives every check the same answer; b"" hangs up instead."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._socket.getsockname()[1]}/0?protocol=2"
+        self.heard = b""
+        self._accepted: list[socket.socket] = []
+
+    def __enter__(self) -> talker:
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for open_socket in (self._socket, *self._accepted):
+            with contextlib.suppress(OSError):
+                open_socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join(5)
+        self._socket.close()
+
+    def _serve(self) -> None:
+        for connection in self._connections():
+            with connection:
+                while heard := connection.recv(65536):
+                    self.heard += heard
+                    if b"EVALSHA" in heard and not self._answer:
+                        break
+                    commands = heard.count(b"\r\n$6\r\nCLIENT\r\n") or 1
+                    connection.sendall(self._answer if b"EVALSHA" in heard else b"+OK\r\n" * commands)
+
+    def _connections(self) -> Iterator[socket.socket]:
+        while True:
+            try:
+                self._accepted.append(self._socket.accept()[0])
+            except OSError:
+                return
+            yield self._accepted[-1]

@@ -1,0 +1,89 @@
+"""Which rule decides: precedence, patterns, tenants."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.rules.rule import Limit, Rule, default_rule
+from app.rules.rule_book import Glob, RuleBook, Snapshot
+
+
+def book(*rules: Rule, algorithm: str = "token_bucket") -> RuleBook:
+    return RuleBook(Snapshot(1, b"", rules), default=default_rule(100, 60), algorithm=algorithm)
+
+
+def rule(rule_id: int, client_id: str, endpoint: str | None = None, **fields: object) -> Rule:
+    return Rule(id=rule_id, client_id=client_id, endpoint=endpoint, limits=(Limit(5, 60),), **fields)  # type: ignore[arg-type]
+
+
+PRECEDENCE = book(
+    rule(1, "*"),
+    rule(2, "*", "login"),
+    rule(3, "premium_*"),
+    rule(4, "premium_*", "login"),
+    rule(5, "premium_gold_*"),
+    rule(6, "premium_gold_1", "export"),
+    rule(7, "*_gold_1"),
+    rule(8, "premium_bronz*"),
+    rule(9, "*remium_bronze"),
+    rule(10, "basic", "login"),
+)
+
+
+@pytest.mark.parametrize(
+    ("client_id", "limit_key", "expected"),
+    [
+        ("anyone", "global", 1),
+        ("anyone", "login", 2),
+        ("premium_x", "global", 3),
+        ("premium_x", "login", 4),
+        ("premium_gold_2", "login", 5),  # the client pattern is decided first, then the endpoint within it
+        ("premium_gold_1", "export", 6),
+        ("premium_gold_1", "other", 5),  # the exact client has no rule for this key: 13 literal characters beat 7
+        ("basic_gold_1", "x", 7),
+        ("premium_bronze", "x", 9),  # equally long: alphabetical, and * comes before p
+        ("basic", "login", 10),
+        ("basic", "other", 1),
+        ("*", "global", 1),
+        ("premium_*", "global", 3),
+    ],
+)
+def test_the_most_specific_rule_wins(client_id: str, limit_key: str, expected: int) -> None:
+    assert PRECEDENCE.match(1, client_id, limit_key).id == expected
+
+
+def test_where_nothing_matches_the_default_decides() -> None:
+    matched = book(rule(1, "a", "login")).match(1, "a", "other")
+    assert (matched.public_id, matched.label, matched.limits[0].rate) == ("default", "default", 100)
+
+
+def test_tenants_do_not_see_each_others_rules() -> None:
+    subject = book(rule(1, "a"), rule(2, "*", tenant_id=2))
+    assert subject.match(1, "a", "x").id == 1
+    assert subject.match(2, "a", "x").id == 2
+    assert subject.match(3, "a", "x").public_id == "default"
+
+
+def test_disabled_rules_are_absent_and_shadows_stand_beside() -> None:
+    subject = book(rule(1, "a", enabled=False), rule(2, "b", shadow=True), rule(3, "b*"))
+    assert subject.match(1, "a", "x").public_id == "default"
+    shadow = subject.match_shadow(1, "b", "x")
+    assert shadow is not None
+    assert (shadow.id, subject.match(1, "b", "x").id) == (2, 3)
+    assert [candidate.id for candidate in subject.candidates(1, "b")] == [3, 2, 0]
+
+
+def test_a_limit_without_algorithm_takes_the_setting() -> None:
+    subject = book(rule(1, "a"), Rule(id=2, client_id="b", limits=(Limit(100_001, 1),)), algorithm="sliding_window")
+    assert subject.match(1, "a", "x").limits[0].algorithm == "sliding_window"
+    assert subject.match(1, "b", "x").limits[0].algorithm == "sliding_window_counter"  # too many for an exact log
+
+
+@given(pattern=st.text("ab*", min_size=1, max_size=12).filter(lambda p: "*" in p), text=st.text("ab", max_size=12))
+def test_globs_match_as_the_equal_regular_expression_does(pattern: str, text: str) -> None:
+    expression = re.compile(".*".join(re.escape(part) for part in pattern.split("*")))
+    assert Glob(pattern).matches(text) == bool(expression.fullmatch(text))

@@ -1,0 +1,46 @@
+"""The documentation says what is true: its timelines run as tests, its links and paths lead somewhere."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from pathlib import Path
+
+import pytest
+
+from app.limiter.redis_store import RedisStore
+from app.rules.rule import ALGORITHMS, Limit
+from tests.support.deciders import Decider, LuaDecider, PythonDecider
+from tests.support.node import ROOT
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ROW = re.compile(r"^\| (\d\d:\d\d:\d\d) \| (\d+) \| (allowed|denied) \| (\d+) \| (.*?) ?\|$", re.MULTILINE)
+
+
+def timeline(algorithm: str) -> list[tuple[str, str, str, str, str]]:
+    text = (ROOT / "docs/algorithms.md").read_text()
+    section = text.partition(f"\n## {algorithm}\n")[2].partition("\n## ")[0]
+    return ROW.findall(section)
+
+
+@pytest.mark.parametrize("implementation", ["lua", "python"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_timelines_of_the_documentation_are_true(store: RedisStore, algorithm: str, implementation: str) -> None:
+    decider: Decider = LuaDecider(store) if implementation == "lua" else PythonDecider()
+    rows = timeline(algorithm)
+    assert len(rows) >= 4
+    for clock, cost, answer, remaining, why in rows:
+        at = datetime.datetime.fromisoformat(f"2026-11-23T{clock}+00:00")
+        outcome = decider.check([Limit(10, 60, algorithm)], int(cost), int(at.timestamp()) * 1_000_000)
+        assert (outcome.allowed, outcome.remaining) == (answer == "allowed", int(remaining)), clock
+        if promised := re.search(r"retry in ([\d,]+) ms", why):
+            assert outcome.retry_after_us == int(promised[1].replace(",", "")) * 1000
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_and_paths_lead_somewhere(document: Path) -> None:
+    text = document.read_text()
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (document.parent / link).exists(), link
+    for path in re.findall(r"`((?:app|tests|docs|migrations|benchmarks)/[\w/.]+)`", text):
+        assert "NAME" in path or (ROOT / path).exists(), path

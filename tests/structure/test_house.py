@@ -1,0 +1,51 @@
+"""The house keeps its shape."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from app.rules.rule import ALGORITHMS
+from tests.support.node import ROOT
+
+SOURCES = sorted((ROOT / "app").rglob("*.py"))
+
+
+def test_imports_go_one_way() -> None:
+    lint_imports = Path(sys.executable).with_name("lint-imports")
+    completed = subprocess.run([lint_imports], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stdout
+
+
+def test_only_config_reads_the_environment() -> None:
+    readers = [path.name for path in SOURCES if re.search(r"os\.(environ|getenv)", path.read_text())]
+    # `make run` hands its own environment on to the service.
+    assert set(readers) <= {"config.py", "house.py"}, readers
+
+
+def test_an_algorithm_is_one_word_for_module_script_and_value() -> None:
+    scripts = {path.stem for path in (ROOT / "app/limiter/scripts").glob("*.lua")} - {"check"}
+    modules = {path.stem for path in (ROOT / "app/limiter/algorithms").glob("*.py")} - {"__init__", "view"}
+    assert scripts == modules == set(ALGORITHMS)
+
+
+def test_clocks_are_arguments() -> None:
+    """Below the wiring no code of the decision reads a clock."""
+    for path in [*(ROOT / "app/limiter").rglob("*.py"), *(ROOT / "app/rules").glob("*.py")]:
+        names = {ast.unparse(node) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+        assert not names & {"time.time", "time.monotonic", "datetime.now", "time.perf_counter"}, path
+
+
+def test_files_stay_small() -> None:
+    assert [path.name for path in SOURCES if len(path.read_text().splitlines()) > 300] == []
+    for path in (ROOT / "app/limiter/scripts").glob("*.lua"):
+        code = [line for line in path.read_text().splitlines() if line.strip() and not line.strip().startswith("--")]
+        assert len(code) <= 75, path
+
+
+def test_migrations_are_numbered_in_sequence() -> None:
+    numbers = sorted(path.name[:4] for path in (ROOT / "migrations/versions").glob("*.py"))
+    assert numbers == [f"{number:04}" for number in range(1, len(numbers) + 1)]

@@ -1,0 +1,107 @@
+"""Settings: defaults, files for secrets, and refusals that name variable, value and what is allowed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from app.config import Settings, SettingsError
+from tests.support.node import ROOT
+
+VARIABLES = re.findall(r"^#? ?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_defaults_are_the_contracts() -> None:
+    settings = Settings.from_env()
+    assert (settings.redis_url, settings.redis_embedded) == ("redis://localhost:6379/0", True)
+    assert (settings.algorithm, settings.fail_mode, settings.check_auth) == ("token_bucket", "open", "open")
+    assert (settings.default_rate, settings.default_window, settings.redis_timeout_ms) == (100, 60, 50)
+    assert (settings.breaker_failures, settings.breaker_reset_seconds) == (5, 60)
+    assert (settings.bind, settings.port, settings.ratelimit_headers) == ("127.0.0.1", 8000, "draft-10")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("PORT", "0", "an integer from 1 to 65535"),
+        ("PORT", "eight", "an integer from 1 to 65535"),
+        ("FAIL_MODE", "maybe", "open | closed | local"),
+        ("ALGORITHM", "leaky", "token_bucket | fixed_window"),
+        ("FAST_LANE", "perhaps", "true | false"),
+        ("REDIS_URL", "http://localhost", "redis://…"),
+        ("DATABASE_URL", "mysql://localhost", "postgresql://…"),
+        ("DRAIN_SECONDS", "-1", "seconds from 0 to 3600"),
+        ("LOG_FORMAT", "xml", "text | json"),
+        ("DEFAULT_RATE", "1000000001", "an integer from 1 to 1000000000"),
+    ],
+)
+def test_a_bad_value_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, allowed: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env()
+    message = str(caught.value)
+    assert message.startswith(f"{name}={value}: allowed is ")
+    assert allowed in message
+    assert "\n" not in message
+
+
+def test_default_rate_and_window_hold_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEFAULT_RATE", "1000000000")
+    with pytest.raises(SettingsError, match="DEFAULT_RATE x DEFAULT_WINDOW"):
+        Settings.from_env()
+
+
+def test_a_secret_may_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("from the file\n")
+    monkeypatch.setenv("ADMIN_API_KEY_FILE", str(tmp_path / "key"))
+    assert Settings.from_env().admin_api_key == "from the file"
+
+
+def test_an_env_file_in_the_working_directory_counts_and_the_environment_wins(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("PORT=8001\nSERVICE_NAME=file\nREDIS_URL=\n")
+    monkeypatch.setenv("PORT", "8002")
+    settings = Settings.from_env()
+    assert (settings.port, settings.service_name, settings.redis_embedded) == (8002, "file", True)
+
+
+def test_without_loopback_checks_need_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIND", "0.0.0.0")
+    assert Settings.from_env().check_auth == "required"
+
+
+def test_redis_by_parts_and_the_driver_of_the_database_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_HOST", "cache")
+    monkeypatch.setenv("REDIS_PORT", "7000")
+    monkeypatch.setenv("DATABASE_URL", "postgres://user:secret@host/name")
+    settings = Settings.from_env()
+    assert (settings.redis_url, settings.redis_embedded) == ("redis://cache:7000/0", False)
+    assert settings.database_url == "postgresql+psycopg2://user:secret@host/name"
+
+
+def test_what_is_logged_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://user:s3cret@host/name")
+    monkeypatch.setenv("REDIS_URL", "redis://:s3cret@host/0")
+    monkeypatch.setenv("ADMIN_API_KEY", "s3cret")
+    assert "s3cret" not in str(Settings.from_env().public())
+
+
+def test_every_setting_is_in_the_example_file_and_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    source = (ROOT / "app" / "config.py").read_text()
+    read = set(re.findall(r'env\.\w+\(\s*"([A-Z_]+)"', source)) | set(re.findall(r"env\.\w+\('([A-Z_]+)'", source))
+    assert len(read) > 25
+    assert read <= set(VARIABLES)
+    assert [name for name in sorted(read) if f"`{name}`" not in readme] == []
