@@ -1,0 +1,81 @@
+"""`make run`: `python -m app.embedded` starts what the service needs, then the service, and stops all of it again."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+
+from app.config import Settings, SettingsError
+from app.embedded.errors import StartError
+from app.embedded.house import House
+from app.embedded.service import ROOT
+from app.embedded.signals import Interrupted, Signals
+from app.embedded.terminal import complain, say
+
+HELP = """\
+Starts a Valkey and a PostgreSQL (from their wheels), runs the migrations, loads the example rules once, and serves
+with gunicorn on http://127.0.0.1:8000. Rules and counters are kept for the next start.
+
+  PORT, BIND        where to serve (8000, 127.0.0.1)
+  REDIS_URL         use that server (or REDIS_HOST, REDIS_PORT, REDIS_DB) instead of starting a Valkey
+  DATABASE_URL      use that database instead of starting a PostgreSQL
+  DATA_DIR          where data, logs and the admin key are kept (instance)
+  ADMIN_API_KEY     the first administrator's key; without it one is made and kept in DATA_DIR/admin.key
+  WEB_CONCURRENCY   number of workers
+  DRAIN_SECONDS     how long a stopping service still answers (3)
+
+Ctrl-C (SIGINT) finishes the requests in flight and stops everything, servers last; SIGTERM drains first; a second
+signal stops at once. It also stops when the process that started it ends. All settings are in .env.example.
+"""
+CHECK_SECONDS = 1.0
+
+
+def main() -> int:
+    """The exit code: 0 after a signal to stop, 1 when something failed."""
+    parent = os.getppid()
+    argparse.ArgumentParser(
+        prog="python -m app.embedded", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
+    os.chdir(ROOT)  # where .env is, and what a relative DATA_DIR is relative to
+    try:
+        settings = Settings.from_env()
+    except SettingsError as error:
+        complain(str(error))
+        return 1
+    with Signals() as signals:
+        return _run(House(settings, signals.pause), signals, parent)
+
+
+def _run(house: House, signals: Signals, parent: int) -> int:
+    try:
+        number, code = _until_told_to_stop(house, signals, parent)
+        house.stop(number)
+    except Interrupted:
+        complain("stopping at once")
+        house.kill()
+        return 1
+    return code
+
+
+def _until_told_to_stop(house: House, signals: Signals, parent: int) -> tuple[int, int]:
+    """The signal to stop with, and the exit code."""
+    try:
+        house.start()
+        while os.getppid() == parent:
+            house.check()
+            signals.pause(CHECK_SECONDS)
+    except Interrupted as interruption:
+        say(f"stopping ({interruption})")
+        # A closed terminal (SIGHUP) is a request to stop like any other; gunicorn would take it as "reload".
+        return signal.SIGINT if interruption.number == signal.SIGINT else signal.SIGTERM, 0
+    except (StartError, OSError) as error:
+        complain(str(error))
+        return signal.SIGINT, 1
+    say("stopping: the process that started this one has ended")
+    return signal.SIGTERM, 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""Where the service listens."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from app.embedded.errors import StartError
+
+ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - a name for it, not a choice of it
+WHY = {
+    errno.EADDRINUSE: "it is in use; stop what listens there, or set PORT",
+    errno.EACCES: "this user may not; set PORT to 1024 or more",
+    errno.EADDRNOTAVAIL: "this machine has no such address; set BIND",
+}
+
+
+def check_address(bind: str, port: int) -> None:
+    """Raises StartError when the service could not listen there, before anything is started for it."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            bind.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as candidate:
+            # As gunicorn does: connections that a stopped server left in TIME_WAIT are no obstacle.
+            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            candidate.bind(address)
+            candidate.listen()
+    except OSError as error:
+        why = WHY.get(error.errno or 0, error.strerror)
+        raise StartError(f"cannot listen on port {port} of {bind}: {why}") from error
+
+
+def reachable_host(bind: str) -> str:
+    """A host under which this machine reaches what listens on `bind`."""
+    host = bind.strip("[]")
+    return ANYWHERE.get(host, host)
+
+
+def url(bind: str, port: int) -> str:
+    """For a browser on this machine."""
+    host = reachable_host(bind)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,17 @@
+"""The key for a first administrator."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from app.embedded.private_file import write_private
+
+
+def admin_key(path: Path) -> str:
+    """The key in that file; a new one when there is none."""
+    key = path.read_text().strip() if path.exists() else ""
+    if not key:
+        key = f"rl_{secrets.token_urlsafe(32)}"
+        write_private(path, key)
+    return key

@@ -1,0 +1,58 @@
+"""DATA_DIR belongs to one run at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from app.embedded.errors import StartError
+from app.embedded.guarded import Pause
+from app.embedded.lock import Lock
+from app.embedded.runtime import remove_runtime_directory, runtime_directory
+from app.embedded.terminal import say
+
+
+@contextmanager
+def claimed(data_dir: Path, pause: Pause) -> Iterator[tuple[Lock, Path]]:
+    """Makes `data_dir` ours. Gives the lock and a directory for sockets. Raises StartError when another run has it."""
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = Lock(data_dir / "run.lock")
+    try:
+        if not lock.taken():
+            _refuse_if_in_use(lock, data_dir)
+            say("waiting for what an earlier, killed run left to stop")
+            lock.take(pause, lambda: _refuse_if_in_use(lock, data_dir))
+        remove_runtime_directory(Path(_note(lock).get("sockets", "")))  # of a run that was killed
+        with runtime_directory() as sockets:
+            lock.write(json.dumps({"pid": os.getpid(), "sockets": str(sockets)}))
+            yield lock, sockets
+    finally:
+        lock.close()
+
+
+def _refuse_if_in_use(lock: Lock, data_dir: Path) -> None:
+    owner = _note(lock).get("pid")
+    if owner is not None and _alive(owner):
+        raise StartError(f"{data_dir} is in use by process {owner}: stop that first, or set DATA_DIR")
+
+
+def _note(lock: Lock) -> dict[str, Any]:
+    try:
+        note = json.loads(lock.read())
+    except ValueError:
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,74 @@
+"""A directory of PostgreSQL data, made whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from app.embedded.errors import StartError
+from app.embedded.guarded import Guarded, Pause, Program
+from app.embedded.private_file import write_private
+from app.embedded.unprivileged import Home
+
+USER = "ratelimiter"
+INITDB_SECONDS = 120.0
+
+
+def make_cluster(home: Home, *, durable: bool, program: Callable[..., Program], pause: Pause) -> None:
+    """Fills `home.data` with `cluster` (the data) and `password`. An attempt that was interrupted leaves no trace."""
+    unfinished = home.data.with_name(f"{home.data.name}.new")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(mode=0o700)
+    write_private(unfinished / "password", secrets.token_urlsafe(32))
+    _give(home, unfinished, unfinished / "password")
+    initdb = Guarded(program(name="initdb", argv=_initdb(home, unfinished, durable), stop_signal=signal.SIGTERM), pause)
+    try:
+        if initdb.wait(INITDB_SECONDS) != 0:
+            raise StartError("initdb could not make a database")
+    finally:
+        initdb.stop()
+    unfinished.rename(home.data)
+    if durable:
+        _sync(home.data.parent)
+
+
+def password_of(home: Home) -> str:
+    """Of the one user of the database."""
+    return (home.data / "password").read_text().strip()
+
+
+def is_made(home: Home) -> bool:
+    """Whether there is a cluster from an earlier start."""
+    return (home.data / "cluster" / "PG_VERSION").exists()
+
+
+def _initdb(home: Home, directory: Path, durable: bool) -> tuple[str, ...]:
+    return (
+        str(home.programs / "initdb"),
+        f"--pgdata={directory / 'cluster'}",
+        f"--pwfile={directory / 'password'}",
+        f"--username={USER}",
+        "--auth=scram-sha-256",
+        "--encoding=UTF8",
+        "--no-locale",
+        *(() if durable else ("--no-sync",)),
+    )
+
+
+def _give(home: Home, *paths: Path) -> None:
+    if home.identity.kind == "user":
+        for path in paths:
+            os.chown(path, home.identity.uid, home.identity.gid)
+
+
+def _sync(directory: Path) -> None:
+    """Makes the new name durable; PostgreSQL itself syncs only what is inside."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

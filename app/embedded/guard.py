@@ -1,0 +1,184 @@
+"""Runs one program and sees to it that it never outlives the process that asked for it.
+
+    python -I -S guard.py '{"channel": 5, "own": [5], "stop_signal": 15, "grace_seconds": 9, "identity": …, "argv": …}'
+
+`channel` is one end of a socket pair. The guard writes the program's pid to it, then reads: a byte n means "send
+it signal n", 0 means "stop it", and the end of the stream says that whoever held the other end is gone, killed
+perhaps, which also means "stop it". Stopping is `stop_signal`, and SIGKILL when `grace_seconds` were not enough.
+The guard ends with the program's exit code (128 + n after signal n).
+
+A file of its own that imports nothing of the project: it has to start in milliseconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+Call = Callable[..., None]
+CLONE_NEWUSER = 0x10000000  # linux/sched.h
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+STOP = 0  # no signal has this number
+CANNOT_RUN = 127  # what a shell answers for a program that it cannot run
+
+
+def main() -> None:
+    """Starts the program, stays until it has ended, ends as it did."""
+    order: dict[str, Any] = json.loads(sys.argv[1])
+    channel = socket.socket(fileno=order["channel"])
+    for descriptor in order["own"]:
+        os.set_inheritable(descriptor, False)  # held by this guard, not by its program
+    program = _start(order)  # before our handlers exist: inherited, they would swallow a signal to a program so young
+    wakeup = _signals_as_bytes()
+    channel.sendall(f"{program}\n".encode())
+    status = _Watch(program, order["stop_signal"], order["grace_seconds"]).until_end(channel, wakeup)
+    _kill_group(program)  # what a crashed program left of its own children
+    sys.exit(status if status >= 0 else 128 - status)
+
+
+class _Watch:
+    """Waits for the end of the program, and for orders about it."""
+
+    def __init__(self, program: int, stop_signal: int, grace_seconds: float) -> None:
+        self._program = program
+        self._stop_signal = stop_signal
+        self._grace_seconds = grace_seconds
+        self._deadline: float | None = None
+
+    def until_end(self, channel: socket.socket, wakeup: socket.socket) -> int:
+        """The exit code of the program, negative when a signal ended it."""
+        sources = [channel, wakeup]
+        while True:
+            pid, status = os.waitpid(self._program, os.WNOHANG)
+            if pid:
+                return os.waitstatus_to_exitcode(status)
+            ready, _, _ = select.select(sources, [], [], self._seconds_left())
+            if wakeup in ready and set(wakeup.recv(512)) - {signal.SIGCHLD}:
+                self._stop()
+            if channel in ready and not self._obey(channel):
+                sources.remove(channel)
+            if self._seconds_left() == 0:
+                _kill_group(self._program)
+                self._deadline = None
+
+    def _obey(self, channel: socket.socket) -> bool:
+        """Whether there may be more orders."""
+        try:
+            orders = channel.recv(512)
+        except ConnectionError:
+            orders = b""
+        for number in orders:
+            if number == STOP:
+                self._stop()
+            elif number == signal.SIGKILL:
+                _kill_group(self._program)
+            else:
+                os.kill(self._program, number)
+        if not orders:
+            self._stop()
+        return bool(orders)
+
+    def _stop(self) -> None:
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self._grace_seconds
+            os.kill(self._program, self._stop_signal)
+            os.kill(self._program, signal.SIGCONT)  # a suspended program cannot obey
+
+    def _seconds_left(self) -> float | None:
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+
+def _signals_as_bytes() -> socket.socket:
+    """A socket on which every signal to this guard arrives as one byte, to select on beside the channel."""
+    reader, writer = socket.socketpair()
+    reader.setblocking(False)
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+    return reader
+
+
+def _start(order: dict[str, Any]) -> int:
+    guard = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _become_program(guard, order)
+        except Exception as error:
+            print(f"cannot run {order['argv'][0]}: {error}", file=sys.stderr, flush=True)
+        finally:
+            os._exit(CANNOT_RUN)
+    _lead_group(pid)
+    return pid
+
+
+def _become_program(guard: int, order: dict[str, Any]) -> None:
+    _lead_group(0)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL)  # nohup, a shell's & and Python itself ignore some of them
+    call = _libc() if sys.platform == "linux" else None  # before the change of identity: then it may be unreadable
+    _take_identity(call, **order["identity"])
+    if call:  # should this guard be killed, the kernel stops the program; a change of identity would undo this
+        call("prctl", PR_SET_PDEATHSIG, order["stop_signal"], 0, 0, 0)
+    if os.getppid() == guard:
+        os.execv(order["argv"][0], order["argv"])
+
+
+def _take_identity(call: Call | None, *, kind: str, uid: int, gid: int) -> None:
+    if kind == "user":
+        os.setgroups([])
+        os.setgid(gid)
+        os.setuid(uid)
+    elif kind == "namespace" and call:
+        _enter_user_namespace(call, uid, gid)
+
+
+def _enter_user_namespace(call: Call, uid: int, gid: int) -> None:
+    """From here on this process sees itself, and its files, as `uid`; outside nothing changes owner."""
+    outside_uid, outside_gid = os.geteuid(), os.getegid()
+    call("unshare", CLONE_NEWUSER)
+    for name, line in (
+        ("setgroups", "deny"),  # the kernel wants it before a map of groups
+        ("uid_map", f"{uid} {outside_uid} 1"),
+        ("gid_map", f"{gid} {outside_gid} 1"),
+    ):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(line)
+
+
+def _libc() -> Call:
+    """Calls a function of the C library by its name; raises OSError when it fails."""
+    import ctypes  # costs milliseconds, and only the child needs it
+
+    library = ctypes.CDLL(None, use_errno=True)
+
+    def call(name: str, *arguments: int) -> None:
+        if getattr(library, name)(*map(ctypes.c_ulong, arguments)) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, f"{name}: {os.strerror(number)}")
+
+    return call
+
+
+def _lead_group(pid: int) -> None:
+    """Gives the program a process group, to kill it with its children. Both sides do it: neither has to wait."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended, or already runs its own program
+        os.setpgid(pid, pid)
+
+
+def _kill_group(leader: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # nothing is left, or (macOS) only zombies are
+        os.killpg(leader, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""A program under a guard: it ends when this process ends, however this process ends."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from app.embedded.errors import StartError
+from app.embedded.identity import OWN, Identity
+
+GUARD = Path(__file__).with_name("guard.py")
+STOP = b"\0"
+POLL_SECONDS = 0.02
+MARGIN_SECONDS = 5.0  # for a guard to see the end of what it killed
+
+Pause = Callable[[float], None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Program:
+    """What to run and how to end it. `keeps`: descriptors that stay open as long as it or its guard lives."""
+
+    name: str
+    argv: tuple[str, ...]
+    stop_signal: signal.Signals = signal.SIGTERM
+    grace_seconds: float = 10.0
+    identity: Identity = OWN
+    environment: Mapping[str, str] | None = None  # None: this process's own
+    directory: Path = Path("/")
+    output: int | None = None  # None: where this process writes to
+    keeps: tuple[int, ...] = ()
+    guard_holds: tuple[int, ...] = ()  # as `keeps`, for the guard alone
+
+
+class Guarded:
+    """A running program and its guard. Both start with the constructor, in a session of their own (no Ctrl-C)."""
+
+    def __init__(self, program: Program, pause: Pause = time.sleep) -> None:
+        self.program = program
+        self._pause = pause
+        self._channel, theirs = socket.socketpair()
+        with theirs:
+            self._guard = self._start_guard(theirs.fileno())
+        self.pid = self._program_pid()
+
+    @property
+    def channel(self) -> int:
+        """The program lives as long as somebody has this descriptor open."""
+        return self._channel.fileno()
+
+    def exit_code(self) -> int | None:
+        """None while it runs; 128 + n after signal n."""
+        return self._guard.poll()
+
+    def send(self, number: int) -> None:
+        """Signals the program; nothing happens when it has ended."""
+        self._tell(bytes([number]))
+
+    def wait(self, seconds: float) -> int | None:
+        """Its exit code, or None when it still runs after that time."""
+        deadline = time.monotonic() + seconds
+        while (code := self._guard.poll()) is None and time.monotonic() < deadline:
+            self._pause(POLL_SECONDS)
+        return code
+
+    def stop(self) -> None:
+        """Ends it: its stop signal, and after its grace time SIGKILL. Fine on a program that has ended."""
+        self._tell(STOP)
+        self.wait(self.program.grace_seconds + MARGIN_SECONDS)
+        self._release()
+
+    def kill(self) -> None:
+        """Ends it at once, its children included."""
+        self._tell(bytes([signal.SIGKILL]))
+        self._release()
+
+    def _start_guard(self, descriptor: int) -> subprocess.Popen[bytes]:
+        program = self.program
+        order = {
+            "channel": descriptor,
+            "own": [descriptor, *program.guard_holds],
+            "stop_signal": program.stop_signal,
+            "grace_seconds": program.grace_seconds,
+            "identity": dataclasses.asdict(program.identity),
+            "argv": program.argv,
+        }
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", str(GUARD), json.dumps(order)],
+            stdin=subprocess.DEVNULL,
+            stdout=program.output,
+            stderr=None if program.output is None else subprocess.STDOUT,
+            cwd=program.directory,
+            env=program.environment,
+            pass_fds=(descriptor, *program.keeps, *program.guard_holds),
+            start_new_session=True,
+        )
+
+    def _program_pid(self) -> int:
+        line = b""
+        while not line.endswith(b"\n"):
+            part = self._channel.recv(32)
+            if not part:
+                self._release()
+                raise StartError(f"{self.program.name} could not be started: its guard ended")
+            line += part
+        return int(line)
+
+    def _tell(self, order: bytes) -> None:
+        with contextlib.suppress(OSError):  # the guard has ended, and so has the program
+            self._channel.sendall(order)
+
+    def _release(self) -> None:
+        """Lets go of a guard that has ended or is about to; one that hangs is killed with its program."""
+        try:
+            self._guard.wait(MARGIN_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._guard.kill()
+            self._guard.wait()
+        self._channel.close()

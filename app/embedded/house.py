@@ -1,0 +1,129 @@
+"""Everything one run consists of, from DATA_DIR to gunicorn."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+
+from app.config import Settings
+from app.embedded import address
+from app.embedded.admin_key import admin_key
+from app.embedded.claim import claimed
+from app.embedded.errors import StartError
+from app.embedded.guarded import Guarded, Pause
+from app.embedded.lock import Lock
+from app.embedded.postgres import Postgres
+from app.embedded.server import Server
+from app.embedded.service import STOP_SECONDS, Service, wait_until_live, why_unreachable
+from app.embedded.terminal import complain, say
+from app.embedded.valkey import Valkey
+
+
+class House:
+    """Starts in the order of need, stops in the reverse one."""
+
+    def __init__(self, settings: Settings, pause: Pause) -> None:
+        self._settings = settings
+        self._pause = pause
+        self._claim = ExitStack()
+        self._servers: list[Server] = []
+        self._gunicorn: Guarded | None = None
+        self._live = False
+
+    def start(self) -> None:
+        """Returns when the service answers. Raises StartError, and leaves it to the caller to `stop` what started."""
+        settings = self._settings
+        lock, sockets = self._claim.enter_context(claimed(settings.data_dir, self._pause))
+        address.check_address(settings.bind, settings.port)
+        environment = os.environ | {"DATA_DIR": str(settings.data_dir)}
+        environment.setdefault("PROMETHEUS_MULTIPROC_DIR", str(_made(sockets / "metrics")))
+        environment |= self._valkey(sockets) | self._postgres(sockets) | self._admin_key()
+        service = self._service(environment, lock)
+        self._prepare_database(service)
+        self._gunicorn = service.serve()
+        host = address.reachable_host(settings.bind)
+        wait_until_live(self._gunicorn, host=host, port=settings.port, pause=self._pause)
+        self._live = True
+        say(f"serving on {address.url(settings.bind, settings.port)} (Ctrl-C stops everything)")
+
+    def check(self) -> None:
+        """Raises StartError when a part has ended by itself."""
+        for server in self._servers:
+            if (code := server.process.exit_code()) is not None:
+                raise StartError(f"{server.name} ended by itself (exit {code}): {server.last_words()}")
+        if self._gunicorn is not None and (code := self._gunicorn.exit_code()) is not None:
+            raise StartError(f"gunicorn ended by itself (exit {code})")
+
+    def stop(self, number: int) -> None:
+        """Passes the signal on to gunicorn, lets it finish, then stops the servers."""
+        if self._gunicorn is not None:
+            # Before it has its own handlers, a SIGINT would only make it print a traceback.
+            self._gunicorn.send(number if self._live else signal.SIGTERM)
+            if self._gunicorn.wait(self._settings.drain_seconds + STOP_SECONDS) is None:
+                complain("gunicorn does not stop: killing it")
+            self._gunicorn.kill()
+        for server in reversed(self._servers):
+            server.stop()
+        self._claim.close()
+
+    def kill(self) -> None:
+        """Ends everything at once."""
+        if self._gunicorn is not None:
+            self._gunicorn.kill()
+        for server in self._servers:
+            server.kill()
+        self._claim.close()
+
+    def _valkey(self, sockets: Path) -> dict[str, str]:
+        if not self._settings.redis_embedded:
+            return {}
+        data_dir = self._settings.data_dir / "valkey"
+        valkey = Valkey(data_dir=data_dir, socket_dir=sockets, pause=self._pause)
+        self._start(valkey)
+        say(f"Valkey: data in {data_dir}")
+        return {"REDIS_URL": valkey.url}
+
+    def _postgres(self, sockets: Path) -> dict[str, str]:
+        if self._settings.database_url is not None:
+            return {}
+        postgres = Postgres(data_dir=self._settings.data_dir / "postgres", socket_dir=sockets, pause=self._pause)
+        self._start(postgres)
+        as_whom = " (runs as nobody)" if postgres.home.identity.kind == "user" else ""
+        say(f"PostgreSQL: data in {postgres.home.data}{as_whom}")
+        return {"DATABASE_URL": postgres.url}
+
+    def _start(self, server: Server) -> None:
+        self._servers.append(server)
+        server.start()
+
+    def _admin_key(self) -> dict[str, str]:
+        if self._settings.admin_api_key is not None:
+            return {}
+        path = self._settings.data_dir / "admin.key"
+        key = admin_key(path)
+        say(f"admin key: in {path}")
+        return {"ADMIN_API_KEY": key}
+
+    def _service(self, environment: dict[str, str], lock: Lock) -> Service:
+        """It has the lock, so the next run waits for it; its guard has the servers' channels, so they end after it."""
+        return Service(
+            environment=environment,
+            keeps=(lock.descriptor,),
+            guard_holds=tuple(server.process.channel for server in self._servers),
+            pause=self._pause,
+        )
+
+    def _prepare_database(self, service: Service) -> None:
+        given = self._settings.database_url
+        if given is not None and (why := why_unreachable(given)) is not None:
+            complain(f"warning: no migrations, serving without the database of DATABASE_URL: {why}")
+            return
+        service.run("db", "upgrade")
+        service.run("rules", "load-examples")
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir(mode=0o700)
+    return directory

@@ -1,0 +1,113 @@
+"""The PostgreSQL that comes as a wheel."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg2
+
+from app.embedded.cluster import USER, is_made, make_cluster, password_of
+from app.embedded.errors import StartError
+from app.embedded.guarded import Pause, Program
+from app.embedded.server import ENVIRONMENT, Server
+from app.embedded.unprivileged import Home, find_home
+
+DATABASE = "ratelimiter"
+PORT = 5432  # nothing listens on it: it is part of the socket's name
+NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+CONNECT_SECONDS = 2  # the least that libpq accepts
+
+
+class Postgres(Server):
+    """A PostgreSQL on a unix socket, with one user, a random password and an empty database `ratelimiter`.
+
+    `options` are further settings by their names in postgresql.conf.
+    """
+
+    name = "PostgreSQL"
+
+    def __init__(
+        self,
+        *,
+        data_dir: Path,
+        socket_dir: Path,
+        durable: bool = True,
+        options: Mapping[str, str] | None = None,
+        pause: Pause = time.sleep,
+    ) -> None:
+        super().__init__(data_dir=data_dir, socket_dir=socket_dir, durable=durable, pause=pause)
+        self._options = ({} if durable else NOT_DURABLE) | dict(options or {})
+        self._sockets = self.socket_dir / "pg"
+        self._socket_path(self._sockets / f".s.PGSQL.{PORT}.lock")
+        self._home: Home | None = None
+
+    @property
+    def url(self) -> str:
+        return self.url_of(DATABASE)
+
+    def url_of(self, database: str) -> str:
+        """The URL of another database of this server."""
+        password = password_of(self.home)
+        return f"postgresql://{USER}:{password}@/{quote(database)}?host={quote(os.fspath(self._sockets))}&port={PORT}"
+
+    @property
+    def home(self) -> Home:
+        """Where it lives and as whom it runs. Raises StartError before the first start."""
+        if self._home is None:
+            raise StartError(f"{self.name} is not running")
+        return self._home
+
+    def _program(self, output: int, lock: int) -> Program:
+        home = self._home = find_home(self.data_dir, self._pause)
+        program = functools.partial(
+            Program, identity=home.identity, environment=ENVIRONMENT, output=output, keeps=(lock,)
+        )
+        if not is_made(home):
+            make_cluster(home, durable=self._durable, program=program, pause=self._pause)
+        # We have the lock, which the server and all its processes hold: whoever has that pid now is somebody else.
+        (home.data / "cluster" / "postmaster.pid").unlink(missing_ok=True)
+        self._make_socket_directory(home)
+        return self._server(home, program)
+
+    def _server(self, home: Home, program: Callable[..., Program]) -> Program:
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": os.fspath(self._sockets),
+            "port": str(PORT),
+            "log_checkpoints": "off",
+        } | self._options
+        return program(
+            name=self.name,
+            argv=(
+                str(home.programs / "postgres"),
+                *("-D", str(home.data / "cluster")),
+                *(word for name, value in settings.items() for word in ("-c", f"{name}={value}")),
+            ),
+            stop_signal=signal.SIGINT,  # its "fast": ends sessions and shuts down in order
+            grace_seconds=30.0,
+        )
+
+    def _make_socket_directory(self, home: Home) -> None:
+        self._sockets.mkdir(mode=0o700, exist_ok=True)
+        if home.identity.kind == "user":
+            os.chown(self._sockets, home.identity.uid, home.identity.gid)
+
+    def _ready(self) -> bool:
+        """Whether it takes connections; makes the database when that is missing."""
+        try:
+            with closing(psycopg2.connect(self.url_of("postgres"), connect_timeout=CONNECT_SECONDS)) as connection:
+                connection.autocommit = True
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT FROM pg_database WHERE datname = %s", (DATABASE,))
+                    if cursor.rowcount == 0:
+                        cursor.execute(f"CREATE DATABASE {DATABASE}")
+        except psycopg2.OperationalError:
+            return False
+        return True

@@ -1,0 +1,115 @@
+"""What the two servers have in common: start, stop, kill, and start again on the same data and address."""
+
+from __future__ import annotations
+
+import abc
+import os
+import time
+from pathlib import Path
+from typing import Self
+
+from app.embedded.errors import StartError
+from app.embedded.guarded import POLL_SECONDS, Guarded, Pause, Program
+from app.embedded.lock import Lock
+
+READY_SECONDS = 60.0  # recovery after a crash included
+ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}  # a server must not depend on who starts it
+MAX_SOCKET_PATH = 100  # bytes; the kernels allow 103 (macOS) or 107 (Linux)
+
+
+class Server(abc.ABC):
+    """A server on data of its own. A context manager: started on entry, stopped on exit.
+
+    `data_dir` is made when missing, log and lock lie beside it. `socket_dir` must exist and have a short path.
+    With `durable=False` a crash of the machine may lose data (tests).
+    """
+
+    name: str
+
+    def __init__(self, *, data_dir: Path, socket_dir: Path, durable: bool = True, pause: Pause = time.sleep) -> None:
+        self.data_dir = data_dir.absolute()
+        self.socket_dir = socket_dir.absolute()
+        self.log = self.data_dir.with_name(f"{self.data_dir.name}.log")
+        self._durable = durable
+        self._pause = pause
+        self._process: Guarded | None = None
+        self._log_start = 0
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    @abc.abstractmethod
+    def url(self) -> str:
+        """Where clients find it; the same after a restart."""
+
+    @property
+    def process(self) -> Guarded:
+        """The running server. Raises StartError when it was not started."""
+        if self._process is None:
+            raise StartError(f"{self.name} is not running")
+        return self._process
+
+    @property
+    def pid(self) -> int:
+        """Of the server itself, not of its guard."""
+        return self.process.pid
+
+    def start(self) -> None:
+        """Returns when it answers; one that runs is stopped first. Raises StartError."""
+        self.stop()
+        self.data_dir.parent.mkdir(parents=True, exist_ok=True)
+        lock = Lock(self.data_dir.with_name(f"{self.data_dir.name}.lock"))
+        try:
+            lock.take(self._pause)
+            with self.log.open("ab") as log:
+                self._log_start = log.tell()
+                self._process = Guarded(self._program(log.fileno(), lock.descriptor), self._pause)
+        finally:
+            lock.close()
+        self._wait_until_ready()
+
+    def stop(self) -> None:
+        """Ends it in its own orderly way. Fine when it is not running."""
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+
+    def kill(self) -> None:
+        """Ends it as a crash would (SIGKILL). Fine when it is not running."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+    @abc.abstractmethod
+    def _program(self, output: int, lock: int) -> Program:
+        """What to run on data that is ready for it; `output` and `lock` are descriptors for it."""
+
+    @abc.abstractmethod
+    def _ready(self) -> bool:
+        """Whether it answers by now."""
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while not self._ready():
+            if self.process.exit_code() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise StartError(f"{self.name} did not start: {self.last_words()} (log: {self.log})")
+            self._pause(POLL_SECONDS)
+
+    def last_words(self) -> str:
+        """Why it ended, as far as its log since the last start tells."""
+        with self.log.open(errors="replace") as log:
+            log.seek(self._log_start)
+            lines = [line.strip() for line in log if line.strip()]
+        fatal = [line for line in lines if " FATAL: " in line]  # PostgreSQL's; Valkey's reason is its last line
+        return (fatal or lines or ["it says nothing"])[-1]
+
+    def _socket_path(self, path: Path) -> Path:
+        if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+            raise StartError(f"{path} is too long for a unix socket: at most {MAX_SOCKET_PATH} bytes")
+        return path
