@@ -7,6 +7,7 @@ from typing import Any
 from flask import Response, current_app, g, jsonify
 from flask_smorest import Blueprint
 
+from app.api.arguments import StrictParser
 from app.api.auth import requires
 from app.api.problems import Problem
 from app.api.schemas import FilterSchema, RuleSchema, StoredRuleSchema
@@ -16,6 +17,7 @@ from app.rules.repository import RuleRepository
 from app.rules.rule import MAX_LOGGED_RATE, Limit, Rule
 
 blueprint = Blueprint("admin", __name__, description="Rules")
+blueprint.ARGUMENTS_PARSER = StrictParser()
 
 
 @blueprint.route("/v1/admin/rules", methods=["POST"])
@@ -62,6 +64,7 @@ def delete_rule(rule_id: int) -> None:
 
 
 @blueprint.route("/rules", methods=["GET"])
+@blueprint.response(200, {"type": "object", "additionalProperties": {"type": "object"}})
 @requires("rules:read")
 def rules() -> Response:
     """The enforced rules of the tenant in the short form: client -> rate, window and endpoints."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from flask import Flask, current_app, g, request
+from flask_smorest import Blueprint
 
 from app.api.problems import Problem
 from app.rules.rule import DEFAULT_TENANT_ID
@@ -15,6 +16,10 @@ from app.rules.rule import DEFAULT_TENANT_ID
 SCOPES = ("check", "rules:read", "rules:write", "audit:read", "keys:write", "tenants:write")
 PUBLIC = "public"
 IN_HANDLER = "in handler"
+SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -73,7 +78,8 @@ def credentials_of_request() -> Credentials:
 
 def requires(scope: str) -> Callable[[View], View]:
     """State that a route needs a key with this scope. The view finds the principal in `g.principal`."""
-    return _states(scope)
+    documented = Blueprint.doc(security=[{name: []} for name in SECURITY_SCHEMES])
+    return lambda view: _states(scope)(documented(view))
 
 
 def public(view: View) -> View:
@@ -83,7 +89,8 @@ def public(view: View) -> View:
 
 def authenticated_in_handler(view: View) -> View:
     """State that what the view calls takes the credentials and checks them itself, as the check handler does."""
-    return _states(IN_HANDLER)(view)
+    documented: View = Blueprint.doc(security=[{}, *({name: []} for name in SECURITY_SCHEMES)])(view)
+    return _states(IN_HANDLER)(documented)
 
 
 def _states(authentication: str) -> Callable[[View], View]:

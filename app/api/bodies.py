@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import gevent
 from flask import Flask, request
+from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 
 from app.api.problems import Problem
 
@@ -21,7 +22,7 @@ def init_app(app: Flask) -> None:
 
 
 def read_body() -> None:
-    """Read the body whole. Raises Problem 408, 411 or 413 (and gives the connection up, for the rest is unread)."""
+    """Read the body whole. Raises Problem 400, 408, 411 or 413 (and gives the connection up: the rest is unread)."""
     limit = MAX_BYTES.get(request.path, MAX_BYTES_ELSEWHERE)
     length = request.content_length
     if length is None and request.path in MAX_BYTES and request.method == "POST":
@@ -36,6 +37,10 @@ def read_body() -> None:
             body = source.read(limit + 1 if length is None else length)
     except gevent.Timeout:
         _refuse(408, f"the body did not arrive within {SECONDS:g} seconds")
+    except (ParseException, OSError):
+        _refuse(400, "the chunks of the body are malformed, or end too early")
+    if length is not None and len(body) < length:
+        _refuse(400, f"the body ended after {len(body)} of {length} bytes")
     if len(body) > limit:
         _refuse(413, f"the body has more than {limit} bytes")
     request.environ["wsgi.input"] = BytesIO(body)

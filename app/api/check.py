@@ -8,8 +8,9 @@ from flask import Response, current_app, request
 from flask_smorest import Blueprint
 
 from app.api.auth import Credentials, authenticated_in_handler, credentials_of_request
+from app.api.decoding import require_json
 from app.api.handler import CheckHandler, Reply
-from app.api.problems import Problem, ProblemSchema
+from app.api.problems import ProblemSchema
 from app.api.schemas import BatchResultSchema, BatchSchema, CheckSchema, DecisionSchema
 from app.observability.logs import correlation_id
 
@@ -28,8 +29,7 @@ def _documented(view: Callable[[], Response], body: type, answer: type) -> Calla
 
 
 def _answered(handle: Callable[[bytes, Credentials, str], Reply]) -> Response:
-    if request.mimetype != "application/json":
-        raise Problem(415, f"Content-Type is {request.mimetype or 'missing'}, allowed is application/json")
+    require_json(request.mimetype)
     reply = handle(request.get_data(), credentials_of_request(), correlation_id.get())
     response = Response(reply.body, status=reply.status)
     response.headers.update(reply.headers)

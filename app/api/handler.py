@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
+
+from opentelemetry.trace import Span, SpanKind
 
 from app.api.auth import Authenticator, Credentials
 from app.api.correlation import HEADER
@@ -18,6 +21,7 @@ from app.limiter.errors import NotReady, Unavailable
 from app.limiter.limiter import Limiter
 from app.observability.logs import correlation_id as current_correlation_id
 from app.observability.metrics import CHECK_DURATION
+from app.observability.tracing import tracer
 
 log = logging.getLogger(__name__)
 
@@ -51,11 +55,17 @@ class CheckHandler:
 
     def handle_check(self, raw_body: bytes, credentials: Credentials, correlation_id: str) -> Reply:
         """Answer one check."""
-        return self._reply(self._check, raw_body, credentials, correlation_id)
+        with _span("POST /v1/check", correlation_id) as span:
+            reply = self._reply(self._check, raw_body, credentials, correlation_id)
+            span.set_attribute("http.status_code", reply.status)
+            return reply
 
     def handle_batch(self, raw_body: bytes, credentials: Credentials, correlation_id: str) -> Reply:
         """Answer a batch of checks."""
-        return self._reply(self._batch, raw_body, credentials, correlation_id)
+        with _span("POST /v1/check/batch", correlation_id) as span:
+            reply = self._reply(self._batch, raw_body, credentials, correlation_id)
+            span.set_attribute("http.status_code", reply.status)
+            return reply
 
     def _reply(
         self,
@@ -114,6 +124,12 @@ class CheckHandler:
             "reason": decision.reason,
             "degraded": decision.degraded,
         }
+
+
+def _span(name: str, correlation_id: str) -> AbstractContextManager[Span]:
+    method, _, path = name.partition(" ")
+    attributes = {"http.method": method, "http.url": path, "correlation_id": correlation_id}
+    return tracer.start_as_current_span(name, kind=SpanKind.SERVER, attributes=attributes)
 
 
 def _as_problem(answer: Unavailable) -> Problem:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, validate, validates_schema
+from marshmallow import Schema, ValidationError, fields, pre_load, validate, validates_schema
 
 from app.rules.rule import (
     ACTIONS,
@@ -40,16 +40,46 @@ def _amount(low: int, high: int = MAX_AMOUNT, **kwargs: Any) -> fields.Integer:
     return fields.Integer(strict=True, validate=validate.Range(low, high), **kwargs)
 
 
-class CheckSchema(Schema):
+class Repeating(dict[str, Any]):
+    """A JSON object that gives the member `name` more than once. JSON allows it; no schema here does."""
+
+    def __init__(self, members: dict[str, Any], name: str) -> None:
+        super().__init__(members)
+        self.name = name
+
+
+class StrictSchema(Schema):
+    """Refuses unknown members (marshmallow's default) and repeated ones."""
+
+    @pre_load
+    def _refuse_repeated(self, data: Any, **_: Any) -> Any:
+        if isinstance(data, Repeating):
+            raise ValidationError("Given more than once.", data.name)
+        return data
+
+
+class Flag(fields.Boolean):
+    """true or false; not 1, "yes" or whatever else marshmallow takes for them."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
+        if isinstance(value, bool):
+            return value
+        raise self.make_error("invalid", input=value)
+
+
+class CheckSchema(StrictSchema):
     """May this client do this now?"""
 
     client_id = _text(MAX_CLIENT_ID, required=True, metadata={"example": "user_123"})
     limit_key = _text(MAX_LIMIT_KEY, load_default="global", metadata={"example": "login"})
     cost = _amount(0, load_default=1, metadata={"description": "units to consume; 0 looks without consuming"})
-    request_id = fields.String(validate=validate.Regexp(r"\A[A-Za-z0-9._-]{1,64}\Z"))
+    # Documented in the dialect of JSON Schema, which has no \A and \Z.
+    request_id = fields.String(
+        validate=validate.Regexp(r"\A[A-Za-z0-9._-]{1,64}\Z"), metadata={"pattern": "^[A-Za-z0-9._-]{1,64}$"}
+    )
 
 
-class BatchSchema(Schema):
+class BatchSchema(StrictSchema):
     """Up to 1000 checks, independent of each other, decided in order."""
 
     checks = fields.List(fields.Nested(CheckSchema), required=True, validate=validate.Length(1, MAX_BATCH))
@@ -76,7 +106,7 @@ class BatchResultSchema(Schema):
     results = fields.List(fields.Raw(metadata={"description": 'a decision, or {"error": problem}'}), required=True)
 
 
-class LimitSchema(Schema):
+class LimitSchema(StrictSchema):
     """`rate` units per `window` seconds."""
 
     rate = _amount(1, required=True)
@@ -89,7 +119,7 @@ class LimitSchema(Schema):
         refuse_impossible(data)
 
 
-class RuleSchema(Schema):
+class RuleSchema(StrictSchema):
     """A rule as it is sent: one limit by `rate` and `window`, or several by `limits`."""
 
     client_id = _text(MAX_CLIENT_ID, required=True, metadata={"description": "exact, a glob with *, or * for all"})
@@ -101,8 +131,8 @@ class RuleSchema(Schema):
     limits = fields.List(fields.Nested(LimitSchema), validate=validate.Length(1, MAX_LIMITS))
     action = fields.String(load_default="limit", validate=validate.OneOf(ACTIONS))
     fail_mode = fields.String(allow_none=True, load_default=None, validate=validate.OneOf(FAIL_MODES))
-    shadow = fields.Boolean(load_default=False, truthy={True}, falsy={False})
-    enabled = fields.Boolean(load_default=True, truthy={True}, falsy={False})
+    shadow = Flag(load_default=False)
+    enabled = Flag(load_default=True)
     description = fields.String(load_default="", validate=[validate.Length(0, 1000), _printable])
 
     @validates_schema
@@ -157,3 +187,24 @@ class FilterSchema(Schema):
 
     client_id = fields.String()
     endpoint = fields.String()
+
+
+class LifeSchema(Schema):
+    status = fields.String(required=True)
+
+
+class HealthSchema(Schema):
+    """What works. `rules_age_seconds`: since the rules were last confirmed current; null: never."""
+
+    status = fields.String(required=True, validate=validate.OneOf(("healthy", "degraded")))
+    service = fields.String(required=True)
+    redis_available = fields.Boolean(required=True)
+    database_available = fields.Boolean(required=True)
+    rules_version = fields.Integer(required=True, allow_none=True)
+    rules_age_seconds = fields.Float(required=True, allow_none=True)
+
+
+class BreakerSchema(Schema):
+    state = fields.String(required=True, validate=validate.OneOf(("closed", "open", "half_open")))
+    failure_count = fields.Integer(required=True)
+    time_until_retry_seconds = fields.Float(required=True)

@@ -1,0 +1,134 @@
+"""POST /v1/check/batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import redis
+import requests
+
+from tests.api.conftest import PutRules
+from tests.api.wire import problem_of
+from tests.support.node import Node
+
+ONE_TRIP_READS = 100  # a pipeline of 1000 checks arrives in a few dozen reads; 1000 trips are 1000 reads at least
+
+
+@pytest.fixture(scope="module")
+def limited(node: Node, put_rules: PutRules) -> str:
+    """A prefix of client ids with 10 units an hour each."""
+    put_rules({"client_id": "batch_*", "rate": 10, "window": 3600, "algorithm": "fixed_window"})
+    return "batch_"
+
+
+def _batch(node: Node, *checks: Any) -> requests.Response:
+    return node.request("POST", "/v1/check/batch", key=None, json={"checks": list(checks)})
+
+
+def _results(answer: requests.Response) -> list[dict[str, Any]]:
+    assert answer.status_code == 200, answer.text
+    assert set(answer.json()) == {"results"}
+    results: list[dict[str, Any]] = answer.json()["results"]
+    return results
+
+
+def test_answers_come_in_the_order_of_the_checks(node: Node, limited: str, client: str) -> None:
+    costs = [3, 0, 9, 7, 1, 0]
+    results = _results(_batch(node, *({"client_id": limited + client, "cost": cost} for cost in costs)))
+    assert [result["allowed"] for result in results] == [True, True, False, True, False, True]
+    assert [result["remaining"] for result in results] == [7, 7, 7, 0, 0, 0]
+
+
+def test_an_answer_in_a_batch_is_an_answer_as_alone(node: Node, limited: str, client: str) -> None:
+    [together] = _results(_batch(node, {"client_id": limited + client}))
+    alone = node.check(limited + client)
+    assert {name: type(value) for name, value in together.items()} == {
+        name: type(value) for name, value in alone.items()
+    }
+    assert (together["remaining"], alone["remaining"]) == (9, 8)
+
+
+def test_checks_are_independent_of_each_other(node: Node, limited: str, client: str) -> None:
+    greedy, modest = f"{limited}{client}1", f"{limited}{client}2"
+    results = _results(
+        _batch(
+            node,
+            {"client_id": greedy, "cost": 11},
+            {"client_id": modest},
+            {"client_id": greedy, "cost": 10},
+            {"client_id": client, "limit_key": "login"},
+        )
+    )
+    assert [result["reason"] for result in results] == [
+        "cost_exceeds_limit",
+        "within_limit",
+        "within_limit",
+        "within_limit",
+    ]
+    assert results[3]["rule_id"] == "default"
+
+
+@pytest.mark.parametrize("count", [1, 1000])
+def test_one_to_a_thousand_checks_are_accepted(node: Node, limited: str, client: str, count: int) -> None:
+    results = _results(_batch(node, *({"client_id": f"{limited}{client}{count}"} for _ in range(count))))
+    assert len(results) == count
+    assert sum(result["allowed"] for result in results) == min(count, 10)
+
+
+@pytest.mark.parametrize("count", [0, 1001])
+def test_none_and_more_than_a_thousand_are_refused(node: Node, limited: str, client: str, count: int) -> None:
+    answer = _batch(node, *({"client_id": limited + client} for _ in range(count)))
+    assert set(problem_of(answer, 422)["errors"]) == {"checks"}
+    assert node.check(limited + client, cost=0)["remaining"] == 10
+
+
+@pytest.mark.parametrize(
+    ("invalid", "field"),
+    [
+        ('{"client_id": ""}', "client_id"),
+        ('{"client_id": "x", "cost": -1}', "cost"),
+        ('{"client_id": "x", "cost": true}', "cost"),
+        ('{"client_id": "x", "limit": 1}', "limit"),
+        ('{"client_id": "x", "client_id": "y"}', "client_id"),
+        ('{"limit_key": "x"}', "client_id"),
+        ('{"client_id": "\\ud800"}', "client_id"),
+        ("[]", "_schema"),
+        ("null", None),
+        ("7", "_schema"),
+    ],
+)
+def test_one_invalid_check_refuses_all_and_names_its_index(
+    node: Node, limited: str, client: str, invalid: str, field: str | None
+) -> None:
+    good = '{"client_id": "%s"}' % (limited + client)
+    body = f'{{"checks": [{good}, {good}, {invalid}, {good}]}}'
+    headers = {"Content-Type": "application/json"}
+    problem = problem_of(node.request("POST", "/v1/check/batch", key=None, data=body, headers=headers), 422)
+    assert set(problem["errors"]["checks"]) == {"2"}
+    assert field is None or field in problem["errors"]["checks"]["2"]
+    assert node.check(limited + client, cost=0)["remaining"] == 10
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, [], {"checks": None}, {"checks": {}}, {"checks": "x"}, {"checks": [{"client_id": "x"}], "more": 1}],
+    ids=str,
+)
+def test_a_batch_of_another_shape_is_refused(node: Node, body: Any) -> None:
+    problem_of(node.request("POST", "/v1/check/batch", key=None, json=body), 422)
+
+
+def test_a_batch_is_one_trip_to_redis(node: Node, limited: str, client: str, redis_client: redis.Redis) -> None:
+    def reads() -> int:
+        return int(redis_client.info("stats")["total_reads_processed"])
+
+    before = reads()
+    _results(_batch(node, *({"client_id": f"{limited}{client}{number}"} for number in range(1000))))
+    assert reads() - before < ONE_TRIP_READS
+
+
+def test_a_batch_carries_no_rate_limit_headers(node: Node, limited: str, client: str) -> None:
+    answer = _batch(node, *({"client_id": limited + client} for _ in range(11)))
+    assert not [name for name in answer.headers if "ratelimit" in name.lower() or name.lower() == "retry-after"]
+    assert answer.headers["X-Correlation-ID"]

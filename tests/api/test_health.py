@@ -1,0 +1,48 @@
+"""Health, readiness, the breaker: for machines, without a key."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.node import Node
+
+
+def test_health_says_what_works(node: Node) -> None:
+    node.await_rules()
+    answer = node.request("GET", "/health", key=None)
+    health = answer.json()
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json")
+    age, version = health.pop("rules_age_seconds"), health.pop("rules_version")
+    assert health == {
+        "status": "healthy",
+        "service": "limiter",
+        "redis_available": True,
+        "database_available": True,
+    }
+    assert type(version) is int
+    assert version >= 1
+    assert isinstance(age, float)
+    assert 0 <= age < 60
+
+
+def test_the_version_of_the_rules_grows_with_a_change(node: Node, client: str) -> None:
+    before = node.request("GET", "/health", key=None).json()["rules_version"]
+    node.put_rule(client_id=client, rate=1, window=1)
+    assert node.request("GET", "/health", key=None).json()["rules_version"] > before
+
+
+def test_the_breaker_shows_itself_closed(node: Node) -> None:
+    answer = node.request("GET", "/circuit-breaker-status", key=None)
+    assert answer.json() == {"state": "closed", "failure_count": 0, "time_until_retry_seconds": 0}
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+def test_the_node_lives_and_is_ready(node: Node, path: str) -> None:
+    assert node.request("GET", path, key=None).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/health", "/livez", "/readyz", "/circuit-breaker-status", "/metrics"])
+def test_they_answer_head_and_refuse_to_be_posted_to(node: Node, path: str) -> None:
+    head = node.request("HEAD", path, key=None)
+    assert (head.status_code, head.content) == (200, b"")
+    assert node.request("POST", path, key=None).status_code == 405

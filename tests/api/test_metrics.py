@@ -1,0 +1,117 @@
+"""GET /metrics: the names of the contract, added up over the workers, with labels no caller can choose."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+import requests
+
+from tests.api.conftest import PutRules
+from tests.api.wire import CLOSE, exchange, request
+from tests.support.node import Node
+
+TYPES = {
+    "ratelimiter_allowed_total": "counter",
+    "ratelimiter_blocked_total": "counter",
+    "ratelimiter_check_duration_seconds": "histogram",
+    "ratelimiter_active_clients": "gauge",
+    "ratelimiter_circuit_breaker_state": "gauge",
+    "ratelimiter_shadow_blocked_total": "counter",
+    "ratelimiter_rules_version": "gauge",
+    "ratelimiter_rules_age_seconds": "gauge",
+}
+
+
+def _lines(node: Node) -> list[str]:
+    answer = node.request("GET", "/metrics", key=None)
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    return answer.text.splitlines()
+
+
+def _series(node: Node) -> set[str]:
+    return {line.rpartition(" ")[0] for line in _lines(node) if not line.startswith("#")}
+
+
+def _check_anew(node: Node, client_id: str, **fields: object) -> None:
+    """A check on a connection of its own, so that the kernel chooses a worker again."""
+    body = {"client_id": client_id} | fields
+    assert requests.post(f"{node.url}/v1/check", json=body, timeout=10).status_code == 200
+
+
+@pytest.fixture(scope="module")
+def counted(node: Node, put_rules: PutRules) -> str:
+    """The client pattern of two rules, 30 units an hour, `login` with 10."""
+    pattern = f"counted-{uuid4().hex[:8]}-*"
+    hour = {"client_id": pattern, "window": 3600, "algorithm": "fixed_window"}
+    put_rules(hour | {"rate": 30}, hour | {"rate": 10, "endpoint": "login"})
+    return pattern
+
+
+def test_the_metrics_of_the_contract_are_there_with_their_types(node: Node, counted: str) -> None:
+    client_id = counted.replace("*", "types")
+    node.check(client_id, cost=30)
+    node.check(client_id)
+    lines = _lines(node)
+    assert [line for name, kind in TYPES.items() if (line := f"# TYPE {name} {kind}") not in lines] == []
+
+
+def test_counters_are_sums_over_the_workers(node: Node, counted: str) -> None:
+    client_id = counted.replace("*", "sums")
+    series = 'ratelimiter_{}_total{{client_id="' + counted + '",endpoint="{}"}}'
+    watched = [series.format(name, endpoint) for name in ("allowed", "blocked") for endpoint in ("*", "login")]
+    before = [node.metric(name) for name in watched]
+    duration = node.metric("ratelimiter_check_duration_seconds_count")
+    for _ in range(40):
+        _check_anew(node, client_id)
+    for _ in range(15):
+        _check_anew(node, client_id, limit_key="login")
+    _check_anew(node, client_id, cost=0)  # a peek is neither allowed nor blocked
+    counted_now = [node.metric(name) for name in watched]
+    assert [now - then for now, then in zip(counted_now, before, strict=True)] == [30, 10, 10, 5]
+    assert node.metric("ratelimiter_check_duration_seconds_count") == duration + 56
+
+
+def test_the_histogram_begins_at_100_microseconds(node: Node, client: str) -> None:
+    node.check(client)
+    bounds = [
+        line.partition('le="')[2].partition('"')[0]
+        for line in _lines(node)
+        if line.startswith("ratelimiter_check_duration_seconds_bucket")
+    ]
+    assert (bounds[0], bounds[-1]) == ("0.0001", "+Inf")
+    assert bounds == sorted(bounds, key=float)
+
+
+def test_callers_make_no_new_series(node: Node) -> None:
+    """Whatever a caller can name: clients, keys, ids, paths, queries and methods."""
+
+    def call(mark: str) -> None:
+        node.check(f"client-{mark}", f"key-{mark}")
+        node.check(f"client-{mark}", f"key-{mark}", cost=101)
+        node.request("POST", "/v1/check", key=f"key-{mark}", json={"client_id": mark})
+        node.request("GET", f"/nothing/{mark}", key=None, headers={"X-Correlation-ID": mark})
+        node.request("GET", f"/livez?{mark}", key=None)
+        node.request("GET", f"/v1/admin/rules/{int(mark, 16)}")
+        node.request(f"M{mark}".upper(), "/health", key=None)
+        exchange(node.port, request(f"X{mark.upper()} /livez", CLOSE))
+
+    call(uuid4().hex[:8])
+    before = _series(node)
+    for _ in range(20):
+        call(uuid4().hex[:8])
+    assert _series(node) == before
+
+
+def test_active_clients_counts_distinct_clients(node: Node, counted: str) -> None:
+    for number in range(300):
+        node.check(counted.replace("*", f"active-{number}"), cost=number % 2)
+    assert node.metric("ratelimiter_active_clients") >= 290
+
+
+def test_gauges_say_the_state_of_the_node(node: Node) -> None:
+    node.await_rules()
+    assert node.metric("ratelimiter_circuit_breaker_state") == 0
+    assert node.metric("ratelimiter_rules_version") == node.request("GET", "/health", key=None).json()["rules_version"]
+    assert 0 <= node.metric("ratelimiter_rules_age_seconds") < 60

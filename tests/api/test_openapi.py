@@ -1,0 +1,158 @@
+"""GET /openapi.json: a valid description of this service, and a complete one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from tests.support.node import Node
+
+METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
+OPERATION = {
+    "tags",
+    "summary",
+    "description",
+    "externalDocs",
+    "operationId",
+    "parameters",
+    "requestBody",
+    "responses",
+    "callbacks",
+    "deprecated",
+    "security",
+    "servers",
+}
+TYPES = {"string", "number", "integer", "boolean", "array", "object", "null"}
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def page(node: Node) -> Json:
+    answer = node.request("GET", "/openapi.json", key=None)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json")
+    document: Json = answer.json()
+    return document
+
+
+def _operations(page: Json) -> Iterator[tuple[str, str, Json]]:
+    for path, item in page["paths"].items():
+        for method in item.keys() & METHODS:
+            yield method, path, item[method]
+
+
+def _nodes(value: Any) -> Iterator[Json]:
+    """Every object in the document."""
+    if isinstance(value, dict):
+        yield value
+        value = list(value.values())
+    for child in value if isinstance(value, list) else ():
+        yield from _nodes(child)
+
+
+def _resolved(page: Json, reference: str) -> Any:
+    found: Any = page
+    for step in reference.removeprefix("#/").split("/"):
+        found = found[step.replace("~1", "/").replace("~0", "~")]
+    return found
+
+
+def test_it_is_openapi_3_1_with_a_title_and_a_version(page: Json) -> None:
+    assert re.fullmatch(r"3\.1\.\d+", page["openapi"])
+    assert page["info"]["title"]
+    assert page["info"]["version"]
+    assert page.keys() <= {"openapi", "info", "servers", "paths", "components", "security", "tags", "externalDocs"}
+
+
+def test_every_route_is_described(page: Json, app: Flask) -> None:
+    routes = {
+        (method.lower(), re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    assert {(method, path) for method, path, _ in _operations(page)} == routes
+
+
+def test_every_operation_is_well_formed(page: Json) -> None:
+    for method, path, operation in _operations(page):
+        assert operation.keys() <= OPERATION, (method, path)
+        assert operation["summary"]
+        assert any(status.startswith("2") for status in operation["responses"]), (method, path)
+        for status, response in operation["responses"].items():
+            assert re.fullmatch(r"[1-5](\d\d|XX)|default", status)
+            assert "$ref" in response or response["description"]
+        body = operation.get("requestBody")
+        assert (body is not None) == (method in ("post", "put", "patch")), (method, path)
+        if body:
+            assert body["content"]["application/json"]["schema"]
+
+
+def test_every_parameter_of_a_path_is_declared(page: Json) -> None:
+    for method, path, operation in _operations(page):
+        parameters = page["paths"][path].get("parameters", []) + operation.get("parameters", [])
+        for parameter in parameters:
+            assert parameter["in"] in ("path", "query", "header", "cookie")
+            assert parameter["schema"]
+            assert parameter["in"] != "path" or parameter["required"] is True
+        declared = [parameter["name"] for parameter in parameters if parameter["in"] == "path"]
+        assert sorted(declared) == sorted(re.findall(r"\{(\w+)\}", path)), (method, path)
+
+
+def test_every_reference_leads_somewhere_and_every_component_is_used(page: Json) -> None:
+    references = {node["$ref"] for node in _nodes(page) if isinstance(node.get("$ref"), str)}
+    assert references
+    for reference in references:
+        assert _resolved(page, reference)
+
+
+def test_every_schema_speaks_json_schema(page: Json) -> None:
+    for node in _nodes(page["components"]["schemas"]):
+        types = node.get("type")
+        if isinstance(types, str | list):
+            assert set([types] if isinstance(types, str) else types) <= TYPES
+        assert "nullable" not in node  # that was OpenAPI 3.0
+        if isinstance(node.get("pattern"), str):
+            assert not re.search(r"\\[AZ]", node["pattern"])  # Python's, not ECMA's
+
+
+def test_errors_are_described_as_problems(page: Json) -> None:
+    for method, path, operation in _operations(page):
+        for status, response in operation["responses"].items():
+            if not status.startswith("2"):
+                found = _resolved(page, response["$ref"]) if "$ref" in response else response
+                schema = found["content"]["application/problem+json"]["schema"]
+                assert schema == {"$ref": "#/components/schemas/Problem"}, (method, path, status)
+    described = page["paths"]["/v1/check"]["post"]["responses"].keys()
+    assert described >= {"200", "400", "401", "403", "408", "411", "413", "415", "422", "503"}
+
+
+def test_it_says_which_routes_need_a_key(page: Json) -> None:
+    schemes = page["components"]["securitySchemes"]
+    assert {scheme["type"] for scheme in schemes.values()} == {"http", "apiKey"}
+    for _, path, operation in _operations(page):
+        alternatives = operation.get("security", [])
+        assert {name for alternative in alternatives for name in alternative} <= schemes.keys()
+        if path.startswith("/v1/check"):
+            assert {} in alternatives
+        else:
+            assert bool(alternatives) == (path == "/rules" or path.startswith("/v1/admin")), path
+            assert {} not in alternatives
+
+
+def test_the_schemas_are_those_of_the_answers(page: Json, node: Node, client: str) -> None:
+    schemas = page["components"]["schemas"]
+    answers = {
+        "Decision": node.check(client),
+        "StoredRule": node.request("GET", "/v1/admin/rules").json()[0],
+        "Problem": node.request("GET", "/rules", key=None).json(),
+        "Health": node.request("GET", "/health", key=None).json(),
+        "Breaker": node.request("GET", "/circuit-breaker-status", key=None).json(),
+    }
+    for name, answer in answers.items():
+        assert set(schemas[name]["required"]) <= answer.keys() <= schemas[name]["properties"].keys(), name
+    check = schemas["Check"]
+    assert (check["required"], check["additionalProperties"]) == (["client_id"], False)
+    assert check["properties"].keys() == {"client_id", "limit_key", "cost", "request_id"}

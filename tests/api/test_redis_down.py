@@ -1,0 +1,59 @@
+"""503s: a node whose Redis is not there and whose rules fail closed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.api.wire import problem_of
+from tests.support.node import Node
+
+
+@pytest.fixture(scope="module")
+def closed_node(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    with Node(
+        redis_url="redis://127.0.0.1:1/0",
+        database_url=database_url,
+        data_dir=tmp_path_factory.mktemp("closed"),
+        FAIL_MODE="closed",
+        WEB_CONCURRENCY=1,
+        BREAKER_FAILURES=2,
+    ) as node:
+        yield node
+
+
+def test_a_check_that_cannot_be_decided_is_503_with_the_time_to_wait(closed_node: Node, client: str) -> None:
+    for _ in range(3):
+        answer = closed_node.request("POST", "/v1/check", key=None, json={"client_id": client})
+        problem_of(answer, 503)
+        assert int(answer.headers["Retry-After"]) >= 1
+
+
+def test_in_a_batch_it_is_a_problem_in_the_place_of_the_decision(closed_node: Node, client: str) -> None:
+    body = {"checks": [{"client_id": client}] * 2}
+    answer = closed_node.request("POST", "/v1/check/batch", key=None, json=body)
+    assert answer.status_code == 200
+    for result in answer.json()["results"]:
+        assert set(result) == {"error"}
+        assert (result["error"]["status"], result["error"]["title"]) == (503, "Service Unavailable")
+        assert result["error"]["correlation_id"] == answer.headers["X-Correlation-ID"]
+
+
+def test_health_says_so_and_the_node_stays_ready(closed_node: Node) -> None:
+    health = closed_node.request("GET", "/health", key=None)
+    assert health.status_code == 200
+    assert (health.json()["status"], health.json()["redis_available"]) == ("degraded", False)
+    assert closed_node.request("GET", "/readyz", key=None).status_code == 200
+
+
+def test_the_breaker_opens_and_counts(closed_node: Node, client: str) -> None:
+    for _ in range(3):
+        closed_node.request("POST", "/v1/check", key=None, json={"client_id": client})
+    status = closed_node.request("GET", "/circuit-breaker-status", key=None).json()
+    assert status["state"] == "open"
+    assert status["failure_count"] >= 2
+    assert 0 < status["time_until_retry_seconds"] <= 66
+    assert closed_node.metric("ratelimiter_circuit_breaker_state") == 2
+    assert closed_node.metric('ratelimiter_redis_errors_total{operation="check"}') >= 2
+    assert closed_node.metric('ratelimiter_degraded_total{mode="closed"}') >= 3
