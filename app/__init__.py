@@ -22,6 +22,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         raise SettingsError("DATABASE_URL is not set: allowed is postgresql://user:password@host/database")
     logs.configure(settings.log_level, settings.log_format)
     app = Flask(__name__, static_folder=None)
+    app.url_map.merge_slashes = False  # `//v1/check` is 404 like any other unknown path, not a redirect
     app.config.update(
         API_TITLE="Distributed Rate Limiter",
         API_VERSION="v1",

@@ -32,3 +32,10 @@ RULES_VERSION = Gauge(
 RULES_AGE = Gauge(
     "ratelimiter_rules_age_seconds", "Seconds since the rules were last confirmed current", multiprocess_mode="livemax"
 )
+
+# Present from the start, at zero: an alert on a series that does not exist yet would stay silent.
+REDIS_ERRORS.labels("check")
+ALLOWED.labels("default", "*")
+BLOCKED.labels("default", "*")
+for mode in ("open", "closed", "local"):
+    DEGRADED.labels(mode)
