@@ -11,7 +11,6 @@ from functools import partial
 import gevent
 from flask import Flask
 from prometheus_flask_exporter import PrometheusMetrics
-from redis.exceptions import RedisError
 
 from app.api.auth import Authenticator
 from app.api.handler import CheckHandler
@@ -60,7 +59,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         build=partial(RuleBook, default=default, algorithm=settings.algorithm),
         clock=time.monotonic,
     )
-    store = RedisStore(connect(settings.redis_url, settings.redis_timeout_ms))
+    store = RedisStore(connect(settings.redis_url, timeout_ms=settings.redis_timeout_ms, clock=time.monotonic))
     breaker = Breaker(
         failures=settings.breaker_failures,
         reset_seconds=settings.breaker_reset_seconds,
@@ -110,7 +109,7 @@ def start_worker(services: Services) -> None:
             sampler_from_environment=settings.otel_traces_sampler is not None,
         )
     services.reloader.start()
-    with contextlib.suppress(StoreError, RedisError):  # Redis may come later; checks load what is missing
+    with contextlib.suppress(StoreError):  # Redis may come later; checks load what is missing
         services.store.load_scripts()
     gevent.spawn(_poll, services.reloader)
 

@@ -11,6 +11,7 @@ import json
 import platform
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ import redis
 
 from app.embedded import Valkey, runtime_directory
 from app.limiter.keys import Keyspace
-from app.limiter.redis_store import Charge, RedisStore
+from app.limiter.plan import Charge, Plan
+from app.limiter.redis_store import RedisStore, connect
 from app.rules.rule import ALGORITHMS, MAX_LOGGED_RATE, Limit, Rule
 
 RESULT = Path(__file__).parent / "results" / "memory.json"
@@ -29,7 +31,11 @@ BATCH = 1_000
 
 def charge(limit: Limit, client: str, cost: int = 1) -> Charge:
     rule = Rule(id=123, client_id="*", limits=(limit,))
-    return Charge(Keyspace(b"benchmark").counters(1, client, rule), rule.limits, cost)
+    return Charge(Plan(rule), Keyspace(b"benchmark").client(1, client), cost)
+
+
+def key_of(asked: Charge) -> bytes:
+    return asked.client + asked.plan.names[0]
 
 
 def per_client(store: RedisStore, client: redis.Redis) -> dict[str, int]:
@@ -38,7 +44,7 @@ def per_client(store: RedisStore, client: redis.Redis) -> dict[str, int]:
     for algorithm in ALGORITHMS:
         asked = charge(Limit(1000, 3600, algorithm), "user_123")
         store.check([asked])
-        sizes[algorithm] = client.memory_usage(asked.keys[0], samples=0)
+        sizes[algorithm] = client.memory_usage(key_of(asked), samples=0)
     return sizes
 
 
@@ -47,9 +53,9 @@ def log(store: RedisStore, client: redis.Redis, entries: int) -> dict[str, float
     asked = charge(Limit(MAX_LOGGED_RATE, 3600, "sliding_window"), f"log of {entries}")
     for start in range(0, entries, BATCH):
         store.check([asked] * min(BATCH, entries - start), NOW_US + start)
-    size = client.memory_usage(asked.keys[0], samples=0)
+    size = client.memory_usage(key_of(asked), samples=0)
     client.config_resetstat()
-    store.check([charge(asked.limits[0], f"log of {entries}", 0)] * 200, NOW_US + 1_800_000_000)
+    store.check([charge(asked.plan.rule.limits[0], f"log of {entries}", 0)] * 200, NOW_US + 1_800_000_000)
     peek_us = client.info("commandstats")["cmdstat_evalsha"]["usec_per_call"]
     return {"bytes_per_entry": round(size / entries, 1), "check_us": peek_us}
 
@@ -70,7 +76,7 @@ def main() -> None:
         Valkey(data_dir=Path(home) / "valkey", socket_dir=sockets, durable=False) as server,
         redis.Redis.from_url(server.url, decode_responses=True) as client,
     ):
-        store = RedisStore(client)
+        store = RedisStore(connect(server.url, timeout_ms=20_000, clock=time.monotonic))
         store.load_scripts()
         result: dict[str, Any] = {
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -78,7 +84,7 @@ def main() -> None:
             "cpu": cpu(),
             "python": platform.python_version(),
             "valkey": client.info("server").get("valkey_version"),
-            "key": charge(Limit(1, 1, "gcra"), "user_123").keys[0],
+            "key": key_of(charge(Limit(1, 1, "gcra"), "user_123")).decode(),
             "bytes_per_client": per_client(store, client),
             "log": {str(entries): log(store, client, entries) for entries in ENTRIES},
         }

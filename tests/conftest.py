@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 import redis
 
 from app.embedded import Postgres, Valkey, runtime_directory
-from app.limiter.redis_store import RedisStore
+from app.limiter.redis_store import RedisStore, connect
 from tests.support.node import ROOT, Node
 
 
@@ -40,8 +41,9 @@ def redis_client(valkey: Valkey) -> Iterator[redis.Redis]:
 @pytest.fixture(scope="session")
 def store(valkey: Valkey) -> Iterator[RedisStore]:
     """A store whose timeout a busy machine cannot reach: time-outs have tests of their own."""
-    with redis.Redis.from_url(valkey.url) as client:
-        yield RedisStore(client)
+    link = connect(valkey.url, timeout_ms=20_000, clock=time.monotonic)
+    yield RedisStore(link)
+    link.drop()
 
 
 @pytest.fixture(scope="session")

@@ -11,36 +11,37 @@ from __future__ import annotations
 from base64 import urlsafe_b64encode
 from hashlib import blake2b
 
-from app.rules.rule import Limit, Rule
+from app.rules.rule import Rule
 
 # Names the algorithm and the format of its state: a new format gets a new letter, so that old and new nodes that run
 # side by side never read each other's state.
 FORMATS = {
-    "token_bucket": "t",
-    "fixed_window": "f",
-    "sliding_window": "s",
-    "sliding_window_counter": "c",
-    "gcra": "g",
+    "token_bucket": b"t",
+    "fixed_window": b"f",
+    "sliding_window": b"s",
+    "sliding_window_counter": b"c",
+    "gcra": b"g",
 }
 
 
+CLIENT_LENGTH = len("rl:{") + 22 + len("}")
+
+
 class Keyspace:
-    """Spells keys under one secret (bytes, at most 64)."""
+    """Spells the part of keys that is the client's, under one secret (bytes, at most 64)."""
 
     def __init__(self, secret: bytes) -> None:
         self.secret = secret
+        # With the key absorbed once; a copy of it costs less than a new hash.
+        self._hash = blake2b(digest_size=16, key=secret)
 
-    def client(self, tenant_id: int, client_id: str) -> str:
-        """The part that all keys of this client share: 22 characters in braces."""
-        parts = b"%d:%b" % (tenant_id, client_id.encode())
-        digest = blake2b(parts, digest_size=16, key=self.secret).digest()
-        return "rl:{" + urlsafe_b64encode(digest)[:22].decode() + "}"
-
-    def counters(self, tenant_id: int, client_id: str, rule: Rule) -> tuple[str, ...]:
-        """One key for each limit of the rule, in their order. The limits' algorithms are resolved."""
-        client = self.client(tenant_id, client_id)
-        return tuple(f"{client}:{rule.id}:{counter_name(limit)}" for limit in rule.limits)
+    def client(self, tenant_id: int, client_id: str) -> bytes:
+        """What all keys of this client begin with, CLIENT_LENGTH bytes: 22 characters in braces."""
+        digest = self._hash.copy()
+        digest.update(b"%d:%b" % (tenant_id, client_id.encode()))
+        return b"rl:{%b}" % urlsafe_b64encode(digest.digest())[:22]
 
 
-def counter_name(limit: Limit) -> str:
-    return f"{limit.counter}{FORMATS[limit.algorithm or '']}"
+def counter_names(rule: Rule) -> tuple[bytes, ...]:
+    """What follows the client's part: one name for each limit of the rule, in their order."""
+    return tuple(b":%d:%d%b" % (rule.id, limit.counter, FORMATS[limit.algorithm or ""]) for limit in rule.limits)

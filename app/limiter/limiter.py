@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from pybreaker import CircuitBreakerError
@@ -14,9 +14,9 @@ from app.limiter.decision import Check, Decision, Outcome
 from app.limiter.errors import NotReady, StoreError, StoreUnavailable, Unavailable
 from app.limiter.keys import Keyspace
 from app.limiter.local_store import LocalStore
-from app.limiter.redis_store import Charge
+from app.limiter.plan import Charge, Plan
 from app.observability.active_clients import ActiveClients
-from app.observability.metrics import ALLOWED, BLOCKED, DEGRADED, SHADOW_BLOCKED
+from app.observability.metrics import DEGRADED, SHADOW_BLOCKED
 from app.rules.rule import MAX_AMOUNT, Rule
 from app.rules.rule_book import RuleBook
 
@@ -32,13 +32,15 @@ class RuleSource(Protocol):
     def book(self) -> RuleBook | None: ...
 
 
-@dataclass(slots=True)
 class Ask:
     """One rule's part in a check. Rules that allow or block outright have no charge and get no outcome."""
 
-    rule: Rule
-    charge: Charge | None
-    outcome: Outcome | StoreError | None = None
+    __slots__ = ("charge", "outcome", "plan")
+
+    def __init__(self, plan: Plan, charge: Charge | None) -> None:
+        self.plan = plan
+        self.charge = charge
+        self.outcome: Outcome | StoreError | None = None
 
 
 class Limiter:
@@ -63,30 +65,33 @@ class Limiter:
         self._fail_mode = fail_mode
         self._clock = clock
         self._keyspace = Keyspace(b"")
+        self._book: RuleBook | None = None
+        self._plans: dict[int, Plan] = {}
 
     def check(self, tenant_id: int, checks: Sequence[Check]) -> list[Decision | Unavailable]:
         """Decide in order, in one trip to the store. Raises NotReady while no rules are known."""
         book = self._rules.book
         if book is None:
             raise NotReady
-        if self._keyspace.secret != book.key_secret:
-            self._keyspace = Keyspace(book.key_secret)
+        if book is not self._book:
+            self._book, self._plans, self._keyspace = book, {}, Keyspace(book.key_secret)
         asked = [self._asks(book, tenant_id, check) for check in checks]
         self._decide([ask for pair in asked for ask in pair if ask and ask.charge])
         return [self._answer(check, *pair) for check, pair in zip(checks, asked, strict=True)]
 
     def _asks(self, book: RuleBook, tenant_id: int, check: Check) -> tuple[Ask, Ask | None]:
         """What the enforcing rule is asked, and what a shadow rule is asked beside it."""
-        who = (tenant_id, check.client_id, check.limit_key)
-        shadow = book.match_shadow(*who)
-        return self._ask(tenant_id, check, book.match(*who)), self._ask(tenant_id, check, shadow) if shadow else None
+        client = self._keyspace.client(tenant_id, check.client_id)
+        self._active_clients.add(client)
+        rule = book.match(tenant_id, check.client_id, check.limit_key)
+        shadow = book.match_shadow(tenant_id, check.client_id, check.limit_key)
+        return self._ask(rule, client, check.cost), self._ask(shadow, client, check.cost) if shadow else None
 
-    def _ask(self, tenant_id: int, check: Check, rule: Rule) -> Ask:
-        if rule.action != "limit":
-            return Ask(rule, None)
-        keys = self._keyspace.counters(tenant_id, check.client_id, rule)
-        self._active_clients.add(keys[0].partition("}")[0])
-        return Ask(rule, Charge(keys, rule.limits, check.cost))
+    def _ask(self, rule: Rule, client: bytes, cost: int) -> Ask:
+        plan = self._plans.get(rule.id)
+        if plan is None:
+            plan = self._plans[rule.id] = Plan(rule)
+        return Ask(plan, Charge(plan, client, cost) if plan.charges else None)
 
     def _decide(self, asks: Sequence[Ask]) -> None:
         """Fill in the outcomes: the store's, or the error that kept it from deciding."""
@@ -110,15 +115,14 @@ class Limiter:
         return outcomes
 
     def _answer(self, check: Check, ask: Ask, shadow: Ask | None) -> Decision | Unavailable:
-        answer = self._outright(ask.rule) if ask.charge is None else self._charged(ask, ask.charge)
+        answer = self._outright(ask.plan.rule) if ask.charge is None else self._charged(ask.charge, ask.outcome)
         if isinstance(answer, Unavailable):
             return answer
         if shadow and isinstance(shadow.outcome, Outcome) and not shadow.outcome.allowed:
             SHADOW_BLOCKED.inc()
             answer = replace(answer, reason="shadow") if answer.allowed else answer
         if check.cost:
-            counter = ALLOWED if answer.allowed else BLOCKED
-            counter.labels(ask.rule.label, ask.rule.endpoint or "*").inc()
+            (ask.plan.allowed if answer.allowed else ask.plan.blocked).inc()
         return answer
 
     def _outright(self, rule: Rule) -> Decision:
@@ -135,20 +139,21 @@ class Limiter:
             reason="allowed_by_rule" if allow else "blocked_by_rule",
         )
 
-    def _charged(self, ask: Ask, charge: Charge) -> Decision | Unavailable:
-        if isinstance(ask.outcome, Outcome):
-            return _decision(ask.rule, ask.outcome)
-        return self._degraded(ask.rule, charge)
+    def _charged(self, charge: Charge, outcome: Outcome | StoreError | None) -> Decision | Unavailable:
+        if isinstance(outcome, Outcome):
+            return _decision(charge.plan.rule, outcome)
+        return self._degraded(charge)
 
-    def _degraded(self, rule: Rule, charge: Charge) -> Decision | Unavailable:
+    def _degraded(self, charge: Charge) -> Decision | Unavailable:
         """What the rule's fail_mode says while Redis does not decide."""
+        rule = charge.plan.rule
         mode = rule.fail_mode or self._fail_mode
         DEGRADED.labels(mode).inc()
         if mode == "closed":
             until_probe = math.ceil(self._breaker.status().time_until_retry_seconds)
             return Unavailable(retry_after_seconds=max(RETRY_SECONDS, until_probe))
         if mode == "local":
-            outcome = self._local.check(charge.keys, charge.limits, charge.cost, self._now_us())
+            outcome = self._local.check(charge, self._now_us())
         else:
             outcome = _as_if_untouched(rule, self._now_us())
         return _decision(rule, outcome, degraded=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from app.limiter.algorithms import State, decide
 from app.limiter.decision import Outcome
+from app.limiter.plan import Charge
 from app.rules.rule import Limit
 
 MAX_COUNTERS = 50_000  # about 20 MB; beyond it the longest unused are forgotten
@@ -18,13 +19,13 @@ class LocalStore:
     def __init__(self, *, holders: int, max_counters: int = MAX_COUNTERS) -> None:
         self._holders = holders
         self._max_counters = max_counters
-        self._counters: OrderedDict[str, State] = OrderedDict()
+        self._counters: OrderedDict[tuple[bytes, bytes], State] = OrderedDict()
 
-    def check(self, keys: tuple[str, ...], limits: tuple[Limit, ...], cost: int, now_us: int) -> Outcome:
-        """Decide on states in memory; `keys` and `limits` as they would go to Redis, `now_us` of this machine."""
-        states, outcome = decide(
-            [self._counters.get(key) for key in keys], [self.share(limit) for limit in limits], cost, now_us
-        )
+    def check(self, charge: Charge, now_us: int) -> Outcome:
+        """Decide on states in memory what would have gone to Redis; `now_us` of this machine."""
+        keys = [(charge.client, name) for name in charge.plan.names]
+        limits = [self.share(limit) for limit in charge.plan.rule.limits]
+        states, outcome = decide([self._counters.get(key) for key in keys], limits, charge.cost, now_us)
         for key, state in zip(keys, states or (), strict=False):
             if state is not None:
                 self._counters[key] = state

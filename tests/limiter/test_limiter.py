@@ -14,6 +14,7 @@ from app.limiter.errors import NotReady, Unavailable
 from app.limiter.keys import Keyspace
 from app.limiter.limiter import Limiter
 from app.limiter.local_store import LocalStore
+from app.limiter.plan import Charge, Plan
 from app.limiter.redis_store import RedisStore, connect
 from app.observability.active_clients import ActiveClients
 from app.rules.rule import Limit, Rule, default_rule
@@ -45,7 +46,7 @@ def rule(client_id: str, **fields: object) -> Rule:
 
 @pytest.fixture
 def nowhere(tmp_path: Path) -> RedisStore:
-    return RedisStore(connect(f"unix://{tmp_path}/nobody.sock", 50))
+    return RedisStore(connect(f"unix://{tmp_path}/nobody.sock", timeout_ms=50, clock=time.monotonic))
 
 
 def decided(answer: Decision | Unavailable) -> Decision:
@@ -110,9 +111,11 @@ def test_without_any_rules_nothing_is_decided(nowhere: RedisStore) -> None:
 
 def test_the_local_table_is_bounded() -> None:
     local = LocalStore(holders=1, max_counters=3)
-    limit = Limit(1, 3600, "fixed_window")
-    admitted = [local.check((name,), (limit,), 1, 10**15).allowed for name in ("a", "b", "c", "a", "d", "b", "a")]
-    # "a" was used after "b": "d" pushed "b" out, and then "b" pushed "c".
+    plan = Plan(rule("*", limits=(Limit(1, 3600, "fixed_window"),)))
+    admitted = [
+        local.check(Charge(plan, name, 1), 10**15).allowed for name in (b"a", b"b", b"c", b"a", b"d", b"b", b"a")
+    ]
+    # The denial touched "a" too: "d" pushed "b" out, and then "b" pushed "c".
     assert admitted == [True, True, True, False, True, True, False]
 
 

@@ -7,8 +7,9 @@ import os
 import signal
 import socket
 import threading
-import uuid
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import redis
@@ -16,18 +17,19 @@ import redis
 from app.embedded import Valkey
 from app.limiter.decision import Outcome
 from app.limiter.errors import StoreFault, StoreUnavailable
-from app.limiter.keys import Keyspace
-from app.limiter.redis_store import Charge, RedisStore, connect
+from app.limiter.plan import Charge, Plan
+from app.limiter.redis_store import RedisStore, connect
 from app.rules.rule import MAX_LOGGED_RATE, Limit, Rule
-from tests.support.deciders import START
-
-KEYSPACE = Keyspace(b"a secret of the tests")
+from tests.support.deciders import START, new_client
 
 
-def charge(limit: Limit, cost: int = 1, client_id: str | None = None) -> Charge:
+def charge(limit: Limit, cost: int = 1) -> Charge:
     """A charge under the key names of production, for a client of its own."""
-    rule = Rule(id=12345, client_id="*", limits=(limit,))
-    return Charge(KEYSPACE.counters(1, client_id or uuid.uuid4().hex, rule), rule.limits, cost)
+    return Charge(Plan(Rule(id=12345, client_id="*", limits=(limit,))), new_client(), cost)
+
+
+def key_of(asked: Charge) -> bytes:
+    return asked.client + asked.plan.names[0]
 
 
 def outcome_of(store: RedisStore, asked: Charge, now_us: int | None = None) -> Outcome:
@@ -37,22 +39,22 @@ def outcome_of(store: RedisStore, asked: Charge, now_us: int | None = None) -> O
 
 
 def with_cost(asked: Charge, cost: int) -> Charge:
-    return Charge(asked.keys, asked.limits, cost)
+    return replace(asked, cost=cost)
 
 
 def test_a_peek_and_a_denial_write_nothing(store: RedisStore, redis_client: redis.Redis, algorithm: str) -> None:
     asked = charge(Limit(5, 60, algorithm), cost=5)
     outcome_of(store, with_cost(asked, 0))
-    assert not redis_client.exists(*asked.keys)
+    assert not redis_client.exists(key_of(asked))
     assert outcome_of(store, asked).allowed
 
     def stored() -> tuple[object, object]:
         value = (
-            redis_client.lrange(asked.keys[0], 0, -1)
+            redis_client.lrange(key_of(asked), 0, -1)
             if algorithm == "sliding_window"
-            else redis_client.get(*asked.keys)
+            else redis_client.get(key_of(asked))
         )
-        return value, redis_client.expiretime(asked.keys[0])
+        return value, redis_client.expiretime(key_of(asked))
 
     before = stored()
     assert not outcome_of(store, asked).allowed
@@ -65,7 +67,7 @@ def test_every_key_lives_until_its_state_means_nothing(
 ) -> None:
     asked = charge(Limit(7, 60, algorithm), cost=3)
     outcome = outcome_of(store, asked)
-    expires_us = redis_client.pexpiretime(asked.keys[0]) * 1000
+    expires_us = redis_client.pexpiretime(key_of(asked)) * 1000
     means_nothing_us = outcome.now_us + outcome.reset_after_us
     assert means_nothing_us <= expires_us <= means_nothing_us + 50_000  # rounding up, and the script's own time
 
@@ -73,14 +75,14 @@ def test_every_key_lives_until_its_state_means_nothing(
 def test_injected_time_keeps_keys_for_an_hour(store: RedisStore, redis_client: redis.Redis, algorithm: str) -> None:
     asked = charge(Limit(7, 1, algorithm))
     outcome_of(store, asked, START)
-    assert redis_client.pttl(asked.keys[0]) > 3_500_000
+    assert redis_client.pttl(key_of(asked)) > 3_500_000
 
 
 @pytest.mark.parametrize("algorithm", ["token_bucket", "gcra", "fixed_window", "sliding_window_counter"])
 def test_a_client_takes_at_most_120_bytes(store: RedisStore, redis_client: redis.Redis, algorithm: str) -> None:
     asked = charge(Limit(1000, 3600, algorithm), cost=123)
     outcome_of(store, asked)
-    assert redis_client.memory_usage(asked.keys[0]) <= 120
+    assert redis_client.memory_usage(key_of(asked)) <= 120
 
 
 def test_the_log_takes_at_most_20_bytes_an_entry_and_stays_cheap(store: RedisStore, redis_client: redis.Redis) -> None:
@@ -88,8 +90,8 @@ def test_the_log_takes_at_most_20_bytes_an_entry_and_stays_cheap(store: RedisSto
     asked = charge(Limit(MAX_LOGGED_RATE, 3600, "sliding_window"))
     for start in range(0, MAX_LOGGED_RATE, 1000):
         store.check([asked] * 1000, START + start)
-    bytes_used = redis_client.memory_usage(asked.keys[0], samples=0)
-    assert redis_client.llen(asked.keys[0]) == 2 * (MAX_LOGGED_RATE + 1)
+    bytes_used = redis_client.memory_usage(key_of(asked), samples=0)
+    assert redis_client.llen(key_of(asked)) == 2 * (MAX_LOGGED_RATE + 1)
     assert bytes_used <= 20 * MAX_LOGGED_RATE
     redis_client.config_resetstat()
     assert not outcome_of(store, asked, START + MAX_LOGGED_RATE).allowed
@@ -116,44 +118,44 @@ def test_a_flushed_script_is_loaded_again_for_the_calls_that_missed_it(
 
 def test_a_key_of_another_type_is_a_fault_of_that_check_alone(store: RedisStore, redis_client: redis.Redis) -> None:
     broken, sound = charge(Limit(3, 60, "gcra")), charge(Limit(3, 60, "gcra"))
-    redis_client.sadd(broken.keys[0], "something else")
+    redis_client.sadd(key_of(broken), "something else")
     first, second = store.check([broken, sound])
     assert isinstance(first, StoreFault)
     assert isinstance(second, Outcome)
 
 
 def test_an_unreachable_server_is_unavailable(tmp_path: object) -> None:
-    with connect(f"unix://{tmp_path}/nobody.sock", 50) as client, pytest.raises(StoreUnavailable):
-        RedisStore(client).check([charge(Limit(3, 60, "gcra"))])
+    with pytest.raises(StoreUnavailable):
+        RedisStore(connect(f"unix://{tmp_path}/nobody.sock", timeout_ms=50, clock=time.monotonic)).check(
+            [charge(Limit(3, 60, "gcra"))]
+        )
 
 
 @pytest.mark.parametrize("refusal", ["LOADING", "READONLY", "OOM", "CLUSTERDOWN", "MISCONF"])
 def test_a_server_that_cannot_serve_is_unavailable(refusal: str) -> None:
-    with talker(f"-{refusal} for the test\r\n".encode()) as server, connect(server.url, 500) as client:
-        try:
-            outcome: object = RedisStore(client).check([charge(Limit(3, 60, "gcra"))])[0]
-        except StoreUnavailable as error:
-            outcome = error
+    with talker(f"-{refusal} for the test\r\n".encode()) as server:
+        outcome = RedisStore(connect(server.url, timeout_ms=5000, clock=time.monotonic)).check(
+            [charge(Limit(3, 60, "gcra"))]
+        )[0]
     assert isinstance(outcome, StoreUnavailable)
 
 
 def test_a_check_whose_answer_was_lost_is_never_sent_again() -> None:
-    with talker(b"") as server, connect(server.url, 500) as client, pytest.raises(StoreUnavailable):
-        RedisStore(client).check([charge(Limit(3, 60, "gcra"))])
+    with talker(b"") as server, pytest.raises(StoreUnavailable):
+        RedisStore(connect(server.url, timeout_ms=5000, clock=time.monotonic)).check([charge(Limit(3, 60, "gcra"))])
     assert server.heard.count(b"EVALSHA") == 1
 
 
 def test_a_stopped_server_is_given_up_after_the_timeout_and_found_again(valkey: Valkey) -> None:
-    with connect(valkey.url, 50) as client:
-        store = RedisStore(client)
-        os.kill(valkey.pid, signal.SIGSTOP)
-        try:
-            with pytest.raises(StoreUnavailable):
-                store.check([charge(Limit(3, 60, "gcra"))])
-            assert not store.ping()
-        finally:
-            os.kill(valkey.pid, signal.SIGCONT)
-        outcome_of(RedisStore(redis.Redis.from_url(valkey.url)), charge(Limit(3, 60, "gcra")))
+    store = RedisStore(connect(valkey.url, timeout_ms=50, clock=time.monotonic))
+    os.kill(valkey.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(StoreUnavailable):
+            store.check([charge(Limit(3, 60, "gcra"))])
+        assert not store.ping()
+    finally:
+        os.kill(valkey.pid, signal.SIGCONT)
+    assert any(store.ping() for _ in range(100))
 
 
 class talker:
@@ -162,7 +164,7 @@ class talker:
     def __init__(self, answer: bytes) -> None:
         self._answer = answer
         self._socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"redis://127.0.0.1:{self._socket.getsockname()[1]}/0?protocol=2"
+        self.url = f"redis://127.0.0.1:{self._socket.getsockname()[1]}/0"
         self.heard = b""
         self._accepted: list[socket.socket] = []
 

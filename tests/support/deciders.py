@@ -8,8 +8,10 @@ from typing import Any, Protocol
 
 from app.limiter.algorithms import decide
 from app.limiter.decision import Outcome
-from app.limiter.redis_store import Charge, RedisStore
-from app.rules.rule import Limit
+from app.limiter.keys import Keyspace
+from app.limiter.plan import Charge, Plan
+from app.limiter.redis_store import RedisStore
+from app.rules.rule import Limit, Rule
 
 SECOND = 1_000_000
 # Some instant that no window of the tests divides: 2026-03-14 15:09:26.535897.
@@ -25,15 +27,18 @@ class LuaDecider:
 
     def __init__(self, store: RedisStore) -> None:
         self._store = store
-        self._client = f"rl:{{{uuid.uuid4().hex}}}"
-
-    def keys(self, limits: Sequence[Limit]) -> tuple[str, ...]:
-        return tuple(f"{self._client}:1:{limit.counter}{limit.algorithm}" for limit in limits)
+        self._client = new_client()
 
     def check(self, limits: Sequence[Limit], cost: int, now_us: int) -> Outcome:
-        outcome = self._store.check([Charge(self.keys(limits), tuple(limits), cost)], now_us)[0]
+        plan = Plan(Rule(id=1, client_id="*", limits=tuple(limits)))
+        outcome = self._store.check([Charge(plan, self._client, cost)], now_us)[0]
         assert isinstance(outcome, Outcome), outcome
         return outcome
+
+
+def new_client() -> bytes:
+    """The part of the keys of a client nobody else has."""
+    return Keyspace(b"a secret of the tests").client(1, uuid.uuid4().hex)
 
 
 class PythonDecider:

@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 
+from app.rules.rule import ALGORITHMS
 
-def check_script(algorithms: Iterable[str]) -> str:
-    """The Lua source that decides limits of these algorithms: each file as a function's body, then check.lua."""
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """Lua source, and the SHA-1 by which Redis knows it once loaded."""
+
+    sha: str
+    source: str
+
+
+@cache
+def check_script(algorithms: frozenset[str]) -> Script:
+    """The script that decides limits of these algorithms: its own for each single one, one for all mixtures."""
+    names = algorithms if len(algorithms) == 1 else ALGORITHMS
+    source = _composed(names)
+    return Script(hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(), source)
+
+
+def all_scripts() -> list[Script]:
+    return [*(check_script(frozenset({name})) for name in ALGORITHMS), check_script(frozenset(ALGORITHMS))]
+
+
+def _composed(algorithms: Iterable[str]) -> str:
+    """Each algorithm's file as the body of a function, then check.lua."""
     parts = [f"algorithms[{name!r}] = (function()\n{_source(name)}end)()\n" for name in sorted(algorithms)]
     return "local algorithms = {}\n" + "".join(parts) + _source("check")
 

@@ -1,0 +1,83 @@
+"""A connected socket to Redis in the event loop: bytes out, whole replies in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ssl import SSLSocket, SSLWantReadError, SSLWantWriteError
+from typing import Any, cast
+
+import hiredis
+from gevent import get_hub
+from redis.connection import AbstractConnection
+from redis.exceptions import ConnectionError
+
+READ_BYTES = 65536
+READABLE, WRITABLE = 1, 2  # what an io watcher of the event loop waits for
+
+
+class Wire:
+    """Takes over a connected redis-py connection: connecting, TLS, authentication and choice of database are its."""
+
+    def __init__(self, connection: AbstractConnection) -> None:
+        self._connection: AbstractConnection | None = connection
+        self._socket = cast(Any, connection)._sock
+        self._socket.settimeout(0)
+        self._encrypted = isinstance(self._socket, SSLSocket)
+        self._reader = hiredis.Reader()
+        self._unsent = b""
+        loop = get_hub().loop
+        self._readable = loop.io(self._socket.fileno(), READABLE)
+        self._writable = loop.io(self._socket.fileno(), WRITABLE)
+
+    def start(self, received: Callable[[list[Any]], None], broken: Callable[[ConnectionError], None]) -> None:
+        """Call `received` with the replies of each read, and `broken` once when the connection has ended."""
+        self._received, self._broken = received, broken
+        self._readable.start(self.read)
+
+    def send(self, data: bytes) -> None:
+        """Send now what the socket takes, the rest when it takes more."""
+        self._unsent = self._unsent + data if self._unsent else data
+        if not self._unsent:
+            return
+        try:
+            sent = self._socket.send(self._unsent)
+        except (BlockingIOError, SSLWantWriteError):
+            sent = 0
+        except OSError as error:
+            self._broken(ConnectionError(str(error)))
+            return
+        self._unsent = self._unsent[sent:]
+        if self._unsent:
+            self._writable.start(self.send, b"")
+        else:
+            self._writable.stop()
+
+    def read(self) -> None:
+        """Take what lies in the socket, to the end: of TLS, more may lie in it than the system knows of."""
+        replies: list[Any] = []
+        try:
+            while data := self._socket.recv(READ_BYTES):
+                self._reader.feed(data)
+                while (reply := self._reader.gets()) is not False:
+                    replies.append(reply)
+                if len(data) < READ_BYTES and not self._encrypted:
+                    break
+            broken = None if data else ConnectionError("Redis closed the connection")
+        except (BlockingIOError, SSLWantReadError):
+            broken = None
+        except (OSError, hiredis.HiredisError) as error:
+            broken = ConnectionError(str(error))
+        if replies:
+            self._received(replies)
+        if broken and self._connection is not None:  # a caller just woken may have closed us
+            self._broken(broken)
+
+    def close(self) -> None:
+        """End the connection. Safe to repeat."""
+        if self._connection is None:
+            return
+        for watcher in (self._readable, self._writable):
+            watcher.stop()
+            watcher.close()
+        self._connection.disconnect()
+        self._connection = None
