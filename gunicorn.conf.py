@@ -17,11 +17,10 @@ os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics_dir
 shutil.rmtree(_metrics_dir, ignore_errors=True)
 os.makedirs(_metrics_dir)
 
-from gunicorn.http.errors import InvalidHeader, UnsupportedTransferCoding
 from gunicorn.util import close_graceful
-from gunicorn.workers.ggevent import GeventWorker
 
 from app.config import Settings, SettingsError
+from app.server.worker import UNREAD_BYTES, FastLaneWorker, Worker
 
 try:
     _settings = Settings.from_env()
@@ -31,6 +30,7 @@ except SettingsError as error:
 _host = f"[{_settings.bind.strip('[]')}]" if ":" in _settings.bind else _settings.bind
 bind = f"{_host}:{_settings.port}"
 workers = _settings.web_concurrency
+worker_class = FastLaneWorker if _settings.fast_lane else Worker
 preload_app = True
 worker_connections = 1000
 backlog = 2048
@@ -47,23 +47,6 @@ limit_request_fields = 50
 limit_request_field_size = 4096
 # By default a header SCRIPT_NAME or PATH_INFO from loopback would replace what the request line says.
 forwarder_headers = ""
-
-# Bytes of a refused request that are read and forgotten, for two seconds at most: a close with unread bytes resets the
-# connection, and the answer that says why may be lost on its way.
-UNREAD_BYTES = 16 * 1024 * 1024
-
-
-class Worker(GeventWorker):
-    """gunicorn's gevent worker, whose refusals of heads arrive, and are never a 5xx."""
-
-    def handle_error(self, req, client, addr, exc):
-        if isinstance(exc, UnsupportedTransferCoding):
-            exc = InvalidHeader("TRANSFER-ENCODING")
-        super().handle_error(req, client, addr, exc)
-        close_graceful(client, max_drain=UNREAD_BYTES)
-
-
-worker_class = Worker
 
 # The heartbeat file in memory, where fsync of another process cannot delay it.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None

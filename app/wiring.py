@@ -13,6 +13,7 @@ from flask import Flask
 from prometheus_flask_exporter import PrometheusMetrics
 
 from app.api.auth import Authenticator
+from app.api.encoding import Encoder
 from app.api.handler import CheckHandler
 from app.config import Settings
 from app.extensions import db
@@ -81,8 +82,8 @@ def wire(app: Flask, settings: Settings) -> Services:
     handler = CheckHandler(
         limiter=limiter,
         authenticator=authenticator,
-        dialect=settings.ratelimit_headers,
-        default_window=settings.default_window,
+        encoder=Encoder(settings.ratelimit_headers, settings.default_window),
+        traced=settings.jaeger_enabled,
         clock=time.perf_counter,
     )
     return Services(

@@ -7,13 +7,14 @@ from typing import NoReturn
 
 import gevent
 from flask import Flask, request
-from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
+from gunicorn.http.errors import ParseException
 
 from app.api.problems import Problem
 
 SECONDS = 2.0
 KIBIBYTE = 1024
 MAX_BYTES = {"/v1/check": 8 * KIBIBYTE, "/v1/check/batch": 256 * KIBIBYTE}
+LATE = f"the body did not arrive within {SECONDS:g} seconds"
 MAX_BYTES_ELSEWHERE = 1024 * KIBIBYTE  # an import of rules
 
 
@@ -36,7 +37,7 @@ def read_body() -> None:
         with gevent.Timeout(SECONDS):
             body = source.read(limit + 1 if length is None else length)
     except gevent.Timeout:
-        _refuse(408, f"the body did not arrive within {SECONDS:g} seconds")
+        _refuse(408, LATE)
     except (ParseException, OSError):
         _refuse(400, "the chunks of the body are malformed, or end too early")
     if length is not None and len(body) < length:

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from marshmallow import Schema, ValidationError
 
+from app.api.compiled import plain_batch, plain_check
 from app.api.problems import Problem
 from app.api.schemas import BatchSchema, CheckSchema, Repeating
 from app.limiter.decision import Check
@@ -18,12 +19,12 @@ _BATCH = BatchSchema()
 
 def decode_check(raw: bytes) -> Check:
     """One check. Raises Problem 400 (not JSON) or 422 (not a valid check)."""
-    return Check(**_valid(_CHECK, raw))
+    return plain_check(raw) or Check(**_valid(_CHECK, raw))
 
 
 def decode_batch(raw: bytes) -> list[Check]:
     """The checks of a batch; one invalid item refuses all. Raises Problem 400 or 422."""
-    return [Check(**item) for item in _valid(_BATCH, raw)["checks"]]
+    return plain_batch(raw) or [Check(**item) for item in _valid(_BATCH, raw)["checks"]]
 
 
 def _valid(schema: Schema, raw: bytes) -> Any:

@@ -19,6 +19,7 @@ from app.observability.logs import correlation_id
 log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
+UNEXPECTED = "an unexpected error; the log has it under this correlation id"
 DATABASE_RETRY_SECONDS = 1
 # Starlette, webargs and werkzeug disagree on names of statuses; callers see one spelling.
 TITLES = {422: "Unprocessable Content", 413: "Content Too Large"}
@@ -99,7 +100,7 @@ def _detail(error: HTTPException, status: int) -> str:
     if status == 422:
         return "the request is not valid"
     if status == 500:
-        return "an unexpected error; the log has it under this correlation id"
+        return UNEXPECTED
     return error.description or HTTPStatus(status).phrase
 
 

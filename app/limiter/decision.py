@@ -1,14 +1,17 @@
-"""Values of the decision path: what is asked (Check), what a store found (Outcome), what is answered (Decision)."""
+"""Values of the decision path: what is asked (Check), what a store found (Outcome), what is answered (Decision).
+
+Structs rather than dataclasses: a check makes one of each, and these are several times cheaper to make.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
-from app.rules.rule import Limit, Rule
+from app.limiter.plan import Plan
+from app.rules.rule import Limit
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(msgspec.Struct, frozen=True):
     """One question. `cost` in units; 0 is a peek."""
 
     client_id: str
@@ -17,8 +20,7 @@ class Check:
     request_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What a store found for all limits of one rule. Times are microseconds of the store's clock."""
 
     allowed: bool
@@ -29,12 +31,11 @@ class Outcome:
     now_us: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """The answer. `limit` is the binding one; None where the rule allows or blocks outright."""
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of one rule. `binding`: index of the binding limit; -1 where the rule allows or blocks outright."""
 
-    rule: Rule
-    limit: Limit | None
+    plan: Plan
+    binding: int
     allowed: bool
     remaining: int
     retry_after_ms: int | None
@@ -44,9 +45,8 @@ class Decision:
     degraded: bool = False
 
     @property
-    def reset_at(self) -> float:
-        """Unix time in seconds at which, without further checks, `remaining` is back at the limit."""
-        return (self.now_us + self.reset_after_us) / 1_000_000
+    def limit(self) -> Limit | None:
+        return self.plan.rule.limits[self.binding] if self.binding >= 0 else None
 
     @property
     def most_at_once(self) -> int:

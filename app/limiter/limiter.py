@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Protocol
 
+from msgspec.structs import replace
 from pybreaker import CircuitBreakerError
 
 from app.limiter.breaker import Breaker
@@ -115,7 +115,7 @@ class Limiter:
         return outcomes
 
     def _answer(self, check: Check, ask: Ask, shadow: Ask | None) -> Decision | Unavailable:
-        answer = self._outright(ask.plan.rule) if ask.charge is None else self._charged(ask.charge, ask.outcome)
+        answer = self._outright(ask.plan) if ask.charge is None else self._charged(ask.charge, ask.outcome)
         if isinstance(answer, Unavailable):
             return answer
         if shadow and isinstance(shadow.outcome, Outcome) and not shadow.outcome.allowed:
@@ -125,12 +125,12 @@ class Limiter:
             (ask.plan.allowed if answer.allowed else ask.plan.blocked).inc()
         return answer
 
-    def _outright(self, rule: Rule) -> Decision:
+    def _outright(self, plan: Plan) -> Decision:
         """The decision of a rule that counts nothing."""
-        allow = rule.action == "allow"
+        allow = plan.rule.action == "allow"
         return Decision(
-            rule=rule,
-            limit=None,
+            plan=plan,
+            binding=-1,
             allowed=allow,
             remaining=MAX_AMOUNT if allow else 0,
             retry_after_ms=0 if allow else None,
@@ -141,7 +141,7 @@ class Limiter:
 
     def _charged(self, charge: Charge, outcome: Outcome | StoreError | None) -> Decision | Unavailable:
         if isinstance(outcome, Outcome):
-            return _decision(charge.plan.rule, outcome)
+            return _decision(charge.plan, outcome)
         return self._degraded(charge)
 
     def _degraded(self, charge: Charge) -> Decision | Unavailable:
@@ -156,21 +156,21 @@ class Limiter:
             outcome = self._local.check(charge, self._now_us())
         else:
             outcome = _as_if_untouched(rule, self._now_us())
-        return _decision(rule, outcome, degraded=True)
+        return _decision(charge.plan, outcome, degraded=True)
 
     def _now_us(self) -> int:
         return int(self._clock() * 1_000_000)
 
 
-def _decision(rule: Rule, outcome: Outcome, *, degraded: bool = False) -> Decision:
+def _decision(plan: Plan, outcome: Outcome, *, degraded: bool = False) -> Decision:
     wait_us = outcome.retry_after_us
     if outcome.allowed:
         reason = "degraded" if degraded else "within_limit"
     else:
         reason = "cost_exceeds_limit" if wait_us is None else "over_limit"
     return Decision(
-        rule=rule,
-        limit=rule.limits[outcome.binding],
+        plan=plan,
+        binding=outcome.binding,
         allowed=outcome.allowed,
         remaining=outcome.remaining,
         retry_after_ms=None if wait_us is None else -(-wait_us // 1000),

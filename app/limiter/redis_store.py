@@ -10,6 +10,7 @@ from typing import Any
 
 import hiredis
 import redis
+from opentelemetry.trace import get_current_span
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
@@ -66,6 +67,8 @@ class RedisStore:
 
     def _trip(self, charges: Sequence[Charge], now_us: int | None) -> list[Any]:
         commands = b"".join([charge.plan.command(charge.client, charge.cost, now_us) for charge in charges])
+        if not get_current_span().is_recording():  # a span that nobody sees is not for nothing
+            return self._call(commands, len(charges), "check")
         with tracer.start_as_current_span("redis.evalsha", attributes={"redis.command": "EVALSHA"}):
             return self._call(commands, len(charges), "check")
 

@@ -1,0 +1,105 @@
+"""From decisions to bytes: the JSON of the answer, and its RateLimit headers in the dialect of the settings.
+
+What does not change from one decision of a limit to the next is encoded once, in a Template.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+from app.limiter.decision import Decision
+from app.limiter.plan import Plan
+from app.rules.rule import Limit
+
+JSON = b"Content-Type: application/json\r\n"
+MAX_TEMPLATES = 20_000  # about 1 KiB each; beyond it they are made anew
+
+
+class Template(NamedTuple):
+    """Both with places for what changes: see Encoder.body and Encoder.head."""
+
+    body: bytes
+    head: bytes
+
+
+class Encoder:
+    """`dialect` is draft-10, legacy or off; `default_window` stands for the window of rules that have none."""
+
+    def __init__(self, dialect: str, default_window: int) -> None:
+        self._dialect = dialect
+        self._default_window = default_window
+        self._templates: dict[tuple[Plan, int], Template] = {}
+
+    def body(self, decision: Decision) -> bytes:
+        """The JSON object of one decision."""
+        retry = decision.retry_after_ms
+        return self._template(decision).body % (
+            b"true" if decision.allowed else b"false",
+            decision.remaining,
+            b"null" if retry is None else b"%d" % retry,
+            *divmod(decision.now_us + decision.reset_after_us, 1_000_000),
+            decision.reason.encode(),
+            b"true" if decision.degraded else b"false",
+        )
+
+    def head(self, decision: Decision) -> bytes:
+        """The header lines of one decision, each with its line end."""
+        retry_seconds = _seconds(decision.retry_after_ms or 0, 1_000)
+        retry = b"Retry-After: %d\r\n" % retry_seconds if retry_seconds else b""
+        if self._dialect == "off":
+            return JSON + retry
+        if self._dialect == "legacy":
+            at = _seconds(decision.now_us + decision.reset_after_us, 1_000_000)
+        else:
+            # While denied, what matters next is when to come back, and Retry-After must not be earlier than t.
+            at = retry_seconds or _seconds(decision.reset_after_us, 1_000_000)
+        return JSON + retry + self._template(decision).head % (decision.remaining, at)
+
+    def _template(self, decision: Decision) -> Template:
+        key = (decision.plan, decision.binding)
+        template = self._templates.get(key)
+        if template is None:
+            if len(self._templates) >= MAX_TEMPLATES:
+                self._templates.clear()
+            template = self._templates[key] = Template(self._body_of(decision), self._head_of(decision))
+        return template
+
+    def _body_of(self, decision: Decision) -> bytes:
+        limit = decision.limit
+        return (
+            b'{"allowed":%%b,"remaining":%%d,"retry_after_ms":%%b,"limit":%d,"window":%d,"reset_at":%%d.%%06d,'
+            b'"algorithm":%b,"rule_id":%b,"reason":"%%b","degraded":%%b}'
+        ) % (
+            decision.most_at_once,
+            limit.window if limit else self._default_window,
+            b'"%b"' % str(limit.algorithm).encode() if limit else b"null",
+            json.dumps(decision.plan.rule.public_id).encode(),
+        )
+
+    def _head_of(self, decision: Decision) -> bytes:
+        if self._dialect == "legacy":
+            return b"X-RateLimit-Limit: %d\r\nX-RateLimit-Remaining: %%d\r\nX-RateLimit-Reset: %%d\r\n" % (
+                decision.most_at_once
+            )
+        policies = ", ".join(self._policies(decision)).encode()
+        name = _policy_name(decision.plan, decision.limit).encode()
+        return b'RateLimit-Policy: %b\r\nRateLimit: "%b";r=%%d;t=%%d\r\n' % (policies, name)
+
+    def _policies(self, decision: Decision) -> list[str]:
+        """draft-ietf-httpapi-ratelimit-headers-10: every limit is a policy, named by the rule and its place there."""
+        if decision.limit is None:
+            return [f'"{_policy_name(decision.plan, None)}";q={decision.most_at_once};w={self._default_window}']
+        limits = decision.plan.rule.limits
+        return [f'"{_policy_name(decision.plan, limit)}";q={limit.capacity};w={limit.window}' for limit in limits]
+
+
+def _policy_name(plan: Plan, limit: Limit | None) -> str:
+    limits = plan.rule.limits
+    place = f".{limits.index(limit) + 1}" if limit and len(limits) > 1 else ""
+    return f"{plan.rule.public_id}{place}"
+
+
+def _seconds(amount: int, per_second: int) -> int:
+    """Whole seconds, rounded up."""
+    return -(-amount // per_second)

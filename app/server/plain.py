@@ -1,0 +1,76 @@
+"""Recognises the plain, canonical check request. Whatever is not exactly that is for gunicorn's own parser and Flask.
+
+Plain: one `POST /v1/check` or `/v1/check/batch` in HTTP/1.1 whose head is whole, short and strictly spelled (RFC 9112:
+CRLF line ends, no folding, token names), with exactly one Host, one Content-Length and one Content-Type of JSON, and no
+header that changes framing, connection or who the caller is taken for. Nothing here refuses anything.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+MAX_HEAD = 4096
+MAX_FIELDS = 50
+
+REQUEST_LINE = re.compile(rb"POST (/v1/check(?:/batch)?) HTTP/1\.1\r\n")
+# A name is letters, digits and hyphens: gunicorn gives underscores and the rest of the tokens a treatment of its own.
+FIELDS = re.compile(rb"(?:[A-Za-z0-9-]+:[\x20-\x7e\t]*\r\n)+\r\n")
+LENGTH = re.compile(rb"(?:0|[1-9][0-9]{0,6})")
+JSON = (b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8")
+
+# What any of these asks for, gunicorn knows how to do. The forwarding ones may contradict each other, which it judges.
+SPECIAL = frozenset(
+    b"transfer-encoding expect upgrade te trailer proxy-connection keep-alive content-encoding http2-settings "
+    b"x-forwarded-protocol x-forwarded-ssl script-name path-info".split()
+)
+# Read here, so they must not be given twice.
+SINGLE = frozenset(
+    b"host content-length content-type connection authorization x-api-key x-correlation-id x-forwarded-proto".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """A recognised head. Header values are latin-1 text, None where they were not sent."""
+
+    path: bytes
+    length: int
+    authorization: str | None
+    api_key: str | None
+    correlation_id: str | None
+
+
+def plain(head: bytes) -> Plain | None:
+    """The request of a whole head (with the empty line that ends it); None where it is not plain."""
+    line = REQUEST_LINE.match(head)
+    if line is None or len(head) > MAX_HEAD or not FIELDS.fullmatch(head, line.end()):
+        return None
+    fields: dict[bytes, bytes] = {}
+    lines = head[line.end() : -4].split(b"\r\n")
+    for field in lines:
+        name, _, value = field.partition(b":")
+        name = name.lower()
+        if name in SPECIAL or (name in SINGLE and name in fields):
+            return None
+        fields[name] = value.strip(b" \t")
+    return _request(line[1], fields) if len(lines) <= MAX_FIELDS else None
+
+
+def _request(path: bytes, fields: dict[bytes, bytes]) -> Plain | None:
+    length = fields.get(b"content-length", b"")
+    if not (fields.get(b"host") and LENGTH.fullmatch(length) and fields.get(b"content-type") in JSON):
+        return None
+    if fields.get(b"connection", b"keep-alive").lower() != b"keep-alive":
+        return None
+    return Plain(
+        path,
+        int(length),
+        _text(fields.get(b"authorization")),
+        _text(fields.get(b"x-api-key")),
+        _text(fields.get(b"x-correlation-id")),
+    )
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
