@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import msgspec
 from flask import Flask, current_app, g, request
 from flask_smorest import Blueprint
 
@@ -33,8 +34,7 @@ class Principal:
     scopes: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(msgspec.Struct, frozen=True):
     """The headers of a request that can carry a key."""
 
     authorization: str | None = None
@@ -43,7 +43,9 @@ class Credentials:
     @property
     def key(self) -> str | None:
         """The key that was sent. A header of another scheme carries none."""
-        scheme, _, token = (self.authorization or "").partition(" ")
+        if self.authorization is None:
+            return self.api_key
+        scheme, _, token = self.authorization.partition(" ")
         return token.strip() if scheme.lower() == "bearer" else self.api_key
 
 

@@ -110,8 +110,9 @@ class Limiter:
 
     def _trip(self, charges: Sequence[Charge]) -> Sequence[Outcome | StoreError]:
         outcomes = self._store.check(charges)
-        if any(isinstance(outcome, StoreUnavailable) for outcome in outcomes):
-            raise TripFailed(outcomes)
+        for outcome in outcomes:
+            if isinstance(outcome, StoreUnavailable):
+                raise TripFailed(outcomes)
         return outcomes
 
     def _answer(self, check: Check, ask: Ask, shadow: Ask | None) -> Decision | Unavailable:

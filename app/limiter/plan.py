@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from app.limiter.keys import CLIENT_LENGTH, counter_names
 from app.limiter.scripts import check_script
@@ -28,8 +28,7 @@ class Plan:
         return b"".join((client.join(self._pieces), _bulk(b"%d" % cost), self._arguments, _bulk(now)))
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(msgspec.Struct, frozen=True):
     """Asks to consume `cost` units of every limit of a plan's rule, or of none, for one client."""
 
     plan: Plan

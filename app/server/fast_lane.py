@@ -6,10 +6,13 @@ and sends the answer in one write, for as long as the requests are plain (app/se
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import time
 from http import HTTPStatus
 from typing import Any
 
+import gevent
 from gunicorn.util import http_date
 
 from app.api.auth import Credentials
@@ -50,22 +53,19 @@ class FastLane:
         self._handler = handler
         self._handlers = {b"/v1/check": handler.handle_check, b"/v1/check/batch": handler.handle_batch}
         self._date, self._date_second = b"", 0
+        self._waiting: dict[Any, float] = {}  # connections between two requests, since when
+        gevent.spawn(self._sweep)
 
     def serve(self, client: Any) -> Handed | None:
         """Answer plain checks until the connection ends (None) or brings something else (what is to go on with it)."""
         read = b""
         while True:
-            client.settimeout(self._worker.cfg.keepalive)
-            try:
-                read = read or client.recv(READ_BYTES)
-            except TimeoutError:
-                return None
+            read = read or self._next(client)
             if not read:
                 return None
             end = read.find(b"\r\n\r\n", 0, MAX_HEAD) + 4
             request = plain(read[:end]) if end > 3 else None
             if request is None or request.length > LIMITS[request.path]:
-                client.settimeout(None)
                 return Handed(client, read)
             try:
                 read = self._whole(client, read, end + request.length)
@@ -80,8 +80,31 @@ class FastLane:
                 return None
             read = rest
 
+    def _next(self, client: Any) -> bytes:
+        """The first bytes of another request; none where there is no other, or not in time."""
+        self._waiting[client] = time.monotonic()
+        try:
+            return bytes(client.recv(READ_BYTES))
+        finally:
+            del self._waiting[client]
+
+    def _sweep(self) -> None:
+        """End connections that have waited for `keepalive` seconds; all that wait, once the worker is to stop.
+
+        One look a second at all of them costs less than a timer for each request.
+        """
+        while True:
+            gevent.sleep(1)
+            oldest = time.monotonic() - self._worker.cfg.keepalive
+            for client, since in list(self._waiting.items()):
+                if since < oldest or not self._worker.alive:
+                    with contextlib.suppress(OSError):
+                        client.shutdown(socket.SHUT_RD)
+
     def _whole(self, client: Any, read: bytes, length: int) -> bytes:
         """At least `length` bytes, less only where the other side sent no more. Raises TimeoutError."""
+        if len(read) >= length:
+            return read
         deadline = time.monotonic() + SECONDS
         while len(read) < length:
             client.settimeout(max(0.001, deadline - time.monotonic()))
@@ -91,6 +114,7 @@ class FastLane:
             if time.monotonic() > deadline:
                 raise TimeoutError
             read += data
+        client.settimeout(None)
         return read
 
     def _answer(self, client: Any, request: Plain, body: bytes) -> bool:
@@ -113,17 +137,17 @@ class FastLane:
             return self._handler.refuse(Problem(500, UNEXPECTED), correlation_id)
 
     def _send(self, client: Any, reply: Reply, *, close: bool) -> None:
-        client.sendall(
-            b"HTTP/1.1 %b\r\nServer: gunicorn\r\nDate: %b\r\nConnection: %b\r\nContent-Length: %d\r\n%b\r\n%b"
-            % (
-                STATUS[reply.status],
-                self._now(),
-                b"close" if close else b"keep-alive",
-                len(reply.body),
-                reply.head,
-                reply.body,
-            )
+        answer = b"HTTP/1.1 %b\r\nServer: gunicorn\r\nDate: %b\r\nConnection: %b\r\nContent-Length: %d\r\n%b\r\n%b" % (
+            STATUS[reply.status],
+            self._now(),
+            b"close" if close else b"keep-alive",
+            len(reply.body),
+            reply.head,
+            reply.body,
         )
+        sent = client.send(answer)  # nearly always all of it; sendall has its price
+        if sent < len(answer):
+            client.sendall(answer[sent:])
 
     def _now(self) -> bytes:
         second = int(time.time())

@@ -8,7 +8,8 @@ header that changes framing, connection or who the caller is taken for. Nothing 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 MAX_HEAD = 4096
 MAX_FIELDS = 50
@@ -30,8 +31,7 @@ SINGLE = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Plain:
+class Plain(msgspec.Struct, frozen=True):
     """A recognised head. Header values are latin-1 text, None where they were not sent."""
 
     path: bytes
