@@ -18,6 +18,7 @@ from app.api.handler import CheckHandler
 from app.config import Settings
 from app.extensions import db
 from app.limiter.breaker import Breaker, Transitions
+from app.limiter.denial_cache import DenialCache
 from app.limiter.errors import StoreBusy, StoreError, StoreFault
 from app.limiter.limiter import Limiter
 from app.limiter.local_store import LocalStore
@@ -74,6 +75,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         store=store,
         local=LocalStore(holders=settings.nodes * settings.web_concurrency),
         breaker=breaker,
+        denials=DenialCache(time.monotonic),
         active_clients=active_clients,
         fail_mode=settings.fail_mode,
         clock=time.time,

@@ -11,6 +11,7 @@ from pybreaker import CircuitBreakerError
 
 from app.limiter.breaker import Breaker
 from app.limiter.decision import Check, Decision, Outcome
+from app.limiter.denial_cache import DenialCache
 from app.limiter.errors import NotReady, StoreError, StoreUnavailable, Unavailable
 from app.limiter.keys import Keyspace
 from app.limiter.local_store import LocalStore
@@ -53,6 +54,7 @@ class Limiter:
         store: Store,
         local: LocalStore,
         breaker: Breaker,
+        denials: DenialCache,
         active_clients: ActiveClients,
         fail_mode: str,
         clock: Callable[[], float],
@@ -61,6 +63,7 @@ class Limiter:
         self._store = store
         self._local = local
         self._breaker = breaker
+        self._denials = denials
         self._active_clients = active_clients
         self._fail_mode = fail_mode
         self._clock = clock
@@ -75,8 +78,9 @@ class Limiter:
             raise NotReady
         if book is not self._book:
             self._book, self._plans, self._keyspace = book, {}, Keyspace(book.key_secret)
+            self._denials.clear()
         asked = [self._asks(book, tenant_id, check) for check in checks]
-        self._decide([ask for pair in asked for ask in pair if ask and ask.charge])
+        self._decide([ask for pair in asked for ask in pair if ask and ask.charge and ask.outcome is None])
         return [self._answer(check, *pair) for check, pair in zip(checks, asked, strict=True)]
 
     def _asks(self, book: RuleBook, tenant_id: int, check: Check) -> tuple[Ask, Ask | None]:
@@ -85,7 +89,12 @@ class Limiter:
         self._active_clients.add(client)
         rule = book.match(tenant_id, check.client_id, check.limit_key)
         shadow = book.match_shadow(tenant_id, check.client_id, check.limit_key)
-        return self._ask(rule, client, check.cost), self._ask(shadow, client, check.cost) if shadow else None
+        if shadow is not None:
+            return self._ask(rule, client, check.cost), self._ask(shadow, client, check.cost)
+        ask = self._ask(rule, client, check.cost)
+        if ask.charge is not None:  # beside a shadow every check is asked: the shadow has to see it
+            ask.outcome = self._denials.get(ask.charge)
+        return ask, None
 
     def _ask(self, rule: Rule, client: bytes, cost: int) -> Ask:
         plan = self._plans.get(rule.id)
@@ -96,17 +105,22 @@ class Limiter:
     def _decide(self, asks: Sequence[Ask]) -> None:
         """Fill in the outcomes: the store's, or the error that kept it from deciding."""
         charges = [ask.charge for ask in asks if ask.charge]
+        if not charges:
+            return
         outcomes: Sequence[Outcome | StoreError]
+        asked_at = self._denials.clock()
         try:
-            outcomes = self._breaker.call(self._trip, charges) if charges else []
+            outcomes = self._breaker.call(self._trip, charges)
         except TripFailed as failed:
             outcomes = failed.outcomes
         except StoreError as error:
             outcomes = [error] * len(charges)
         except CircuitBreakerError:
             outcomes = [StoreUnavailable("circuit open")] * len(charges)
-        for ask, outcome in zip(asks, outcomes, strict=True):
+        for ask, charge, outcome in zip(asks, charges, outcomes, strict=True):
             ask.outcome = outcome
+            if isinstance(outcome, Outcome) and not outcome.allowed:
+                self._denials.keep(charge, outcome, asked_at)
 
     def _trip(self, charges: Sequence[Charge]) -> Sequence[Outcome | StoreError]:
         outcomes = self._store.check(charges)

@@ -10,6 +10,7 @@ import pytest
 
 from app.limiter.breaker import Breaker
 from app.limiter.decision import Check, Decision
+from app.limiter.denial_cache import DenialCache
 from app.limiter.errors import NotReady, Unavailable
 from app.limiter.keys import Keyspace
 from app.limiter.limiter import Limiter
@@ -34,6 +35,7 @@ def limiter(store: RedisStore, *rules: Rule, fail_mode: str = "open", ready: boo
         store=store,
         local=LocalStore(holders=4),
         breaker=Breaker(failures=3, reset_seconds=60, clock=time.monotonic),
+        denials=DenialCache(time.monotonic),
         active_clients=ActiveClients(time.monotonic),
         fail_mode=fail_mode,
         clock=time.time,

@@ -9,7 +9,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 import redis
@@ -39,7 +38,7 @@ def outcome_of(store: RedisStore, asked: Charge, now_us: int | None = None) -> O
 
 
 def with_cost(asked: Charge, cost: int) -> Charge:
-    return replace(asked, cost=cost)
+    return Charge(asked.plan, asked.client, cost)
 
 
 def test_a_peek_and_a_denial_write_nothing(store: RedisStore, redis_client: redis.Redis, algorithm: str) -> None:

@@ -1,0 +1,152 @@
+"""Remembered denials: true as long as they are told, and no longer."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from app.limiter.breaker import Breaker
+from app.limiter.decision import Check, Decision, Outcome
+from app.limiter.denial_cache import DenialCache
+from app.limiter.limiter import Limiter
+from app.limiter.local_store import LocalStore
+from app.limiter.plan import Charge, Plan
+from app.limiter.redis_store import RedisStore
+from app.observability.active_clients import ActiveClients
+from app.rules.rule import Limit, Rule, default_rule
+from app.rules.rule_book import RuleBook, Snapshot
+
+PLAN = Plan(Rule(id=1, client_id="*", limits=(Limit(5, 60, "gcra"),)))
+CHARGE = Charge(PLAN, b"client", 1)
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def denial(retry_after_us: int | None = 400_000, remaining: int = 0) -> Outcome:
+    return Outcome(False, 0, remaining, retry_after_us, 5_000_000, 7_000_000)
+
+
+def test_a_denial_is_repeated_counting_down_until_its_retry_time(clock: Clock) -> None:
+    cache = DenialCache(clock)
+    cache.keep(CHARGE, denial(), asked_at=100.0)
+    clock.now = 100.25
+    repeated = cache.get(CHARGE)
+    assert repeated is not None
+    assert (repeated.retry_after_us, repeated.reset_after_us, repeated.now_us) == (150_000, 4_750_000, 7_250_000)
+    clock.now = 100.4
+    assert cache.get(CHARGE) is None
+
+
+def test_the_time_counts_from_when_the_question_was_sent(clock: Clock) -> None:
+    cache = DenialCache(clock)
+    cache.keep(CHARGE, denial(), asked_at=99.7)  # the trip took 300 of the 400 ms
+    clock.now = 100.09
+    assert cache.get(CHARGE) is not None
+    clock.now = 100.11
+    assert cache.get(CHARGE) is None
+
+
+def test_no_denial_is_repeated_for_more_than_a_second(clock: Clock) -> None:
+    cache = DenialCache(clock)
+    cache.keep(CHARGE, denial(retry_after_us=60_000_000), asked_at=100.0)
+    clock.now = 100.99
+    assert cache.get(CHARGE) is not None
+    clock.now = 101.0
+    assert cache.get(CHARGE) is None
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [denial(remaining=1), denial(retry_after_us=None), Outcome(True, 0, 0, 0, 1, 1)],
+    ids=["something remains", "waiting never helps", "allowed"],
+)
+def test_other_outcomes_are_not_kept(clock: Clock, outcome: Outcome) -> None:
+    cache = DenialCache(clock)
+    cache.keep(CHARGE, outcome, asked_at=100.0)
+    assert cache.get(CHARGE) is None
+
+
+def test_another_cost_client_or_rule_is_another_question(clock: Clock) -> None:
+    cache = DenialCache(clock)
+    cache.keep(Charge(PLAN, b"client", 3), denial(), asked_at=100.0)
+    for other in (CHARGE, Charge(PLAN, b"client", 4), Charge(PLAN, b"other", 3), Charge(Plan(PLAN.rule), b"client", 3)):
+        assert cache.get(other) is None
+
+
+def test_the_memory_is_bounded_and_the_oldest_go_first(clock: Clock) -> None:
+    cache = DenialCache(clock, max_denials=2)
+    charges = [Charge(PLAN, name, 1) for name in (b"a", b"b", b"c")]
+    for charge in charges:
+        cache.keep(charge, denial(), asked_at=100.0)
+    assert [cache.get(charge) is not None for charge in charges] == [False, True, True]
+
+
+class CountingStore(RedisStore):
+    trips = 0
+
+    def check(self, charges, now_us=None):  # type: ignore[no-untyped-def]
+        self.trips += 1
+        return super().check(charges, now_us)
+
+
+class Rules:
+    def __init__(self, *rules: Rule) -> None:
+        self.change(*rules)
+
+    def change(self, *rules: Rule) -> None:
+        self.book = RuleBook(Snapshot(1, b"secret", rules), default=default_rule(100, 60), algorithm="fixed_window")
+
+
+def subject(store: RedisStore, rules: Rules) -> tuple[Limiter, CountingStore]:
+    counting = CountingStore(store._link)
+    limiter = Limiter(
+        rules=rules,
+        store=counting,
+        local=LocalStore(holders=1),
+        breaker=Breaker(failures=3, reset_seconds=60, clock=time.monotonic),
+        denials=DenialCache(Clock()),  # stands still: nothing is forgotten by itself
+        active_clients=ActiveClients(time.monotonic),
+        fail_mode="open",
+        clock=time.time,
+    )
+    return limiter, counting
+
+
+def reasons(limiter: Limiter, *checks: Check) -> list[str]:
+    return [answer.reason for answer in limiter.check(1, checks) if isinstance(answer, Decision)]
+
+
+def rule(client: str, rate: int, **fields: object) -> Rule:
+    return Rule(**{"id": rate, "client_id": client, "limits": (Limit(rate, 3600),), **fields})  # type: ignore[arg-type]
+
+
+def test_the_limiter_asks_redis_once_about_a_client_that_is_over_its_limit(store: RedisStore) -> None:
+    client = f"over {time.time_ns()}"
+    rules = Rules(rule(client, 1))
+    limiter, counting = subject(store, rules)
+    assert [reasons(limiter, Check(client))[0] for _ in range(5)] == ["within_limit"] + ["over_limit"] * 4
+    assert counting.trips == 2
+    assert reasons(limiter, Check(client, cost=0)) == ["within_limit"]  # a peek is asked
+    assert counting.trips == 3
+    rules.change(rule(client, 1, limits=(Limit(2, 3600),)))
+    assert reasons(limiter, Check(client)) == ["within_limit"]  # a change of rules forgets the denial
+    assert counting.trips == 4
+
+
+def test_beside_a_shadow_rule_every_check_is_asked(store: RedisStore) -> None:
+    client = f"shadowed {time.time_ns()}"
+    limiter, counting = subject(store, Rules(rule(client, 1), rule("*", 2, shadow=True)))
+    for _ in range(4):
+        reasons(limiter, Check(client))
+    assert counting.trips == 4

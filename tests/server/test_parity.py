@@ -1,0 +1,158 @@
+"""The fast lane answers as gunicorn and Flask do, or leaves the request to them: same status, headers and body."""
+
+from __future__ import annotations
+
+import re
+import socket
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tests.api.wire import CLOSE, JSON, post, request
+from tests.server.conftest import Doors
+from tests.support.node import ADMIN_KEY
+
+PEEK = b'{"client_id":"parity","cost":0}'
+ID = b"X-Correlation-ID: parity\r\n"
+KEY = f"X-API-Key: {ADMIN_KEY}\r\n".encode()
+CHECK = post("/v1/check", PEEK, ID)
+LENGTH = b"Content-Length: %d\r\n" % len(PEEK)
+
+CORPUS = {
+    "a plain check": CHECK,
+    "without a correlation id": post("/v1/check", PEEK),
+    "with a malformed correlation id": post("/v1/check", PEEK, b"X-Correlation-ID: two words\r\n"),
+    "a plain batch": post("/v1/check/batch", b'{"checks":[' + PEEK + b"," + PEEK + b"]}", ID),
+    "two at once": CHECK + CHECK,
+    "a check, then another route, then a check": CHECK + request("GET /livez") + CHECK,
+    "a check, then garbage": CHECK + b"\x00\x01garbage\r\n\r\n",
+    "a check, then an empty line": CHECK + b"\r\n" + CHECK,
+    "an empty line first": b"\r\n" + CHECK,
+    "with the key": post("/v1/check", PEEK, ID, KEY),
+    "with a bearer": post("/v1/check", PEEK, ID, f"Authorization: Bearer {ADMIN_KEY}\r\n".encode()),
+    "with a wrong key": post("/v1/check", PEEK, ID, b"X-API-Key: wrong\r\n"),
+    "with two keys": post("/v1/check", PEEK, ID, KEY, b"X-API-Key: wrong\r\n"),
+    "with a Basic header": post("/v1/check", PEEK, ID, b"Authorization: Basic eDp5\r\n"),
+    "an invalid check": post("/v1/check", b'{"client_id":""}', ID),
+    "no JSON": post("/v1/check", b"nonsense", ID),
+    "an empty body": post("/v1/check", b"", ID),
+    "a body of 8 KiB": post("/v1/check", PEEK + b" " * (8192 - len(PEEK)), ID),
+    "a body over 8 KiB": post("/v1/check", PEEK + b" " * (8193 - len(PEEK)), ID),
+    "GET": request("GET /v1/check", ID),
+    "PUT": request("PUT /v1/check", JSON, LENGTH, ID, body=PEEK),
+    "another path": post("/v1/checks", PEEK, ID),
+    "a query": post("/v1/check?a=b", PEEK, ID),
+    "a fragment": post("/v1/check#a", PEEK, ID),
+    "an absolute target": post("http://limiter.test/v1/check", PEEK, ID),
+    "an escaped path": post("/v1/%63heck", PEEK, ID),
+    "doubled slashes": post("//v1/check", PEEK, ID),
+    "HTTP/1.0": CHECK.replace(b"HTTP/1.1", b"HTTP/1.0", 1),
+    "HTTP/1.0 kept alive": post("/v1/check", PEEK, b"Connection: keep-alive\r\n").replace(b"/1.1", b"/1.0", 1),
+    "HTTP/2.0": CHECK.replace(b"HTTP/1.1", b"HTTP/2.0", 1),
+    "Connection: close": post("/v1/check", PEEK, ID, CLOSE),
+    "Connection: keep-alive": post("/v1/check", PEEK, ID, b"Connection: keep-alive\r\n"),
+    "Connection: upgrade": post("/v1/check", PEEK, ID, b"Connection: upgrade\r\nUpgrade: websocket\r\n"),
+    "Expect": post("/v1/check", PEEK, ID, b"Expect: 100-continue\r\n"),
+    "chunked": request("POST /v1/check", JSON, b"Transfer-Encoding: chunked\r\n", ID, body=b"2\r\n{}\r\n0\r\n\r\n"),
+    "length and chunked": post("/v1/check", PEEK, b"Transfer-Encoding: chunked\r\n"),
+    "chunked and length": request("POST /v1/check", JSON, b"Transfer-Encoding: chunked\r\n", LENGTH, body=PEEK),
+    "two equal lengths": post("/v1/check", PEEK, LENGTH),
+    "two lengths": post("/v1/check", PEEK, b"Content-Length: 3\r\n"),
+    "a list of lengths": request("POST /v1/check", JSON, b"Content-Length: 31, 31\r\n", body=PEEK),
+    "a signed length": request("POST /v1/check", JSON, b"Content-Length: +31\r\n", body=PEEK),
+    "a hexadecimal length": request("POST /v1/check", JSON, b"Content-Length: 0x1f\r\n", body=PEEK),
+    "a length with a leading zero": request("POST /v1/check", JSON, b"Content-Length: 031\r\n", body=PEEK),
+    "an immense length": request("POST /v1/check", JSON, b"Content-Length: 99999999999999999999\r\n", body=PEEK),
+    "no length": request("POST /v1/check", JSON, body=PEEK),
+    "a longer length than the body": post("/v1/check", PEEK, ID, length=len(PEEK) + 5),
+    "a shorter length than the body": post("/v1/check", PEEK, ID, length=len(PEEK) - 5),
+    "bare line feeds": CHECK.replace(b"\r\n", b"\n"),
+    "one bare line feed": CHECK.replace(b"limiter.test\r\n", b"limiter.test\n"),
+    "a bare carriage return": post("/v1/check", PEEK, b"X-A: b\rc\r\n"),
+    "a folded header": post("/v1/check", PEEK, b"X-A: b\r\n c\r\n"),
+    "a space before the colon": post("/v1/check", PEEK, b"X-A : b\r\n"),
+    "a header without a name": post("/v1/check", PEEK, b": b\r\n"),
+    "a header without a colon": post("/v1/check", PEEK, b"nothing\r\n"),
+    "an underscore in a name": post("/v1/check", PEEK, ID, b"Content_Length: 3\r\n"),
+    "a NUL in a header": post("/v1/check", PEEK, b"X-A: b\x00c\r\n"),
+    "bytes above ASCII": post("/v1/check", PEEK, ID, "X-A: é\r\n".encode()),
+    "no Host": CHECK.replace(b"Host: limiter.test\r\n", b""),
+    "two Hosts": post("/v1/check", PEEK, b"Host: other\r\n"),
+    "an empty Host": CHECK.replace(b"Host: limiter.test", b"Host:"),
+    "no type": request("POST /v1/check", LENGTH, ID, body=PEEK),
+    "another type": request("POST /v1/check", b"Content-Type: text/plain\r\n", LENGTH, ID, body=PEEK),
+    "two types": post("/v1/check", PEEK, b"Content-Type: text/plain\r\n"),
+    "a type with a charset": request(
+        "POST /v1/check", b"Content-Type: application/json; charset=utf-8\r\n", LENGTH, ID, body=PEEK
+    ),
+    "forwarded": post("/v1/check", PEEK, ID, b"X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: https\r\n"),
+    "forwarded in contradiction": post("/v1/check", PEEK, b"X-Forwarded-Proto: https\r\nX-Forwarded-Ssl: off\r\n"),
+    "a rewritten path": post("/v1/check", PEEK, ID, b"Script-Name: /x\r\nPath-Info: /y\r\n"),
+    "a long head": post("/v1/check", PEEK, ID, b"X-A: " + b"b" * 4000 + b"\r\n"),
+    "too long a header": post("/v1/check", PEEK, ID, b"X-A: " + b"b" * 9000 + b"\r\n"),
+    "50 headers": post("/v1/check", PEEK, *[b"X-%d: a\r\n" % number for number in range(47)]),
+    "51 headers": post("/v1/check", PEEK, *[b"X-%d: a\r\n" % number for number in range(48)]),
+    "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    "half a head": CHECK[:40],
+    "nothing": b"",
+}
+
+
+def spoken(port: int, *pieces: bytes) -> bytes:
+    """All that the server answers to these pieces, until it closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        received = bytearray()
+        try:
+            for piece in pieces:
+                connection.sendall(piece)
+            connection.shutdown(socket.SHUT_WR)
+            while chunk := connection.recv(65536):
+                received += chunk
+        except ConnectionError:
+            received += b"(reset)"
+    return bytes(received)
+
+
+def answers(raw: bytes) -> list[tuple[object, ...]]:
+    """Each answer as (status, headers, body), without what differs from one moment to the next."""
+    found = []
+    while raw.startswith(b"HTTP/1."):
+        head, _, rest = raw.partition(b"\r\n\r\n")
+        status, *lines = head.decode("latin-1").split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        length = int(headers.get("content-length", len(rest)))
+        body, raw = rest[:length], rest[length:]
+        headers.pop("date", None)
+        if headers.get("x-correlation-id") != "parity":
+            headers.pop("x-correlation-id", None)
+        body = re.sub(rb'"reset_at":[\d.]+|"correlation_id":"(?!parity)[^"]*"', b"", body)
+        headers.pop("content-length", None) if b"reset_at" in rest else None
+        found.append((status.split()[1], headers, body))
+    return [*found, raw] if raw else found
+
+
+@pytest.mark.parametrize("sent", CORPUS.values(), ids=CORPUS.keys())
+def test_both_doors_give_the_same_answers(doors: Doors, sent: bytes) -> None:
+    assert answers(spoken(doors.fast.port, sent)) == answers(spoken(doors.stock.port, sent))
+
+
+def test_wherever_a_request_is_split_the_answer_is_the_same(doors: Doors) -> None:
+    expected = answers(spoken(doors.stock.port, CHECK))
+    for split in range(1, len(CHECK)):
+        assert answers(spoken(doors.fast.port, CHECK[:split], CHECK[split:])) == expected
+
+
+HEADS = CHECK[: -len(PEEK)]
+PIECES = st.sampled_from(
+    [b"\r\n", b"\n", b"\r", b" ", b"\t", b":", b"0", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n"]
+) | st.binary(min_size=1, max_size=3)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=st.integers(0, len(HEADS)), removed=st.integers(0, 3), inserted=st.just(b"") | PIECES)
+@example(at=HEADS.index(b"Content-Length"), removed=0, inserted=b"Content-Length: 5\r\n")
+def test_no_change_of_a_head_makes_the_doors_differ(doors: Doors, at: int, removed: int, inserted: bytes) -> None:
+    sent = HEADS[:at] + inserted + HEADS[at + removed :] + PEEK + CHECK
+    assert answers(spoken(doors.fast.port, sent)) == answers(spoken(doors.stock.port, sent))
