@@ -7,6 +7,7 @@ monkey.patch_all()
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 
@@ -72,6 +73,8 @@ def post_worker_init(worker):
     from app.rules.database import cooperate_with_gevent
     from app.wiring import start_worker
 
+    # Ctrl-C in a terminal reaches the whole process group; the master alone decides what becomes of the workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cooperate_with_gevent()
     start_worker(worker.wsgi.extensions["ratelimiter"])
 

@@ -3,7 +3,8 @@
 pybreaker holds its lock while the protected call runs, so calls queue behind one another (179 instead of 6,986 a
 second with 50 greenlets and 5 ms calls, measured 2026-11-23), and its clock is the wall's. Here only admission and
 bookkeeping are locked, half-open lets one probe through and refuses the rest, results that arrive after the state
-has changed are ignored, an excluded error proves nothing, and a killed greenlet counts for nothing.
+has changed are ignored, an excluded error proves nothing, a killed greenlet counts for nothing, and one failure that
+meets many calls (the attribute `failure` of their errors) counts once.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class Breaker(pybreaker.CircuitBreaker):
         self._retry_at = 0.0
         self._generation = 0  # of the state: one more with every change
         self._probing = False
+        self._counted: object = None  # the last failure, for as long as calls may still report it
 
     def call(self, func: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """`func(*args, **kwargs)`, or CircuitBreakerError at once while open."""
@@ -92,6 +94,10 @@ class Breaker(pybreaker.CircuitBreaker):
             if not self.is_system_error(error):
                 self._release(generation)
                 return
+            failure = getattr(error, "failure", error)
+            if failure is self._counted:
+                return
+            self._counted = failure
             self._inc_counter()
             if self.current_state == pybreaker.STATE_HALF_OPEN or self.fail_counter >= self.fail_max:
                 self.open()

@@ -14,9 +14,16 @@ class StoreError(Exception):
 
 
 class StoreUnavailable(StoreError):
-    """Unreachable, too slow, or not able to serve right now."""
+    """Unreachable, too slow, or not able to serve right now.
+
+    `failure` is what happened. Checks that share a connection share its failure: the breaker counts it once.
+    """
 
     transient = True
+
+    def __init__(self, message: str, failure: Exception | None = None) -> None:
+        super().__init__(message)
+        self.failure = failure or self
 
 
 class StoreBusy(StoreError):

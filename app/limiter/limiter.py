@@ -77,7 +77,7 @@ class Limiter:
         if book is None:
             raise NotReady
         if book is not self._book:
-            self._book, self._plans, self._keyspace = book, {}, Keyspace(book.key_secret)
+            self._book, self._plans, self._keyspace = book, {}, Keyspace(book.edition.key_secret)
             self._denials.clear()
         asked = [self._asks(book, tenant_id, check) for check in checks]
         self._decide([ask for pair in asked for ask in pair if ask and ask.charge and ask.outcome is None])
@@ -168,10 +168,10 @@ class Limiter:
             until_probe = math.ceil(self._breaker.status().time_until_retry_seconds)
             return Unavailable(retry_after_seconds=max(RETRY_SECONDS, until_probe))
         if mode == "local":
-            outcome = self._local.check(charge, self._now_us())
+            plan, outcome = self._local.check(charge, self._now_us())
         else:
-            outcome = _as_if_untouched(rule, self._now_us())
-        return _decision(charge.plan, outcome, degraded=True)
+            plan, outcome = charge.plan, _as_if_untouched(rule, self._now_us())
+        return _decision(plan, outcome, degraded=True)
 
     def _now_us(self) -> int:
         return int(self._clock() * 1_000_000)

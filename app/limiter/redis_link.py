@@ -1,9 +1,9 @@
 """One connection to Redis that all greenlets of a worker share: their commands travel together, pipelined.
 
 Commands given in one turn of the event loop leave in one write at its end: they share a trip, and a lone one waits for
-nobody. The hub reads the replies and wakes each caller with its own. A timeout or a broken connection fails everyone
-whose commands were sent, once, and the connection with them, so that no late reply can reach a wrong caller. Nothing is
-ever sent twice.
+nobody. The hub reads the replies and wakes each caller with its own. A connection on which nothing has come for the
+timeout, or that breaks, fails everyone whose commands were sent, once, so that no late reply can reach a wrong caller.
+All of them get the same exception: it is one failure, however many it meets. Nothing is ever sent twice.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ class RedisLink:
 
     def drop(self) -> None:
         """Give the connection up, for instance because its server was demoted. The next call opens another."""
-        self._fail(ConnectionError("the connection was given up"))
+        if self._wire is not None:
+            self._fail(ConnectionError("the connection was given up"))
 
     def _schedule(self) -> None:
         if not self._flush_due:
@@ -129,6 +130,8 @@ class RedisLink:
             caller.missing -= 1
             if not caller.missing:
                 complete.append(sent.popleft())
+        if sent:  # Redis is at work: who comes next gets its time from here, however much was queued before him
+            sent[0].deadline = max(sent[0].deadline, self._clock() + self._timeout)
         for caller in complete:
             if caller.greenlet is not None:
                 caller.greenlet.switch()

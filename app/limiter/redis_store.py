@@ -77,7 +77,7 @@ class RedisStore:
             return self._link.call(commands, count)
         except RedisError as error:
             REDIS_ERRORS.labels(operation).inc()
-            raise StoreUnavailable(str(error)) from error
+            raise StoreUnavailable(str(error), failure=error) from error
 
     def _read(self, reply: Any) -> Outcome | StoreError:
         if isinstance(reply, hiredis.ReplyError):

@@ -10,13 +10,13 @@ from app.rules.rule import Rule
 
 
 def put_rule(session: Session, rule: Rule) -> tuple[Rule, bool]:
-    """Create the rule, or replace the one of the same tenant, client and endpoint. Durable on return.
+    """Create the rule, or replace its twin: the one of the same tenant, client and endpoint. Durable on return.
 
     Returns the stored rule and whether it is new.
     """
     rules = RuleRepository(session)
     rules.bump_version()  # first: it makes changes wait for one another
-    current = rules.find(rule.tenant_id, rule.client_id, rule.endpoint)
+    current = rules.twin(rule)
     stored = rules.replace(current, rule) if current else rules.add(rule)
     session.commit()
     return stored, current is None
@@ -41,7 +41,7 @@ def load_examples(session: Session) -> int:
         session.rollback()
         return 0
     rules.bump_version()
-    missing = [rule for rule in EXAMPLES if rules.find(rule.tenant_id, rule.client_id, rule.endpoint) is None]
+    missing = [rule for rule in EXAMPLES if rules.twin(rule) is None]
     for rule in missing:
         rules.add(rule)
     session.commit()

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from app.rules.repository import RuleRepository
-from app.rules.rule_book import Snapshot
+from app.rules.rule_book import Edition, Snapshot
 
 # Rules are cached, so a worker needs few connections: one polls, the rest serve the admin API.
 ENGINE_OPTIONS: dict[str, Any] = {
@@ -33,11 +33,11 @@ class DatabaseRules:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine.execution_options(isolation_level="REPEATABLE READ")
 
-    def newer_than(self, version: int | None) -> Snapshot | None:
-        """The current snapshot, or None where its version is `version`. Raises what SQLAlchemy raises."""
+    def other_than(self, edition: Edition | None) -> Snapshot | None:
+        """The current snapshot, or None where it is `edition`. Raises what SQLAlchemy raises."""
         with Session(self._engine) as session:
             rules = RuleRepository(session)
-            return None if rules.version() == version else rules.snapshot()
+            return None if rules.edition() == edition else rules.snapshot()
 
 
 # Longer than statement_timeout: this ends the wait for a server that says nothing at all, connects included.

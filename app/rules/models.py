@@ -41,8 +41,8 @@ class TenantRow(Base):
 class RuleRow(Base):
     __tablename__ = "rules"
     __table_args__ = (
-        # An endpoint is never empty, so '' can stand for "any" in the one unique index.
-        Index("uq_rules_who", "tenant_id", "client_id", text("coalesce(endpoint, '')"), unique=True),
+        # An endpoint is never empty, so '' can stand for "any". A shadow stands beside the rule it tries a change of.
+        Index("uq_rules_who", "tenant_id", "client_id", text("coalesce(endpoint, '')"), "shadow", unique=True),
         _one_of("action", ACTIONS),
         _one_of("fail_mode", FAIL_MODES),
         CheckConstraint("length(client_id) BETWEEN 1 AND 256", name="client_id"),

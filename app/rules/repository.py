@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.rules.models import LimitRow, RuleBookRow, RuleRow
 from app.rules.rule import Limit, Rule
-from app.rules.rule_book import Snapshot
+from app.rules.rule_book import Edition, Snapshot
 
 
 class RuleRepository:
@@ -19,9 +19,10 @@ class RuleRepository:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def version(self) -> int:
-        """The current version of all rules, one row read."""
-        return self._session.execute(select(RuleBookRow.version)).scalar_one()
+    def edition(self) -> Edition:
+        """The version of all rules and of which database, one row read."""
+        row = self._session.execute(select(RuleBookRow.version, RuleBookRow.key_secret)).one()
+        return Edition(row.version, bytes.fromhex(row.key_secret))
 
     def snapshot(self) -> Snapshot:
         """Everything a rule book is made of. Only a repeatable-read transaction sees no change by half."""
@@ -38,9 +39,11 @@ class RuleRepository:
         found = row.scalar_one_or_none()
         return _rule(found) if found else None
 
-    def find(self, tenant_id: int, client_id: str, endpoint: str | None) -> Rule | None:
-        who = (RuleRow.tenant_id == tenant_id, RuleRow.client_id == client_id)
-        row = self._session.execute(select(RuleRow).where(*who, RuleRow.endpoint.is_not_distinct_from(endpoint)))
+    def twin(self, rule: Rule) -> Rule | None:
+        """The stored rule of the same tenant, client and endpoint, shadow for shadow."""
+        who = (RuleRow.tenant_id == rule.tenant_id, RuleRow.client_id == rule.client_id)
+        what = (RuleRow.endpoint.is_not_distinct_from(rule.endpoint), RuleRow.shadow == rule.shadow)
+        row = self._session.execute(select(RuleRow).where(*who, *what))
         found = row.scalar_one_or_none()
         return _rule(found) if found else None
 
@@ -82,18 +85,28 @@ class RuleRepository:
 
 
 def _numbered(limits: Sequence[Limit], kept: Sequence[Limit], next_counter: int) -> list[Limit]:
-    """The limits with their counters: those of `kept` with the same algorithm and window, in order; else new ones."""
+    """The limits with their counters: that of the kept limit it equals, else of one with its algorithm and window, else
+    a new one."""
     free = list(kept)
-    numbered = []
-    for limit in limits:
-        same = next((old for old in free if (old.algorithm, old.window) == (limit.algorithm, limit.window)), None)
-        if same is None:
-            counter, next_counter = next_counter, next_counter + 1
-        else:
-            free.remove(same)
-            counter = same.counter
-        numbered.append(replace(limit, counter=counter))
-    return numbered
+    counters: dict[int, int] = {}
+    for same in (_all_of, _what_counts):
+        for place, limit in enumerate(limits):
+            old = next((old for old in free if same(old) == same(limit)), None)
+            if place not in counters and old is not None:
+                counters[place] = old.counter
+                free.remove(old)
+    for place in range(len(limits)):
+        if place not in counters:
+            counters[place], next_counter = next_counter, next_counter + 1
+    return [replace(limit, counter=counters[place]) for place, limit in enumerate(limits)]
+
+
+def _all_of(limit: Limit) -> Limit:
+    return replace(limit, counter=0)
+
+
+def _what_counts(limit: Limit) -> tuple[str | None, int]:
+    return limit.algorithm, limit.window
 
 
 def _limit_row(position: int, limit: Limit) -> LimitRow:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from app.rules.rule import Rule
 
 ByEndpoint = Mapping[str | None, Rule]
+
+
+class Edition(NamedTuple):
+    """Which state of which database: two databases may reach the same version, never with the same secret."""
+
+    version: int
+    key_secret: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +26,16 @@ class Snapshot:
     key_secret: bytes
     rules: tuple[Rule, ...]
 
+    @property
+    def edition(self) -> Edition:
+        return Edition(self.version, self.key_secret)
+
 
 class RuleBook:
     """Matches checks to rules. `default` decides where nothing stored does; `algorithm` is for limits naming none."""
 
     def __init__(self, snapshot: Snapshot, *, default: Rule, algorithm: str) -> None:
-        self.version = snapshot.version
-        self.key_secret = snapshot.key_secret
+        self.edition = snapshot.edition
         self._default = _resolved(default, algorithm)
         enabled = [_resolved(rule, algorithm) for rule in snapshot.rules if rule.enabled]
         self._enforced = _Index([rule for rule in enabled if not rule.shadow])

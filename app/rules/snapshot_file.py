@@ -28,8 +28,8 @@ class SnapshotFile:
             if saved["format"] != FORMAT:
                 return None
             rules = tuple(_rule(fields) for fields in saved["rules"])
-            return Snapshot(saved["version"], bytes.fromhex(saved["key_secret"]), rules)
-        except (OSError, ValueError, KeyError, TypeError):
+            return Snapshot(int(saved["version"]), bytes.fromhex(saved["key_secret"]), rules)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def write(self, snapshot: Snapshot) -> None:
@@ -42,11 +42,15 @@ class SnapshotFile:
         }
         self._path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=self._path.name)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(document, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self._path)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(document, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self._path)
+        except BaseException:
+            os.unlink(temporary)  # half a file, with the secret in it
+            raise
 
 
 def _fields(rule: Rule) -> dict[str, Any]:

@@ -39,7 +39,9 @@ def upgrade() -> None:
         sa.CheckConstraint("length(client_id) BETWEEN 1 AND 256", name="ck_rules_client_id"),
         sa.CheckConstraint("length(endpoint) BETWEEN 1 AND 128", name="ck_rules_endpoint"),
     )
-    op.create_index("uq_rules_who", "rules", ["tenant_id", "client_id", sa.text("coalesce(endpoint, '')")], unique=True)
+    op.create_index(
+        "uq_rules_who", "rules", ["tenant_id", "client_id", sa.text("coalesce(endpoint, '')"), "shadow"], unique=True
+    )
     op.create_table(
         "rule_limits",
         sa.Column("rule_id", sa.Integer, sa.ForeignKey("rules.id", ondelete="CASCADE"), primary_key=True),

@@ -7,6 +7,7 @@ import pybreaker
 import pytest
 
 from app.limiter.breaker import JITTER, Breaker
+from app.limiter.errors import StoreUnavailable
 
 
 class Clock:
@@ -124,3 +125,15 @@ def test_a_result_from_before_the_change_is_ignored(breaker: Breaker) -> None:
 
     breaker.call(slow_success)
     assert breaker.status().state == "open"
+
+
+def test_one_failure_that_meets_many_calls_counts_once(breaker: Breaker) -> None:
+    lost = Down("the connection they shared")
+    for cause in (lost, lost, lost, Down("another")):
+        with pytest.raises(StoreUnavailable):
+            breaker.call(fail_with, StoreUnavailable("unavailable", failure=cause))
+    assert breaker.status().failure_count == 2
+
+
+def fail_with(error: Exception) -> None:
+    raise error

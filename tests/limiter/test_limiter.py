@@ -78,6 +78,14 @@ def test_local_enforces_this_workers_share(nowhere: RedisStore) -> None:
     assert decided(subject.check(1, [Check("b")])[0]).allowed  # at least one unit each
     beyond = decided(subject.check(1, [Check("a", cost=11)])[0])
     assert (beyond.allowed, beyond.retry_after_ms, beyond.degraded) == (False, None, True)
+    assert (beyond.most_at_once, beyond.reason) == (10, "cost_exceeds_limit")  # the share's numbers, not the rule's
+
+
+def test_a_long_log_is_counted_locally_not_logged() -> None:
+    local = LocalStore(holders=1)
+    short, long = (Plan(rule("*", id=n, limits=(Limit(n, 60, "sliding_window"),))) for n in (1_000, 1_001))
+    assert local.check(Charge(short, b"a", 1), 10**15)[0].rule.limits[0].algorithm == "sliding_window"
+    assert local.check(Charge(long, b"a", 1), 10**15)[0].rule.limits[0].algorithm == "sliding_window_counter"
 
 
 def test_the_rules_fail_mode_wins_and_one_batch_may_mix_them(nowhere: RedisStore) -> None:
@@ -115,7 +123,7 @@ def test_the_local_table_is_bounded() -> None:
     local = LocalStore(holders=1, max_counters=3)
     plan = Plan(rule("*", limits=(Limit(1, 3600, "fixed_window"),)))
     admitted = [
-        local.check(Charge(plan, name, 1), 10**15).allowed for name in (b"a", b"b", b"c", b"a", b"d", b"b", b"a")
+        local.check(Charge(plan, name, 1), 10**15)[1].allowed for name in (b"a", b"b", b"c", b"a", b"d", b"b", b"a")
     ]
     # The denial touched "a" too: "d" pushed "b" out, and then "b" pushed "c".
     assert admitted == [True, True, True, False, True, True, False]

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import redis
@@ -77,6 +78,21 @@ def test_injected_time_keeps_keys_for_an_hour(store: RedisStore, redis_client: r
     assert redis_client.pttl(key_of(asked)) > 3_500_000
 
 
+@pytest.mark.parametrize("algorithm", ["token_bucket", "gcra"])
+def test_after_a_lowered_rate_a_denied_client_is_remembered_longer(
+    store: RedisStore, redis_client: redis.Redis, algorithm: str
+) -> None:
+    asked = charge(Limit(1000, 1, algorithm, burst=2000), cost=2000)
+    outcome_of(store, asked)
+    assert redis_client.pttl(key_of(asked)) <= 2002
+    lowered = Charge(Plan(replace(asked.plan.rule, limits=(Limit(1, 1, algorithm, burst=2000),))), asked.client, 1000)
+    denied = outcome_of(store, lowered)
+    assert not denied.allowed
+    assert redis_client.pttl(key_of(asked)) * 1000 >= denied.reset_after_us - 1_000_000
+    outcome_of(store, lowered)
+    assert outcome_of(store, with_cost(lowered, 0)).remaining < 1000
+
+
 @pytest.mark.parametrize("algorithm", ["token_bucket", "gcra", "fixed_window", "sliding_window_counter"])
 def test_a_client_takes_at_most_120_bytes(store: RedisStore, redis_client: redis.Redis, algorithm: str) -> None:
     asked = charge(Limit(1000, 3600, algorithm), cost=123)
@@ -104,6 +120,17 @@ def test_a_batch_is_one_trip_decided_in_order(store: RedisStore) -> None:
     asked = charge(Limit(3, 60, "fixed_window"))
     outcomes = store.check([asked] * 5)
     assert [isinstance(o, Outcome) and o.allowed for o in outcomes] == [True, True, True, False, False]
+
+
+def test_the_largest_batch_is_no_timeout_while_redis_answers(valkey: Valkey) -> None:
+    """Ten thousand limits take several times the timeout, which is for silence."""
+    store = RedisStore(connect(valkey.url, timeout_ms=50, clock=time.monotonic))
+    while not store.ping():
+        pass
+    limits = tuple(Limit(100, 60, "sliding_window", counter=number) for number in range(8))
+    plan = Plan(Rule(id=12345, client_id="*", limits=limits))
+    outcomes = store.check([Charge(plan, new_client(), 1) for _ in range(1000)])
+    assert all(isinstance(outcome, Outcome) for outcome in outcomes)
 
 
 def test_a_flushed_script_is_loaded_again_for_the_calls_that_missed_it(

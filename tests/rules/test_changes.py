@@ -17,6 +17,7 @@ from app.rules.examples import EXAMPLES
 from app.rules.models import LimitRow, RuleRow
 from app.rules.repository import RuleRepository
 from app.rules.rule import Limit, Rule
+from app.rules.rule_book import Edition
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,23 @@ def test_a_limit_keeps_its_counter_while_algorithm_and_window_stay(session: Sess
     assert counters(stored) == [5, 6]  # back again is new again
 
 
+def test_a_new_limit_takes_no_counter_from_one_that_stays(session: Session) -> None:
+    stored, _ = put_rule(session, rule("b2", Limit(1000, 3600), Limit(10, 60)))
+    assert counters(stored) == [1, 2]
+    stored, _ = put_rule(session, rule("b2", Limit(5000, 3600), Limit(10, 60), Limit(1000, 3600)))
+    assert counters(stored) == [3, 2, 1]
+    stored, _ = put_rule(session, rule("b2", Limit(1000, 3600), Limit(5000, 3600)))
+    assert counters(stored) == [1, 3]
+
+
+def test_a_shadow_stands_beside_the_rule_it_tries_a_change_of(session: Session) -> None:
+    enforced, _ = put_rule(session, rule("b3"))
+    shadow, created = put_rule(session, rule("b3", shadow=True))
+    assert created
+    assert shadow.id != enforced.id
+    assert RuleRepository(session).get(1, enforced.id) == enforced
+
+
 def test_two_equal_limits_have_two_counters(session: Session) -> None:
     stored, _ = put_rule(session, rule("c", Limit(5, 60), Limit(5, 60)))
     assert counters(stored) == [1, 2]
@@ -84,11 +102,12 @@ def test_a_tenant_cannot_delete_what_is_not_its_own(session: Session) -> None:
 
 def test_every_change_is_a_new_version_of_all_rules(session: Session, engine: Engine) -> None:
     source = DatabaseRules(engine)
-    before = source.newer_than(None)
+    before = source.other_than(None)
     assert before is not None
-    assert source.newer_than(before.version) is None
+    assert source.other_than(before.edition) is None
+    assert source.other_than(Edition(before.version, b"another database")) == before
     put_rule(session, rule("f"))
-    after = source.newer_than(before.version)
+    after = source.other_than(before.edition)
     assert after is not None
     assert (after.version, after.key_secret) == (before.version + 1, before.key_secret)
     assert len(after.key_secret) == 32
@@ -96,11 +115,12 @@ def test_every_change_is_a_new_version_of_all_rules(session: Session, engine: En
 
 def test_examples_are_loaded_once_and_a_deleted_one_stays_deleted(session: Session) -> None:
     assert load_examples(session) == len(EXAMPLES)
-    victim = RuleRepository(session).find(1, "client_a", "login")
+    login = next(example for example in EXAMPLES if example.endpoint == "login")
+    victim = RuleRepository(session).twin(login)
     assert victim is not None
     delete_rule(session, 1, victim.id)
     assert load_examples(session) == 0
-    assert RuleRepository(session).find(1, "client_a", "login") is None
+    assert RuleRepository(session).twin(login) is None
 
 
 def test_changes_at_the_same_time_all_count(session: Session, engine: Engine) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+import pytest
+
 from app.rules.reload import RuleReloader
 from app.rules.rule import Limit, Rule, default_rule
-from app.rules.rule_book import RuleBook, Snapshot
+from app.rules.rule_book import Edition, RuleBook, Snapshot
 from app.rules.snapshot_file import SnapshotFile
 
 RULE = Rule(id=3, client_id="a", endpoint="login", limits=(Limit(5, 60, "gcra", 7, 2), Limit(1, 1)), fail_mode="closed")
@@ -19,10 +21,10 @@ class Database:
     def __init__(self, snapshot: Snapshot | None) -> None:
         self.snapshot = snapshot
 
-    def newer_than(self, version: int | None) -> Snapshot | None:
+    def other_than(self, edition: Edition | None) -> Snapshot | None:
         if self.snapshot is None:
             raise ConnectionError("the database is down")
-        return None if self.snapshot.version == version else self.snapshot
+        return None if self.snapshot.edition == edition else self.snapshot
 
 
 def build(snapshot: Snapshot) -> RuleBook:
@@ -88,3 +90,46 @@ def test_a_failure_or_a_bad_row_leaves_the_last_good_rules_and_shows_their_age(t
         subject.refresh()
         assert subject.freshness().version == 4
     assert (subject.freshness().age_seconds, subject.freshness().database_available) == (20, False)
+
+
+def test_another_database_at_the_same_version_is_another_edition(tmp_path: Path) -> None:
+    database = Database(Snapshot(4, b"secret", (RULE,)))
+    subject = reloader(database, tmp_path)
+    subject.start()
+    database.snapshot = Snapshot(4, b"of another database", ())
+    subject.refresh()
+    assert subject.book is not None
+    assert subject.book.edition == database.snapshot.edition
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        '{"format": 1, "version": 4, "key_secret": "00", "rules": [{"id": 1, "client_id": 5, "limits": []}]}',
+        '{"format": 1, "version": "x", "key_secret": "00", "rules": []}',
+        '{"format": 1, "version": 4, "key_secret": "zz", "rules": []}',
+        "[" * 100_000,
+    ],
+)
+def test_a_damaged_file_does_not_keep_the_node_from_coming_up(tmp_path: Path, damaged: str) -> None:
+    (tmp_path / "rules.json").write_text(damaged)
+    database = Database(None)
+    subject = reloader(database, tmp_path)
+    subject.start()
+    assert subject.book is None
+    database.snapshot = Snapshot(1, b"", ())
+    subject.refresh()
+    assert subject.book is not None
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_behind_and_the_rules_decide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    subject = reloader(Database(Snapshot(4, b"secret", (RULE,))), tmp_path)
+    subject.start()
+    assert subject.freshness().version == 4
+    assert list(tmp_path.iterdir()) == []

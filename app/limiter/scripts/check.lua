@@ -12,7 +12,8 @@
 -- Returns  { allowed 0|1, binding limit (1…), its remaining, retry_after_us (-1: never), reset_after_us, now_us }
 -- Writes   every KEYS[i] when charged, with the time until it means nothing as TTL. Otherwise nothing, but for a
 --          state from the future (the clock stepped back): re-stamped to now without refill, so that nobody waits
---          more than one window longer and nobody gains.
+--          more than one window longer and nobody gains; and but for the TTL of a state that, since its limit was
+--          edited, means something for longer than when it was charged.
 
 local HOUR_MS = 3600000
 local cost, injected = tonumber(ARGV[1]), ARGV[#ARGV]
@@ -46,9 +47,11 @@ for i, limit in ipairs(limits) do
     limit.algorithm.charge(state, limit, cost, now)
   end
   local left, reset = limit.algorithm.left(state, limit, now)
+  local ttl_ms = math.ceil(reset / 1000) + 1 -- one more: Redis's expiry clock may trail TIME
   if charged or (state.from_future and cost > 0) then
-    local ttl_ms = math.ceil(reset / 1000) + 1 -- one more: Redis's expiry clock may trail TIME
     limit.algorithm.write(KEYS[i], state, now, injected == '' and ttl_ms or math.max(ttl_ms, HOUR_MS))
+  elseif cost > 0 and injected == '' and redis.call('PTTL', KEYS[i]) < reset / 1000 and reset > 0 then
+    redis.call('PEXPIRE', KEYS[i], ttl_ms)
   end
   local tie = left == least and (waits[i] > waits[binding] or (waits[i] == waits[binding] and reset > resets))
   if not binding or left < least or tie then
