@@ -1,1 +1,1 @@
-"""What runs inside gunicorn: how a node stops; later the worker class that answers plain checks without Flask."""
+"""What runs inside gunicorn: its workers, the fast lane for plain checks, and how a node stops."""
