@@ -18,8 +18,8 @@ from typing import Any
 import redis
 
 from app.embedded import Valkey, runtime_directory
-from app.limiter.keys import Keyspace
-from app.limiter.plan import Charge, Plan
+from app.limiter.keys import Keyspace, answer_name, meaning
+from app.limiter.plan import Charge, Once, Plan
 from app.limiter.redis_store import RedisStore, connect
 from app.rules.rule import ALGORITHMS, MAX_LOGGED_RATE, Limit, Rule
 
@@ -45,6 +45,17 @@ def per_client(store: RedisStore, client: redis.Redis) -> dict[str, int]:
         asked = charge(Limit(1000, 3600, algorithm), "user_123")
         store.check([asked])
         sizes[algorithm] = client.memory_usage(key_of(asked), samples=0)
+    return sizes
+
+
+def per_request_id(store: RedisStore, client: redis.Redis) -> dict[str, int]:
+    """Bytes of an admitted check's answer kept for a minute, by the length of its request id."""
+    sizes = {}
+    for length in (16, 36, 64):
+        asked = charge(Limit(1000, 3600, "token_bucket"), "user_123")
+        once = Once(answer_name("r" * length, shadow=False), meaning("global", 1))
+        store.check([Charge(asked.plan, asked.client, 1, once)])
+        sizes[str(length)] = client.memory_usage(asked.client + once.name, samples=0)
     return sizes
 
 
@@ -86,6 +97,7 @@ def main() -> None:
             "valkey": client.info("server").get("valkey_version"),
             "key": key_of(charge(Limit(1, 1, "gcra"), "user_123")).decode(),
             "bytes_per_client": per_client(store, client),
+            "bytes_per_request_id": per_request_id(store, client),
             "log": {str(entries): log(store, client, entries) for entries in ENTRIES},
         }
     RESULT.write_text(json.dumps(result, indent=2) + "\n")

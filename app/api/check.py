@@ -16,7 +16,7 @@ from app.observability.logs import correlation_id
 
 blueprint = Blueprint("check", __name__, url_prefix="/v1", description="May this client do this now?")
 
-REFUSALS = (400, 401, 403, 408, 411, 413, 415, 422, 503)
+REFUSALS = (400, 401, 403, 408, 409, 411, 413, 415, 422, 503)
 
 
 def _documented(view: Callable[[], Response], body: type, answer: type) -> Callable[[], Response]:

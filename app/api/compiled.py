@@ -20,6 +20,7 @@ class PlainCheck(msgspec.Struct, forbid_unknown_fields=True):
     client_id: Annotated[str, Meta(min_length=1, max_length=MAX_CLIENT_ID)]
     limit_key: Annotated[str, Meta(min_length=1, max_length=MAX_LIMIT_KEY)] | UnsetType = UNSET
     cost: Annotated[int, Meta(ge=0, le=MAX_AMOUNT)] | UnsetType = UNSET
+    request_id: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._-]{1,64}\Z")] | UnsetType = UNSET
 
 
 class PlainBatch(msgspec.Struct, forbid_unknown_fields=True):
@@ -31,7 +32,7 @@ _decode_batch = msgspec.json.Decoder(PlainBatch).decode
 
 
 def plain_check(raw: bytes) -> Check | None:
-    """The check, if it is one without escapes, request_id or unusual characters."""
+    """The check, if it is one without escapes or unusual characters."""
     if b"\\" in raw:
         return None
     try:
@@ -59,9 +60,11 @@ def _check(sent: PlainCheck) -> Check | None:
     limit_key = "global" if sent.limit_key is UNSET else sent.limit_key
     if not (sent.client_id.isprintable() and limit_key.isprintable()):
         return None
-    return Check(sent.client_id, limit_key, 1 if sent.cost is UNSET else sent.cost)
+    request_id = None if sent.request_id is UNSET else sent.request_id
+    return Check(sent.client_id, limit_key, 1 if sent.cost is UNSET else sent.cost, request_id)
 
 
 def _quotes(sent: PlainCheck) -> int:
     """Quotation marks of its members when each is given once. The decoder lets the last of several win."""
-    return 4 + (0 if sent.limit_key is UNSET else 4) + (0 if sent.cost is UNSET else 2)
+    texts = 1 + (sent.limit_key is not UNSET) + (sent.request_id is not UNSET)
+    return 4 * texts + 2 * (sent.cost is not UNSET)

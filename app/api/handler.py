@@ -16,8 +16,8 @@ from app.api.decoding import decode_batch, decode_check
 from app.api.encoding import JSON, Encoder
 from app.api.problems import CONTENT_TYPE, Problem
 from app.limiter.decision import Check, Decision
-from app.limiter.errors import NotReady, Unavailable
-from app.limiter.limiter import Limiter
+from app.limiter.errors import NotReady, RequestIdConflict, Unavailable
+from app.limiter.limiter import Answer, Limiter
 from app.observability.logs import correlation_id as current_correlation_id
 from app.observability.metrics import CHECK_DURATION
 from app.observability.tracing import tracer
@@ -97,7 +97,7 @@ class CheckHandler:
 
     def _check(self, raw_body: bytes, tenant_id: int) -> Reply:
         answer = self._decide(tenant_id, [decode_check(raw_body)])[0]
-        if isinstance(answer, Unavailable):
+        if not isinstance(answer, Decision):
             raise _as_problem(answer)
         if log.isEnabledFor(logging.DEBUG):
             log.debug("check of rule %s: %s", answer.plan.rule.public_id, answer.reason)
@@ -105,14 +105,14 @@ class CheckHandler:
 
     def _batch(self, raw_body: bytes, tenant_id: int) -> Reply:
         results = [
-            json.dumps({"error": _as_problem(answer).document()}).encode()
-            if isinstance(answer, Unavailable)
-            else self._encoder.body(answer)
+            self._encoder.body(answer)
+            if isinstance(answer, Decision)
+            else json.dumps({"error": _as_problem(answer).document()}).encode()
             for answer in self._decide(tenant_id, decode_batch(raw_body))
         ]
         return Reply(200, JSON, b'{"results":[%b]}' % b",".join(results))
 
-    def _decide(self, tenant_id: int, checks: Sequence[Check]) -> list[Decision | Unavailable]:
+    def _decide(self, tenant_id: int, checks: Sequence[Check]) -> list[Answer]:
         try:
             return self._limiter.check(tenant_id, checks)
         except NotReady:
@@ -131,5 +131,7 @@ def _signed(reply: Reply, correlation_id: str) -> Reply:
     return Reply(reply.status, b"%b%b: %b\r\n" % (reply.head, HEADER, correlation_id.encode()), reply.body)
 
 
-def _as_problem(answer: Unavailable) -> Problem:
+def _as_problem(answer: Unavailable | RequestIdConflict) -> Problem:
+    if isinstance(answer, RequestIdConflict):
+        return Problem(409, str(answer))
     return Problem(503, str(answer), headers={"Retry-After": str(answer.retry_after_seconds)})

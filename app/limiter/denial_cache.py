@@ -54,7 +54,7 @@ class DenialCache:
 
     def keep(self, charge: Charge, outcome: Outcome, asked_at: float) -> None:
         """Remember the outcome if it is a denial that can be repeated. `asked_at`: when the question was sent."""
-        if outcome.allowed or outcome.remaining or outcome.retry_after_us is None:
+        if charge.once is not None or outcome.allowed or outcome.remaining or outcome.retry_after_us is None:
             return
         while len(self._denials) >= self._max_denials:
             del self._denials[next(iter(self._denials))]

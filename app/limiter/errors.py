@@ -34,6 +34,10 @@ class StoreFault(StoreError):
     """The store answered, but not with an outcome: a broken script or a key of another type. Needs a human."""
 
 
+class RequestIdConflict(StoreError):
+    """The request id was used for another check of this client less than a minute ago. Nothing was charged."""
+
+
 class Unavailable(Exception):
     """Nothing decided and the rule's fail_mode is closed: the caller gets 503 with `retry_after_seconds`."""
 

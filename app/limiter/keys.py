@@ -42,6 +42,16 @@ class Keyspace:
         return b"rl:{%b}" % urlsafe_b64encode(digest.digest())[:22]
 
 
+def answer_name(request_id: str, *, shadow: bool) -> bytes:
+    """What follows the client's part in the key of an answer kept under a request id (ASCII)."""
+    return b":%b:%b" % (b"s" if shadow else b"q", request_id.encode())
+
+
+def meaning(limit_key: str, cost: int) -> bytes:
+    """What check a request id stands for, in 16 characters: another key or cost under the same id is a conflict."""
+    return blake2b(b"%d:%b" % (cost, limit_key.encode()), digest_size=8).hexdigest().encode()
+
+
 def counter_names(rule: Rule) -> tuple[bytes, ...]:
     """What follows the client's part: one name for each limit of the rule, in their order."""
     return tuple(b":%d:%d%b" % (rule.id, limit.counter, FORMATS[limit.algorithm or ""]) for limit in rule.limits)

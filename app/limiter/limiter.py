@@ -12,10 +12,10 @@ from pybreaker import CircuitBreakerError
 from app.limiter.breaker import Breaker
 from app.limiter.decision import Check, Decision, Outcome
 from app.limiter.denial_cache import DenialCache
-from app.limiter.errors import NotReady, StoreError, StoreUnavailable, Unavailable
-from app.limiter.keys import Keyspace
+from app.limiter.errors import NotReady, RequestIdConflict, StoreError, StoreUnavailable, Unavailable
+from app.limiter.keys import Keyspace, answer_name, meaning
 from app.limiter.local_store import LocalStore
-from app.limiter.plan import Charge, Plan
+from app.limiter.plan import Charge, Once, Plan
 from app.observability.active_clients import ActiveClients
 from app.observability.metrics import DEGRADED, SHADOW_BLOCKED
 from app.rules.rule import MAX_AMOUNT, Rule
@@ -31,6 +31,9 @@ class Store(Protocol):
 class RuleSource(Protocol):
     @property
     def book(self) -> RuleBook | None: ...
+
+
+Answer = Decision | Unavailable | RequestIdConflict
 
 
 class Ask:
@@ -71,7 +74,7 @@ class Limiter:
         self._book: RuleBook | None = None
         self._plans: dict[int, Plan] = {}
 
-    def check(self, tenant_id: int, checks: Sequence[Check]) -> list[Decision | Unavailable]:
+    def check(self, tenant_id: int, checks: Sequence[Check]) -> list[Answer]:
         """Decide in order, in one trip to the store. Raises NotReady while no rules are known."""
         book = self._rules.book
         if book is None:
@@ -90,17 +93,25 @@ class Limiter:
         rule = book.match(tenant_id, check.client_id, check.limit_key)
         shadow = book.match_shadow(tenant_id, check.client_id, check.limit_key)
         if shadow is not None:
-            return self._ask(rule, client, check.cost), self._ask(shadow, client, check.cost)
-        ask = self._ask(rule, client, check.cost)
-        if ask.charge is not None:  # beside a shadow every check is asked: the shadow has to see it
+            return self._ask(rule, client, check), self._ask(shadow, client, check)
+        ask = self._ask(rule, client, check)
+        if (
+            ask.charge is not None and ask.charge.once is None
+        ):  # an id may stand for an earlier yes; and beside a shadow every check is asked: the shadow has to see it
             ask.outcome = self._denials.get(ask.charge)
         return ask, None
 
-    def _ask(self, rule: Rule, client: bytes, cost: int) -> Ask:
+    def _ask(self, rule: Rule, client: bytes, check: Check) -> Ask:
         plan = self._plans.get(rule.id)
         if plan is None:
             plan = self._plans[rule.id] = Plan(rule)
-        return Ask(plan, Charge(plan, client, cost) if plan.charges else None)
+        if not plan.charges:
+            return Ask(plan, None)
+        once = None
+        if check.request_id is not None and check.cost:
+            name = answer_name(check.request_id, shadow=rule.shadow)
+            once = Once(name, meaning(check.limit_key, check.cost))
+        return Ask(plan, Charge(plan, client, check.cost, once))
 
     def _decide(self, asks: Sequence[Ask]) -> None:
         """Fill in the outcomes: the store's, or the error that kept it from deciding."""
@@ -129,9 +140,9 @@ class Limiter:
                 raise TripFailed(outcomes)
         return outcomes
 
-    def _answer(self, check: Check, ask: Ask, shadow: Ask | None) -> Decision | Unavailable:
+    def _answer(self, check: Check, ask: Ask, shadow: Ask | None) -> Answer:
         answer = self._outright(ask.plan) if ask.charge is None else self._charged(ask.charge, ask.outcome)
-        if isinstance(answer, Unavailable):
+        if not isinstance(answer, Decision):
             return answer
         if shadow and isinstance(shadow.outcome, Outcome) and not shadow.outcome.allowed:
             SHADOW_BLOCKED.inc()
@@ -154,12 +165,12 @@ class Limiter:
             reason="allowed_by_rule" if allow else "blocked_by_rule",
         )
 
-    def _charged(self, charge: Charge, outcome: Outcome | StoreError | None) -> Decision | Unavailable:
+    def _charged(self, charge: Charge, outcome: Outcome | StoreError | None) -> Answer:
         if isinstance(outcome, Outcome):
             return _decision(charge.plan, outcome)
-        return self._degraded(charge)
+        return outcome if isinstance(outcome, RequestIdConflict) else self._degraded(charge)
 
-    def _degraded(self, charge: Charge) -> Decision | Unavailable:
+    def _degraded(self, charge: Charge) -> Answer:
         """What the rule's fail_mode says while Redis does not decide."""
         rule = charge.plan.rule
         mode = rule.fail_mode or self._fail_mode
@@ -185,7 +196,7 @@ def _decision(plan: Plan, outcome: Outcome, *, degraded: bool = False) -> Decisi
         reason = "cost_exceeds_limit" if wait_us is None else "over_limit"
     return Decision(
         plan=plan,
-        binding=outcome.binding,
+        binding=min(outcome.binding, len(plan.rule.limits) - 1),  # an answer kept under a request id may be older
         allowed=outcome.allowed,
         remaining=outcome.remaining,
         retry_after_ms=None if wait_us is None else -(-wait_us // 1000),

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from app.limiter.decision import Outcome
-from app.limiter.errors import StoreError, StoreFault, StoreUnavailable
+from app.limiter.errors import RequestIdConflict, StoreError, StoreFault, StoreUnavailable
 from app.limiter.plan import Charge, Plan, packed
 from app.limiter.redis_link import RedisLink
 from app.limiter.scripts import all_scripts
@@ -66,7 +66,7 @@ class RedisStore:
             return False
 
     def _trip(self, charges: Sequence[Charge], now_us: int | None) -> list[Any]:
-        commands = b"".join([charge.plan.command(charge.client, charge.cost, now_us) for charge in charges])
+        commands = b"".join([charge.plan.command(charge, now_us) for charge in charges])
         if not get_current_span().is_recording():  # a span that nobody sees is not for nothing
             return self._call(commands, len(charges), "check")
         with tracer.start_as_current_span("redis.evalsha", attributes={"redis.command": "EVALSHA"}):
@@ -82,6 +82,8 @@ class RedisStore:
     def _read(self, reply: Any) -> Outcome | StoreError:
         if isinstance(reply, hiredis.ReplyError):
             return self._refused(reply, "check")
+        if not reply:
+            return RequestIdConflict("the request_id was used for a check with another limit_key or cost")
         allowed, binding, remaining, retry_after_us, reset_after_us, now_us = reply
         wait_us = None if retry_after_us < 0 else retry_after_us
         return Outcome(allowed == 1, binding - 1, remaining, wait_us, reset_after_us, now_us)

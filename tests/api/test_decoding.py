@@ -75,6 +75,7 @@ def test_no_bytes_mean_different_things(raw: bytes) -> None:
         ' {"cost": 3, "client_id": "user_123", "limit_key": "login"} ',
         '{"client_id": "é", "cost": 0}',
         '{"client_id":"a","limit_key":"global","cost":1}',
+        '{"client_id":"a","request_id":"r-1"}',
     ],
 )
 def test_plain_checks_need_no_schema(body: str) -> None:
@@ -85,6 +86,6 @@ def test_plain_checks_need_no_schema(body: str) -> None:
 
 
 def test_the_schema_accepts_what_the_decoder_leaves_to_it() -> None:
-    for body in ('{"client_id": "\\u0061"}', '{"client_id": "a", "request_id": "x"}', '{"client_id": "a\u2028"}'):
+    for body in ('{"client_id": "\\u0061"}', '{"client_id": "a\u2028"}'):
         assert plain_check(body.encode()) is None
         assert decode_check(body.encode()).client_id[0] == "a"

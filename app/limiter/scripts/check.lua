@@ -6,17 +6,28 @@
 --   left(state, limit, now)          -> whole units left, microseconds until the state means nothing
 --   write(key, state, now, ttl_ms)   stores the state
 --
--- KEYS[i]  the counter of limit i
+-- KEYS[i]  the counter of limit i; after the counters, where a request id was given, the answer kept under it
 -- ARGV     cost (units; 0 looks without writing), then for each limit: algorithm, rate (units per window),
---          window_us (microseconds), capacity (units at once); last now_us: "" in production (the server's TIME)
--- Returns  { allowed 0|1, binding limit (1…), its remaining, retry_after_us (-1: never), reset_after_us, now_us }
--- Writes   every KEYS[i] when charged, with the time until it means nothing as TTL. Otherwise nothing, but for a
+--          window_us (microseconds), capacity (units at once); then what the request id stands for ("" without one);
+--          last now_us: "" in production (the server's TIME)
+-- Returns  { allowed 0|1, binding limit (1…), its remaining, retry_after_us (-1: never), reset_after_us, now_us };
+--          {} where the request id stands for another check
+-- Writes   the answer for ANSWER_MS, once admitted and charged; every KEYS[i] when charged, with the time until it means nothing as TTL. Otherwise nothing, but for a
 --          state from the future (the clock stepped back): re-stamped to now without refill, so that nobody waits
 --          more than one window longer and nobody gains; and but for the TTL of a state that, since its limit was
 --          edited, means something for longer than when it was charged.
 
-local HOUR_MS = 3600000
-local cost, injected = tonumber(ARGV[1]), ARGV[#ARGV]
+local HOUR_MS, ANSWER_MS = 3600000, 60000
+local cost, meaning, injected = tonumber(ARGV[1]), ARGV[#ARGV - 1], ARGV[#ARGV]
+local count = (#ARGV - 3) / 4
+local answer = KEYS[count + 1]
+if answer then
+  local binding, left, reset, at, meant = string.match(redis.call('GET', answer) or '', '^(%d+) (%d+) (%d+) (%d+) (.*)$')
+  if meant then
+    return meant == meaning and { 1, tonumber(binding), tonumber(left), 0, tonumber(reset), tonumber(at) } or {}
+  end
+end
+
 local now = tonumber(injected)
 if not now then
   local time = redis.call('TIME')
@@ -24,7 +35,8 @@ if not now then
 end
 
 local limits, states, waits, longest = {}, {}, {}, 0
-for i, key in ipairs(KEYS) do
+for i = 1, count do
+  local key = KEYS[i]
   local arg = 4 * i - 2
   local limit = {
     algorithm = algorithms[ARGV[arg]],
@@ -59,4 +71,8 @@ for i, limit in ipairs(limits) do
   end
 end
 
+if charged and answer then
+  local kept = string.format('%d %.0f %.0f %.0f %s', binding, least, resets, now, meaning)
+  redis.call('SET', answer, kept, 'PX', ANSWER_MS)
+end
 return { longest == 0 and 1 or 0, binding, least, longest == math.huge and -1 or longest, resets, now }

@@ -1,0 +1,94 @@
+"""One charge per request id: what a client may safely send again."""
+
+from __future__ import annotations
+
+import uuid
+
+import redis
+
+from tests.api.wire import problem_of
+from tests.support.burst import Burst
+from tests.support.node import Node
+
+
+def new(name: str) -> str:
+    return f"{name} {uuid.uuid4()}"
+
+
+def test_the_same_id_returns_the_decision_and_charges_nothing_more(node: Node) -> None:
+    client = new("once")
+    first = node.check(client, cost=3, request_id="r-1")
+    assert node.check(client)["remaining"] == 96
+    assert node.check(client, cost=3, request_id="r-1") == first
+    assert node.check(client, cost=0)["remaining"] == 96
+    assert node.check(client, cost=3, request_id="r-2")["remaining"] == 93
+
+
+def test_another_cost_or_key_under_the_id_is_a_conflict_and_charges_nothing(node: Node) -> None:
+    client = new("conflict")
+    node.check(client, request_id="r")
+    for body in ({"cost": 2}, {"limit_key": "other"}):
+        answer = node.request("POST", "/v1/check", key=None, json={"client_id": client, "request_id": "r"} | body)
+        problem_of(answer, 409)
+    assert node.check(client, cost=0)["remaining"] == 99
+
+
+def test_an_id_belongs_to_its_client(node: Node) -> None:
+    one, other = new("one"), new("other")
+    node.check(one, cost=5, request_id="r")
+    assert node.check(other, cost=7, request_id="r")["remaining"] == 93
+
+
+def test_a_denial_is_not_remembered(node: Node) -> None:
+    client = new("denied")
+    node.put_rule(client_id=client, rate=2, window=3600)
+    assert not node.check(client, cost=3, request_id="r")["allowed"]
+    node.check(client, cost=2)
+    assert not node.check(client, cost=2, request_id="later")["allowed"]
+    node.put_rule(client_id=client, rate=4, window=3600)
+    assert node.check(client, cost=2, request_id="later")["allowed"]
+
+
+def test_an_admitted_id_is_answered_also_when_nothing_is_left(node: Node) -> None:
+    client = new("over")
+    node.put_rule(client_id=client, rate=2, window=3600)
+    first = node.check(client, cost=2, request_id="r")
+    assert not node.check(client)["allowed"]
+    assert not node.check(client, cost=2)["allowed"]  # a denial that the worker remembers
+    assert node.check(client, cost=2, request_id="r") == first
+
+
+def test_ids_on_peeks_and_on_outright_rules_are_ignored(node: Node) -> None:
+    client = new("peek")
+    assert node.check(client, cost=0, request_id="r")["remaining"] == 100
+    assert node.check(client, cost=1, request_id="r")["remaining"] == 99
+    allowed = new("allowed")
+    node.put_rule(client_id=allowed, action="allow")
+    for cost in (1, 2):
+        assert node.check(allowed, cost=cost, request_id="r")["reason"] == "allowed_by_rule"
+
+
+def test_in_a_batch_an_id_charges_once_and_a_conflict_is_that_items_error(node: Node) -> None:
+    client = new("batch")
+    checks = [{"client_id": client, "request_id": "r", "cost": cost} for cost in (2, 2, 3)]
+    answer = node.request("POST", "/v1/check/batch", key=None, json={"checks": [*checks, {"client_id": client}]})
+    first, again, conflict, last = answer.json()["results"]
+    assert first == again
+    assert (first["remaining"], last["remaining"]) == (98, 97)
+    assert conflict["error"]["status"] == 409
+
+
+def test_fifty_at_once_with_the_same_id_charge_once(node: Node) -> None:
+    client = new("fifty")
+    with Burst(node.port, 50) as burst:
+        decisions = burst.check(client_id=client, request_id="r")
+    assert all(decision == decisions[0] for decision in decisions)
+    assert node.check(client, cost=0)["remaining"] == 99
+
+
+def test_what_is_kept_is_small_and_gone_after_a_minute(node: Node, redis_client: redis.Redis) -> None:
+    before = set(redis_client.scan_iter("rl:*:q:*"))
+    node.check(new("kept"), request_id="x" * 64)
+    [key] = set(redis_client.scan_iter("rl:*:q:*")) - before
+    assert 0 < redis_client.pttl(key) <= 60_000
+    assert redis_client.memory_usage(key) <= 240
