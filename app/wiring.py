@@ -20,6 +20,7 @@ from app.extensions import db
 from app.limiter.breaker import Breaker, Transitions
 from app.limiter.denial_cache import DenialCache
 from app.limiter.errors import StoreBusy, StoreError, StoreFault
+from app.limiter.ladder import Ladder
 from app.limiter.limiter import Limiter
 from app.limiter.local_store import LocalStore
 from app.limiter.redis_store import RedisStore, connect
@@ -73,11 +74,15 @@ def wire(app: Flask, settings: Settings) -> Services:
     limiter = Limiter(
         rules=reloader,
         store=store,
-        local=LocalStore(holders=settings.nodes * settings.web_concurrency),
+        ladder=Ladder(
+            local=LocalStore(holders=settings.nodes * settings.web_concurrency),
+            breaker=breaker,
+            fail_mode=settings.fail_mode,
+            clock=time.time,
+        ),
         breaker=breaker,
         denials=DenialCache(time.monotonic),
         active_clients=active_clients,
-        fail_mode=settings.fail_mode,
         clock=time.time,
     )
     authenticator = Authenticator(bootstrap_key=settings.admin_api_key, open_checks=settings.check_auth == "open")

@@ -1,8 +1,7 @@
-"""From questions to decisions: the rule, the store, and, where the store cannot decide, the degradation ladder."""
+"""From questions to decisions: the rule, what is remembered, the store, and where it cannot decide, the ladder."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -14,14 +13,12 @@ from app.limiter.decision import Check, Decision, Outcome
 from app.limiter.denial_cache import DenialCache
 from app.limiter.errors import NotReady, RequestIdConflict, StoreError, StoreUnavailable, Unavailable
 from app.limiter.keys import Keyspace, answer_name, meaning
-from app.limiter.local_store import LocalStore
+from app.limiter.ladder import Ladder
 from app.limiter.plan import Charge, Once, Plan
 from app.observability.active_clients import ActiveClients
-from app.observability.metrics import DEGRADED, SHADOW_BLOCKED
+from app.observability.metrics import SHADOW_BLOCKED
 from app.rules.rule import MAX_AMOUNT, Rule
 from app.rules.rule_book import RuleBook
-
-RETRY_SECONDS = 1  # what a 503 advises after a failed trip while the breaker is still closed
 
 
 class Store(Protocol):
@@ -48,27 +45,25 @@ class Ask:
 
 
 class Limiter:
-    """Decides checks for one worker. `clock` is Unix time in seconds, used only where Redis's clock is out of reach."""
+    """Decides checks for one worker. `clock` is Unix time in seconds, for what Redis is not asked about."""
 
     def __init__(
         self,
         *,
         rules: RuleSource,
         store: Store,
-        local: LocalStore,
+        ladder: Ladder,
         breaker: Breaker,
         denials: DenialCache,
         active_clients: ActiveClients,
-        fail_mode: str,
         clock: Callable[[], float],
     ) -> None:
         self._rules = rules
         self._store = store
-        self._local = local
+        self._ladder = ladder
         self._breaker = breaker
         self._denials = denials
         self._active_clients = active_clients
-        self._fail_mode = fail_mode
         self._clock = clock
         self._keyspace = Keyspace(b"")
         self._book: RuleBook | None = None
@@ -168,21 +163,10 @@ class Limiter:
     def _charged(self, charge: Charge, outcome: Outcome | StoreError | None) -> Answer:
         if isinstance(outcome, Outcome):
             return _decision(charge.plan, outcome)
-        return outcome if isinstance(outcome, RequestIdConflict) else self._degraded(charge)
-
-    def _degraded(self, charge: Charge) -> Answer:
-        """What the rule's fail_mode says while Redis does not decide."""
-        rule = charge.plan.rule
-        mode = rule.fail_mode or self._fail_mode
-        DEGRADED.labels(mode).inc()
-        if mode == "closed":
-            until_probe = math.ceil(self._breaker.status().time_until_retry_seconds)
-            return Unavailable(retry_after_seconds=max(RETRY_SECONDS, until_probe))
-        if mode == "local":
-            plan, outcome = self._local.check(charge, self._now_us())
-        else:
-            plan, outcome = charge.plan, _as_if_untouched(rule, self._now_us())
-        return _decision(plan, outcome, degraded=True)
+        if isinstance(outcome, RequestIdConflict):
+            return outcome
+        fallen_back = self._ladder.decide(charge)
+        return fallen_back if isinstance(fallen_back, Unavailable) else _decision(*fallen_back, degraded=True)
 
     def _now_us(self) -> int:
         return int(self._clock() * 1_000_000)
@@ -213,16 +197,3 @@ class TripFailed(StoreUnavailable):
     def __init__(self, outcomes: Sequence[Outcome | StoreError]) -> None:
         super().__init__("the store could not decide every check")
         self.outcomes = outcomes
-
-
-def _as_if_untouched(rule: Rule, now_us: int) -> Outcome:
-    """fail_mode open: admitted, with the numbers of the rule's tightest limit."""
-    binding = min(range(len(rule.limits)), key=lambda i: rule.limits[i].capacity)
-    return Outcome(
-        allowed=True,
-        binding=binding,
-        remaining=rule.limits[binding].capacity,
-        retry_after_us=0,
-        reset_after_us=0,
-        now_us=now_us,
-    )

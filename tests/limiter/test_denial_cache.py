@@ -9,6 +9,7 @@ import pytest
 from app.limiter.breaker import Breaker
 from app.limiter.decision import Check, Decision, Outcome
 from app.limiter.denial_cache import DenialCache
+from app.limiter.ladder import Ladder
 from app.limiter.limiter import Limiter
 from app.limiter.local_store import LocalStore
 from app.limiter.plan import Charge, Plan
@@ -110,14 +111,14 @@ class Rules:
 
 def subject(store: RedisStore, rules: Rules) -> tuple[Limiter, CountingStore]:
     counting = CountingStore(store._link)
+    breaker = Breaker(failures=3, reset_seconds=60, clock=time.monotonic)
     limiter = Limiter(
         rules=rules,
         store=counting,
-        local=LocalStore(holders=1),
-        breaker=Breaker(failures=3, reset_seconds=60, clock=time.monotonic),
+        ladder=Ladder(local=LocalStore(holders=1), breaker=breaker, fail_mode="open", clock=time.time),
+        breaker=breaker,
         denials=DenialCache(Clock()),  # stands still: nothing is forgotten by itself
         active_clients=ActiveClients(time.monotonic),
-        fail_mode="open",
         clock=time.time,
     )
     return limiter, counting

@@ -13,6 +13,7 @@ from app.limiter.decision import Check, Decision
 from app.limiter.denial_cache import DenialCache
 from app.limiter.errors import NotReady, Unavailable
 from app.limiter.keys import Keyspace
+from app.limiter.ladder import Ladder
 from app.limiter.limiter import Limiter
 from app.limiter.local_store import LocalStore
 from app.limiter.plan import Charge, Plan
@@ -30,14 +31,14 @@ class Fixed:
 def limiter(store: RedisStore, *rules: Rule, fail_mode: str = "open", ready: bool = True) -> Limiter:
     snapshot = Snapshot(1, b"secret", rules)
     book = RuleBook(snapshot, default=default_rule(100, 60), algorithm="token_bucket")
+    breaker = Breaker(failures=3, reset_seconds=60, clock=time.monotonic)
     return Limiter(
         rules=Fixed(book if ready else None),
         store=store,
-        local=LocalStore(holders=4),
-        breaker=Breaker(failures=3, reset_seconds=60, clock=time.monotonic),
+        ladder=Ladder(local=LocalStore(holders=4), breaker=breaker, fail_mode=fail_mode, clock=time.time),
+        breaker=breaker,
         denials=DenialCache(time.monotonic),
         active_clients=ActiveClients(time.monotonic),
-        fail_mode=fail_mode,
         clock=time.time,
     )
 

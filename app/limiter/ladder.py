@@ -1,0 +1,54 @@
+"""The degradation ladder: what decides a check while Redis does not, by the rule's fail_mode."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from app.limiter.breaker import Breaker
+from app.limiter.decision import Outcome
+from app.limiter.errors import Unavailable
+from app.limiter.local_store import LocalStore
+from app.limiter.plan import Charge, Plan
+from app.observability.metrics import DEGRADED
+from app.rules.rule import Rule
+
+RETRY_SECONDS = 1  # what a 503 advises after a failed trip while the breaker is still closed
+
+
+class Ladder:
+    """`fail_mode` is for rules that name none; `clock` is Unix time in seconds, Redis's being out of reach."""
+
+    def __init__(self, *, local: LocalStore, breaker: Breaker, fail_mode: str, clock: Callable[[], float]) -> None:
+        self._local = local
+        self._breaker = breaker
+        self._fail_mode = fail_mode
+        self._clock = clock
+
+    def decide(self, charge: Charge) -> tuple[Plan, Outcome] | Unavailable:
+        """open: admitted; local: decided on this worker's share; closed: Unavailable.
+
+        With the outcome comes the plan whose limits its numbers are about.
+        """
+        mode = charge.plan.rule.fail_mode or self._fail_mode
+        DEGRADED.labels(mode).inc()
+        if mode == "closed":
+            until_probe = math.ceil(self._breaker.status().time_until_retry_seconds)
+            return Unavailable(retry_after_seconds=max(RETRY_SECONDS, until_probe))
+        now_us = int(self._clock() * 1_000_000)
+        if mode == "local":
+            return self._local.check(charge, now_us)
+        return charge.plan, _as_if_untouched(charge.plan.rule, now_us)
+
+
+def _as_if_untouched(rule: Rule, now_us: int) -> Outcome:
+    """Admitted, with the numbers of the rule's tightest limit."""
+    binding = min(range(len(rule.limits)), key=lambda i: rule.limits[i].capacity)
+    return Outcome(
+        allowed=True,
+        binding=binding,
+        remaining=rule.limits[binding].capacity,
+        retry_after_us=0,
+        reset_after_us=0,
+        now_us=now_us,
+    )
