@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lock clean
+.PHONY: help run test lint bench lock clean
 
 PYTHON ?= python3
 VENV   := .venv
@@ -10,7 +10,7 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check install --req
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
 
-run: $(VENV)/embedded.done ## start everything and serve on 127.0.0.1:$${PORT:-8000}
+run: $(VENV)/embedded.done ## start everything and serve on 127.0.0.1:PORT (8000)
 	@$(BIN)/python -m app.embedded
 
 test: $(VENV)/dev.done ## the whole suite, on servers it starts itself
@@ -18,6 +18,10 @@ test: $(VENV)/dev.done ## the whole suite, on servers it starts itself
 
 lint: $(VENV)/dev.done ## ruff, mypy and the import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+bench: $(VENV)/dev.done ## measure memory in Redis and CPU per check; results in benchmarks/results
+	@$(BIN)/python -m benchmarks.memory
+	@$(BIN)/python -m benchmarks.check
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --no-emit-index-url
 lock: $(VENV)/dev.done ## resolve requirements/*.in again (one lock for every platform and Python)

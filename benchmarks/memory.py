@@ -6,9 +6,7 @@ benchmarks/results/memory.json. Bytes are MEMORY USAGE; microseconds are the ser
 
 from __future__ import annotations
 
-import datetime
 import json
-import platform
 import sys
 import tempfile
 import time
@@ -22,6 +20,7 @@ from app.limiter.keys import Keyspace, answer_name, meaning
 from app.limiter.plan import Charge, Once, Plan
 from app.limiter.redis_store import RedisStore, connect
 from app.rules.rule import ALGORITHMS, MAX_LOGGED_RATE, Limit, Rule
+from benchmarks.machine import described
 
 RESULT = Path(__file__).parent / "results" / "memory.json"
 NOW_US = 1_795_000_000_000_000
@@ -71,15 +70,6 @@ def log(store: RedisStore, client: redis.Redis, entries: int) -> dict[str, float
     return {"bytes_per_entry": round(size / entries, 1), "check_us": peek_us}
 
 
-def cpu() -> str:
-    """The processor's name, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
-
-
 def main() -> None:
     with (
         tempfile.TemporaryDirectory() as home,
@@ -90,11 +80,7 @@ def main() -> None:
         store = RedisStore(connect(server.url, timeout_ms=20_000, clock=time.monotonic))
         store.load_scripts()
         result: dict[str, Any] = {
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "command": "python -m benchmarks.memory",
-            "cpu": cpu(),
-            "python": platform.python_version(),
-            "valkey": client.info("server").get("valkey_version"),
+            **described("python -m benchmarks.memory", client.info("server")["valkey_version"]),
             "key": key_of(charge(Limit(1, 1, "gcra"), "user_123")).decode(),
             "bytes_per_client": per_client(store, client),
             "bytes_per_request_id": per_request_id(store, client),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Sequence
 from typing import Any
+
+HEAD = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 
 
 class Burst:
@@ -24,19 +27,22 @@ class Burst:
     def check(self, **fields: Any) -> list[dict[str, Any]]:
         """Every connection sends the same check; the decisions."""
         body = json.dumps(fields).encode()
-        head = b"POST /v1/check HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-        for connection in self._sockets:
-            connection.sendall(head % len(body) + body)
-        return [_decision(answer) for answer in self._answers]
+        answers = self.post([("/v1/check", body)] * len(self._sockets))
+        return [json.loads(answer) for answer in answers]
+
+    def post(self, requests: Sequence[tuple[str, bytes]]) -> list[bytes]:
+        """Each connection posts its own (path, JSON); the bodies of the answers, all of them 200."""
+        for connection, (path, body) in zip(self._sockets, requests, strict=True):
+            connection.sendall(HEAD % (path.encode(), len(body)) + body)
+        return [_body(answer) for answer in self._answers]
 
 
-def _decision(answer: Any) -> dict[str, Any]:
+def _body(answer: Any) -> bytes:
     status = answer.readline()
     length = 0
     while (line := answer.readline()) not in (b"\r\n", b""):
         name, _, value = line.partition(b":")
         length = int(value) if name.lower() == b"content-length" else length
-    body = answer.read(length)
+    body: bytes = answer.read(length)
     assert status.startswith(b"HTTP/1.1 200"), (status, body)
-    decision: dict[str, Any] = json.loads(body)
-    return decision
+    return body
