@@ -12,7 +12,7 @@ from flask_smorest import Api
 from marshmallow import Schema, fields
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from app.observability.logs import correlation_id
 
@@ -85,7 +85,9 @@ class ProblemApi(Api):
         if isinstance(errors, dict) and len(errors) == 1:  # webargs puts the location ("json", "query") on top
             errors = next(iter(errors.values()))
         problem = Problem(status, data.get("message") or _detail(error, status), errors=errors)
-        headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
+        headers = {name: value for name, value in error.get_headers() if name == "Retry-After"}
+        if isinstance(error, MethodNotAllowed):  # werkzeug's own order differs from process to process
+            headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
         return _response(problem, headers)
 
 
