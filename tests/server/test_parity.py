@@ -80,6 +80,24 @@ CORPUS = {
     "no Host": CHECK.replace(b"Host: limiter.test\r\n", b""),
     "two Hosts": post("/v1/check", PEEK, b"Host: other\r\n"),
     "an empty Host": CHECK.replace(b"Host: limiter.test", b"Host:"),
+    **{
+        f"Host: {host}": post("/v1/check", PEEK, ID).replace(b"limiter.test", host.encode())
+        for host in (
+            ".a",
+            "a..b",
+            "a.",
+            "-a-",
+            "xn--a",
+            "a:0",
+            "a:65535",
+            "a:65536",
+            "a:08",
+            "a:b",
+            "[::1]:80",
+            "a b",
+            "a/b",
+        )
+    },
     "no type": request("POST /v1/check", LENGTH, ID, body=PEEK),
     "another type": request("POST /v1/check", b"Content-Type: text/plain\r\n", LENGTH, ID, body=PEEK),
     "two types": post("/v1/check", PEEK, b"Content-Type: text/plain\r\n"),
@@ -146,7 +164,20 @@ def test_wherever_a_request_is_split_the_answer_is_the_same(doors: Doors) -> Non
 
 HEADS = CHECK[: -len(PEEK)]
 PIECES = st.sampled_from(
-    [b"\r\n", b"\n", b"\r", b" ", b"\t", b":", b"0", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n"]
+    [
+        b"\r\n",
+        b"\n",
+        b".",
+        b"-",
+        b"_",
+        b"\r",
+        b" ",
+        b"\t",
+        b":",
+        b"0",
+        b"Content-Length: 5\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+    ]
 ) | st.binary(min_size=1, max_size=3)
 
 
