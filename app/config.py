@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -109,9 +110,20 @@ class _Reader:
 
     def url(self, name: str, schemes: tuple[str, ...]) -> str | None:
         value = self.text(name)
-        if value is not None and (urlsplit(value).scheme not in schemes):
+        if value is not None and not _is_url(value, schemes):
             allowed = ", ".join(f"{scheme}://…" for scheme in schemes)
             raise SettingsError(_refusal(name, _without_password(value), allowed))
+        return value
+
+    def addresses(self, name: str) -> str:
+        """Addresses and networks, separated by commas, as they were given."""
+        value = self.text(name, "") or ""
+        try:
+            for address in filter(None, value.split(",")):
+                ipaddress.ip_network(address.strip())
+        except ValueError:
+            allowed = "addresses and networks (10.0.0.0/8) separated by commas"
+            raise SettingsError(_refusal(name, value, allowed)) from None
         return value
 
     def _read(self, name: str, default: T, cast: Callable[[str], T], accept: Callable[[T], bool], allowed: str) -> T:
@@ -154,7 +166,7 @@ def _read(env: _Reader) -> Settings:
         data_dir=Path(env.text("DATA_DIR", "instance") or "").absolute(),
         admin_api_key=env.text("ADMIN_API_KEY"),
         check_auth=env.choice("CHECK_AUTH", ("open", "required"), "open" if bind in LOOPBACK else "required"),
-        trusted_proxies=env.text("TRUSTED_PROXIES", "") or "",
+        trusted_proxies=env.addresses("TRUSTED_PROXIES"),
         ratelimit_headers=env.choice("RATELIMIT_HEADERS", ("draft-10", "legacy", "off"), "draft-10"),
         default_rate=env.integer("DEFAULT_RATE", 100, 1, MAX_AMOUNT),
         default_window=env.integer("DEFAULT_WINDOW", 60, 1, MAX_WINDOW_SECONDS),
@@ -181,8 +193,19 @@ def _for_psycopg2(url: str | None) -> str | None:
     return url and "postgresql+psycopg2:" + url.partition(":")[2]
 
 
+def _is_url(value: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in schemes and (parts.port is None or parts.port > 0)
+    except ValueError:  # a port that is no number, half an IPv6 address
+        return False
+
+
 def _without_password(url: str) -> str:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url.partition("://")[0] + "://…"
     if parts.password is None:
         return url
     return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")))

@@ -19,7 +19,6 @@ from app.embedded import Postgres, Valkey, runtime_directory
 from app.limiter.redis_store import RedisStore, connect
 from tests.support.node import ROOT, Node
 
-
 # The same examples in every run, so that the gate does not depend on luck. To look for new ones:
 # HYPOTHESIS_PROFILE=explore make test ARGS=tests/server
 settings.register_profile("gate", derandomize=True)

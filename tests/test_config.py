@@ -39,6 +39,9 @@ def test_the_defaults_are_the_contracts() -> None:
         ("FAST_LANE", "perhaps", "true | false"),
         ("REDIS_URL", "http://localhost", "redis://…"),
         ("DATABASE_URL", "mysql://localhost", "postgresql://…"),
+        ("REDIS_URL", "redis://localhost:port/0", "redis://…"),
+        ("DATABASE_URL", "postgresql://localhost:port/name", "postgresql://…"),
+        ("TRUSTED_PROXIES", "nobody", "addresses and networks"),
         ("DRAIN_SECONDS", "-1", "seconds from 0 to 3600"),
         ("LOG_FORMAT", "xml", "text | json"),
         ("DEFAULT_RATE", "1000000001", "an integer from 1 to 1000000000"),
@@ -89,6 +92,14 @@ def test_redis_by_parts_and_the_driver_of_the_database_by_name(monkeypatch: pyte
     settings = Settings.from_env()
     assert (settings.redis_url, settings.redis_embedded) == ("redis://cache:7000/0", False)
     assert settings.database_url == "postgresql+psycopg2://user:secret@host/name"
+
+
+@pytest.mark.parametrize("url", ["redis://:s3cret@[x", "redis://:s3cret@host:port"])
+def test_a_refusal_holds_no_secret(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("REDIS_URL", url)
+    with pytest.raises(SettingsError, match="REDIS_URL=redis://") as caught:
+        Settings.from_env()
+    assert "s3cret" not in str(caught.value)
 
 
 def test_what_is_logged_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,12 +23,12 @@ from app.limiter.scripts import all_scripts
 from app.limiter.wire import Wire
 from app.observability.metrics import REDIS_ERRORS
 from app.observability.tracing import tracer
-from app.rules.rule import Limit, Rule
+from app.rules.rule import DEFAULT_RULE_ID, Limit, Rule
 
 MAX_WAITING = 10_000  # callers of one worker; 50 ms of them would be 200,000 checks a second
 # Answers that say the server cannot serve now, by the first word of the error.
 UNABLE = ("LOADING", "READONLY", "OOM", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "TRYAGAIN", "BUSY")
-HEALTH = Plan(Rule(id=-1, client_id="health", limits=(Limit(rate=1, window=1, algorithm="fixed_window"),)))
+HEALTH = Plan(Rule(id=DEFAULT_RULE_ID, client_id="*", limits=(Limit(rate=1, window=1, algorithm="fixed_window"),)))
 
 
 class RedisStore:
