@@ -8,18 +8,14 @@ class NotReady(Exception):
 
 
 class StoreError(Exception):
-    """The store gave no outcome. `transient`: trying later may help, and the breaker counts it."""
-
-    transient = False
+    """The store gave no outcome."""
 
 
 class StoreUnavailable(StoreError):
-    """Unreachable, too slow, or not able to serve right now.
+    """Unreachable, too slow, or not able to serve right now: what the breaker counts.
 
     `failure` is what happened. Checks that share a connection share its failure: the breaker counts it once.
     """
-
-    transient = True
 
     def __init__(self, message: str, failure: Exception | None = None) -> None:
         super().__init__(message)
