@@ -33,7 +33,7 @@ class DenialCache:
 
     def get(self, charge: Charge) -> Outcome | None:
         """The denial as it stands now, its times counted down; None where Redis has to be asked."""
-        if not self._denials:
+        if not self._denials or charge.once is not None:  # a request id may stand for an earlier yes
             return None
         denial = self._denials.get((charge.plan, charge.client, charge.cost))
         if denial is None:

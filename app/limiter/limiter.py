@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -30,18 +31,8 @@ class RuleSource(Protocol):
     def book(self) -> RuleBook | None: ...
 
 
+Question = tuple[int, Check]  # with the id of the tenant whose caller asks
 Answer = Decision | Unavailable | RequestIdConflict
-
-
-class Ask:
-    """One rule's part in a check. Rules that allow or block outright have no charge and get no outcome."""
-
-    __slots__ = ("charge", "outcome", "plan")
-
-    def __init__(self, plan: Plan, charge: Charge | None) -> None:
-        self.plan = plan
-        self.charge = charge
-        self.outcome: Outcome | StoreError | None = None
 
 
 class Limiter:
@@ -69,7 +60,7 @@ class Limiter:
         self._book: RuleBook | None = None
         self._plans: dict[int, Plan] = {}
 
-    def check(self, tenant_id: int, checks: Sequence[Check]) -> list[Answer]:
+    def check(self, questions: Sequence[Question]) -> list[Answer]:
         """Decide in order, in one trip to the store. Raises NotReady while no rules are known."""
         book = self._rules.book
         if book is None:
@@ -77,56 +68,66 @@ class Limiter:
         if book is not self._book:
             self._book, self._plans, self._keyspace = book, {}, Keyspace(book.edition.key_secret)
             self._denials.clear()
-        asked = [self._asks(book, tenant_id, check) for check in checks]
-        self._decide([ask for pair in asked for ask in pair if ask and ask.charge and ask.outcome is None])
-        return [self._answer(check, *pair) for check, pair in zip(checks, asked, strict=True)]
+        charges = [self._charge(book, tenant_id, check) for tenant_id, check in questions]
+        shadows = self._shadows(book, questions, charges)
+        self._active_clients.add([charge.client for charge in charges])
+        self._decide(charges, shadows)
+        answers = [self._answer(charge) for charge in charges]
+        for place, shadow in shadows.items():
+            answers[place] = _beside(shadow, answers[place])
+        _count(charges, answers)
+        return answers
 
-    def _asks(self, book: RuleBook, tenant_id: int, check: Check) -> tuple[Ask, Ask | None]:
-        """What the enforcing rule is asked, and what a shadow rule is asked beside it."""
-        client = self._keyspace.client(tenant_id, check.client_id)
-        self._active_clients.add(client)
+    def _charge(self, book: RuleBook, tenant_id: int, check: Check) -> Charge:
+        """What the enforcing rule asks of the store."""
         rule = book.match(tenant_id, check.client_id, check.limit_key)
-        shadow = book.match_shadow(tenant_id, check.client_id, check.limit_key)
-        if shadow is not None:
-            return self._ask(rule, client, check), self._ask(shadow, client, check)
-        ask = self._ask(rule, client, check)
-        if (
-            ask.charge is not None and ask.charge.once is None
-        ):  # an id may stand for an earlier yes; and beside a shadow every check is asked: the shadow has to see it
-            ask.outcome = self._denials.get(ask.charge)
-        return ask, None
+        return self._charge_of(rule, self._keyspace.client(tenant_id, check.client_id), check)
 
-    def _ask(self, rule: Rule, client: bytes, check: Check) -> Ask:
+    def _charge_of(self, rule: Rule, client: bytes, check: Check) -> Charge:
         plan = self._plans.get(rule.id)
         if plan is None:
             plan = self._plans[rule.id] = Plan(rule)
-        if not plan.charges:
-            return Ask(plan, None)
-        once = None
-        if check.request_id is not None and check.cost:
-            name = answer_name(check.request_id, shadow=rule.shadow)
-            once = Once(name, meaning(check.limit_key, check.cost))
-        return Ask(plan, Charge(plan, client, check.cost, once))
+        if check.request_id is None or not check.cost:
+            return Charge(plan, client, check.cost)
+        name = answer_name(check.request_id, shadow=rule.shadow)
+        return Charge(plan, client, check.cost, Once(name, meaning(check.limit_key, check.cost)))
 
-    def _decide(self, asks: Sequence[Ask]) -> None:
-        """Fill in the outcomes: the store's, or the error that kept it from deciding."""
-        charges = [ask.charge for ask in asks if ask.charge]
-        if not charges:
+    def _shadows(self, book: RuleBook, questions: Sequence[Question], charges: Sequence[Charge]) -> dict[int, Charge]:
+        """By the place of the question: what a shadow rule asks beside the enforcing one."""
+        if not book.has_shadows:
+            return {}
+        found = {}
+        for place, (tenant_id, check) in enumerate(questions):
+            rule = book.match_shadow(tenant_id, check.client_id, check.limit_key)
+            if rule is not None:
+                found[place] = self._charge_of(rule, charges[place].client, check)
+        return found
+
+    def _decide(self, charges: Sequence[Charge], shadows: Mapping[int, Charge]) -> None:
+        """Fill in the outcomes: remembered, or the store's, or the error that kept it from deciding."""
+        asked = []
+        for place, charge in enumerate(charges):
+            shadow = shadows.get(place)
+            # Beside a shadow every check is asked, as the shadow has to see it.
+            charge.outcome = self._denials.get(charge) if shadow is None else None
+            asked += [each for each in (charge, shadow) if each and each.plan.charges and each.outcome is None]
+        if not asked:
             return
-        outcomes: Sequence[Outcome | StoreError]
         asked_at = self._denials.clock()
-        try:
-            outcomes = self._breaker.call(self._trip, charges)
-        except TripFailed as failed:
-            outcomes = failed.outcomes
-        except StoreError as error:
-            outcomes = [error] * len(charges)
-        except CircuitBreakerError:
-            outcomes = [StoreUnavailable("circuit open")] * len(charges)
-        for ask, charge, outcome in zip(asks, charges, outcomes, strict=True):
-            ask.outcome = outcome
+        for charge, outcome in zip(asked, self._outcomes(asked), strict=True):
+            charge.outcome = outcome
             if isinstance(outcome, Outcome) and not outcome.allowed:
                 self._denials.keep(charge, outcome, asked_at)
+
+    def _outcomes(self, charges: Sequence[Charge]) -> Sequence[Outcome | StoreError]:
+        try:
+            return self._breaker.call(self._trip, charges)
+        except TripFailed as failed:
+            return failed.outcomes
+        except StoreError as error:
+            return [error] * len(charges)
+        except CircuitBreakerError:
+            return [StoreUnavailable("circuit open")] * len(charges)
 
     def _trip(self, charges: Sequence[Charge]) -> Sequence[Outcome | StoreError]:
         outcomes = self._store.check(charges)
@@ -135,16 +136,16 @@ class Limiter:
                 raise TripFailed(outcomes)
         return outcomes
 
-    def _answer(self, check: Check, ask: Ask, shadow: Ask | None) -> Answer:
-        answer = self._outright(ask.plan) if ask.charge is None else self._charged(ask.charge, ask.outcome)
-        if not isinstance(answer, Decision):
-            return answer
-        if shadow and isinstance(shadow.outcome, Outcome) and not shadow.outcome.allowed:
-            SHADOW_BLOCKED.inc()
-            answer = replace(answer, reason="shadow") if answer.allowed else answer
-        if check.cost:
-            (ask.plan.allowed if answer.allowed else ask.plan.blocked).inc()
-        return answer
+    def _answer(self, charge: Charge) -> Answer:
+        outcome = charge.outcome
+        if isinstance(outcome, Outcome):
+            return _decision(charge.plan, outcome)
+        if not charge.plan.charges:
+            return self._outright(charge.plan)
+        if isinstance(outcome, RequestIdConflict):
+            return outcome
+        fallen_back = self._ladder.decide(charge)
+        return fallen_back if isinstance(fallen_back, Unavailable) else _decision(*fallen_back, degraded=True)
 
     def _outright(self, plan: Plan) -> Decision:
         """The decision of a rule that counts nothing."""
@@ -159,14 +160,6 @@ class Limiter:
             reset_after_us=0,
             reason="allowed_by_rule" if allow else "blocked_by_rule",
         )
-
-    def _charged(self, charge: Charge, outcome: Outcome | StoreError | None) -> Answer:
-        if isinstance(outcome, Outcome):
-            return _decision(charge.plan, outcome)
-        if isinstance(outcome, RequestIdConflict):
-            return outcome
-        fallen_back = self._ladder.decide(charge)
-        return fallen_back if isinstance(fallen_back, Unavailable) else _decision(*fallen_back, degraded=True)
 
     def _now_us(self) -> int:
         return int(self._clock() * 1_000_000)
@@ -189,6 +182,25 @@ def _decision(plan: Plan, outcome: Outcome, *, degraded: bool = False) -> Decisi
         reason=reason,
         degraded=degraded,
     )
+
+
+def _beside(shadow: Charge, answer: Answer) -> Answer:
+    """The enforcing rule's answer, with the reason where only the shadow rule would have denied."""
+    if not (isinstance(answer, Decision) and isinstance(shadow.outcome, Outcome)) or shadow.outcome.allowed:
+        return answer
+    SHADOW_BLOCKED.inc()
+    return replace(answer, reason="shadow") if answer.allowed else answer
+
+
+def _count(charges: Sequence[Charge], answers: Sequence[Answer]) -> None:
+    """Raise the metrics, each once however many answers it counts: raising one costs as much as deciding."""
+    counters = [
+        charge.plan.allowed if answer.allowed else charge.plan.blocked
+        for charge, answer in zip(charges, answers, strict=True)
+        if charge.cost and isinstance(answer, Decision)
+    ]
+    for counter, times in Counter(counters).items():
+        counter.inc(times)
 
 
 class TripFailed(StoreUnavailable):

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
+from app.limiter.errors import StoreError
 from app.limiter.keys import CLIENT_LENGTH, counter_names
 from app.limiter.scripts import check_script
 from app.observability.metrics import ALLOWED, BLOCKED
 from app.rules.rule import Limit, Rule
+
+if TYPE_CHECKING:
+    from app.limiter.decision import Outcome
 
 EMPTY = b"$0\r\n\r\n"
 
@@ -45,13 +51,17 @@ class Once(msgspec.Struct, frozen=True):
     meaning: bytes
 
 
-class Charge(msgspec.Struct, frozen=True):
-    """Asks to consume `cost` units of every limit of a plan's rule, or of none, for one client."""
+class Charge(msgspec.Struct):
+    """Asks to consume `cost` units of every limit of a plan's rule, or of none, for one client.
+
+    `outcome` is what came of it, once it has been decided; None also where the rule allows or blocks outright.
+    """
 
     plan: Plan
     client: bytes
     cost: int
     once: Once | None = None
+    outcome: Outcome | StoreError | None = None
 
 
 def _pieces(rule: Rule, names: tuple[bytes, ...]) -> list[bytes]:

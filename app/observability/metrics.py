@@ -4,7 +4,19 @@ In multiprocess mode (PROMETHEUS_MULTIPROC_DIR set before this is imported) each
 scrape adds them up; the `multiprocess_mode` of a gauge says how.
 """
 
+from bisect import bisect_left
+
 from prometheus_client import Counter, Gauge, Histogram
+
+
+class CountingHistogram(Histogram):
+    """A histogram that takes equal observations at the price of one: `observe` costs more than a check may."""
+
+    def observe_many(self, amount: float, times: int) -> None:
+        """As `times` calls of `observe(amount)`. Without labels."""
+        self._sum.inc(amount * times)
+        self._buckets[bisect_left(self._upper_bounds, amount)].inc(times)
+
 
 ALLOWED = Counter(
     "ratelimiter_allowed_total", "Checks allowed, by the rule's client and endpoint", ["client_id", "endpoint"]
@@ -12,7 +24,7 @@ ALLOWED = Counter(
 BLOCKED = Counter(
     "ratelimiter_blocked_total", "Checks denied, by the rule's client and endpoint", ["client_id", "endpoint"]
 )
-CHECK_DURATION = Histogram(
+CHECK_DURATION = CountingHistogram(
     "ratelimiter_check_duration_seconds",
     "Time to answer a check or a batch of checks, body read to reply built",
     buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),

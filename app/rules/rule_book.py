@@ -40,6 +40,7 @@ class RuleBook:
         enabled = [_resolved(rule, algorithm) for rule in snapshot.rules if rule.enabled]
         self._enforced = _Index([rule for rule in enabled if not rule.shadow])
         self._shadows = _Index([rule for rule in enabled if rule.shadow])
+        self.has_shadows = any(rule.shadow for rule in enabled)
 
     def match(self, tenant_id: int, client_id: str, limit_key: str) -> Rule:
         """The most specific rule for this check; the built-in default where nothing stored matches."""

@@ -125,7 +125,7 @@ def subject(store: RedisStore, rules: Rules) -> tuple[Limiter, CountingStore]:
 
 
 def reasons(limiter: Limiter, *checks: Check) -> list[str]:
-    return [answer.reason for answer in limiter.check(1, checks) if isinstance(answer, Decision)]
+    return [answer.reason for answer in limiter.check([(1, check) for check in checks]) if isinstance(answer, Decision)]
 
 
 def rule(client: str, rate: int, **fields: object) -> Rule:

@@ -60,24 +60,24 @@ def decided(answer: Decision | Unavailable) -> Decision:
 def test_open_allows_and_shows_the_rules_own_numbers(nowhere: RedisStore) -> None:
     subject = limiter(nowhere, rule("a", limits=(Limit(40, 60), Limit(10, 1))))
     for _ in range(5):  # before the breaker opens and after
-        decision = decided(subject.check(1, [Check("a")])[0])
+        decision = decided(subject.check([(1, Check("a"))])[0])
         assert (decision.allowed, decision.degraded, decision.reason) == (True, True, "degraded")
         assert (decision.remaining, decision.most_at_once, decision.retry_after_ms) == (10, 10, 0)
 
 
 def test_closed_refuses_and_says_when_to_come_back(nowhere: RedisStore) -> None:
     subject = limiter(nowhere, fail_mode="closed")
-    waits = [answer.retry_after_seconds for _ in range(4) for answer in subject.check(1, [Check("a")])]  # type: ignore[union-attr]
+    waits = [answer.retry_after_seconds for _ in range(4) for answer in subject.check([(1, Check("a"))])]  # type: ignore[union-attr]
     assert waits[0] == 1
     assert 54 <= waits[3] <= 66
 
 
 def test_local_enforces_this_workers_share(nowhere: RedisStore) -> None:
     subject = limiter(nowhere, rule("a", fail_mode="local"), rule("b", id=8, fail_mode="local", limits=(Limit(1, 60),)))
-    admitted = [decided(subject.check(1, [Check("a")])[0]).allowed for _ in range(15)]
+    admitted = [decided(subject.check([(1, Check("a"))])[0]).allowed for _ in range(15)]
     assert admitted == [True] * 10 + [False] * 5
-    assert decided(subject.check(1, [Check("b")])[0]).allowed  # at least one unit each
-    beyond = decided(subject.check(1, [Check("a", cost=11)])[0])
+    assert decided(subject.check([(1, Check("b"))])[0]).allowed  # at least one unit each
+    beyond = decided(subject.check([(1, Check("a", cost=11))])[0])
     assert (beyond.allowed, beyond.retry_after_ms, beyond.degraded) == (False, None, True)
     assert (beyond.most_at_once, beyond.reason) == (10, "cost_exceeds_limit")  # the share's numbers, not the rule's
 
@@ -91,14 +91,14 @@ def test_a_long_log_is_counted_locally_not_logged() -> None:
 
 def test_the_rules_fail_mode_wins_and_one_batch_may_mix_them(nowhere: RedisStore) -> None:
     subject = limiter(nowhere, rule("a", fail_mode="closed"), rule("b", id=8))
-    closed, opened = subject.check(1, [Check("a"), Check("b")])
+    closed, opened = subject.check([(1, Check("a")), (1, Check("b"))])
     assert isinstance(closed, Unavailable)
     assert decided(opened).allowed
 
 
 def test_allow_and_block_need_no_redis_and_count_nothing(nowhere: RedisStore) -> None:
     subject = limiter(nowhere, rule("vip", action="allow", limits=()), rule("bad", id=8, action="block"))
-    allow, block = (decided(answer) for answer in subject.check(1, [Check("vip", cost=10**9), Check("bad")]))
+    allow, block = (decided(answer) for answer in subject.check([(1, Check("vip", cost=10**9)), (1, Check("bad"))]))
     assert (allow.allowed, allow.retry_after_ms, allow.reason, allow.degraded) == (True, 0, "allowed_by_rule", False)
     assert (block.allowed, block.retry_after_ms, block.reason, block.remaining) == (False, None, "blocked_by_rule", 0)
 
@@ -107,7 +107,7 @@ def test_a_shadow_rule_is_decided_beside_the_enforcing_one_and_never_enforced(st
     client = f"shadowed {time.time_ns()}"
     shadow = rule(client, id=9, shadow=True, limits=(Limit(1, 3600),))
     subject = limiter(store, rule(client, limits=(Limit(2, 3600),)), shadow)
-    answers = [decided(subject.check(1, [Check(client)])[0]) for _ in range(3)]
+    answers = [decided(subject.check([(1, Check(client))])[0]) for _ in range(3)]
     assert [(answer.allowed, answer.reason) for answer in answers] == [
         (True, "within_limit"),
         (True, "shadow"),
@@ -117,7 +117,7 @@ def test_a_shadow_rule_is_decided_beside_the_enforcing_one_and_never_enforced(st
 
 def test_without_any_rules_nothing_is_decided(nowhere: RedisStore) -> None:
     with pytest.raises(NotReady):
-        limiter(nowhere, ready=False).check(1, [Check("a")])
+        limiter(nowhere, ready=False).check([(1, Check("a"))])
 
 
 def test_the_local_table_is_bounded() -> None:
@@ -136,7 +136,7 @@ def test_active_clients_are_estimated_and_forgotten_after_a_minute() -> None:
     keyspace = Keyspace(b"secret")
     for number in range(20_000):
         for _ in range(2):
-            active.add(keyspace.client(1, f"client {number}"))
+            active.add([keyspace.client(1, f"client {number}")])
     assert abs(active.estimate() - 20_000) < 600
     now[0] += 62
     assert active.estimate() == 0
