@@ -14,11 +14,13 @@ from app.rules.rule import Limit
 
 JSON = b"Content-Type: application/json\r\n"
 MAX_TEMPLATES = 20_000  # about 1 KiB each; beyond it they are made anew
+ANY = (b"%b", b"%d", b"%b", b"%d", b"%06d", b"%b", b"%b")  # what stands in the places of a body
 
 
 class Template(NamedTuple):
-    """Both with places for what changes: see Encoder.body and Encoder.head."""
+    """Each with places for what changes: see Encoder.body and Encoder.head."""
 
+    admitted: bytes  # the body of most decisions: allowed, within the limit, by Redis
     body: bytes
     head: bytes
 
@@ -33,28 +35,33 @@ class Encoder:
 
     def body(self, decision: Decision) -> bytes:
         """The JSON object of one decision."""
+        template = self._template(decision)
+        reset_at = divmod(decision.now_us + decision.reset_after_us, 1_000_000)
+        if decision.reason == "within_limit":
+            return template.admitted % (decision.remaining, *reset_at)
         retry = decision.retry_after_ms
-        return self._template(decision).body % (
+        return template.body % (
             b"true" if decision.allowed else b"false",
             decision.remaining,
             b"null" if retry is None else b"%d" % retry,
-            *divmod(decision.now_us + decision.reset_after_us, 1_000_000),
+            *reset_at,
             decision.reason.encode(),
             b"true" if decision.degraded else b"false",
         )
 
     def head(self, decision: Decision) -> bytes:
         """The header lines of one decision, each with its line end."""
-        retry_seconds = _seconds(decision.retry_after_ms or 0, 1_000)
-        retry = b"Retry-After: %d\r\n" % retry_seconds if retry_seconds else b""
+        retry = decision.retry_after_ms
+        retry_seconds = _seconds(retry, 1_000) if retry else 0
+        retry_after = b"Retry-After: %d\r\n" % retry_seconds if retry_seconds else b""
         if self._dialect == "off":
-            return JSON + retry
+            return JSON + retry_after
         if self._dialect == "legacy":
             at = _seconds(decision.now_us + decision.reset_after_us, 1_000_000)
         else:
             # While denied, what matters next is when to come back, and Retry-After must not be earlier than t.
             at = retry_seconds or _seconds(decision.reset_after_us, 1_000_000)
-        return JSON + retry + self._template(decision).head % (decision.remaining, at)
+        return self._template(decision).head % (decision.remaining, at) + retry_after
 
     def _template(self, decision: Decision) -> Template:
         key = (decision.plan, decision.binding)
@@ -62,13 +69,16 @@ class Encoder:
         if template is None:
             if len(self._templates) >= MAX_TEMPLATES:
                 self._templates.clear()
-            template = self._templates[key] = Template(self._body_of(decision), self._head_of(decision))
+            body = self._body_of(decision)
+            admitted = body % (b"true", b"%d", b"0", b"%d", b"%06d", b"within_limit", b"false")
+            template = self._templates[key] = Template(admitted, body % ANY, JSON + self._head_of(decision))
         return template
 
     def _body_of(self, decision: Decision) -> bytes:
+        """The object with a place for the text of each member that changes."""
         limit = decision.limit
         return (
-            b'{"allowed":%%b,"remaining":%%d,"retry_after_ms":%%b,"limit":%d,"window":%d,"reset_at":%%d.%%06d,'
+            b'{"allowed":%%b,"remaining":%%b,"retry_after_ms":%%b,"limit":%d,"window":%d,"reset_at":%%b.%%b,'
             b'"algorithm":%b,"rule_id":%b,"reason":"%%b","degraded":%%b}'
         ) % (
             decision.most_at_once,

@@ -15,9 +15,9 @@ from app.api.auth import Authenticator, Credentials
 from app.api.decoding import decode_batch, decode_check
 from app.api.encoding import JSON, Encoder
 from app.api.problems import CONTENT_TYPE, UNEXPECTED, Problem
-from app.limiter.decision import Decision
+from app.limiter.decision import Decision, Question
 from app.limiter.errors import NotReady, RequestIdConflict, Unavailable
-from app.limiter.limiter import Answer, Limiter, Question
+from app.limiter.limiter import Answer, Limiter
 from app.observability.logs import correlation_id as current_correlation_id
 from app.observability.metrics import CHECK_DURATION
 from app.observability.tracing import tracer

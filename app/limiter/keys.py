@@ -8,7 +8,7 @@ client id: no caller can name another's key, steer slots, or be read from Redis.
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from hashlib import blake2b
 
 from app.rules.rule import Rule
@@ -38,8 +38,8 @@ class Keyspace:
     def client(self, tenant_id: int, client_id: str) -> bytes:
         """What all keys of this client begin with, CLIENT_LENGTH bytes: 22 characters in braces."""
         digest = self._hash.copy()
-        digest.update(b"%d:%b" % (tenant_id, client_id.encode()))
-        return b"rl:{%b}" % urlsafe_b64encode(digest.digest())[:22]
+        digest.update(f"{tenant_id}:{client_id}".encode())
+        return b"rl:{" + b2a_base64(digest.digest())[:22] + b"}"
 
 
 def answer_name(request_id: str, *, shadow: bool) -> bytes:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
+from app.limiter.decision import Outcome
 from app.limiter.errors import StoreError
 from app.limiter.keys import CLIENT_LENGTH, counter_names
 from app.limiter.scripts import check_script
 from app.observability.metrics import ALLOWED, BLOCKED
 from app.rules.rule import Limit, Rule
-
-if TYPE_CHECKING:
-    from app.limiter.decision import Outcome
 
 EMPTY = b"$0\r\n\r\n"
 

@@ -7,12 +7,12 @@ import time
 import pytest
 
 from app.limiter.breaker import Breaker
-from app.limiter.decision import Check, Decision, Outcome
+from app.limiter.decision import Check, Decision, Outcome, Question
 from app.limiter.denial_cache import DenialCache
 from app.limiter.ladder import Ladder
 from app.limiter.limiter import Limiter
 from app.limiter.local_store import LocalStore
-from app.limiter.plan import Charge, Plan
+from app.limiter.plan import Charge, Once, Plan
 from app.limiter.redis_store import RedisStore
 from app.observability.active_clients import ActiveClients
 from app.rules.rule import Limit, Rule, default_rule
@@ -20,6 +20,7 @@ from app.rules.rule_book import RuleBook, Snapshot
 
 PLAN = Plan(Rule(id=1, client_id="*", limits=(Limit(5, 60, "gcra"),)))
 CHARGE = Charge(PLAN, b"client", 1)
+QUESTION = (1, Check("client"))
 
 
 class Clock:
@@ -38,33 +39,43 @@ def denial(retry_after_us: int | None = 400_000, remaining: int = 0) -> Outcome:
     return Outcome(False, 0, remaining, retry_after_us, 5_000_000, 7_000_000)
 
 
+def repeated(cache: DenialCache, question: Question = QUESTION) -> Decision | None:
+    found = cache.among([(9, Check("never asked")), question])
+    return found[1][1] if found else None
+
+
 def test_a_denial_is_repeated_counting_down_until_its_retry_time(clock: Clock) -> None:
     cache = DenialCache(clock)
-    cache.keep(CHARGE, denial(), asked_at=100.0)
+    cache.keep(QUESTION, CHARGE, denial(), asked_at=100.0)
     clock.now = 100.25
-    repeated = cache.get(CHARGE)
-    assert repeated is not None
-    assert (repeated.retry_after_us, repeated.reset_after_us, repeated.now_us) == (150_000, 4_750_000, 7_250_000)
+    decision = repeated(cache)
+    assert decision is not None
+    assert (decision.allowed, decision.reason, decision.remaining) == (False, "over_limit", 0)
+    assert (decision.retry_after_ms, decision.reset_after_us, decision.now_us) == (150, 4_750_000, 7_250_000)
+    clock.now = 100.3995
+    decision = repeated(cache)
+    assert decision is not None
+    assert decision.retry_after_ms == 1  # rounded up
     clock.now = 100.4
-    assert cache.get(CHARGE) is None
+    assert repeated(cache) is None
 
 
 def test_the_time_counts_from_when_the_question_was_sent(clock: Clock) -> None:
     cache = DenialCache(clock)
-    cache.keep(CHARGE, denial(), asked_at=99.7)  # the trip took 300 of the 400 ms
+    cache.keep(QUESTION, CHARGE, denial(), asked_at=99.7)  # the trip took 300 of the 400 ms
     clock.now = 100.09
-    assert cache.get(CHARGE) is not None
+    assert repeated(cache) is not None
     clock.now = 100.11
-    assert cache.get(CHARGE) is None
+    assert repeated(cache) is None
 
 
 def test_no_denial_is_repeated_for_more_than_a_second(clock: Clock) -> None:
     cache = DenialCache(clock)
-    cache.keep(CHARGE, denial(retry_after_us=60_000_000), asked_at=100.0)
+    cache.keep(QUESTION, CHARGE, denial(retry_after_us=60_000_000), asked_at=100.0)
     clock.now = 100.99
-    assert cache.get(CHARGE) is not None
+    assert repeated(cache) is not None
     clock.now = 101.0
-    assert cache.get(CHARGE) is None
+    assert repeated(cache) is None
 
 
 @pytest.mark.parametrize(
@@ -74,23 +85,31 @@ def test_no_denial_is_repeated_for_more_than_a_second(clock: Clock) -> None:
 )
 def test_other_outcomes_are_not_kept(clock: Clock, outcome: Outcome) -> None:
     cache = DenialCache(clock)
-    cache.keep(CHARGE, outcome, asked_at=100.0)
-    assert cache.get(CHARGE) is None
+    cache.keep(QUESTION, CHARGE, outcome, asked_at=100.0)
+    assert repeated(cache) is None
 
 
-def test_another_cost_client_or_rule_is_another_question(clock: Clock) -> None:
+def test_a_denial_under_a_request_id_is_not_kept(clock: Clock) -> None:
     cache = DenialCache(clock)
-    cache.keep(Charge(PLAN, b"client", 3), denial(), asked_at=100.0)
-    for other in (CHARGE, Charge(PLAN, b"client", 4), Charge(PLAN, b"other", 3), Charge(Plan(PLAN.rule), b"client", 3)):
-        assert cache.get(other) is None
+    question = (1, Check("client", request_id="r"))
+    cache.keep(question, Charge(PLAN, b"client", 1, Once(b":q:r", b"m")), denial(), asked_at=100.0)
+    assert repeated(cache, question) is None
+
+
+def test_another_cost_client_key_or_tenant_is_another_question(clock: Clock) -> None:
+    cache = DenialCache(clock)
+    cache.keep(QUESTION, CHARGE, denial(), asked_at=100.0)
+    others = [Check("client", cost=2), Check("other"), Check("client", "login"), Check("client", request_id="r")]
+    for other in [*((1, check) for check in others), (2, Check("client"))]:
+        assert repeated(cache, other) is None
 
 
 def test_the_memory_is_bounded_and_the_oldest_go_first(clock: Clock) -> None:
     cache = DenialCache(clock, max_denials=2)
-    charges = [Charge(PLAN, name, 1) for name in (b"a", b"b", b"c")]
-    for charge in charges:
-        cache.keep(charge, denial(), asked_at=100.0)
-    assert [cache.get(charge) is not None for charge in charges] == [False, True, True]
+    questions = [(1, Check(name)) for name in ("a", "b", "c")]
+    for question in questions:
+        cache.keep(question, CHARGE, denial(), asked_at=100.0)
+    assert [repeated(cache, question) is not None for question in questions] == [False, True, True]
 
 
 class CountingStore(RedisStore):

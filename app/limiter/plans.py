@@ -1,0 +1,37 @@
+"""The plans of one rule book, each made when a check first needs it, and the charges that follow from them."""
+
+from __future__ import annotations
+
+from app.limiter.decision import Check
+from app.limiter.keys import Keyspace, answer_name, meaning
+from app.limiter.plan import Charge, Once, Plan
+from app.rules.rule import Rule
+from app.rules.rule_book import RuleBook
+
+
+class Plans:
+    """For as long as `book` is current."""
+
+    def __init__(self, book: RuleBook) -> None:
+        self.book = book
+        self._keyspace = Keyspace(book.edition.key_secret)
+        self._plans: dict[int, Plan] = {}
+
+    def charge(self, tenant_id: int, check: Check) -> Charge:
+        """What the check asks of the store, by the rule that is enforced."""
+        rule = self.book.match(tenant_id, check.client_id, check.limit_key)
+        return self._charge(rule, self._keyspace.client(tenant_id, check.client_id), check)
+
+    def shadow_charge(self, tenant_id: int, check: Check, client: bytes) -> Charge | None:
+        """What a shadow rule asks beside it. `client`: as in the charge of the enforced rule."""
+        rule = self.book.match_shadow(tenant_id, check.client_id, check.limit_key)
+        return None if rule is None else self._charge(rule, client, check)
+
+    def _charge(self, rule: Rule, client: bytes, check: Check) -> Charge:
+        plan = self._plans.get(rule.id)
+        if plan is None:
+            plan = self._plans[rule.id] = Plan(rule)
+        if check.request_id is None or not check.cost:
+            return Charge(plan, client, check.cost)
+        name = answer_name(check.request_id, shadow=rule.shadow)
+        return Charge(plan, client, check.cost, Once(name, meaning(check.limit_key, check.cost)))
