@@ -35,14 +35,14 @@ class Encoder:
 
     def body(self, decision: Decision) -> bytes:
         """The JSON object of one decision."""
-        template = self._template(decision)
-        reset_at = divmod(decision.now_us + decision.reset_after_us, 1_000_000)
+        template, outcome = self._template(decision), decision.outcome
+        reset_at = divmod(outcome.now_us + outcome.reset_after_us, 1_000_000)
         if decision.reason == "within_limit":
-            return template.admitted % (decision.remaining, *reset_at)
+            return template.admitted % (outcome.remaining, *reset_at)
         retry = decision.retry_after_ms
         return template.body % (
-            b"true" if decision.allowed else b"false",
-            decision.remaining,
+            b"true" if outcome.allowed else b"false",
+            outcome.remaining,
             b"null" if retry is None else b"%d" % retry,
             *reset_at,
             decision.reason.encode(),
@@ -51,20 +51,20 @@ class Encoder:
 
     def head(self, decision: Decision) -> bytes:
         """The header lines of one decision, each with its line end."""
-        retry = decision.retry_after_ms
-        retry_seconds = _seconds(retry, 1_000) if retry else 0
+        outcome = decision.outcome
+        retry_seconds = _seconds(outcome.retry_after_us or 0)
         retry_after = b"Retry-After: %d\r\n" % retry_seconds if retry_seconds else b""
         if self._dialect == "off":
             return JSON + retry_after
         if self._dialect == "legacy":
-            at = _seconds(decision.now_us + decision.reset_after_us, 1_000_000)
+            at = _seconds(decision.reset_at_us)
         else:
             # While denied, what matters next is when to come back, and Retry-After must not be earlier than t.
-            at = retry_seconds or _seconds(decision.reset_after_us, 1_000_000)
-        return self._template(decision).head % (decision.remaining, at) + retry_after
+            at = retry_seconds or _seconds(outcome.reset_after_us)
+        return self._template(decision).head % (outcome.remaining, at) + retry_after
 
     def _template(self, decision: Decision) -> Template:
-        key = (decision.plan, decision.binding)
+        key = (decision.plan, decision.outcome.binding)
         template = self._templates.get(key)
         if template is None:
             if len(self._templates) >= MAX_TEMPLATES:
@@ -110,6 +110,6 @@ def _policy_name(plan: Plan, limit: Limit | None) -> str:
     return f"{plan.rule.public_id}{place}"
 
 
-def _seconds(amount: int, per_second: int) -> int:
+def _seconds(microseconds: int) -> int:
     """Whole seconds, rounded up."""
-    return -(-amount // per_second)
+    return -(-microseconds // 1_000_000)

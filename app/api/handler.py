@@ -35,7 +35,7 @@ class Request(NamedTuple):
     correlation_id: str
 
 
-class Reply(msgspec.Struct, frozen=True):
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """An HTTP answer. `head` is its header lines, each with its line end.
 
     What frames the body, and the correlation id, are the door's to add.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from app.limiter.decision import Decision, Outcome, Question
+from app.limiter.decision import Decision, Outcome, Question, decided
 from app.limiter.plan import Charge, Plan
 
 MAX_SECONDS = 1.0
@@ -28,16 +28,15 @@ class Denial(NamedTuple):
     def at(self, now: float) -> Decision:
         """As it stands at that moment, its times counted down."""
         outcome, gone_us = self.outcome, int((now - self.asked_at) * 1_000_000)
-        return Decision(
-            plan=self.plan,
-            binding=outcome.binding,
+        left = Outcome(
             allowed=False,
+            binding=outcome.binding,
             remaining=0,
-            retry_after_ms=max(1, -((gone_us - self.retry_after_us) // 1000)),
-            now_us=outcome.now_us + gone_us,
+            retry_after_us=max(1, self.retry_after_us - gone_us),
             reset_after_us=max(0, outcome.reset_after_us - gone_us),
-            reason="over_limit",
+            now_us=outcome.now_us + gone_us,
         )
+        return decided(self.plan, left)
 
 
 class DenialCache:

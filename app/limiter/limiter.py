@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from pybreaker import CircuitBreakerError
 
 from app.limiter.breaker import Breaker
-from app.limiter.decision import Decision, Outcome, Question, decided, outright
+from app.limiter.decision import Decision, Outcome, Question, decided, degraded, outright
 from app.limiter.denial_cache import DenialCache
 from app.limiter.errors import NotReady, RequestIdConflict, StoreError, StoreUnavailable, Unavailable
 from app.limiter.ladder import Ladder
@@ -127,7 +127,7 @@ class Limiter:
         if isinstance(outcome, RequestIdConflict):
             return outcome
         fallen_back = self._ladder.decide(charge)
-        return fallen_back if isinstance(fallen_back, Unavailable) else decided(*fallen_back, degraded=True)
+        return fallen_back if isinstance(fallen_back, Unavailable) else degraded(*fallen_back)
 
 
 def _shadow_charges(plans: Plans, questions: Sequence[Question], charges: Sequence[Charge]) -> dict[int, Charge]:

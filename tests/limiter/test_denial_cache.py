@@ -50,8 +50,8 @@ def test_a_denial_is_repeated_counting_down_until_its_retry_time(clock: Clock) -
     clock.now = 100.25
     decision = repeated(cache)
     assert decision is not None
-    assert (decision.allowed, decision.reason, decision.remaining) == (False, "over_limit", 0)
-    assert (decision.retry_after_ms, decision.reset_after_us, decision.now_us) == (150, 4_750_000, 7_250_000)
+    assert (decision.allowed, decision.reason, decision.outcome.remaining) == (False, "over_limit", 0)
+    assert (decision.retry_after_ms, decision.outcome.now_us, decision.reset_at_us) == (150, 7_250_000, 12_000_000)
     clock.now = 100.3995
     decision = repeated(cache)
     assert decision is not None

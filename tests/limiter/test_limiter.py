@@ -62,7 +62,7 @@ def test_open_allows_and_shows_the_rules_own_numbers(nowhere: RedisStore) -> Non
     for _ in range(5):  # before the breaker opens and after
         decision = decided(subject.check([(1, Check("a"))])[0])
         assert (decision.allowed, decision.degraded, decision.reason) == (True, True, "degraded")
-        assert (decision.remaining, decision.most_at_once, decision.retry_after_ms) == (10, 10, 0)
+        assert (decision.outcome.remaining, decision.most_at_once, decision.retry_after_ms) == (10, 10, 0)
 
 
 def test_closed_refuses_and_says_when_to_come_back(nowhere: RedisStore) -> None:
@@ -100,7 +100,7 @@ def test_allow_and_block_need_no_redis_and_count_nothing(nowhere: RedisStore) ->
     subject = limiter(nowhere, rule("vip", action="allow", limits=()), rule("bad", id=8, action="block"))
     allow, block = (decided(answer) for answer in subject.check([(1, Check("vip", cost=10**9)), (1, Check("bad"))]))
     assert (allow.allowed, allow.retry_after_ms, allow.reason, allow.degraded) == (True, 0, "allowed_by_rule", False)
-    assert (block.allowed, block.retry_after_ms, block.reason, block.remaining) == (False, None, "blocked_by_rule", 0)
+    assert (block.allowed, block.retry_after_ms, block.reason, block.outcome.remaining) == (False, None, "blocked_by_rule", 0)
 
 
 def test_a_shadow_rule_is_decided_beside_the_enforcing_one_and_never_enforced(store: RedisStore) -> None:
