@@ -8,6 +8,7 @@ from flask import Flask
 
 from app import cli, extensions, wiring
 from app.api import admin, auth, bodies, check, correlation, health, problems
+from app.api.shortcut import Shortcut
 from app.config import Settings, SettingsError
 from app.observability import logs
 from app.rules.database import ENGINE_OPTIONS
@@ -33,7 +34,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     extensions.db.init_app(app)
     extensions.migrate.init_app(app, extensions.db)
     extensions.api.init_app(app)
-    app.extensions["ratelimiter"] = wiring.wire(app, settings)
+    services = app.extensions["ratelimiter"] = wiring.wire(app, settings)
+    app.wsgi_app = Shortcut(services.check_handler, app.wsgi_app)  # type: ignore[method-assign]
     for concern in (correlation, problems, bodies, auth):  # in this order each request meets them
         concern.init_app(app)
     for door in (check, admin, health):

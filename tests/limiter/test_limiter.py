@@ -100,7 +100,12 @@ def test_allow_and_block_need_no_redis_and_count_nothing(nowhere: RedisStore) ->
     subject = limiter(nowhere, rule("vip", action="allow", limits=()), rule("bad", id=8, action="block"))
     allow, block = (decided(answer) for answer in subject.check([(1, Check("vip", cost=10**9)), (1, Check("bad"))]))
     assert (allow.allowed, allow.retry_after_ms, allow.reason, allow.degraded) == (True, 0, "allowed_by_rule", False)
-    assert (block.allowed, block.retry_after_ms, block.reason, block.outcome.remaining) == (False, None, "blocked_by_rule", 0)
+    assert (block.allowed, block.retry_after_ms, block.reason, block.outcome.remaining) == (
+        False,
+        None,
+        "blocked_by_rule",
+        0,
+    )
 
 
 def test_a_shadow_rule_is_decided_beside_the_enforcing_one_and_never_enforced(store: RedisStore) -> None:
