@@ -78,6 +78,8 @@ class Breaker(pybreaker.CircuitBreaker):
         return BreakerStatus(self.current_state.replace("-", "_"), self.fail_counter, round(left, 3))
 
     def _admit(self) -> int:
+        if self.current_state == pybreaker.STATE_CLOSED:  # nearly always; one attribute needs no lock
+            return self._generation
         with self._lock:
             if self.current_state == pybreaker.STATE_OPEN and self._clock() >= self._retry_at:
                 self.half_open()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from msgspec.structs import replace
+from prometheus_client import Counter
 from pybreaker import CircuitBreakerError
 
 from app.limiter.breaker import Breaker
@@ -150,13 +150,13 @@ def _beside(shadow: Charge, answer: Answer) -> Answer:
 
 def _count(questions: Sequence[Question], answers: Sequence[Answer]) -> None:
     """Raise the metrics, each once however many answers it counts: raising one costs as much as deciding."""
-    counters = [
-        answer.plan.allowed if answer.allowed else answer.plan.blocked
-        for (_, check), answer in zip(questions, answers, strict=True)
-        if check.cost and isinstance(answer, Decision)
-    ]
-    for counter, times in Counter(counters).items():
-        counter.inc(times)
+    times: dict[Counter, int] = {}
+    for (_, check), answer in zip(questions, answers, strict=True):
+        if check.cost and isinstance(answer, Decision):
+            counter = answer.plan.allowed if answer.outcome.allowed else answer.plan.blocked
+            times[counter] = times.get(counter, 0) + 1
+    for counter, number in times.items():
+        counter.inc(number)
 
 
 class TripFailed(StoreUnavailable):
