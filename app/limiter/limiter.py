@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -86,14 +86,21 @@ class Limiter:
         shadows = _shadow_charges(plans, questions, charges) if plans.book.has_shadows else {}
         asked_at = self._denials.clock()
         self._decide([charge for charge in (*charges, *shadows.values()) if charge.plan.charges])
-        for place, (question, charge) in enumerate(zip(questions, charges, strict=True)):
-            # Beside a shadow every check is asked, as the shadow has to see it: no denial is kept.
-            if isinstance(charge.outcome, Outcome) and not charge.outcome.allowed and place not in shadows:
-                self._denials.keep(question, charge, charge.outcome, asked_at)
+        if plans is self._plans:  # else the rules have changed meanwhile
+            self._remember(questions, charges, shadows, asked_at)
         answers = [self._answer(charge) for charge in charges]
         for place, shadow in shadows.items():
             answers[place] = _beside(shadow, answers[place])
         return answers
+
+    def _remember(
+        self, questions: Sequence[Question], charges: Sequence[Charge], shadows: Container[int], asked_at: float
+    ) -> None:
+        """Keep denials, except beside a shadow rule: it has to see every check."""
+        for place, charge in enumerate(charges):
+            outcome = charge.outcome
+            if isinstance(outcome, Outcome) and not outcome.allowed and place not in shadows:
+                self._denials.keep(questions[place], charge, outcome, asked_at)
 
     def _decide(self, charges: Sequence[Charge]) -> None:
         """Fill in the outcomes: the store's, or the error that kept it from deciding."""

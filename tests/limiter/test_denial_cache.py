@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -114,10 +115,14 @@ def test_the_memory_is_bounded_and_the_oldest_go_first(clock: Clock) -> None:
 
 class CountingStore(RedisStore):
     trips = 0
+    before_reply: Callable[[], None] | None = None
 
     def check(self, charges, now_us=None):  # type: ignore[no-untyped-def]
         self.trips += 1
-        return super().check(charges, now_us)
+        outcomes = super().check(charges, now_us)
+        if self.before_reply:
+            self.before_reply()
+        return outcomes
 
 
 class Rules:
@@ -162,6 +167,22 @@ def test_the_limiter_asks_redis_once_about_a_client_that_is_over_its_limit(store
     rules.change(rule(client, 1, limits=(Limit(2, 3600),)))
     assert reasons(limiter, Check(client)) == ["within_limit"]  # a change of rules forgets the denial
     assert counting.trips == 4
+
+
+def test_a_denial_asked_for_before_a_change_of_rules_is_not_kept_after_it(store: RedisStore) -> None:
+    client = f"changed {time.time_ns()}"
+    rules = Rules(rule(client, 1))
+    limiter, counting = subject(store, rules)
+    assert reasons(limiter, Check(client)) == ["within_limit"]
+
+    def change_in_the_middle() -> None:
+        counting.before_reply = None
+        rules.change(rule(client, 1, limits=(Limit(2, 3600),)))
+        reasons(limiter, Check("anybody"))  # the limiter follows the change
+
+    counting.before_reply = change_in_the_middle
+    assert reasons(limiter, Check(client)) == ["over_limit"]
+    assert reasons(limiter, Check(client)) == ["within_limit"]
 
 
 def test_beside_a_shadow_rule_every_check_is_asked(store: RedisStore) -> None:
