@@ -39,8 +39,8 @@ def plain_check(raw: bytes) -> Check | None:
         sent = _decode_check(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
-    check = _check(sent)
-    return check if check is not None and raw.count(b'"') == _quotes(sent) else None
+    checks = _checks([sent], raw.count(b'"'))
+    return checks[0] if checks else None
 
 
 def plain_batch(raw: bytes) -> list[Check] | None:
@@ -51,20 +51,29 @@ def plain_batch(raw: bytes) -> list[Check] | None:
         sent = _decode_batch(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
-    checks = [check for item in sent.checks if (check := _check(item)) is not None]
-    whole = len(checks) == len(sent.checks) and raw.count(b'"') == 2 + sum(map(_quotes, sent.checks))
-    return checks if whole else None
+    return _checks(sent.checks, raw.count(b'"') - 2)
 
 
-def _check(sent: PlainCheck) -> Check | None:
-    limit_key = "global" if sent.limit_key is UNSET else sent.limit_key
-    if not (sent.client_id.isprintable() and limit_key.isprintable()):
-        return None
-    request_id = None if sent.request_id is UNSET else sent.request_id
-    return Check(sent.client_id, limit_key, 1 if sent.cost is UNSET else sent.cost, request_id)
+def _checks(sent: list[PlainCheck], quotes: int) -> list[Check] | None:
+    """With the defaults of what was not sent; None where a text is unusual, or a member was given more than once.
 
-
-def _quotes(sent: PlainCheck) -> int:
-    """Quotation marks of its members when each is given once. The decoder lets the last of several win."""
-    texts = 1 + (sent.limit_key is not UNSET) + (sent.request_id is not UNSET)
-    return 4 * texts + 2 * (sent.cost is not UNSET)
+    The decoder lets the last of several win, but the quotation marks of all are there: a name has two, a text two more.
+    """
+    checks = []
+    for item in sent:
+        client_id, limit_key, cost, request_id = item.client_id, item.limit_key, item.cost, item.request_id
+        quotes -= 4
+        if limit_key is UNSET:
+            limit_key = "global"
+        else:
+            quotes -= 4
+        if cost is UNSET:
+            cost = 1
+        else:
+            quotes -= 2
+        if request_id is not UNSET:
+            quotes -= 4
+        if not (client_id.isprintable() and limit_key.isprintable()):
+            return None
+        checks.append(Check(client_id, limit_key, cost, None if request_id is UNSET else request_id))
+    return checks if quotes == 0 else None
