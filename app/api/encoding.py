@@ -21,6 +21,7 @@ class Template(NamedTuple):
     """Each with places for what changes: see Encoder.body and Encoder.head."""
 
     admitted: bytes  # the body of most decisions: allowed, within the limit, by Redis
+    denied: bytes  # of most others: over the limit, and waiting helps
     body: bytes
     head: bytes
 
@@ -40,6 +41,8 @@ class Encoder:
         if decision.reason == "within_limit":
             return template.admitted % (outcome.remaining, *reset_at)
         retry = decision.retry_after_ms
+        if decision.reason == "over_limit" and not decision.degraded:
+            return template.denied % (outcome.remaining, retry, *reset_at)
         return template.body % (
             b"true" if outcome.allowed else b"false",
             outcome.remaining,
@@ -71,7 +74,8 @@ class Encoder:
                 self._templates.clear()
             body = self._body_of(decision)
             admitted = body % (b"true", b"%d", b"0", b"%d", b"%06d", b"within_limit", b"false")
-            template = self._templates[key] = Template(admitted, body % ANY, JSON + self._head_of(decision))
+            denied = body % (b"false", b"%d", b"%d", b"%d", b"%06d", b"over_limit", b"false")
+            template = self._templates[key] = Template(admitted, denied, body % ANY, JSON + self._head_of(decision))
         return template
 
     def _body_of(self, decision: Decision) -> bytes:
