@@ -105,4 +105,7 @@ def _area(where: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except RunError as error:
+        sys.exit(str(error))
