@@ -5,7 +5,11 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check install --require-hashes --only-binary :all:
+# The peers of the benchmarks live apart, so that they never change a version of the service.
+BENCH  := .venv-bench
+NODE_PEER := benchmarks/peers/node
+# Into the virtual environment whose .done file is made.
+PIP     = $(@D)/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes --only-binary :all:
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
@@ -19,24 +23,28 @@ test: $(VENV)/dev.done ## the whole suite, on servers it starts itself
 lint: $(VENV)/dev.done ## ruff, mypy and the import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
-bench: $(VENV)/dev.done ## measure memory in Redis and CPU per check; results in benchmarks/results
-	@$(BIN)/python -m benchmarks.memory
+bench: $(VENV)/dev.done $(BENCH)/bench.done $(NODE_PEER)/node_modules/.package-lock.json ## measure CPU per check beside peers, memory and a profile; writes docs/performance.md
 	@$(BIN)/python -m benchmarks.check
+	@$(BIN)/python -m benchmarks.memory
+	@$(BIN)/python -m benchmarks.profile || echo "the profile stays as it was"
+	@$(BIN)/python -m benchmarks.tables
+	@$(BENCH)/bin/python -m benchmarks.plot
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --no-emit-index-url
 lock: $(VENV)/dev.done ## resolve requirements/*.in again (one lock for every platform and Python)
 	$(LOCK) requirements/service.in -o requirements.txt
 	$(LOCK) requirements/embedded.in -o requirements/embedded.txt
 	$(LOCK) requirements/dev.in -o requirements/dev.txt
+	$(LOCK) requirements/bench.in -o requirements/bench.txt
 
 clean: ## remove the virtual environment and caches, never data
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(NODE_PEER)/node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
-$(VENV)/bin/python:
+$(VENV)/bin/python $(BENCH)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, $(PYTHON) is older: make PYTHON=python3.12 …"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is missing: install the package python3-venv"; exit 1; }
-	@echo "making $(VENV) (once)"
-	@$(PYTHON) -m venv $(VENV)
+	@echo "making $(@:/bin/python=) (once)"
+	@$(PYTHON) -m venv $(@:/bin/python=)
 
 $(VENV)/service.done: requirements.txt | $(VENV)/bin/python
 	@echo "installing requirements.txt"
@@ -53,3 +61,12 @@ $(VENV)/dev.done: requirements/dev.txt $(VENV)/embedded.done
 	@echo "installing requirements/dev.txt"
 	@$(PIP) -r requirements/dev.txt
 	@touch $@
+
+$(BENCH)/bench.done: requirements/bench.txt | $(BENCH)/bin/python
+	@echo "installing requirements/bench.txt"
+	@$(PIP) -r requirements/bench.txt
+	@touch $@
+
+# Without npm the benchmarks leave Node out, and say so.
+$(NODE_PEER)/node_modules/.package-lock.json: $(NODE_PEER)/package-lock.json
+	@if command -v npm >/dev/null; then npm ci --prefix $(NODE_PEER) --no-audit --no-fund --silent; fi

@@ -1,117 +1,150 @@
-"""CPU per check of one worker and of Redis: `python -m benchmarks.check` (Linux, two processors).
+"""CPU per check and wall figures of the service and its peers, side by side: `python -m benchmarks.check`.
 
-One gunicorn worker runs alone on one processor; Valkey and the load (32 connections, each sending as soon as all have
-their answers) share another. CPU is what the kernel accounts to the two processes (/proc/PID/schedstat), which a busy
-machine disturbs far less than requests per second. The variants take turns, and the medians of their rounds are saved
-in benchmarks/results/check.json.
+One worker runs alone on one processor; Redis and the load share another. CPU is what the kernel accounts to the
+processes, which a busy machine disturbs far less than requests per second. The variants take turns; medians over the
+rounds, with the least and the most, are saved in benchmarks/results/check.json.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
-import random
+import shutil
+import signal
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import redis
 
-from app.embedded import Postgres, Valkey, runtime_directory
-from benchmarks.machine import described
-from tests.conftest import flask
-from tests.support.burst import Burst
-from tests.support.node import Node
+from benchmarks.load import RunError
+from benchmarks.machine import described, peers
+from benchmarks.processes import cpu_ns, workers
+from benchmarks.reach import reach
+from benchmarks.services import BENCH_BIN, SERVICES, Service, Site, UnavailableError, site
+from benchmarks.tables import by_variant
+from benchmarks.variants import VARIANTS, Variant
 
 RESULT = Path(__file__).parent / "results" / "check.json"
-WORKER_CPU, LOAD_CPU = 0, 1
-CONNECTIONS, CLIENTS, BATCH = 32, 20_000, 100
-ROUNDS, SECONDS = 5, 2.0
-AMPLE, NONE_LEFT = {"DEFAULT_RATE": 1_000_000}, {"DEFAULT_RATE": 1, "DEFAULT_WINDOW": 31_536_000}
-
-dice = random.Random(1)
-
-
-def one() -> tuple[str, bytes, int]:
-    return "/v1/check", b'{"client_id":"user_%d","limit_key":"login"}' % dice.randrange(CLIENTS), 1
-
-
-def batch() -> tuple[str, bytes, int]:
-    checks = b",".join(one()[1] for _ in range(BATCH))
-    return "/v1/check/batch", b'{"checks":[%b]}' % checks, BATCH
-
-
-# name -> (settings of the node, what is sent)
-VARIANTS: dict[str, tuple[dict[str, Any], Callable[[], tuple[str, bytes, int]]]] = {
-    "fast lane": (AMPLE, one),
-    "fast lane off": (AMPLE | {"FAST_LANE": "false"}, one),
-    "denied": (NONE_LEFT, lambda: ("/v1/check", b'{"client_id":"user_%d"}' % dice.randrange(500), 1)),
-    "batch of 100": (AMPLE, batch),
-}
 
 
 def main() -> None:
+    options = _options()
+    if missing := _missing():
+        sys.exit(missing)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    names = options.only or list(VARIANTS)
     with contextlib.ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        sockets = stack.enter_context(runtime_directory())
-        valkey = stack.enter_context(Valkey(data_dir=home / "valkey", socket_dir=sockets, durable=False))
-        postgres = stack.enter_context(Postgres(data_dir=home / "postgres", socket_dir=sockets, durable=False))
-        flask("db", "upgrade", database_url=postgres.url)
-        os.sched_setaffinity(valkey.pid, {LOAD_CPU})
-        os.sched_setaffinity(0, {LOAD_CPU})
-        nodes = {name: stack.enter_context(_node(name, valkey, postgres, home)) for name in VARIANTS}
-        rounds: dict[str, list[dict[str, float]]] = {name: [] for name in VARIANTS}
-        for number in range(ROUNDS + 1):  # the first one warms up
-            for name, node in nodes.items():
-                measured = _measure(node, valkey, VARIANTS[name][1])
-                sys.stdout.write(f"round {number} {name:14} {measured}\n")
-                rounds[name] += [measured] if number else []
-        server = redis.Redis.from_url(valkey.url).info("server")["valkey_version"]
-        result = described("python -m benchmarks.check", server) | {
-            "variants": {name: _medians(found) for name, found in rounds.items()}
-        }
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+        here = stack.enter_context(site())
+        services, left_out = _start(stack, here, {VARIANTS[name].service for name in names})
+        names = [name for name in names if VARIANTS[name].service in services]
+        runs, failures = _measure({name: services[VARIANTS[name].service] for name in names}, options)
+        server = redis.Redis.from_url(here.valkey.url).info("server")["valkey_version"]
+    result = {
+        **described(f"python -m benchmarks.check --rounds {options.rounds} --seconds {options.seconds}", server),
+        **peers(),
+        "left_out": left_out,
+        "failures": failures,
+        "variants": {name: _summary(found) for name, found in runs.items() if found},
+    }
+    if options.only:
+        say(*by_variant(result["variants"]))
+    else:
+        RESULT.write_text(json.dumps(result, indent=2) + "\n")
+        say(*reach(result))
+    if failures:
+        sys.exit("failed runs, in no figure:\n" + "\n".join(failures))
 
 
-@contextlib.contextmanager
-def _node(name: str, valkey: Valkey, postgres: Postgres, home: Path) -> Iterator[Node]:
-    data_dir = home / name
-    data_dir.mkdir()
-    settings = {"WEB_CONCURRENCY": 1, "REDIS_TIMEOUT_MS": 2000, "LOG_LEVEL": "WARNING"} | VARIANTS[name][0]
-    with Node(redis_url=valkey.url, database_url=postgres.url, data_dir=data_dir, **settings) as node:
-        os.sched_setaffinity(_worker(node), {WORKER_CPU})
-        yield node
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.check")
+    parser.add_argument("--rounds", type=int, default=5, help="measured rounds, after one that warms up (5)")
+    parser.add_argument("--seconds", type=int, default=2, help="of load per run (2)")
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, metavar="NAME", help="print these and save nothing")
+    return parser.parse_args()
 
 
-def _measure(node: Node, valkey: Valkey, content: Callable[[], tuple[str, bytes, int]]) -> dict[str, float]:
-    """Microseconds of CPU per check of the worker and of Redis, and checks a second, over SECONDS of load."""
-    pids = (_worker(node), valkey.pid)
-    with Burst(node.port, CONNECTIONS) as load:
-        before, started, checks = [_cpu_ns(pid) for pid in pids], time.monotonic(), 0
-        while time.monotonic() < started + SECONDS:
-            sent = [content() for _ in range(CONNECTIONS)]
-            load.post([(path, body) for path, body, _ in sent])
-            checks += sum(count for _, _, count in sent)
-        elapsed = time.monotonic() - started
-        worker, server = ((_cpu_ns(pid) - was) / checks / 1000 for pid, was in zip(pids, before, strict=True))
-    return {"worker_us": round(worker, 1), "redis_us": round(server, 1), "checks_per_second": round(checks / elapsed)}
+def _missing() -> str | None:
+    """What this machine lacks, in one line."""
+    if sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2:
+        return "the benchmarks need Linux and two processors"
+    if shutil.which("wrk") is None:
+        return "wrk is missing: install the package wrk (Debian and Ubuntu: apt-get install wrk)"
+    return None if BENCH_BIN.exists() else "the peers are missing: `make bench` installs them"
 
 
-def _medians(rounds: list[dict[str, float]]) -> dict[str, float]:
-    return {figure: statistics.median(measured[figure] for measured in rounds) for figure in rounds[0]}
+def _start(stack: contextlib.ExitStack, here: Site, wanted: Iterable[str]) -> tuple[dict[str, Service], dict[str, str]]:
+    """The services that could be started, and why others could not."""
+    services, left_out = {}, {}
+    for name in (name for name in SERVICES if name in wanted):
+        started = time.monotonic()
+        try:
+            services[name] = stack.enter_context(SERVICES[name](here))
+            say(f"started {name} in {time.monotonic() - started:.1f} s")
+        except UnavailableError as reason:
+            left_out[name] = str(reason)
+            say(f"left out: {name}: {reason}")
+    return services, left_out
 
 
-def _worker(node: Node) -> int:
-    return int(Path(f"/proc/{node.pid}/task/{node.pid}/children").read_text().split()[0])
+def _measure(
+    services: dict[str, Service], options: argparse.Namespace
+) -> tuple[dict[str, list[dict[str, float]]], list[str]]:
+    """The figures of each variant's good runs in turn, and what went wrong in the others."""
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in services}
+    failures = []
+    for name, service in services.items():
+        VARIANTS[name].prepare(service)
+    for number in range(options.rounds + 1):
+        for name, service in services.items():
+            try:
+                figures = _run(VARIANTS[name], service, seconds=options.seconds, seed=number)
+            except RunError as error:
+                failures.append(f"{name}, round {number}: {error}")
+                say(f"FAILED {failures[-1]}")
+                continue
+            runs[name] += [figures] if number else []
+            say(f"round {number} {name:38}" + "".join(f" {figure} {value:<8g}" for figure, value in figures.items()))
+    return runs, failures
 
 
-def _cpu_ns(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
+def _run(variant: Variant, service: Service, *, seconds: int, seed: int) -> dict[str, float]:
+    """One run: microseconds of CPU per check of worker and Redis, the wall figures, and how disturbed it was.
+
+    `worker_waited_percent`: of the time in which the worker wanted its processor, somebody else had it.
+    """
+    load, pids = variant.load, workers(service.pid)
+    worker, server = cpu_ns(pids), cpu_ns([service.redis_pid])
+    seen = load.run(service.port, seconds=seconds, seed=seed)
+    if workers(service.pid) != pids:
+        raise RunError("a worker was replaced")
+    used, waited = (now - then for now, then in zip(cpu_ns(pids), worker, strict=True))
+    checks = seen.requests * load.checks_per_request
+    return {
+        "worker_us": round(used / checks / 1000, 2),
+        "redis_us": round((cpu_ns([service.redis_pid])[0] - server[0]) / checks / 1000, 2),
+        "checks_per_second": round(checks / seen.seconds),
+        "p50_ms": round(seen.p50_us / 1000, 2),
+        "p99_ms": round(seen.p99_us / 1000, 2),
+        "worker_waited_percent": round(100 * waited / (used + waited), 1),
+    }
+
+
+def _summary(runs: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+    figures = {figure: [run[figure] for run in runs] for figure in runs[0]}
+    return {
+        figure: {"median": statistics.median(values), "min": min(values), "max": max(values)}
+        for figure, values in figures.items()
+    }
+
+
+def say(*lines: str) -> None:
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

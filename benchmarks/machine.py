@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import datetime
+import json
 import platform
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.services import BENCH_BIN, PEERS, UnavailableError, program
+
 PACKAGES = ("gunicorn", "gevent", "flask", "hiredis", "msgspec")
+PEER_PACKAGES = (
+    *("fastapi", "pydantic", "uvicorn", "uvloop", "httptools", "prometheus-client", "redis", "hiredis"),
+    *("flask-limiter", "limits", "flask", "gunicorn", "gevent"),
+)
 
 
 def described(command: str, valkey: str) -> dict[str, Any]:
@@ -21,6 +29,33 @@ def described(command: str, valkey: str) -> dict[str, Any]:
         "valkey": valkey,
         "packages": {name: version(name) for name in PACKAGES},
     }
+
+
+def peers() -> dict[str, Any]:
+    """The versions of the peers and of the load generator; null for a program that is not here."""
+    versions = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
+    node_packages = json.loads((PEERS / "node" / "package.json").read_text())["dependencies"]
+    return {
+        "peers": json.loads(_output(str(BENCH_BIN / "python"), "-c", versions, *PEER_PACKAGES) or "{}") | node_packages,
+        "node": _version("node", "--version"),
+        "nginx": _version("nginx", "-v"),
+        "wrk": _version("wrk", "-v"),
+    }
+
+
+def _version(name: str, option: str) -> str | None:
+    """The number in what it says of itself."""
+    try:
+        words = _output(program(name), option).split()
+    except UnavailableError:
+        return None
+    numbered = (word for word in words if any(character.isdigit() for character in word))
+    return next((word.rpartition("/")[2].removeprefix("v") for word in numbered), None)
+
+
+def _output(*command: str) -> str:
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return done.stdout
 
 
 def _cpu() -> str:

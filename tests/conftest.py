@@ -73,11 +73,9 @@ def new_database(postgres: Postgres, database_url: str) -> Callable[[str], str]:
     """Makes a database of the given name with the schema, but without rules of other tests."""
 
     def create(name: str) -> str:
-        with contextlib.closing(psycopg2.connect(postgres.url_of("postgres"))) as connection:
-            connection.autocommit = True
-            connection.cursor().execute(f'CREATE DATABASE "{name}"')
-        flask("db", "upgrade", database_url=postgres.url_of(name))
-        return postgres.url_of(name)
+        url = create_database(postgres, name)
+        flask("db", "upgrade", database_url=url)
+        return url
 
     return create
 
@@ -91,6 +89,14 @@ def node(valkey: Valkey, database_url: str, tmp_path_factory: pytest.TempPathFac
     data_dir = tmp_path_factory.mktemp("node")
     with Node(redis_url=valkey.url, database_url=database_url, data_dir=data_dir, REDIS_TIMEOUT_MS=2000) as running:
         yield running
+
+
+def create_database(postgres: Postgres, name: str) -> str:
+    """An empty database; its URL."""
+    with contextlib.closing(psycopg2.connect(postgres.url_of("postgres"))) as connection:
+        connection.autocommit = True
+        connection.cursor().execute(f'CREATE DATABASE "{name}"')
+    return postgres.url_of(name)
 
 
 def flask(*command: str, database_url: str, **environment: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from app.limiter.redis_store import RedisStore
 from app.rules.rule import ALGORITHMS, Limit
+from benchmarks.tables import DOCUMENT, with_tables
 from tests.support.deciders import Decider, LuaDecider, PythonDecider
 from tests.support.node import ROOT
 
@@ -44,3 +45,8 @@ def test_links_and_paths_lead_somewhere(document: Path) -> None:
         assert (document.parent / link).exists(), link
     for path in re.findall(r"`((?:app|tests|docs|migrations|benchmarks)/[\w/.]+)`", text):
         assert "NAME" in path or (ROOT / path).exists(), path
+
+
+def test_the_tables_of_measurements_are_those_saved() -> None:
+    text = DOCUMENT.read_text()
+    assert with_tables(text) == text

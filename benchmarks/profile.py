@@ -1,0 +1,111 @@
+"""Where the worker's time goes: `python -m benchmarks.profile` (py-spy, from the peers' environment).
+
+The pinned worker of the fast lane under the load of benchmarks.check: first undisturbed, for its CPU per check, then
+sampled with the C frames beneath Python. Saved in benchmarks/results/profile.json: self time by
+area and by function.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from benchmarks.load import RunError
+from benchmarks.machine import described
+from benchmarks.processes import cpu_ns, kernel_ns, workers
+from benchmarks.services import BENCH_BIN, SERVICES, Service, site
+from benchmarks.variants import VARIANTS
+
+RESULT = Path(__file__).parent / "results" / "profile.json"
+VARIANT = VARIANTS["token_bucket"]
+SECONDS, RATE = 10, 250
+FUNCTIONS = 60
+
+
+def main() -> None:
+    with site() as here, SERVICES[VARIANT.service](here) as service:
+        VARIANT.prepare(service)
+        VARIANT.load.run(service.port, seconds=2, seed=0)  # warms up
+        costs = _costs(service)
+        stacks = _sampled(service)
+        server = redis.Redis.from_url(here.valkey.url).info("server")["valkey_version"]
+    result = described("python -m benchmarks.profile", server) | costs | _shares(stacks, costs["worker_us"])
+    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    for row in [*result["areas"], *result["functions"]]:
+        sys.stdout.write("{percent:5.1f} %  {us:6.2f} µs  {where}  ".format(**row) + row.get("function", "") + "\n")
+
+
+def _costs(service: Service) -> dict[str, float]:
+    """Microseconds of CPU per check, and the part of it that the kernel spent."""
+    (worker,) = workers(service.pid)
+    used, kernel = cpu_ns([worker])[0], kernel_ns(worker)
+    requests = VARIANT.load.run(service.port, seconds=SECONDS, seed=1).requests
+    return {
+        "worker_us": round((cpu_ns([worker])[0] - used) / requests / 1000, 2),
+        "kernel_us": round((kernel_ns(worker) - kernel) / requests / 1000, 2),
+    }
+
+
+def _sampled(service: Service) -> Counter[str]:
+    """How often each innermost function was seen, as py-spy names it: `function (file)`."""
+    (worker,) = workers(service.pid)
+    with tempfile.NamedTemporaryFile() as output:
+        options = ["--duration", str(SECONDS), "--rate", str(RATE), "--format", "raw", "--function", "--native"]
+        command = [str(BENCH_BIN / "py-spy"), "record", "--pid", str(worker), "--output", output.name, *options]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as spy:
+            VARIANT.load.run(service.port, seconds=SECONDS, seed=2)
+            _, complaint = spy.communicate(timeout=60)
+        if spy.returncode != 0:
+            raise RunError(f"py-spy: {complaint.strip()}")
+        lines = Path(output.name).read_text().splitlines()
+    seen: Counter[str] = Counter()
+    for stack, _, count in (line.rpartition(" ") for line in lines):
+        seen[stack.rpartition(";")[2]] += int(count)
+    return seen
+
+
+def _shares(seen: Counter[str], worker_us: float) -> dict[str, Any]:
+    """Self time by area and by function, the dearest first."""
+    areas: Counter[str] = Counter()
+    for frame, count in seen.items():
+        areas[_area(_split(frame)[1])] += count
+
+    def share(count: int) -> dict[str, float]:
+        part = count / seen.total()
+        return {"percent": round(100 * part, 2), "us": round(part * worker_us, 2)}
+
+    return {
+        "samples": seen.total(),
+        "areas": [{"where": area} | share(count) for area, count in areas.most_common()],
+        "functions": [
+            dict(zip(("function", "where"), _split(frame), strict=True)) | share(count)
+            for frame, count in seen.most_common(FUNCTIONS)
+        ],
+    }
+
+
+def _split(frame: str) -> tuple[str, str]:
+    """`function (file:line)` as function and file."""
+    function, _, where = frame.rpartition(" (")
+    return function, re.sub(r"(\.cpython-[\w-]+)?(\.so)?[\d.]*(:\d+)?\)$", "", where)
+
+
+def _area(where: str) -> str:
+    """A package of ours, somebody else's package, or a library."""
+    parts = where.split("/")
+    return "/".join(parts[:2]) if parts[0] == "app" else parts[0]
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except RunError as error:
+        sys.exit(str(error))

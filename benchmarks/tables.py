@@ -1,0 +1,119 @@
+"""The tables of docs/performance.md, made from the saved results: `python -m benchmarks.tables`.
+
+A table stands between `<!-- NAME -->` and `<!-- end -->`; the text around it is written by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.reach import reach
+
+RESULTS = Path(__file__).parent / "results"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
+BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+HEAD = [
+    "| variant | worker µs | least to most | Redis µs | checks/s | p50 ms | p99 ms |",
+    "|---|---|---|---|---|---|---|",
+]
+PEERS = ("seed's stack", "flask-limiter", "rate-limiter-flexible", "gunicorn", "nginx")
+AREAS, FUNCTIONS = 12, 20
+
+
+def with_tables(text: str) -> str:
+    """The document with every table as the saved results have it."""
+    return BLOCK.sub(lambda block: block[1] + "\n".join(TABLES[block[2]]()) + "\n" + block[3], text)
+
+
+def _saved(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return found
+
+
+def _made(name: str, link: str, result: dict[str, Any], **more: str | None) -> str:
+    versions = {"Python": result["python"], "Valkey": result["valkey"]} | more
+    stated = ", ".join(f"{program} {version}" for program, version in versions.items() if version)
+    return (
+        f"Measured {result['date'][:10]} on an {result['cpu']} by `{result['command']}`: {stated}.\n"
+        f"All figures and versions: [benchmarks/results/{name}.json]({link})."
+    )
+
+
+def _measured() -> list[str]:
+    result = _saved("check")
+    programs = {"Node": result["node"], "nginx": result["nginx"], "wrk": result["wrk"]}
+    lines = [_made("check", "../benchmarks/results/check.json", result, **programs)]
+    lines += [f"Left out: {name} ({reason})." for name, reason in result["left_out"].items()]
+    lines += [f"A failed run, in no figure: {failure}." for failure in result["failures"]]
+    waited = [figures["worker_waited_percent"]["median"] for figures in result["variants"].values()]
+    lines.append(
+        f"Others had the worker's processor for {min(waited):g} to {max(waited):g} % of the time it wanted it."
+    )
+    return lines
+
+
+def by_variant(variants: Mapping[str, Any]) -> list[str]:
+    """The figures of benchmarks.check, a row a variant."""
+    return HEAD + [_row(*item) for item in variants.items()]
+
+
+def _variants(chosen: Callable[[str], bool]) -> Callable[[], list[str]]:
+    return lambda: by_variant({name: row for name, row in _saved("check")["variants"].items() if chosen(name)})
+
+
+def _row(name: str, figures: dict[str, dict[str, float]]) -> str:
+    of = {figure: found["median"] for figure, found in figures.items()}
+    worker = figures["worker_us"]
+    return (
+        f"| {name} | {worker['median']:.1f} | {worker['min']:.1f} to {worker['max']:.1f} | {of['redis_us']:.1f} "
+        f"| {of['checks_per_second']:,.0f} | {of['p50_ms']:.1f} | {of['p99_ms']:.1f} |"
+    )
+
+
+def _memory() -> list[str]:
+    sizes = _saved("memory")["bytes_per_client"]
+    return ["| algorithm | bytes a client |", "|---|---|"] + [f"| `{name}` | {size} |" for name, size in sizes.items()]
+
+
+def _log() -> list[str]:
+    rows = _saved("memory")["log"].items()
+    return ["| entries | bytes an entry | µs a check |", "|---|---|---|"] + [
+        f"| {int(entries):,} | {row['bytes_per_entry']} | {row['check_us']:.0f} |" for entries, row in rows
+    ]
+
+
+def _profile() -> list[str]:
+    result = _saved("profile")
+    rows: Iterable[dict[str, Any]] = result["functions"][:FUNCTIONS]
+    return [
+        _made("profile", "../benchmarks/results/profile.json", result),
+        f"Of {result['worker_us']:.1f} µs a check {result['kernel_us']:.1f} are the kernel's.",
+        "",
+        "| where | % | µs |",
+        "|---|---|---|",
+        *(f"| `{row['where']}` | {row['percent']:.1f} | {row['us']:.1f} |" for row in result["areas"][:AREAS]),
+        "",
+        "| function | where | % | µs |",
+        "|---|---|---|---|",
+        *(f"| `{row['function']}` | `{row['where']}` | {row['percent']:.1f} | {row['us']:.1f} |" for row in rows),
+    ]
+
+
+TABLES: dict[str, Callable[[], list[str]]] = {
+    "measured": _measured,
+    "ours": _variants(lambda name: not name.startswith(PEERS)),
+    "peers": _variants(lambda name: name.startswith((*PEERS, "token_bucket"))),
+    "reach": lambda: reach(_saved("check")),
+    "memory_measured": lambda: [_made("memory", "../benchmarks/results/memory.json", _saved("memory"))],
+    "memory": _memory,
+    "log": _log,
+    "profile": _profile,
+}
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(with_tables(DOCUMENT.read_text()))
