@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from app.rules.patterns import NOTHING, Coverage, PatternIndex, covered
 from app.rules.rule import Rule
-
-ByEndpoint = Mapping[str | None, Rule]
 
 
 class Edition(NamedTuple):
@@ -38,80 +37,63 @@ class RuleBook:
         self.edition = snapshot.edition
         self._default = _resolved(default, algorithm)
         enabled = [_resolved(rule, algorithm) for rule in snapshot.rules if rule.enabled]
-        self._enforced = _Index([rule for rule in enabled if not rule.shadow])
-        self._shadows = _Index([rule for rule in enabled if rule.shadow])
+        self._enforced = _by_tenant(rule for rule in enabled if not rule.shadow)
+        self._shadows = _by_tenant(rule for rule in enabled if rule.shadow)
 
     def match(self, tenant_id: int, client_id: str, limit_key: str) -> Rule:
         """The most specific rule for this check; the built-in default where nothing stored matches."""
-        return self._enforced.match(tenant_id, client_id, limit_key) or self._default
+        rules = self._enforced.get(tenant_id)
+        return self._default if rules is None else rules.match(client_id, limit_key) or self._default
 
     def match_shadow(self, tenant_id: int, client_id: str, limit_key: str) -> Rule | None:
         """The most specific shadow rule, decided beside the enforcing one."""
-        return self._shadows.match(tenant_id, client_id, limit_key)
+        rules = self._shadows.get(tenant_id)
+        return None if rules is None else rules.match(client_id, limit_key)
 
     def candidates(self, tenant_id: int, client_id: str) -> list[Rule]:
-        """Every rule, shadows included, that can decide some check of this client; the default is last."""
-        return [
-            *self._enforced.candidates(tenant_id, client_id),
-            *self._shadows.candidates(tenant_id, client_id),
-            self._default,
-        ]
+        """Every rule that can decide some check of this client, the most specific first: those that are enforced, then
+        shadows, then the default."""
+        indexes = (index[tenant_id] for index in (self._enforced, self._shadows) if tenant_id in index)
+        return [rule for rules in indexes for rule in rules.candidates(client_id)] + [self._default]
 
 
-class _Index:
-    """Exact client ids by dictionary; patterns in the order in which they win."""
+class _TenantRules:
+    """A tenant's rules: exact client ids by dictionary, then its patterns, then `*`."""
 
-    def __init__(self, rules: list[Rule]) -> None:
-        self._exact: dict[tuple[int, str], dict[str | None, Rule]] = {}
-        patterns: dict[tuple[int, str], dict[str | None, Rule]] = {}
-        for rule in rules:
-            index = patterns if "*" in rule.client_id else self._exact
-            index.setdefault((rule.tenant_id, rule.client_id), {})[rule.endpoint] = rule
-        self._patterns: dict[int, list[tuple[Glob, ByEndpoint]]] = {}
-        for (tenant_id, pattern), by_endpoint in sorted(patterns.items(), key=_most_specific_first):
-            self._patterns.setdefault(tenant_id, []).append((Glob(pattern), by_endpoint))
+    __slots__ = ("_everyone", "_exact", "_patterns")
 
-    def match(self, tenant_id: int, client_id: str, limit_key: str) -> Rule | None:
-        for by_endpoint in self._of_client(tenant_id, client_id):
-            rule = by_endpoint.get(limit_key) or by_endpoint.get(None)
+    def __init__(self, coverages: dict[str, Coverage]) -> None:
+        self._everyone = coverages.pop("*", NOTHING)
+        patterns = {client: coverage for client, coverage in coverages.items() if "*" in client}
+        self._exact = {client: coverage for client, coverage in coverages.items() if client not in patterns}
+        self._patterns = PatternIndex(patterns) if patterns else None
+
+    def match(self, client_id: str, limit_key: str) -> Rule | None:
+        exact = self._exact.get(client_id)
+        if exact is not None:
+            by_key, rule = exact
+            rule = by_key.get(limit_key, rule)
             if rule is not None:
                 return rule
-        return None
+        if self._patterns is not None:
+            rule = self._patterns.match(client_id, limit_key)
+            if rule is not None:
+                return rule
+        by_key, rule = self._everyone
+        return by_key.get(limit_key, rule)
 
-    def candidates(self, tenant_id: int, client_id: str) -> list[Rule]:
-        return [rule for by_endpoint in self._of_client(tenant_id, client_id) for rule in by_endpoint.values()]
-
-    def _of_client(self, tenant_id: int, client_id: str) -> Iterator[ByEndpoint]:
-        exact = self._exact.get((tenant_id, client_id))
-        if exact is not None:
-            yield exact
-        for glob, by_endpoint in self._patterns.get(tenant_id, ()):
-            if glob.matches(client_id):
-                yield by_endpoint
+    def candidates(self, client_id: str) -> list[Rule]:
+        patterns = self._patterns.matching(client_id) if self._patterns else ()
+        coverages = (self._exact.get(client_id, NOTHING), *patterns, self._everyone)
+        return [rule for coverage in coverages for rule in coverage.rules()]
 
 
-class Glob:
-    """A client pattern in which `*` stands for any text. Linear time, whatever the pattern: callers choose the text."""
-
-    def __init__(self, pattern: str) -> None:
-        self._head, *self._middle, self._tail = pattern.split("*")
-
-    def matches(self, text: str) -> bool:
-        position, end = len(self._head), len(text) - len(self._tail)
-        if position > end or not text.startswith(self._head) or not text.endswith(self._tail):
-            return False
-        for part in self._middle:
-            position = text.find(part, position, end)
-            if position < 0:
-                return False
-            position += len(part)
-        return True
+def _by_tenant(rules: Iterable[Rule]) -> dict[int, _TenantRules]:
+    tenants: dict[int, dict[str, Coverage]] = {}
+    for (tenant_id, client_id), coverage in covered(rules).items():
+        tenants.setdefault(tenant_id, {})[client_id] = coverage
+    return {tenant_id: _TenantRules(coverages) for tenant_id, coverages in tenants.items()}
 
 
 def _resolved(rule: Rule, algorithm: str) -> Rule:
     return replace(rule, limits=tuple(limit.resolved(algorithm) for limit in rule.limits))
-
-
-def _most_specific_first(item: tuple[tuple[int, str], object]) -> tuple[int, str]:
-    pattern = item[0][1]
-    return -len(pattern.replace("*", "")), pattern

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from app.rules.rule import Limit, Rule, default_rule
-from app.rules.rule_book import Glob, RuleBook, Snapshot
+from app.rules.rule_book import RuleBook, Snapshot
 
 
 def book(*rules: Rule, algorithm: str = "token_bucket") -> RuleBook:
@@ -81,9 +77,3 @@ def test_a_limit_without_algorithm_takes_the_setting() -> None:
     subject = book(rule(1, "a"), Rule(id=2, client_id="b", limits=(Limit(100_001, 1),)), algorithm="sliding_window")
     assert subject.match(1, "a", "x").limits[0].algorithm == "sliding_window"
     assert subject.match(1, "b", "x").limits[0].algorithm == "sliding_window_counter"  # too many for an exact log
-
-
-@given(pattern=st.text("ab*", min_size=1, max_size=12).filter(lambda p: "*" in p), text=st.text("ab", max_size=12))
-def test_globs_match_as_the_equal_regular_expression_does(pattern: str, text: str) -> None:
-    expression = re.compile(".*".join(re.escape(part) for part in pattern.split("*")))
-    assert Glob(pattern).matches(text) == bool(expression.fullmatch(text))
