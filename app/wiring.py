@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import time
 from dataclasses import dataclass
 from functools import partial
 
-import gevent
 from flask import Flask
 from prometheus_flask_exporter import PrometheusMetrics
 
@@ -27,13 +25,13 @@ from app.limiter.redis_store import RedisStore, connect
 from app.observability import tracing
 from app.observability.active_clients import ActiveClients
 from app.rules.database import DatabaseRules
+from app.rules.pace import unhurried
 from app.rules.reload import RuleReloader
 from app.rules.rule import default_rule
 from app.rules.rule_book import RuleBook
 from app.rules.snapshot_file import SnapshotFile
+from app.rules.upkeep import Upkeep
 from app.server.stopping import Drain
-
-POLL_SECONDS = 0.25  # with jitter of a fifth; one row a poll, and every worker decides by a change well within 1 s
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +42,7 @@ class Services:
     check_handler: CheckHandler
     authenticator: Authenticator
     reloader: RuleReloader
+    upkeep: Upkeep
     store: RedisStore
     breaker: Breaker
     active_clients: ActiveClients
@@ -54,12 +53,12 @@ class Services:
 def wire(app: Flask, settings: Settings) -> Services:
     """Connect the parts. Opens no connection: with preloading this runs before the fork."""
     with app.app_context():
-        source = DatabaseRules(db.engine)
+        engine = db.engine
     default = default_rule(settings.default_rate, settings.default_window)
     reloader = RuleReloader(
-        source=source,
+        source=DatabaseRules(engine, unhurried),
         saved=SnapshotFile(settings.data_dir / "rules.json"),
-        build=partial(RuleBook, default=default, algorithm=settings.algorithm),
+        build=partial(RuleBook, default=default, algorithm=settings.algorithm, pace=unhurried),
         clock=time.monotonic,
     )
     store = RedisStore(connect(settings.redis_url, timeout_ms=settings.redis_timeout_ms, clock=time.monotonic))
@@ -98,6 +97,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         check_handler=handler,
         authenticator=authenticator,
         reloader=reloader,
+        upkeep=Upkeep(reloader, engine, time.monotonic),
         store=store,
         breaker=breaker,
         active_clients=active_clients,
@@ -107,7 +107,7 @@ def wire(app: Flask, settings: Settings) -> Services:
 
 
 def start_worker(services: Services) -> None:
-    """Begin what belongs to one worker, after the fork: traces, the first rules, the scripts, the polling."""
+    """Begin what belongs to one worker, after the fork: traces, the first rules, the scripts."""
     settings = services.settings
     if settings.jaeger_enabled:
         jaeger = f"http://{settings.jaeger_host}:{settings.jaeger_port}/v1/traces"
@@ -116,16 +116,9 @@ def start_worker(services: Services) -> None:
             endpoint=None if settings.otel_exporter_otlp_endpoint else jaeger,
             sampler_from_environment=settings.otel_traces_sampler is not None,
         )
-    services.reloader.start()
+    services.upkeep.start()
     with contextlib.suppress(StoreError):  # Redis may come later; checks load what is missing
         services.store.load_scripts()
-    gevent.spawn(_poll, services.reloader)
-
-
-def _poll(reloader: RuleReloader) -> None:
-    while True:
-        gevent.sleep(POLL_SECONDS * random.uniform(0.8, 1.2))
-        reloader.refresh()
 
 
 def _http_metrics(app: Flask, settings: Settings) -> PrometheusMetrics | None:

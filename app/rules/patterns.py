@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from app.rules.pace import Pace
 from app.rules.rule import Rule
 
 # So many patterns with a common head or tail are tried one by one; of more, those with a middle are told apart by it.
@@ -24,8 +25,12 @@ class Coverage(NamedTuple):
     def rules(self) -> list[Rule]:
         return [*self.by_key.values(), *([self.any_key] if self.any_key else [])]
 
-
-NOTHING = Coverage({}, None)
+    def adding(self, rule: Rule) -> Coverage:
+        """This coverage, changed. Of two rules for the same key the later counts; the database knows no such two."""
+        if rule.endpoint is None:
+            return self._replace(any_key=rule)
+        self.by_key[rule.endpoint] = rule
+        return self
 
 
 class Glob:
@@ -69,10 +74,10 @@ class PatternIndex:
     are tried one by one.
     """
 
-    def __init__(self, patterns: Mapping[str, Coverage]) -> None:
+    def __init__(self, patterns: Mapping[str, Coverage], pace: Pace) -> None:
         ranked = sorted(patterns.items(), key=_most_specific_first)
-        self._ranked = [(Glob(pattern), coverage) for pattern, coverage in ranked]
-        heads, tails, pieces = _filed(self._ranked)
+        self._ranked = [(Glob(pattern), coverage) for pattern, coverage in pace(ranked)]
+        heads, tails, pieces = _filed(self._ranked, pace)
         self._heads = _Prefixes(heads)
         self._tails = _Prefixes(tails) if tails else None
         self._pieces = pieces
@@ -131,20 +136,6 @@ class _Prefixes:
         return best, rank
 
 
-def covered(rules: Iterable[Rule]) -> dict[tuple[int, str], Coverage]:
-    """The rules by tenant and client. Of two for the same key the later counts; the database knows no such two."""
-    found: dict[tuple[int, str], Coverage] = {}
-    for rule in rules:
-        who = (rule.tenant_id, rule.client_id)
-        coverage = found.get(who) or Coverage({}, None)
-        if rule.endpoint is None:
-            coverage = coverage._replace(any_key=rule)
-        else:
-            coverage.by_key[rule.endpoint] = rule
-        found[who] = coverage
-    return found
-
-
 def _better(
     entries: list[Entry], client_id: str, limit_key: str, best: Rule | None, rank: int
 ) -> tuple[Rule | None, int]:
@@ -157,15 +148,15 @@ def _better(
     return best, rank
 
 
-def _filed(ranked: list[tuple[Glob, Coverage]]) -> tuple[dict[str, list[Entry]], ...]:
+def _filed(ranked: list[tuple[Glob, Coverage]], pace: Pace) -> tuple[dict[str, list[Entry]], ...]:
     """Entries by head, by reversed tail and by piece: each pattern once, where it is rarest."""
     heads: defaultdict[str, list[Entry]] = defaultdict(list)
     tails: defaultdict[str, list[Entry]] = defaultdict(list)
     pieces: defaultdict[str, list[Entry]] = defaultdict(list)
     of_head, of_tail = Counter(glob.head for glob, _ in ranked), Counter(glob.tail for glob, _ in ranked)
     crowded = [glob for glob, _ in ranked if min(of_head[glob.head], of_tail[glob.tail]) > FEW]
-    of_piece = Counter(piece for glob in crowded for piece in _pieces(glob))
-    for rank, (glob, coverage) in enumerate(ranked):
+    of_piece = Counter(piece for glob in pace(crowded) for piece in _pieces(glob))
+    for rank, (glob, coverage) in enumerate(pace(ranked)):
         by_tail = glob.tail and (not glob.head or of_tail[glob.tail] < of_head[glob.head])
         in_a_crowd = min(of_head[glob.head], of_tail[glob.tail]) > FEW
         if in_a_crowd and glob.longest_part:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from app.rules.patterns import NOTHING, Coverage, PatternIndex, covered
+from app.rules.pace import Pace, at_once
 from app.rules.rule import Rule
+from app.rules.soundness import require_sound
+from app.rules.tenant_rules import TenantRules
 
 
 class Edition(NamedTuple):
@@ -31,14 +33,33 @@ class Snapshot:
 
 
 class RuleBook:
-    """Matches checks to rules. `default` decides where nothing stored does; `algorithm` is for limits naming none."""
+    """Matches checks to rules. `default` decides where nothing stored does; `algorithm` is for limits naming none.
 
-    def __init__(self, snapshot: Snapshot, *, default: Rule, algorithm: str) -> None:
+    Rules that the `previous` book was made of too (the same objects) are decided by the same objects again, so that
+    what was computed from them stays good. Raises UnsoundRule for a rule that cannot be decided by.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        *,
+        default: Rule,
+        algorithm: str,
+        previous: RuleBook | None = None,
+        pace: Pace = at_once,
+    ) -> None:
         self.edition = snapshot.edition
-        self._default = _resolved(default, algorithm)
-        enabled = [_resolved(rule, algorithm) for rule in snapshot.rules if rule.enabled]
-        self._enforced = _by_tenant(rule for rule in enabled if not rule.shadow)
-        self._shadows = _by_tenant(rule for rule in enabled if rule.shadow)
+        self._algorithm = algorithm
+        self._default: Rule = previous._default if previous else _resolved(default, algorithm)
+        self._ready: dict[int, tuple[Rule, Rule]] = {}  # by id: as stored, and with every algorithm named
+        self._enforced: defaultdict[int, TenantRules] = defaultdict(TenantRules)
+        self._shadows: defaultdict[int, TenantRules] = defaultdict(TenantRules)
+        for rule in pace(snapshot.rules):
+            ready = self._made_ready(rule, previous)
+            if ready.enabled:
+                tenants = self._shadows if ready.shadow else self._enforced
+                tenants[ready.tenant_id].add(ready)
+        self._index(previous, pace)
 
     def match(self, tenant_id: int, client_id: str, limit_key: str) -> Rule:
         """The most specific rule for this check; the built-in default where nothing stored matches."""
@@ -56,44 +77,22 @@ class RuleBook:
         indexes = (index[tenant_id] for index in (self._enforced, self._shadows) if tenant_id in index)
         return [rule for rules in indexes for rule in rules.candidates(client_id)] + [self._default]
 
+    def _made_ready(self, rule: Rule, previous: RuleBook | None) -> Rule:
+        pair = previous._ready.get(rule.id) if previous else None
+        if pair is None or pair[0] is not rule:
+            require_sound(rule)
+            pair = rule, _resolved(rule, self._algorithm)
+        self._ready[rule.id] = pair
+        return pair[1]
 
-class _TenantRules:
-    """A tenant's rules: exact client ids by dictionary, then its patterns, then `*`."""
-
-    __slots__ = ("_everyone", "_exact", "_patterns")
-
-    def __init__(self, coverages: dict[str, Coverage]) -> None:
-        self._everyone = coverages.pop("*", NOTHING)
-        patterns = {client: coverage for client, coverage in coverages.items() if "*" in client}
-        self._exact = {client: coverage for client, coverage in coverages.items() if client not in patterns}
-        self._patterns = PatternIndex(patterns) if patterns else None
-
-    def match(self, client_id: str, limit_key: str) -> Rule | None:
-        exact = self._exact.get(client_id)
-        if exact is not None:
-            by_key, rule = exact
-            rule = by_key.get(limit_key, rule)
-            if rule is not None:
-                return rule
-        if self._patterns is not None:
-            rule = self._patterns.match(client_id, limit_key)
-            if rule is not None:
-                return rule
-        by_key, rule = self._everyone
-        return by_key.get(limit_key, rule)
-
-    def candidates(self, client_id: str) -> list[Rule]:
-        patterns = self._patterns.matching(client_id) if self._patterns else ()
-        coverages = (self._exact.get(client_id, NOTHING), *patterns, self._everyone)
-        return [rule for coverage in coverages for rule in coverage.rules()]
-
-
-def _by_tenant(rules: Iterable[Rule]) -> dict[int, _TenantRules]:
-    tenants: dict[int, dict[str, Coverage]] = {}
-    for (tenant_id, client_id), coverage in covered(rules).items():
-        tenants.setdefault(tenant_id, {})[client_id] = coverage
-    return {tenant_id: _TenantRules(coverages) for tenant_id, coverages in tenants.items()}
+    def _index(self, previous: RuleBook | None, pace: Pace) -> None:
+        before = (previous._enforced, previous._shadows) if previous else ({}, {})
+        for tenants, earlier in zip((self._enforced, self._shadows), before, strict=True):
+            for tenant_id, rules in tenants.items():
+                rules.index_patterns(earlier.get(tenant_id), pace)
 
 
 def _resolved(rule: Rule, algorithm: str) -> Rule:
+    if all(limit.algorithm for limit in rule.limits):
+        return rule
     return replace(rule, limits=tuple(limit.resolved(algorithm) for limit in rule.limits))
