@@ -25,7 +25,7 @@ from app.limiter.redis_store import RedisStore, connect
 from app.observability import tracing
 from app.observability.active_clients import ActiveClients
 from app.rules.database import DatabaseRules
-from app.rules.pace import unhurried
+from app.rules.pace import Unhurried
 from app.rules.reload import RuleReloader
 from app.rules.rule import default_rule
 from app.rules.rule_book import RuleBook
@@ -54,6 +54,7 @@ def wire(app: Flask, settings: Settings) -> Services:
     """Connect the parts. Opens no connection: with preloading this runs before the fork."""
     with app.app_context():
         engine = db.engine
+    unhurried = Unhurried(time.monotonic)
     default = default_rule(settings.default_rate, settings.default_window)
     reloader = RuleReloader(
         source=DatabaseRules(engine, unhurried),

@@ -42,7 +42,8 @@ class DatabaseRules:
         self._engine = engine.execution_options(isolation_level="REPEATABLE READ")
         self._pace = pace
         self._key_secret: bytes | None = None
-        self._known: dict[int, tuple[str, Rule]] = {}  # by id: the mark of the rows, and the rule
+        self._marks: dict[int, str] = {}  # by id, of the rows that the rules were made of
+        self._rules: dict[int, Rule] = {}
 
     def other_than(self, edition: Edition | None) -> Snapshot | None:
         """The current snapshot, or None where it is `edition`. Raises what SQLAlchemy raises."""
@@ -52,18 +53,18 @@ class DatabaseRules:
             if current == edition:
                 return None
             if current.key_secret != self._key_secret:  # another database: its marks mean other rows
-                self._key_secret, self._known = current.key_secret, {}
+                self._key_secret, self._marks, self._rules = current.key_secret, {}, {}
             return rules.snapshot(self._read(rules))
 
     def _read(self, rules: RuleRepository) -> Iterable[Rule]:
         marks = dict(self._pace(rules.marks()))
-        known = {rule_id: pair for rule_id, pair in self._known.items() if marks.get(rule_id) == pair[0]}
-        missing = [rule_id for rule_id in self._pace(marks) if rule_id not in known]
+        same = (rule_id for rule_id, mark in marks.items() if self._marks.get(rule_id) == mark)
+        found = {rule_id: self._rules[rule_id] for rule_id in self._pace(same)}
+        missing = [rule_id for rule_id in marks if rule_id not in found]
         for first in self._pace(range(0, len(missing), IDS_AT_ONCE)):
-            for rule in rules.of_ids(missing[first : first + IDS_AT_ONCE]):
-                known[rule.id] = marks[rule.id], rule
-        self._known = known
-        return (known[rule_id][1] for rule_id in marks)
+            found |= {rule.id: rule for rule in rules.of_ids(missing[first : first + IDS_AT_ONCE])}
+        self._marks, self._rules = marks, found
+        return (found[rule_id] for rule_id in marks)
 
 
 # Longer than statement_timeout: this ends the wait for a server that says nothing at all, connects included.

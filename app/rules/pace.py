@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeVar
 
 import gevent
 
 T = TypeVar("T")
 
-PIECE = 250  # rules: a millisecond or two
+PIECE_SECONDS = 0.002
 REST_SECONDS = 0.001  # a timer, because sleep(0) may come back before the hub has looked at its sockets
 
 
@@ -23,9 +23,16 @@ def at_once(items: Iterable[T]) -> Iterable[T]:
     return items
 
 
-def unhurried(items: Iterable[T]) -> Iterator[T]:
-    """The items, with a rest after each PIECE of them."""
-    for number, item in enumerate(items, start=1):
-        if number % PIECE == 0:
-            gevent.sleep(REST_SECONDS)
-        yield item
+class Unhurried:
+    """Rests whenever its items have kept the worker for PIECE_SECONDS. `clock` is monotonic seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+
+    def __call__(self, items: Iterable[T], /) -> Iterator[T]:
+        rest_at = self._clock() + PIECE_SECONDS
+        for item in items:
+            yield item
+            if self._clock() > rest_at:
+                gevent.sleep(REST_SECONDS)
+                rest_at = self._clock() + PIECE_SECONDS

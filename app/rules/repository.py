@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import delete, func, select, text, update
@@ -150,6 +151,10 @@ def _limit_row(position: int, limit: Limit) -> LimitRow:
     )
 
 
+# Thousands of rules have the same few limits: each is one object.
+_limit = lru_cache(maxsize=4096)(Limit)
+
+
 def _rule(row: Any, limits: Sequence[Any] | None = None) -> Rule:
     """The rule of a RuleRow, or of the columns of one and of its limits."""
     return Rule(
@@ -158,7 +163,7 @@ def _rule(row: Any, limits: Sequence[Any] | None = None) -> Rule:
         client_id=row.client_id,
         endpoint=row.endpoint,
         limits=tuple(
-            Limit(limit.rate, limit.window_seconds, limit.algorithm, limit.burst, limit.counter)
+            _limit(limit.rate, limit.window_seconds, limit.algorithm, limit.burst, limit.counter)
             for limit in (row.limits if limits is None else limits)
         ),
         action=row.action,

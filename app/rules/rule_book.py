@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from app.rules.pace import Pace, at_once
-from app.rules.rule import Rule
+from app.rules.rule import Limit, Rule
 from app.rules.soundness import require_sound
 from app.rules.tenant_rules import TenantRules
 
@@ -51,7 +52,8 @@ class RuleBook:
         self.edition = snapshot.edition
         self._algorithm = algorithm
         self._default: Rule = previous._default if previous else _resolved(default, algorithm)
-        self._ready: dict[int, tuple[Rule, Rule]] = {}  # by id: as stored, and with every algorithm named
+        self._stored: dict[int, Rule] = {}  # by id
+        self._ready: dict[int, Rule] = {}  # the same with every algorithm named
         self._enforced: defaultdict[int, TenantRules] = defaultdict(TenantRules)
         self._shadows: defaultdict[int, TenantRules] = defaultdict(TenantRules)
         for rule in pace(snapshot.rules):
@@ -78,12 +80,13 @@ class RuleBook:
         return [rule for rules in indexes for rule in rules.candidates(client_id)] + [self._default]
 
     def _made_ready(self, rule: Rule, previous: RuleBook | None) -> Rule:
-        pair = previous._ready.get(rule.id) if previous else None
-        if pair is None or pair[0] is not rule:
+        if previous is not None and previous._stored.get(rule.id) is rule:
+            ready = previous._ready[rule.id]
+        else:
             require_sound(rule)
-            pair = rule, _resolved(rule, self._algorithm)
-        self._ready[rule.id] = pair
-        return pair[1]
+            ready = _resolved(rule, self._algorithm)
+        self._stored[rule.id], self._ready[rule.id] = rule, ready
+        return ready
 
     def _index(self, previous: RuleBook | None, pace: Pace) -> None:
         before = (previous._enforced, previous._shadows) if previous else ({}, {})
@@ -93,6 +96,10 @@ class RuleBook:
 
 
 def _resolved(rule: Rule, algorithm: str) -> Rule:
-    if all(limit.algorithm for limit in rule.limits):
-        return rule
-    return replace(rule, limits=tuple(limit.resolved(algorithm) for limit in rule.limits))
+    limits = _named(rule.limits, algorithm)
+    return rule if limits == rule.limits else replace(rule, limits=limits)
+
+
+@lru_cache(maxsize=4096)  # thousands of rules have the same few limits
+def _named(limits: tuple[Limit, ...], algorithm: str) -> tuple[Limit, ...]:
+    return limits if all(limit.algorithm for limit in limits) else tuple(limit.resolved(algorithm) for limit in limits)
