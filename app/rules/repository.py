@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import ARRAY, Integer, any_, delete, func, literal, select, text, update
 from sqlalchemy.orm import Session
 
 from app.rules.models import LimitRow, RuleBookRow, RuleRow
@@ -50,12 +50,12 @@ class RuleRepository:
 
     def of_ids(self, ids: Sequence[int]) -> list[Rule]:
         """The rules with these ids. Reads columns, not objects: a tenth of the cost where there are thousands."""
+        read = self._session.connection().execute
+        chosen = any_(literal(list(ids), ARRAY(Integer)))
         limits: dict[int, list[Any]] = {rule_id: [] for rule_id in ids}
-        chosen = select(LimitRow.__table__).where(LimitRow.rule_id.in_(ids)).order_by(LimitRow.position)
-        for limit in self._session.execute(chosen):
+        for limit in read(select(LimitRow.__table__).where(LimitRow.rule_id == chosen).order_by(LimitRow.position)):
             limits[limit.rule_id].append(limit)
-        rows = self._session.execute(select(RuleRow.__table__).where(RuleRow.id.in_(ids)))
-        return [_rule(row, limits[row.id]) for row in rows]
+        return [_rule(row, limits[row.id]) for row in read(select(RuleRow.__table__).where(RuleRow.id == chosen))]
 
     def rules(self, tenant_id: int) -> list[Rule]:
         rows = self._session.execute(select(RuleRow).where(RuleRow.tenant_id == tenant_id).order_by(RuleRow.id))
