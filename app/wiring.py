@@ -98,7 +98,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         check_handler=handler,
         authenticator=authenticator,
         reloader=reloader,
-        upkeep=Upkeep(reloader, engine, time.monotonic),
+        upkeep=Upkeep(reloader, engine),
         store=store,
         breaker=breaker,
         active_clients=active_clients,
