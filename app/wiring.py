@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import time
 from dataclasses import dataclass
 from functools import partial
 
+import gevent
+import redis
 from flask import Flask
 from prometheus_flask_exporter import PrometheusMetrics
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from app.api.auth import Authenticator
 from app.api.encoding import Encoder
@@ -19,6 +24,7 @@ from app.limiter.breaker import Breaker, Transitions
 from app.limiter.denial_cache import DenialCache
 from app.limiter.errors import StoreBusy, StoreError, StoreFault
 from app.limiter.ladder import Ladder
+from app.limiter.limited_clients import LimitedClients
 from app.limiter.limiter import Limiter
 from app.limiter.local_store import LocalStore
 from app.limiter.redis_store import RedisStore, connect
@@ -33,6 +39,8 @@ from app.rules.snapshot_file import SnapshotFile
 from app.rules.upkeep import Upkeep
 from app.server.stopping import Drain
 
+FLUSH_SECONDS = 5.0  # of denials to Redis, with jitter of a fifth
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
@@ -46,6 +54,7 @@ class Services:
     store: RedisStore
     breaker: Breaker
     active_clients: ActiveClients
+    limited_clients: LimitedClients
     http_metrics: PrometheusMetrics | None
     drain: Drain
 
@@ -102,6 +111,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         store=store,
         breaker=breaker,
         active_clients=active_clients,
+        limited_clients=LimitedClients(client=_client(settings.redis_url), rules=reloader, clock=time.time),
         http_metrics=_http_metrics(app, settings),
         drain=Drain(),
     )
@@ -120,6 +130,19 @@ def start_worker(services: Services) -> None:
     services.upkeep.start()
     with contextlib.suppress(StoreError):  # Redis may come later; checks load what is missing
         services.store.load_scripts()
+    gevent.spawn(_flush_denials, services.limited_clients)
+
+
+def _flush_denials(limited_clients: LimitedClients) -> None:
+    while True:
+        gevent.sleep(FLUSH_SECONDS * random.uniform(0.8, 1.2))
+        limited_clients.flush()
+
+
+def _client(url: str) -> redis.Redis:
+    """For what no check waits for: a connection apart, and time. Never repeats a command. Opens no connection yet."""
+    retry = Retry(NoBackoff(), 0)
+    return redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, retry=retry)
 
 
 def _http_metrics(app: Flask, settings: Settings) -> PrometheusMetrics | None:
