@@ -80,6 +80,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         listeners=[Transitions()],
     )
     active_clients = ActiveClients(time.monotonic)
+    limited_clients = LimitedClients(client=_client(settings.redis_url), rules=reloader, clock=time.time)
     limiter = Limiter(
         rules=reloader,
         store=store,
@@ -111,7 +112,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         store=store,
         breaker=breaker,
         active_clients=active_clients,
-        limited_clients=LimitedClients(client=_client(settings.redis_url), rules=reloader, clock=time.time),
+        limited_clients=limited_clients,
         http_metrics=_http_metrics(app, settings),
         drain=Drain(),
     )
