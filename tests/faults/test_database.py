@@ -86,3 +86,19 @@ def during(begin: Callable[[Postgres], None], end: Callable[[Postgres], None], n
     seconds = statistics.median(answer.elapsed.total_seconds() for answer in refused)
     print(f"\nadmin refuses after {seconds:.2f} s")
     assert seconds < UNAVAILABLE_SECONDS
+
+
+def test_a_node_that_stops_right_after_a_change_has_saved_it(node: Node, database: Postgres) -> None:
+    """And starts with it while the database is away."""
+    answer = node.request("POST", "/v1/admin/rules", json={"client_id": "last", "rate": 7, "window": 60})
+    assert answer.status_code == 201
+    node.stop()
+    database.stop()
+    try:
+        node.start()
+        assert node.check("last")["limit"] == 7
+        assert node.request("GET", "/health", key=None).json()["rules_age_seconds"] is None
+        assert node.metric("ratelimiter_rules_age_seconds") > 0
+    finally:
+        database.start()
+    assert node.eventually(lambda: node.request("GET", "/health").json()["status"] == "healthy")

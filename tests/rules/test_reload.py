@@ -118,9 +118,10 @@ def test_a_bad_row_leaves_the_last_good_rules_and_is_logged_once(
     subject.save()
     bad = Rule(id=7, client_id="b", limits=(Limit(1, 1, "leaky_bucket"),))
     database.snapshot = Snapshot(5, b"secret", (RULE, bad))
-    for _ in range(3):
-        now[0] += 10
-        subject.refresh()
+    with caplog.at_level("ERROR", logger="app.rules.reload"):
+        for _ in range(3):
+            now[0] += 10
+            subject.refresh()
     assert subject.freshness() == Freshness(4, 30, database_available=True, rejected=True)
     assert not subject.to_be_saved
     errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
