@@ -23,9 +23,11 @@ test: $(VENV)/dev.done ## the whole suite, on servers it starts itself
 lint: $(VENV)/dev.done ## ruff, mypy and the import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
-bench: $(VENV)/dev.done $(BENCH)/bench.done $(NODE_PEER)/node_modules/.package-lock.json ## measure CPU per check beside peers, memory and a profile; writes docs/performance.md
+bench: $(VENV)/dev.done $(BENCH)/bench.done $(NODE_PEER)/node_modules/.package-lock.json ## measure CPU per check beside peers, memory, matching, refreshing, a profile; writes docs/performance.md
 	@$(BIN)/python -m benchmarks.check
 	@$(BIN)/python -m benchmarks.memory
+	@$(BIN)/python -m benchmarks.matching
+	@$(BIN)/python -m benchmarks.refresh
 	@$(BIN)/python -m benchmarks.profile || echo "the profile stays as it was"
 	@$(BIN)/python -m benchmarks.tables
 	@$(BENCH)/bin/python -m benchmarks.plot

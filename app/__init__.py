@@ -7,7 +7,7 @@ import logging
 from flask import Flask
 
 from app import cli, extensions, wiring
-from app.api import admin, auth, bodies, check, correlation, health, problems
+from app.api import admin, auth, bodies, check, correlation, health, limited, problems
 from app.api.shortcut import Shortcut
 from app.config import Settings, SettingsError
 from app.observability import logs
@@ -38,7 +38,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.wsgi_app = Shortcut(services.check_handler, app.wsgi_app)  # type: ignore[method-assign]
     for concern in (correlation, problems, bodies, auth):  # in this order each request meets them
         concern.init_app(app)
-    for door in (check, admin, health):
+    for door in (check, admin, limited, health):
         extensions.api.register_blueprint(door.blueprint)
     cli.init_app(app)
     log.info("settings: %s", settings.public())

@@ -27,15 +27,10 @@ class Denial(NamedTuple):
 
     def at(self, now: float) -> Decision:
         """As it stands at that moment, its times counted down."""
-        outcome, gone_us = self.outcome, int((now - self.asked_at) * 1_000_000)
-        left = Outcome(
-            allowed=False,
-            binding=outcome.binding,
-            remaining=0,
-            retry_after_us=max(1, self.retry_after_us - gone_us),
-            reset_after_us=max(0, outcome.reset_after_us - gone_us),
-            now_us=outcome.now_us + gone_us,
-        )
+        outcome = self.outcome
+        gone_us = int((now - self.asked_at) * 1_000_000)
+        left_us = max(1, self.retry_after_us - gone_us)
+        left = Outcome(False, outcome.binding, 0, left_us, outcome.reset_after_us - gone_us, outcome.now_us + gone_us)
         return decided(self.plan, left)
 
 

@@ -18,11 +18,16 @@ from app.limiter.plan import Charge
 from app.limiter.plans import Plans
 from app.observability.active_clients import ActiveClients
 from app.observability.metrics import SHADOW_BLOCKED
+from app.rules.rule import Rule
 from app.rules.rule_book import RuleBook
 
 
 class Store(Protocol):
     def check(self, charges: Sequence[Charge]) -> list[Outcome | StoreError]: ...
+
+
+class LimitedClients(Protocol):
+    def denied(self, tenant_id: int, client_id: str, rule: Rule) -> None: ...
 
 
 class RuleSource(Protocol):
@@ -45,6 +50,7 @@ class Limiter:
         breaker: Breaker,
         denials: DenialCache,
         active_clients: ActiveClients,
+        limited_clients: LimitedClients,
         clock: Callable[[], float],
     ) -> None:
         self._rules = rules
@@ -53,6 +59,7 @@ class Limiter:
         self._breaker = breaker
         self._denials = denials
         self._active_clients = active_clients
+        self._limited_clients = limited_clients
         self._clock = clock
         self._plans: Plans | None = None
 
@@ -67,7 +74,7 @@ class Limiter:
         answers = self._ask(plans, undecided) if undecided else []
         for place, (_, decision) in denied.items():
             answers.insert(place, decision)
-        _count(questions, answers)
+        self._count(questions, answers)
         return answers
 
     def _current_plans(self) -> Plans:
@@ -75,7 +82,7 @@ class Limiter:
         if book is None:
             raise NotReady
         if plans is None or plans.book is not book:
-            plans = self._plans = Plans(book)
+            plans = self._plans = Plans(book, plans)
             self._denials.clear()
         return plans
 
@@ -136,6 +143,19 @@ class Limiter:
         fallen_back = self._ladder.decide(charge)
         return fallen_back if isinstance(fallen_back, Unavailable) else degraded(*fallen_back)
 
+    def _count(self, questions: Sequence[Question], answers: Sequence[Answer]) -> None:
+        """Raise the metrics, each once however many answers it counts: raising one costs as much as deciding."""
+        times: dict[Counter, int] = {}
+        for (tenant_id, check), answer in zip(questions, answers, strict=True):
+            if check.cost and isinstance(answer, Decision):
+                plan, counter = answer.plan, answer.plan.allowed
+                if not answer.outcome.allowed:
+                    counter = plan.blocked
+                    self._limited_clients.denied(tenant_id, check.client_id, plan.rule)
+                times[counter] = times.get(counter, 0) + 1
+        for counter, number in times.items():
+            counter.inc(number)
+
 
 def _shadow_charges(plans: Plans, questions: Sequence[Question], charges: Sequence[Charge]) -> dict[int, Charge]:
     """By the place of the question: what a shadow rule asks beside the enforced one."""
@@ -153,17 +173,6 @@ def _beside(shadow: Charge, answer: Answer) -> Answer:
         return answer
     SHADOW_BLOCKED.inc()
     return replace(answer, reason="shadow") if answer.allowed else answer
-
-
-def _count(questions: Sequence[Question], answers: Sequence[Answer]) -> None:
-    """Raise the metrics, each once however many answers it counts: raising one costs as much as deciding."""
-    times: dict[Counter, int] = {}
-    for (_, check), answer in zip(questions, answers, strict=True):
-        if check.cost and isinstance(answer, Decision):
-            counter = answer.plan.allowed if answer.outcome.allowed else answer.plan.blocked
-            times[counter] = times.get(counter, 0) + 1
-    for counter, number in times.items():
-        counter.inc(number)
 
 
 class TripFailed(StoreUnavailable):

@@ -10,12 +10,15 @@ from app.rules.rule_book import RuleBook
 
 
 class Plans:
-    """For as long as `book` is current."""
+    """For as long as `book` is current. What the `previous` plans know of rules that have not changed is kept."""
 
-    def __init__(self, book: RuleBook) -> None:
+    def __init__(self, book: RuleBook, previous: Plans | None = None) -> None:
         self.book = book
-        self._keyspace = Keyspace(book.edition.key_secret)
-        self._plans: dict[int, Plan] = {}
+        secret = book.edition.key_secret
+        same = previous is not None and previous._keyspace.secret == secret
+        self._keyspace: Keyspace = previous._keyspace if previous is not None and same else Keyspace(secret)
+        known = previous._plans if previous is not None else {}
+        self._plans: dict[int, Plan] = {rule_id: plan for rule_id, plan in known.items() if book.decides_by(plan.rule)}
 
     def charge(self, tenant_id: int, check: Check) -> Charge:
         """What the check asks of the store, by the rule that is enforced."""

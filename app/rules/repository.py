@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
+from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import ARRAY, Integer, any_, delete, func, literal, select, text, update
 from sqlalchemy.orm import Session
 
 from app.rules.models import LimitRow, RuleBookRow, RuleRow
 from app.rules.rule import Limit, Rule
 from app.rules.rule_book import Edition, Snapshot
+
+CHANNEL = "rules"  # of the notifications that the rules have changed
+
+# xmin is the transaction that wrote a row. The time tells two apart that have the same number after a restored backup.
+_MARKS = text("""
+    SELECT id, concat(rules.xmin, ' ', extract(epoch FROM updated_at), ' ', limits.written) AS mark
+    FROM rules LEFT JOIN (
+        SELECT rule_id, string_agg(rule_limits.xmin::text, ' ' ORDER BY position) AS written
+        FROM rule_limits GROUP BY rule_id
+    ) AS limits ON rule_id = id
+    ORDER BY id
+""")
 
 
 class RuleRepository:
@@ -24,11 +38,24 @@ class RuleRepository:
         row = self._session.execute(select(RuleBookRow.version, RuleBookRow.key_secret)).one()
         return Edition(row.version, bytes.fromhex(row.key_secret))
 
-    def snapshot(self) -> Snapshot:
-        """Everything a rule book is made of. Only a repeatable-read transaction sees no change by half."""
-        book = self._session.execute(select(RuleBookRow)).scalar_one()
-        rows = self._session.execute(select(RuleRow).order_by(RuleRow.id)).scalars()
-        return Snapshot(book.version, bytes.fromhex(book.key_secret), tuple(_rule(row) for row in rows))
+    def snapshot(self, rules: Iterable[Rule]) -> Snapshot:
+        """What a rule book is made of, given the rules. Only a repeatable-read transaction sees no change by half."""
+        edition = self.edition()
+        return Snapshot(edition.version, edition.key_secret, tuple(rules))
+
+    def marks(self) -> Iterator[tuple[int, str]]:
+        """The id of every rule, in order, and a mark that changes with its rows, also when they are changed by hand."""
+        rows = self._session.execute(_MARKS, execution_options={"yield_per": 500})
+        return ((rule_id, mark) for rule_id, mark in rows)
+
+    def of_ids(self, ids: Sequence[int]) -> list[Rule]:
+        """The rules with these ids. Reads columns, not objects: a tenth of the cost where there are thousands."""
+        read = self._session.connection().execute
+        chosen = any_(literal(list(ids), ARRAY(Integer)))
+        limits: dict[int, list[Any]] = {rule_id: [] for rule_id in ids}
+        for limit in read(select(LimitRow.__table__).where(LimitRow.rule_id == chosen).order_by(LimitRow.position)):
+            limits[limit.rule_id].append(limit)
+        return [_rule(row, limits[row.id]) for row in read(select(RuleRow.__table__).where(RuleRow.id == chosen))]
 
     def rules(self, tenant_id: int) -> list[Rule]:
         rows = self._session.execute(select(RuleRow).where(RuleRow.tenant_id == tenant_id).order_by(RuleRow.id))
@@ -64,7 +91,11 @@ class RuleRepository:
         self._session.execute(delete(RuleRow).where(RuleRow.id == rule_id))
 
     def bump_version(self) -> int:
-        """The next version. Holds the row until commit, so that changes happen in the order of their versions."""
+        """The next version. Holds the row until commit, so that changes happen in the order of their versions.
+
+        Whoever listens hears of it at the commit.
+        """
+        self._session.execute(text(f"NOTIFY {CHANNEL}"))
         bump = update(RuleBookRow).values(version=RuleBookRow.version + 1).returning(RuleBookRow.version)
         return self._session.execute(bump).scalar_one()
 
@@ -120,14 +151,20 @@ def _limit_row(position: int, limit: Limit) -> LimitRow:
     )
 
 
-def _rule(row: RuleRow) -> Rule:
+# Thousands of rules have the same few limits: each is one object.
+_limit = lru_cache(maxsize=4096)(Limit)
+
+
+def _rule(row: Any, limits: Sequence[Any] | None = None) -> Rule:
+    """The rule of a RuleRow, or of the columns of one and of its limits."""
     return Rule(
         id=row.id,
         tenant_id=row.tenant_id,
         client_id=row.client_id,
         endpoint=row.endpoint,
         limits=tuple(
-            Limit(limit.rate, limit.window_seconds, limit.algorithm, limit.burst, limit.counter) for limit in row.limits
+            _limit(limit.rate, limit.window_seconds, limit.algorithm, limit.burst, limit.counter)
+            for limit in (row.limits if limits is None else limits)
         ),
         action=row.action,
         fail_mode=row.fail_mode,

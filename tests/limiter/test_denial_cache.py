@@ -7,17 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
-from app.limiter.breaker import Breaker
 from app.limiter.decision import Check, Decision, Outcome, Question
 from app.limiter.denial_cache import DenialCache
-from app.limiter.ladder import Ladder
 from app.limiter.limiter import Limiter
-from app.limiter.local_store import LocalStore
 from app.limiter.plan import Charge, Once, Plan
 from app.limiter.redis_store import RedisStore
-from app.observability.active_clients import ActiveClients
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
+from tests.support.limiters import limiter_of
 
 PLAN = Plan(Rule(id=1, client_id="*", limits=(Limit(5, 60, "gcra"),)))
 CHARGE = Charge(PLAN, b"client", 1)
@@ -135,16 +132,8 @@ class Rules:
 
 def subject(store: RedisStore, rules: Rules) -> tuple[Limiter, CountingStore]:
     counting = CountingStore(store._link)
-    breaker = Breaker(failures=3, reset_seconds=60, clock=time.monotonic)
-    limiter = Limiter(
-        rules=rules,
-        store=counting,
-        ladder=Ladder(local=LocalStore(holders=1), breaker=breaker, fail_mode="open", clock=time.time),
-        breaker=breaker,
-        denials=DenialCache(Clock()),  # stands still: nothing is forgotten by itself
-        active_clients=ActiveClients(time.monotonic),
-        clock=time.time,
-    )
+    # The clock stands still: no denial is forgotten by itself.
+    limiter = limiter_of(rules, counting, denials_clock=Clock())
     return limiter, counting
 
 

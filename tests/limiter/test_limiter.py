@@ -8,12 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from app.limiter.breaker import Breaker
 from app.limiter.decision import Check, Decision
-from app.limiter.denial_cache import DenialCache
 from app.limiter.errors import NotReady, Unavailable
 from app.limiter.keys import Keyspace
-from app.limiter.ladder import Ladder
 from app.limiter.limiter import Limiter
 from app.limiter.local_store import LocalStore
 from app.limiter.plan import Charge, Plan
@@ -21,6 +18,7 @@ from app.limiter.redis_store import RedisStore, connect
 from app.observability.active_clients import ActiveClients
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
+from tests.support.limiters import limiter_of
 
 
 @dataclass
@@ -31,16 +29,7 @@ class Fixed:
 def limiter(store: RedisStore, *rules: Rule, fail_mode: str = "open", ready: bool = True) -> Limiter:
     snapshot = Snapshot(1, b"secret", rules)
     book = RuleBook(snapshot, default=default_rule(100, 60), algorithm="token_bucket")
-    breaker = Breaker(failures=3, reset_seconds=60, clock=time.monotonic)
-    return Limiter(
-        rules=Fixed(book if ready else None),
-        store=store,
-        ladder=Ladder(local=LocalStore(holders=4), breaker=breaker, fail_mode=fail_mode, clock=time.time),
-        breaker=breaker,
-        denials=DenialCache(time.monotonic),
-        active_clients=ActiveClients(time.monotonic),
-        clock=time.time,
-    )
+    return limiter_of(Fixed(book if ready else None), store, fail_mode=fail_mode)
 
 
 def rule(client_id: str, **fields: object) -> Rule:
