@@ -55,7 +55,7 @@ class Encoder:
     def head(self, decision: Decision) -> bytes:
         """The header lines of one decision, each with its line end."""
         outcome = decision.outcome
-        retry_seconds = _seconds(outcome.retry_after_us or 0)
+        retry_seconds = _seconds(outcome.retry_after_us) if outcome.retry_after_us else 0
         retry_after = b"Retry-After: %d\r\n" % retry_seconds if retry_seconds else b""
         if self._dialect == "off":
             return JSON + retry_after
