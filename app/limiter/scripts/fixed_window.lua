@@ -1,36 +1,28 @@
 -- Fixed window: at most `rate` units from the first charged check until one window later, then anew.
 --
--- State   string "<used> <start>"
+-- State   string "<I4d": used, start
 --           used   units charged in this window
 --           start  microsecond of the window's first charge
 -- Means nothing once the window has ended.
 
-local window = {}
-
-function window.read(key, limit, now)
-  local used, start = string.match(redis.call('GET', key) or '0 0', '^(%d+) (%d+)$')
-  used, start = math.min(tonumber(used), limit.rate), tonumber(start)
-  if used == 0 or now >= start + limit.window_us then
-    return { used = 0, start = now }
+local function look(key, rate, window, _, cost, now)
+  local used, start = 0, now
+  local state = redis.call('GET', key)
+  if state then
+    used, start = struct.unpack('<I4d', state)
+    used = math.min(used, rate)
+    if now >= start + window then
+      used, start = 0, now
+    end
   end
-  local from_future = start > now
-  return { used = used, start = from_future and now or start, from_future = from_future }
+  local ends_in = math.min(start, now) + window - now
+  return used + cost <= rate and 0 or ends_in, used, ends_in, start > now
 end
 
-function window.wait(state, limit, cost, now)
-  return state.used + cost <= limit.rate and 0 or state.start + limit.window_us - now
+local function settle(_, rate, window, _, cost, now, charged, used, ends_in, from_future)
+  if charged then
+    used = used + cost
+  end
+  local state = (charged or from_future) and struct.pack('<I4d', used, now + ends_in - window)
+  return rate - used, used > 0 and ends_in or 0, state
 end
-
-function window.charge(state, _, cost)
-  state.used = state.used + cost
-end
-
-function window.left(state, limit, now)
-  return limit.rate - state.used, state.used > 0 and state.start + limit.window_us - now or 0
-end
-
-function window.write(key, state, _, ttl_ms)
-  redis.call('SET', key, string.format('%.0f %.0f', state.used, state.start), 'PX', ttl_ms)
-end
-
-return window

@@ -3,36 +3,28 @@
 -- the virtual-scheduling form is stamp + level / rate. That time alone would forget the units after a change of
 -- rate, so the level is what is kept. Decides exactly as token_bucket does.
 --
--- State   string "<level> <stamp>"
---           level  units x window_us at the last conforming check, so that one microsecond drains exactly `rate`
+-- State   string "<dd": level, stamp
+--           level  units x window at the last conforming check, so that one microsecond drains exactly `rate`
 --           stamp  microsecond of that check
 -- Means nothing once drained.
 
-local gcra = {}
-
-function gcra.read(key, limit, now)
-  local level, stamp = string.match(redis.call('GET', key) or '0 0', '^(%d+) (%d+)$')
-  level, stamp = math.min(tonumber(level), limit.capacity * limit.window_us), tonumber(stamp)
-  local drained = math.max(0, now - stamp) * limit.rate
-  return { level = math.max(0, level - drained), from_future = stamp > now }
+local function look(key, rate, window, capacity, cost, now)
+  local level, stamp = 0, now
+  local state = redis.call('GET', key)
+  if state then
+    level, stamp = struct.unpack('<dd', state)
+    level = math.min(level, capacity * window)
+    level = math.max(0, level - math.max(0, now - stamp) * rate)
+  end
+  local tolerance = (capacity - cost) * window
+  return level <= tolerance and 0 or math.ceil((level - tolerance) / rate), level, stamp > now
 end
 
-function gcra.wait(state, limit, cost)
-  local tolerance = (limit.capacity - cost) * limit.window_us
-  return state.level <= tolerance and 0 or math.ceil((state.level - tolerance) / limit.rate)
+local function settle(_, rate, window, capacity, cost, now, charged, level, from_future)
+  if charged then
+    level = level + cost * window
+  end
+  local room = capacity * window - level
+  local state = (charged or from_future) and struct.pack('<dd', level, now)
+  return math.floor(room / window), math.ceil(level / rate), state, true
 end
-
-function gcra.charge(state, limit, cost)
-  state.level = state.level + cost * limit.window_us
-end
-
-function gcra.left(state, limit)
-  local room = limit.capacity * limit.window_us - state.level
-  return math.floor(room / limit.window_us), math.ceil(state.level / limit.rate)
-end
-
-function gcra.write(key, state, now, ttl_ms)
-  redis.call('SET', key, string.format('%.0f %.0f', state.level, now), 'PX', ttl_ms)
-end
-
-return gcra

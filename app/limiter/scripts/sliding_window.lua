@@ -3,77 +3,66 @@
 -- State   list  stamp 1, total 1, stamp 2, total 2, …    (integers: 15-16 bytes an entry)
 --           stamp  microsecond of a charged check, never falling
 --           total  units logged up to and including it, never falling; so any sum is one subtraction
--- The first entry is a base: it has left the window (or is "0 0"), only its total counts.
+-- The first entry is a base: it has left the window (or is "0 0"), only its total counts. An entry from the future
+-- counts as stamped now.
 -- Means nothing once the newest entry has left the window. Searches gallop from the old end, where the few entries
 -- that left since the last charge are: a check costs O(log n) reads at any length.
 
-local log = {}
+local STAMP, TOTAL = 0, 1
 
-local function at(key, index)
-  return tonumber(redis.call('LINDEX', key, index))
+local function at(key, entry, field)
+  return tonumber(redis.call('LINDEX', key, 2 * entry + field))
 end
 
--- The last entry in [first, count) for which `holds` is true; `first` itself where there is none.
-local function last(first, count, holds)
+-- The last entry from `first` on whose field is at most `bound`; `first` itself where there is none.
+local function last(key, first, field, bound)
   local step = 1
-  while first + step < count and holds(first + step) do
+  while (at(key, first + step, field) or math.huge) <= bound do
     first, step = first + step, step * 2
   end
   while step > 1 do
     step = step / 2
-    if first + step < count and holds(first + step) then
+    if (at(key, first + step, field) or math.huge) <= bound then
       first = first + step
     end
   end
   return first
 end
 
-local function last_stamped(key, count, bound)
-  return last(0, count, function(i) return at(key, 2 * i) <= bound end)
-end
-
-function log.read(key, limit, now)
-  local count = redis.call('LLEN', key) / 2
-  if count == 0 then
-    return { key = key, count = 0, base = 0, total = 0, used = 0, newest = now }
+local function look(key, rate, window, _, cost, now)
+  local newest = redis.call('LRANGE', key, -2, -1)
+  if not newest[1] then
+    return 0, { used = 0, total = 0, newest = now }
   end
-  local state = { key = key, count = count, newest = at(key, -2), total = at(key, -1) }
-  if state.newest > now then -- what lies in the future becomes one entry stamped now
-    state.from_future, state.newest = true, now
-    state.count = last_stamped(key, count, now) + 1
+  local log = { total = tonumber(newest[2]), newest = tonumber(newest[1]), base = 0 }
+  log.from_future, log.newest = log.newest > now, math.min(log.newest, now)
+  local oldest = redis.call('LRANGE', key, 1, 2) -- the total of the base, the stamp of the entry after it
+  local before = tonumber(oldest[1])
+  if tonumber(oldest[2]) <= now - window then
+    log.base = last(key, 1, STAMP, now - window)
+    before = at(key, log.base, TOTAL)
   end
-  state.base = last_stamped(key, state.count, now - limit.window_us)
-  state.used = state.total - at(key, 2 * state.base + 1)
-  return state
-end
-
-function log.wait(state, limit, cost, now)
-  local surplus = state.used + cost - limit.rate
-  if surplus <= 0 then
-    return 0
+  log.used = log.total - before
+  if log.used + cost <= rate then
+    return 0, log
   end
-  local enough = state.total - state.used + surplus
-  local short = last(state.base, state.count, function(i) return at(state.key, 2 * i + 1) < enough end)
-  local stamp = short + 1 < state.count and at(state.key, 2 * short + 2) or state.newest
-  return stamp + limit.window_us - now
+  local short = last(key, log.base, TOTAL, log.total + cost - rate - 1)
+  return math.min(at(key, short + 1, STAMP) or now, now) + window - now, log
 end
 
-function log.charge(state, _, cost, now)
-  state.total, state.used, state.newest = state.total + cost, state.used + cost, now
-end
-
-function log.left(state, limit, now)
-  return math.max(0, limit.rate - state.used), state.used > 0 and state.newest + limit.window_us - now or 0
-end
-
-function log.write(key, state, now, ttl_ms)
-  if state.count == 0 then
-    redis.call('RPUSH', key, 0, 0)
-  elseif state.base > 0 or state.from_future then
-    redis.call('LTRIM', key, 2 * state.base, 2 * state.count - 1)
+local function settle(key, rate, window, _, cost, now, charged, log)
+  if charged then
+    log.total, log.used, log.newest = log.total + cost, log.used + cost, now
   end
-  redis.call('RPUSH', key, now, state.total)
-  redis.call('PEXPIRE', key, ttl_ms)
+  local written = charged or (log.from_future and cost > 0)
+  if not log.base and charged then
+    redis.call('RPUSH', key, 0, 0, now, log.total)
+  elseif written then
+    if log.base > 0 or log.from_future then
+      local behind = log.from_future and 2 * last(key, log.base, STAMP, now) + 1 or -1
+      redis.call('LTRIM', key, 2 * log.base, behind)
+    end
+    redis.call('RPUSH', key, now, log.total)
+  end
+  return math.max(0, rate - log.used), log.used > 0 and log.newest + window - now or 0, written
 end
-
-return log
