@@ -6,7 +6,6 @@ Never retries a check: a script whose answer was lost may have charged already.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import inf
 from struct import Struct
 from typing import Any
 
@@ -30,7 +29,7 @@ from app.rules.rule import DEFAULT_RULE_ID, Limit, Rule
 MAX_WAITING = 10_000  # callers of one worker; 50 ms of them would be 200,000 checks a second
 # Answers that say the server cannot serve now, by the first word of the error.
 UNABLE = ("LOADING", "READONLY", "OOM", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "TRYAGAIN", "BUSY")
-ANSWER = Struct("<2I3d")  # check.lua says of what
+_unpack = Struct("<2I3q").unpack  # check.lua says of what
 HEALTH = Plan(Rule(id=DEFAULT_RULE_ID, client_id="*", limits=(Limit(rate=1, window=1, algorithm="fixed_window"),)))
 
 
@@ -87,8 +86,9 @@ class RedisStore:
             return self._refused(reply, "check")
         if not reply:
             return RequestIdConflict("the request_id was used for a check with another limit_key or cost")
-        binding, remaining, wait, reset, now = ANSWER.unpack(reply)
-        return Outcome(wait == 0, binding, remaining, None if wait == inf else int(wait), int(reset), int(now))
+        binding, remaining, retry_after_us, reset_after_us, now_us = _unpack(reply)
+        wait_us = None if retry_after_us < 0 else retry_after_us
+        return Outcome(wait_us == 0, binding, remaining, wait_us, reset_after_us, now_us)
 
     def _refused(self, reply: hiredis.ReplyError, operation: str) -> StoreError:
         REDIS_ERRORS.labels(operation).inc()

@@ -41,10 +41,9 @@ def number(algorithm: str) -> int:
 
 
 def _numbered(algorithms: Iterable[str]) -> str:
-    """The functions of these algorithms where several.lua finds them."""
-    numbered = [(number(name), _source(name)) for name in algorithms]
-    parts = [f"do\n{source}looks[{n}], settles[{n}] = look, settle\nend\n" for n, source in numbered]
-    return "local looks, settles = {}, {}\n" + "".join(parts)
+    """The steps of these algorithms where several.lua finds them."""
+    parts = [f"do\n{_source(name)}steps[{number(name)}] = step\nend\n" for name in algorithms]
+    return "local steps = {}\n" + "".join(parts)
 
 
 def _source(name: str) -> str:

@@ -1,20 +1,20 @@
--- Decides the limits of one rule for one client: checks them all, then charges them all or none.
--- Put in front of it when the script is loaded: keep.lua, and two functions that know the limit: those of the file of
--- its algorithm, or those of several.lua.
---   look(key, rate, window, capacity, cost, now)
---     -> microseconds until cost (at most capacity) fits, 0: it fits now; then up to three values for settle. Writes nothing.
---   settle(key, rate, window, capacity, cost, now, charged, …)  adds cost to the state if charged
---     -> whole units left; microseconds until the state means nothing; what keep.lua calls state and rated;
---        the binding limit (0…) where there are several
+-- Decides the limits of one rule for one client: asks them all, then charges them all or none.
+-- Put in front of it when the script is loaded: keep.lua, and a function that knows the limit: that of the file of its
+-- algorithm, or that of several.lua, which knows several as one.
+--   step(key, rate, window, capacity, cost, now, charge)  writes nothing
+--     -> wait   microseconds until cost (at most capacity) fits; 0: it fits now, and is charged if charge is true
+--        left   whole units left then
+--        reset  microseconds until the state then means nothing
+--        what keep.lua calls state and rated, and of several limits the binding one (0…)
 --
 -- KEYS[i]  the counter of limit i; after the counters, where a request id was given, the answer kept under it
--- ARGV[1]  struct "<d": cost (units; 0 looks without writing), then for each limit "<dddd": rate (units per window),
+-- ARGV[1]  struct "<d": cost (units; 0 looks without writing), then of each limit "<dddd": rate (units per window),
 --          window (microseconds), capacity (units at once), number of its algorithm
 -- ARGV[2]  what the request id stands for; absent or "" without one
 -- ARGV[3]  now (microseconds); absent in production: the server's TIME
--- Returns  struct "<I4I4ddd": binding limit (0…), its remaining, retry after (microseconds; 0: allowed, infinite:
---          never), its reset after, now; "" where the request id stands for another check
--- Writes   every KEYS[i] when charged, with the time until it means nothing as TTL, and the answer for a minute.
+-- Returns  struct "<I4I4i8i8i8": binding limit (0…), its remaining, retry after (microseconds; 0: allowed, -1: never),
+--          its reset after, now; "" where the request id stands for another check
+-- Writes   when charged every KEYS[i], with the time until it means nothing as TTL, and the answer for a minute.
 --          Otherwise nothing, but for
 --          - a state from the future (the clock stepped back): re-stamped to now without refill, so that nobody waits
 --            more than one window longer and nobody gains;
@@ -35,20 +35,18 @@ if not now then
   now = time[1] * 1000000 + time[2]
 end
 
-local wait, a, b, c = look(KEYS[1], rate, window, capacity, cost, now)
-if cost > capacity then
-  wait = math.huge
-elseif cost == 0 then
-  wait = 0
+local charge = cost > 0 and cost <= capacity
+local wait, left, reset, state, rated, binding = step(KEYS[1], rate, window, capacity, cost, now, charge)
+if not charge then
+  wait = cost > 0 and math.huge or 0
 end
-local charged = wait == 0 and cost > 0
-local left, reset, state, rated, binding = settle(KEYS[1], rate, window, capacity, cost, now, charged, a, b, c)
 if cost > 0 then
   keep(KEYS[1], state, reset, rated)
 end
 
-local reply = struct.pack('<I4I4ddd', binding or 0, left, wait, reset, now)
-if answer and charged then
+local retry = wait == math.huge and -1 or wait
+local reply = struct.pack('<I4I4i8i8i8', binding or 0, left, retry, reset, now)
+if answer and charge and wait == 0 then
   redis.call('SET', answer, reply .. ARGV[2], 'PX', 60000)
 end
 return reply

@@ -1,28 +1,27 @@
 -- Fixed window: at most `rate` units from the first charged check until one window later, then anew.
 --
--- State   string "<I4d": used, start
+-- State   string "<used> <start>"
 --           used   units charged in this window
 --           start  microsecond of the window's first charge
 -- Means nothing once the window has ended.
 
-local function look(key, rate, window, _, cost, now)
+local function step(key, rate, window, _, cost, now, charge)
   local used, start = 0, now
   local state = redis.call('GET', key)
   if state then
-    used, start = struct.unpack('<I4d', state)
-    used = math.min(used, rate)
+    used, start = string.match(state, '^(%d+) (%d+)$')
+    used, start = math.min(tonumber(used), rate), tonumber(start)
     if now >= start + window then
       used, start = 0, now
     end
   end
-  local ends_in = math.min(start, now) + window - now
-  return used + cost <= rate and 0 or ends_in, used, ends_in, start > now
-end
-
-local function settle(_, rate, window, _, cost, now, charged, used, ends_in, from_future)
+  local from_future = start > now
+  start = math.min(start, now)
+  local ends_in = start + window - now
+  local wait = used + cost <= rate and 0 or ends_in
+  local charged = charge and wait == 0
   if charged then
     used = used + cost
   end
-  local state = (charged or from_future) and struct.pack('<I4d', used, now + ends_in - window)
-  return rate - used, used > 0 and ends_in or 0, state
+  return wait, rate - used, used > 0 and ends_in or 0, (charged or from_future) and string.format('%d %d', used, start)
 end

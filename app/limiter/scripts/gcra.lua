@@ -3,28 +3,25 @@
 -- the virtual-scheduling form is stamp + level / rate. That time alone would forget the units after a change of
 -- rate, so the level is what is kept. Decides exactly as token_bucket does.
 --
--- State   string "<dd": level, stamp
+-- State   string "<level> <stamp>"
 --           level  units x window at the last conforming check, so that one microsecond drains exactly `rate`
 --           stamp  microsecond of that check
 -- Means nothing once drained.
 
-local function look(key, rate, window, capacity, cost, now)
+local function step(key, rate, window, capacity, cost, now, charge)
   local level, stamp = 0, now
   local state = redis.call('GET', key)
   if state then
-    level, stamp = struct.unpack('<dd', state)
-    level = math.min(level, capacity * window)
+    level, stamp = string.match(state, '^(%d+) (%d+)$')
+    level, stamp = math.min(tonumber(level), capacity * window), tonumber(stamp)
     level = math.max(0, level - math.max(0, now - stamp) * rate)
   end
   local tolerance = (capacity - cost) * window
-  return level <= tolerance and 0 or math.ceil((level - tolerance) / rate), level, stamp > now
-end
-
-local function settle(_, rate, window, capacity, cost, now, charged, level, from_future)
+  local wait = level <= tolerance and 0 or math.ceil((level - tolerance) / rate)
+  local charged = charge and wait == 0
   if charged then
     level = level + cost * window
   end
-  local room = capacity * window - level
-  local state = (charged or from_future) and struct.pack('<dd', level, now)
-  return math.floor(room / window), math.ceil(level / rate), state, true
+  local room = math.floor((capacity * window - level) / window)
+  return wait, room, math.ceil(level / rate), (charged or stamp > now) and string.format('%d %d', level, now), true
 end

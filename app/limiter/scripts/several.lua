@@ -1,35 +1,36 @@
--- Several limits as if they were one: looks at them all, then settles them all. `looks` and `settles` hold the
--- functions of their algorithms by number. Reads of ARGV[1] what check.lua describes.
+-- Several limits as if they were one: asks them all, then charges them all or none. `steps` holds the functions of
+-- their algorithms by number. Reads of ARGV[1] what check.lua says of it.
 
-local function limit(i)
-  return struct.unpack('<dddd', ARGV[1], 32 * i - 23)
-end
-
-local function look(_, _, _, _, cost, now)
-  local seen, longest = {}, 0
-  for i = 1, (#ARGV[1] - 8) / 32 do
-    local rate, window, capacity, algorithm = limit(i)
-    local found = { looks[algorithm](KEYS[i], rate, window, capacity, cost, now) }
-    found[1] = cost > capacity and math.huge or cost == 0 and 0 or found[1]
-    seen[i], longest = found, math.max(longest, found[1])
+-- Asks limit i, then those after it, then charges and keeps it: so what it found waits on the stack, not in tables.
+-- The last one is charged at once where all others fit; the others are asked again, to be charged.
+local function settle(i, count, cost, now, charge, longest)
+  local rate, window, capacity, algorithm = struct.unpack('<dddd', ARGV[1], 32 * i - 23)
+  local step, key = steps[algorithm], KEYS[i]
+  local alone = charge and longest == 0 and i == count
+  local wait, left, reset, state, rated = step(key, rate, window, capacity, cost, now, alone)
+  if cost > capacity then
+    wait = math.huge
+  elseif cost == 0 then
+    wait = 0
   end
-  return longest, seen
-end
-
-local function settle(_, _, _, _, cost, now, charged, seen)
+  longest = math.max(longest, wait)
   local binding, least, resets, held
-  for i, found in ipairs(seen) do
-    local rate, window, capacity, algorithm = limit(i)
-    local wait, a, b, c = unpack(found, 1, 4)
-    local left, reset, state, rated =
-      settles[algorithm](KEYS[i], rate, window, capacity, cost, now, charged, a, b, c)
-    if cost > 0 then
-      keep(KEYS[i], state, reset, rated)
-    end
-    local tie = left == least and (wait > held or (wait == held and reset > resets))
-    if not binding or left < least or tie then
-      binding, least, resets, held = i - 1, left, reset, wait
+  if i < count then
+    longest, binding, least, resets, held = settle(i + 1, count, cost, now, charge, longest)
+    if charge and longest == 0 then
+      wait, left, reset, state, rated = step(key, rate, window, capacity, cost, now, true)
     end
   end
-  return least, resets, nil, nil, binding
+  if cost > 0 then
+    keep(key, state, reset, rated)
+  end
+  if not binding or left < least or (left == least and (wait > held or (wait == held and reset >= resets))) then
+    binding, least, resets, held = i - 1, left, reset, wait
+  end
+  return longest, binding, least, resets, held
+end
+
+local function step(_, _, _, _, cost, now, charge)
+  local longest, binding, left, reset = settle(1, (#ARGV[1] - 8) / 32, cost, now, charge, 0)
+  return longest, left, reset, nil, nil, binding
 end

@@ -29,40 +29,36 @@ local function last(key, first, field, bound)
   return first
 end
 
-local function look(key, rate, window, _, cost, now)
-  local newest = redis.call('LRANGE', key, -2, -1)
-  if not newest[1] then
-    return 0, { used = 0, total = 0, newest = now }
-  end
-  local log = { total = tonumber(newest[2]), newest = tonumber(newest[1]), base = 0 }
-  log.from_future, log.newest = log.newest > now, math.min(log.newest, now)
-  local oldest = redis.call('LRANGE', key, 1, 2) -- the total of the base, the stamp of the entry after it
-  local before = tonumber(oldest[1])
-  if tonumber(oldest[2]) <= now - window then
-    log.base = last(key, 1, STAMP, now - window)
-    before = at(key, log.base, TOTAL)
-  end
-  log.used = log.total - before
-  if log.used + cost <= rate then
-    return 0, log
-  end
-  local short = last(key, log.base, TOTAL, log.total + cost - rate - 1)
-  return math.min(at(key, short + 1, STAMP) or now, now) + window - now, log
-end
-
-local function settle(key, rate, window, _, cost, now, charged, log)
-  if charged then
-    log.total, log.used, log.newest = log.total + cost, log.used + cost, now
-  end
-  local written = charged or (log.from_future and cost > 0)
-  if not log.base and charged then
-    redis.call('RPUSH', key, 0, 0, now, log.total)
-  elseif written then
-    if log.base > 0 or log.from_future then
-      local behind = log.from_future and 2 * last(key, log.base, STAMP, now) + 1 or -1
-      redis.call('LTRIM', key, 2 * log.base, behind)
+local function step(key, rate, window, _, cost, now, charge)
+  local stamp, total = unpack(redis.call('LRANGE', key, -2, -1))
+  local before, base, empty = 0, 0, not total
+  if empty then
+    stamp, total = now, 0
+  else
+    stamp, total = tonumber(stamp), tonumber(total)
+    local oldest = redis.call('LRANGE', key, 1, 2) -- the total of the base, the stamp of the entry after it
+    before = tonumber(oldest[1])
+    if tonumber(oldest[2]) <= now - window then
+      base = last(key, 1, STAMP, now - window)
+      before = at(key, base, TOTAL)
     end
-    redis.call('RPUSH', key, now, log.total)
   end
-  return math.max(0, rate - log.used), log.used > 0 and log.newest + window - now or 0, written
+  local used, from_future, wait = total - before, stamp > now, 0
+  if used + cost > rate then
+    local short = last(key, base, TOTAL, total + cost - rate - 1)
+    wait = math.min(at(key, short + 1, STAMP) or now, now) + window - now
+  end
+  local charged = charge and wait == 0
+  if charged then
+    total, used = total + cost, used + cost
+  end
+  local reset = used > 0 and (charged and now or math.min(stamp, now)) + window - now or 0
+  return wait, math.max(0, rate - used), reset, (charged or from_future) and function()
+    if empty then
+      redis.call('RPUSH', key, 0, 0)
+    elseif base > 0 or from_future then
+      redis.call('LTRIM', key, 2 * base, from_future and 2 * last(key, base, STAMP, now) + 1 or -1)
+    end
+    redis.call('RPUSH', key, now, total)
+  end
 end
