@@ -2,18 +2,18 @@
 -- Put in front of it when the script is loaded: keep.lua, and a function that knows the limit: that of the file of its
 -- algorithm, or that of several.lua, which knows several as one.
 --   step(key, rate, window, capacity, cost, now, charge)  writes nothing
---     -> wait   microseconds until cost (at most capacity) fits; 0: it fits now, and is charged if charge is true
---        left   whole units left then
---        reset  microseconds until the state then means nothing
---        what keep.lua calls state and rated, and of several limits the binding one (0…)
+--     -> wait   microseconds until cost fits; 0: it fits now, and is charged if charge is true; never 0 above capacity
+--        left   whole units left after that
+--        reset  microseconds until the state after that means nothing
+--        what keep.lua calls state and rated; of several limits the binding one (0…)
 --
 -- KEYS[i]  the counter of limit i; after the counters, where a request id was given, the answer kept under it
 -- ARGV[1]  struct "<d": cost (units; 0 looks without writing), then of each limit "<dddd": rate (units per window),
 --          window (microseconds), capacity (units at once), number of its algorithm
 -- ARGV[2]  what the request id stands for; absent or "" without one
 -- ARGV[3]  now (microseconds); absent in production: the server's TIME
--- Returns  struct "<I4I4i8i8i8": binding limit (0…), its remaining, retry after (microseconds; 0: allowed, -1: never),
---          its reset after, now; "" where the request id stands for another check
+-- Returns  struct "<I4I4i8i8i8", 32 bytes: binding limit (0…), its remaining, retry after (microseconds; 0: allowed,
+--          -1: never), its reset after, now; "" where the request id stands for another check
 -- Writes   when charged every KEYS[i], with the time until it means nothing as TTL, and the answer for a minute.
 --          Otherwise nothing, but for
 --          - a state from the future (the clock stepped back): re-stamped to now without refill, so that nobody waits

@@ -1,13 +1,13 @@
 -- Several limits as if they were one: asks them all, then charges them all or none. `steps` holds the functions of
 -- their algorithms by number. Reads of ARGV[1] what check.lua says of it.
 
--- Asks limit i, then those after it, then charges and keeps it: so what it found waits on the stack, not in tables.
--- The last one is charged at once where all others fit; the others are asked again, to be charged.
+-- Asks limit i, then those after it, then keeps it: what it found waits on the stack, which costs less than tables.
+-- The last one is charged as it is asked if all before it fit; then the others are asked again, to be charged.
 local function settle(i, count, cost, now, charge, longest)
   local rate, window, capacity, algorithm = struct.unpack('<dddd', ARGV[1], 32 * i - 23)
   local step, key = steps[algorithm], KEYS[i]
-  local alone = charge and longest == 0 and i == count
-  local wait, left, reset, state, rated = step(key, rate, window, capacity, cost, now, alone)
+  local at_once = charge and longest == 0 and i == count
+  local wait, left, reset, state, rated = step(key, rate, window, capacity, cost, now, at_once)
   if cost > capacity then
     wait = math.huge
   elseif cost == 0 then
