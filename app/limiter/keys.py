@@ -44,7 +44,7 @@ class Keyspace:
 
 def answer_name(request_id: str, *, shadow: bool) -> bytes:
     """What follows the client's part in the key of an answer kept under a request id (ASCII)."""
-    return b":%b:%b" % (b"S" if shadow else b"Q", request_id.encode())
+    return b":%b:%b" % (b"s" if shadow else b"q", request_id.encode())
 
 
 def meaning(limit_key: str, cost: int) -> bytes:

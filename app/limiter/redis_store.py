@@ -88,7 +88,7 @@ class RedisStore:
             return RequestIdConflict("the request_id was used for a check with another limit_key or cost")
         binding, remaining, retry_after_us, reset_after_us, now_us = _unpack(reply)
         wait_us = None if retry_after_us < 0 else retry_after_us
-        return Outcome(wait_us == 0, binding, remaining, wait_us, reset_after_us, now_us)
+        return Outcome(wait_us == 0, binding - 1, remaining, wait_us, reset_after_us, now_us)
 
     def _refused(self, reply: hiredis.ReplyError, operation: str) -> StoreError:
         REDIS_ERRORS.labels(operation).inc()

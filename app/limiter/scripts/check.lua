@@ -5,15 +5,15 @@
 --     -> wait   microseconds until cost fits; 0: it fits now, and is charged if charge is true; never 0 above capacity
 --        left   whole units left after that
 --        reset  microseconds until the state after that means nothing
---        what keep.lua calls state and rated; of several limits the binding one (0…)
+--        what keep.lua calls state and rated; of several limits the binding one (1…)
 --
 -- KEYS[i]  the counter of limit i; after the counters, where a request id was given, the answer kept under it
 -- ARGV[1]  struct "<d": cost (units; 0 looks without writing), then of each limit "<dddd": rate (units per window),
 --          window (microseconds), capacity (units at once), number of its algorithm
 -- ARGV[2]  what the request id stands for; absent or "" without one
 -- ARGV[3]  now (microseconds); absent in production: the server's TIME
--- Returns  struct "<I4I4i8i8i8", 32 bytes: binding limit (0…), its remaining, retry after (microseconds; 0: allowed,
---          -1: never), its reset after, now; "" where the request id stands for another check
+-- Returns  struct "<I4I4i8i8i8": binding limit (1…), its remaining, retry after (microseconds; 0: allowed, -1: never),
+--          its reset after, now; "" where the request id stands for another check
 -- Writes   when charged every KEYS[i], with the time until it means nothing as TTL, and the answer for a minute.
 --          Otherwise nothing, but for
 --          - a state from the future (the clock stepped back): re-stamped to now without refill, so that nobody waits
@@ -25,7 +25,8 @@ local answer = KEYS[(#ARGV[1] - 8) / 32 + 1]
 if answer then
   local kept = redis.call('GET', answer)
   if kept then
-    return kept:sub(33) == ARGV[2] and kept:sub(1, 32) or ''
+    local binding, left, reset, at, meaning = string.match(kept, '^(%d+) (%d+) (%d+) (%d+) (.*)$')
+    return meaning == ARGV[2] and struct.pack('<I4I4i8i8i8', binding, left, 0, reset, at) or ''
   end
 end
 
@@ -44,9 +45,8 @@ if cost > 0 then
   keep(KEYS[1], state, reset, rated)
 end
 
-local retry = wait == math.huge and -1 or wait
-local reply = struct.pack('<I4I4i8i8i8', binding or 0, left, retry, reset, now)
+binding = binding or 1
 if answer and charge and wait == 0 then
-  redis.call('SET', answer, reply .. ARGV[2], 'PX', 60000)
+  redis.call('SET', answer, string.format('%d %d %d %d %s', binding, left, reset, now, ARGV[2]), 'PX', 60000)
 end
-return reply
+return struct.pack('<I4I4i8i8i8', binding, left, wait == math.huge and -1 or wait, reset, now)

@@ -25,7 +25,7 @@ local function settle(i, count, cost, now, charge, longest)
     keep(key, state, reset, rated)
   end
   if not binding or left < least or (left == least and (wait > held or (wait == held and reset >= resets))) then
-    binding, least, resets, held = i - 1, left, reset, wait
+    binding, least, resets, held = i, left, reset, wait
   end
   return longest, binding, least, resets, held
 end
