@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from struct import Struct, pack
+
 import msgspec
 
 from app.limiter.decision import Outcome
 from app.limiter.errors import StoreError
 from app.limiter.keys import CLIENT_LENGTH, counter_names
-from app.limiter.scripts import check_script
+from app.limiter.scripts import check_script, number
 from app.observability.metrics import ALLOWED, BLOCKED
 from app.rules.rule import Limit, Rule
 
-EMPTY = b"$0\r\n\r\n"
+_double = Struct("<d").pack
 
 
 class Plan:
@@ -24,20 +26,21 @@ class Plan:
         self.allowed = ALLOWED.labels(rule.label, rule.endpoint or "*")
         self.blocked = BLOCKED.labels(rule.label, rule.endpoint or "*")
         self._pieces = _pieces(rule, self.names) if self.charges else []
-        self._arguments = b"".join(_bulk(word) for limit in rule.limits for word in _words(limit))
+        self._limits = b"".join(map(_numbers, rule.limits))
 
     def command(self, charge: Charge, now_us: int | None = None) -> bytes:
         """The packed EVALSHA for a charge of this plan. Without `now_us`, Redis's clock decides."""
-        now = b"" if now_us is None else b"%d" % now_us
-        units = b"%d" % charge.cost
-        if charge.once is not None:
-            return self._command_once(charge.client, units, charge.once, now)
-        return b"".join((charge.client.join(self._pieces), _bulk(units), self._arguments, EMPTY, _bulk(now)))
+        cost = _double(charge.cost)
+        if charge.once is None and now_us is None:
+            return b"".join((charge.client.join(self._pieces), cost, self._limits, b"\r\n"))
+        return self._command_with(charge.client, cost, charge.once, now_us)
 
-    def _command_once(self, client: bytes, units: bytes, once: Once, now: bytes) -> bytes:
-        keys = [client + name for name in (*self.names, once.name)]
-        words = [word for limit in self.rule.limits for word in _words(limit)]
-        return packed(b"EVALSHA", _sha(self.rule), b"%d" % len(keys), *keys, units, *words, once.meaning, now)
+    def _command_with(self, client: bytes, cost: bytes, once: Once | None, now_us: int | None) -> bytes:
+        names = (*self.names, once.name) if once else self.names
+        keys = [client + name for name in names]
+        meaning = once.meaning if once else b""
+        now = () if now_us is None else (b"%d" % now_us,)
+        return packed(b"EVALSHA", _sha(self.rule), b"%d" % len(keys), *keys, cost + self._limits, meaning, *now)
 
 
 class Once(msgspec.Struct, frozen=True):
@@ -62,20 +65,19 @@ class Charge(msgspec.Struct):
 
 def _pieces(rule: Rule, names: tuple[bytes, ...]) -> list[bytes]:
     """The command up to the cost, cut where the client's part of each key belongs."""
-    words = 3 + len(names) + 1 + 4 * len(names) + 2  # EVALSHA sha n, keys, cost, arguments, no request id, now
-    start = b"*%d\r\n" % words + b"".join(map(_bulk, (b"EVALSHA", _sha(rule), b"%d" % len(names))))
+    start = b"*%d\r\n" % (3 + len(names) + 1) + b"".join(map(_bulk, (b"EVALSHA", _sha(rule), b"%d" % len(names))))
     lengths = [b"$%d\r\n" % (CLIENT_LENGTH + len(name)) for name in names]
     between = [name + b"\r\n" + length for name, length in zip(names, lengths[1:], strict=False)]
-    return [start + lengths[0], *between, names[-1] + b"\r\n"]
+    return [start + lengths[0], *between, names[-1] + b"\r\n$%d\r\n" % (8 + 32 * len(names))]
 
 
 def _sha(rule: Rule) -> bytes:
-    return check_script(frozenset(str(limit.algorithm) for limit in rule.limits)).sha.encode()
+    algorithms = frozenset(str(limit.algorithm) for limit in rule.limits)
+    return check_script(algorithms, several=len(rule.limits) > 1).sha.encode()
 
 
-def _words(limit: Limit) -> tuple[bytes, ...]:
-    algorithm = str(limit.algorithm).encode()
-    return algorithm, b"%d" % limit.rate, b"%d" % limit.window_us, b"%d" % limit.capacity
+def _numbers(limit: Limit) -> bytes:
+    return pack("<4d", limit.rate, limit.window_us, limit.capacity, number(str(limit.algorithm)))
 
 
 def packed(*words: bytes) -> bytes:

@@ -6,6 +6,7 @@ Never retries a check: a script whose answer was lost may have charged already.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from struct import Struct
 from typing import Any
 
 import hiredis
@@ -28,6 +29,7 @@ from app.rules.rule import DEFAULT_RULE_ID, Limit, Rule
 MAX_WAITING = 10_000  # callers of one worker; 50 ms of them would be 200,000 checks a second
 # Answers that say the server cannot serve now, by the first word of the error.
 UNABLE = ("LOADING", "READONLY", "OOM", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "TRYAGAIN", "BUSY")
+_unpack = Struct("<2I3q").unpack  # check.lua says of what
 HEALTH = Plan(Rule(id=DEFAULT_RULE_ID, client_id="*", limits=(Limit(rate=1, window=1, algorithm="fixed_window"),)))
 
 
@@ -84,9 +86,9 @@ class RedisStore:
             return self._refused(reply, "check")
         if not reply:
             return RequestIdConflict("the request_id was used for a check with another limit_key or cost")
-        allowed, binding, remaining, retry_after_us, reset_after_us, now_us = reply
+        binding, remaining, retry_after_us, reset_after_us, now_us = _unpack(reply)
         wait_us = None if retry_after_us < 0 else retry_after_us
-        return Outcome(allowed == 1, binding - 1, remaining, wait_us, reset_after_us, now_us)
+        return Outcome(wait_us == 0, binding - 1, remaining, wait_us, reset_after_us, now_us)
 
     def _refused(self, reply: hiredis.ReplyError, operation: str) -> StoreError:
         REDIS_ERRORS.labels(operation).inc()

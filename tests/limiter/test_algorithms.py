@@ -190,3 +190,12 @@ def test_the_counter_weighs_the_previous_window_by_its_overlap(decider: Decider)
     assert decider.check([limit], 0, aligned + MINUTE + 15 * SECOND).remaining == 2  # 10 - 10 x 45/60
     assert decider.check([limit], 3, aligned + MINUTE + 15 * SECOND).retry_after_us == 3 * SECOND
     assert decider.check([limit], 0, aligned + 2 * MINUTE).remaining == 10
+
+
+def test_after_a_lowered_rate_the_counter_weighs_no_more_than_the_new_one(decider: Decider) -> None:
+    limit = Limit(rate=10, window=60, algorithm="sliding_window_counter")
+    aligned = START - START % MINUTE
+    assert decider.check([limit], 10, aligned + 30 * SECOND).allowed
+    assert decider.check([limit], 1, aligned + MINUTE + 30 * SECOND).remaining == 4
+    lowered = Limit(rate=4, window=60, algorithm="sliding_window_counter")
+    assert decider.check([lowered], 0, aligned + MINUTE + 45 * SECOND).remaining == 2  # 4 - 1 - 4 x 15/60

@@ -1,4 +1,4 @@
-"""The check scripts: the algorithm files and `check.lua`, put together once, from the files beside this one."""
+"""The check scripts, put together once from the Lua files beside this one: `check.lua` says how."""
 
 from __future__ import annotations
 
@@ -20,21 +20,30 @@ class Script:
 
 
 @cache
-def check_script(algorithms: frozenset[str]) -> Script:
-    """The script that decides limits of these algorithms: its own for each single one, one for all mixtures."""
-    names = algorithms if len(algorithms) == 1 else ALGORITHMS
-    source = _composed(names)
+def check_script(algorithms: frozenset[str], *, several: bool) -> Script:
+    """The script that decides one limit, or several, of these algorithms: mixtures of any kind share one."""
+    if several:
+        functions = _numbered(algorithms if len(algorithms) == 1 else ALGORITHMS) + _source("several")
+    else:
+        functions = "".join(map(_source, algorithms))
+    source = _source("keep") + functions + _source("check")
     return Script(hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(), source)
 
 
 def all_scripts() -> list[Script]:
-    return [*(check_script(frozenset({name})) for name in ALGORITHMS), check_script(frozenset(ALGORITHMS))]
+    same = [check_script(frozenset({name}), several=several) for name in ALGORITHMS for several in (False, True)]
+    return [*same, check_script(frozenset(ALGORITHMS), several=True)]
 
 
-def _composed(algorithms: Iterable[str]) -> str:
-    """Each algorithm's file as the body of a function, then check.lua."""
-    parts = [f"algorithms[{name!r}] = (function()\n{_source(name)}end)()\n" for name in sorted(algorithms)]
-    return "local algorithms = {}\n" + "".join(parts) + _source("check")
+def number(algorithm: str) -> int:
+    """What several.lua knows an algorithm by."""
+    return ALGORITHMS.index(algorithm) + 1
+
+
+def _numbered(algorithms: Iterable[str]) -> str:
+    """The steps of these algorithms where several.lua finds them."""
+    parts = [f"do\n{_source(name)}steps[{number(name)}] = step\nend\n" for name in algorithms]
+    return "local steps = {}\n" + "".join(parts)
 
 
 def _source(name: str) -> str:

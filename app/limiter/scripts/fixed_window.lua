@@ -5,32 +5,23 @@
 --           start  microsecond of the window's first charge
 -- Means nothing once the window has ended.
 
-local window = {}
-
-function window.read(key, limit, now)
-  local used, start = string.match(redis.call('GET', key) or '0 0', '^(%d+) (%d+)$')
-  used, start = math.min(tonumber(used), limit.rate), tonumber(start)
-  if used == 0 or now >= start + limit.window_us then
-    return { used = 0, start = now }
+local function step(key, rate, window, _, cost, now, charge)
+  local used, start = 0, now
+  local state = redis.call('GET', key)
+  if state then
+    used, start = string.match(state, '^(%d+) (%d+)$')
+    used, start = math.min(tonumber(used), rate), tonumber(start)
+    if now >= start + window then
+      used, start = 0, now
+    end
   end
   local from_future = start > now
-  return { used = used, start = from_future and now or start, from_future = from_future }
+  start = math.min(start, now)
+  local ends_in = start + window - now
+  local wait = used + cost <= rate and 0 or ends_in
+  local charged = charge and wait == 0
+  if charged then
+    used = used + cost
+  end
+  return wait, rate - used, used > 0 and ends_in or 0, (charged or from_future) and string.format('%d %d', used, start)
 end
-
-function window.wait(state, limit, cost, now)
-  return state.used + cost <= limit.rate and 0 or state.start + limit.window_us - now
-end
-
-function window.charge(state, _, cost)
-  state.used = state.used + cost
-end
-
-function window.left(state, limit, now)
-  return limit.rate - state.used, state.used > 0 and state.start + limit.window_us - now or 0
-end
-
-function window.write(key, state, _, ttl_ms)
-  redis.call('SET', key, string.format('%.0f %.0f', state.used, state.start), 'PX', ttl_ms)
-end
-
-return window

@@ -4,35 +4,24 @@
 -- rate, so the level is what is kept. Decides exactly as token_bucket does.
 --
 -- State   string "<level> <stamp>"
---           level  units x window_us at the last conforming check, so that one microsecond drains exactly `rate`
+--           level  units x window at the last conforming check, so that one microsecond drains exactly `rate`
 --           stamp  microsecond of that check
 -- Means nothing once drained.
 
-local gcra = {}
-
-function gcra.read(key, limit, now)
-  local level, stamp = string.match(redis.call('GET', key) or '0 0', '^(%d+) (%d+)$')
-  level, stamp = math.min(tonumber(level), limit.capacity * limit.window_us), tonumber(stamp)
-  local drained = math.max(0, now - stamp) * limit.rate
-  return { level = math.max(0, level - drained), from_future = stamp > now }
+local function step(key, rate, window, capacity, cost, now, charge)
+  local level, stamp = 0, now
+  local state = redis.call('GET', key)
+  if state then
+    level, stamp = string.match(state, '^(%d+) (%d+)$')
+    level, stamp = math.min(tonumber(level), capacity * window), tonumber(stamp)
+    level = math.max(0, level - math.max(0, now - stamp) * rate)
+  end
+  local tolerance = (capacity - cost) * window
+  local wait = level <= tolerance and 0 or math.ceil((level - tolerance) / rate)
+  local charged = charge and wait == 0
+  if charged then
+    level = level + cost * window
+  end
+  local room = math.floor((capacity * window - level) / window)
+  return wait, room, math.ceil(level / rate), (charged or stamp > now) and string.format('%d %d', level, now), true
 end
-
-function gcra.wait(state, limit, cost)
-  local tolerance = (limit.capacity - cost) * limit.window_us
-  return state.level <= tolerance and 0 or math.ceil((state.level - tolerance) / limit.rate)
-end
-
-function gcra.charge(state, limit, cost)
-  state.level = state.level + cost * limit.window_us
-end
-
-function gcra.left(state, limit)
-  local room = limit.capacity * limit.window_us - state.level
-  return math.floor(room / limit.window_us), math.ceil(state.level / limit.rate)
-end
-
-function gcra.write(key, state, now, ttl_ms)
-  redis.call('SET', key, string.format('%.0f %.0f', state.level, now), 'PX', ttl_ms)
-end
-
-return gcra

@@ -3,77 +3,62 @@
 -- State   list  stamp 1, total 1, stamp 2, total 2, …    (integers: 15-16 bytes an entry)
 --           stamp  microsecond of a charged check, never falling
 --           total  units logged up to and including it, never falling; so any sum is one subtraction
--- The first entry is a base: it has left the window (or is "0 0"), only its total counts.
+-- The first entry is a base: it has left the window (or is "0 0"), only its total counts. An entry from the future
+-- counts as stamped now.
 -- Means nothing once the newest entry has left the window. Searches gallop from the old end, where the few entries
 -- that left since the last charge are: a check costs O(log n) reads at any length.
 
-local log = {}
+local STAMP, TOTAL = 0, 1
 
-local function at(key, index)
-  return tonumber(redis.call('LINDEX', key, index))
+local function at(key, entry, field)
+  return tonumber(redis.call('LINDEX', key, 2 * entry + field))
 end
 
--- The last entry in [first, count) for which `holds` is true; `first` itself where there is none.
-local function last(first, count, holds)
+-- The last entry from `first` on whose field is at most `bound`; `first` itself where there is none.
+local function last(key, first, field, bound)
   local step = 1
-  while first + step < count and holds(first + step) do
+  while (at(key, first + step, field) or math.huge) <= bound do
     first, step = first + step, step * 2
   end
   while step > 1 do
     step = step / 2
-    if first + step < count and holds(first + step) then
+    if (at(key, first + step, field) or math.huge) <= bound then
       first = first + step
     end
   end
   return first
 end
 
-local function last_stamped(key, count, bound)
-  return last(0, count, function(i) return at(key, 2 * i) <= bound end)
-end
-
-function log.read(key, limit, now)
-  local count = redis.call('LLEN', key) / 2
-  if count == 0 then
-    return { key = key, count = 0, base = 0, total = 0, used = 0, newest = now }
+local function step(key, rate, window, _, cost, now, charge)
+  local stamp, total = unpack(redis.call('LRANGE', key, -2, -1))
+  local before, base, empty = 0, 0, not total
+  if empty then
+    stamp, total = now, 0
+  else
+    stamp, total = tonumber(stamp), tonumber(total)
+    local oldest = redis.call('LRANGE', key, 1, 2) -- the total of the base, the stamp of the entry after it
+    before = tonumber(oldest[1])
+    if tonumber(oldest[2]) <= now - window then
+      base = last(key, 1, STAMP, now - window)
+      before = at(key, base, TOTAL)
+    end
   end
-  local state = { key = key, count = count, newest = at(key, -2), total = at(key, -1) }
-  if state.newest > now then -- what lies in the future becomes one entry stamped now
-    state.from_future, state.newest = true, now
-    state.count = last_stamped(key, count, now) + 1
+  local used, from_future, wait = total - before, stamp > now, 0
+  if used + cost > rate then
+    local short = last(key, base, TOTAL, total + cost - rate - 1)
+    wait = math.min(at(key, short + 1, STAMP) or now, now) + window - now
   end
-  state.base = last_stamped(key, state.count, now - limit.window_us)
-  state.used = state.total - at(key, 2 * state.base + 1)
-  return state
-end
-
-function log.wait(state, limit, cost, now)
-  local surplus = state.used + cost - limit.rate
-  if surplus <= 0 then
-    return 0
+  local charged = charge and wait == 0
+  if charged then
+    total, used = total + cost, used + cost
   end
-  local enough = state.total - state.used + surplus
-  local short = last(state.base, state.count, function(i) return at(state.key, 2 * i + 1) < enough end)
-  local stamp = short + 1 < state.count and at(state.key, 2 * short + 2) or state.newest
-  return stamp + limit.window_us - now
-end
-
-function log.charge(state, _, cost, now)
-  state.total, state.used, state.newest = state.total + cost, state.used + cost, now
-end
-
-function log.left(state, limit, now)
-  return math.max(0, limit.rate - state.used), state.used > 0 and state.newest + limit.window_us - now or 0
-end
-
-function log.write(key, state, now, ttl_ms)
-  if state.count == 0 then
-    redis.call('RPUSH', key, 0, 0)
-  elseif state.base > 0 or state.from_future then
-    redis.call('LTRIM', key, 2 * state.base, 2 * state.count - 1)
+  local reset = used > 0 and (charged and now or math.min(stamp, now)) + window - now or 0
+  return wait, math.max(0, rate - used), reset, (charged or from_future) and function()
+    if empty then
+      redis.call('RPUSH', key, 0, 0)
+    elseif base > 0 or from_future then
+      redis.call('LTRIM', key, 2 * base, from_future and 2 * last(key, base, STAMP, now) + 1 or -1)
+    end
+    redis.call('RPUSH', key, now, total)
   end
-  redis.call('RPUSH', key, now, state.total)
-  redis.call('PEXPIRE', key, ttl_ms)
 end
-
-return log

@@ -6,46 +6,31 @@
 --           current   units charged in it        previous   units charged in the one before
 -- Means nothing once the window after `index` has ended.
 
-local counter = {}
-
-function counter.read(key, limit, now)
-  local index, current, previous = string.match(redis.call('GET', key) or '0 0 0', '^(%d+) (%d+) (%d+)$')
-  index, current, previous = tonumber(index), tonumber(current), tonumber(previous)
-  local state = { index = math.floor(now / limit.window_us), current = 0, previous = 0 }
-  state.ahead = (state.index + 1) * limit.window_us - now -- microseconds until the next window begins
-  state.from_future = index > state.index
-  if index >= state.index then
-    state.current, state.previous = math.min(current, limit.rate), math.min(previous, limit.rate)
-  elseif index == state.index - 1 then
-    state.previous = math.min(current, limit.rate)
+local function step(key, rate, window, _, cost, now, charge)
+  local index, current, previous, from_future = math.floor(now / window), 0, 0, false
+  local ahead = (index + 1) * window - now -- microseconds until the next window begins
+  local state = redis.call('GET', key)
+  if state then
+    local counted, newer, older = string.match(state, '^(%d+) (%d+) (%d+)$')
+    counted, newer, older = tonumber(counted), math.min(tonumber(newer), rate), math.min(tonumber(older), rate)
+    from_future = counted > index
+    if counted >= index then
+      current, previous = newer, older
+    elseif counted == index - 1 then
+      previous = newer
+    end
   end
-  return state
-end
-
-function counter.wait(state, limit, cost)
-  local room = (limit.rate - state.current - cost) * limit.window_us
-  if room >= state.previous * state.ahead then
-    return 0
-  elseif room >= 0 then
-    return state.ahead - math.floor(room / state.previous)
+  local room, wait = (rate - current - cost) * window, 0
+  if room < 0 then -- not in this window: in the next one `current` is what slides out
+    wait = ahead + window - math.floor((rate - cost) * window / current)
+  elseif room < previous * ahead then
+    wait = ahead - math.floor(room / previous)
   end
-  -- Not in this window: in the next one `current` is what slides out.
-  room = (limit.rate - cost) * limit.window_us
-  return state.ahead + limit.window_us - math.floor(room / state.current)
+  local charged = charge and wait == 0
+  if charged then
+    current = current + cost
+  end
+  local left = math.max(0, math.floor(((rate - current) * window - previous * ahead) / window))
+  local reset = current > 0 and ahead + window or previous > 0 and ahead or 0
+  return wait, left, reset, (charged or from_future) and string.format('%d %d %d', index, current, previous)
 end
-
-function counter.charge(state, _, cost)
-  state.current = state.current + cost
-end
-
-function counter.left(state, limit)
-  local room = (limit.rate - state.current) * limit.window_us - state.previous * state.ahead
-  local reset = state.current > 0 and state.ahead + limit.window_us or state.previous > 0 and state.ahead or 0
-  return math.max(0, math.floor(room / limit.window_us)), reset
-end
-
-function counter.write(key, state, _, ttl_ms)
-  redis.call('SET', key, string.format('%.0f %.0f %.0f', state.index, state.current, state.previous), 'PX', ttl_ms)
-end
-
-return counter
