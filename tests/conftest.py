@@ -69,15 +69,26 @@ def database_url(postgres: Postgres) -> str:
 
 
 @pytest.fixture(scope="session")
-def new_database(postgres: Postgres, database_url: str) -> Callable[[str], str]:
-    """Makes a database of the given name with the schema, but without rules of other tests."""
+def empty_database(postgres: Postgres) -> Callable[[str], str]:
+    """Makes a database of the given name with nothing in it."""
 
     def create(name: str) -> str:
         with contextlib.closing(psycopg2.connect(postgres.url_of("postgres"))) as connection:
             connection.autocommit = True
             connection.cursor().execute(f'CREATE DATABASE "{name}"')
-        flask("db", "upgrade", database_url=postgres.url_of(name))
         return postgres.url_of(name)
+
+    return create
+
+
+@pytest.fixture(scope="session")
+def new_database(empty_database: Callable[[str], str]) -> Callable[[str], str]:
+    """Makes a database of the given name with the schema, but without rules of other tests."""
+
+    def create(name: str) -> str:
+        url = empty_database(name)
+        flask("db", "upgrade", database_url=url)
+        return url
 
     return create
 
