@@ -12,9 +12,11 @@ from flask import Flask, current_app, g, request
 from flask_smorest import Blueprint
 
 from app.api.problems import Problem
+from app.observability.logs import correlation_id
+from app.rules.api_key import SCOPES
+from app.rules.history import Author
 from app.rules.rule import DEFAULT_TENANT_ID
 
-SCOPES = ("check", "rules:read", "rules:write", "audit:read", "keys:write", "tenants:write")
 PUBLIC = "public"
 IN_HANDLER = "in handler"
 SECURITY_SCHEMES = {
@@ -76,6 +78,11 @@ class Authenticator:
 
 def credentials_of_request() -> Credentials:
     return Credentials(request.headers.get("Authorization"), request.headers.get("X-API-Key"))
+
+
+def author() -> Author:
+    """Who makes the change that this request asks for."""
+    return Author(g.principal.name, correlation_id.get())
 
 
 def requires(scope: str) -> Callable[[View], View]:

@@ -27,13 +27,14 @@ MAX_LIMIT_KEY = 128
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-def _printable(value: str) -> None:
+def printable(value: str) -> None:
+    """A validator: neither control characters nor lone surrogates."""
     if _UNPRINTABLE.search(value):
         raise ValidationError("Control characters and lone surrogates are not allowed.")
 
 
 def _text(maximum: int, **kwargs: Any) -> fields.String:
-    return fields.String(validate=[validate.Length(1, maximum), _printable], **kwargs)
+    return fields.String(validate=[validate.Length(1, maximum), printable], **kwargs)
 
 
 def _amount(low: int, high: int = MAX_AMOUNT, **kwargs: Any) -> fields.Integer:
@@ -133,10 +134,12 @@ class RuleSchema(StrictSchema):
     fail_mode = fields.String(allow_none=True, load_default=None, validate=validate.OneOf(FAIL_MODES))
     shadow = Flag(load_default=False)
     enabled = Flag(load_default=True)
-    description = fields.String(load_default="", validate=[validate.Length(0, 1000), _printable])
+    description = fields.String(load_default="", validate=[validate.Length(0, 1000), printable])
 
     @validates_schema
-    def _holds_together(self, data: dict[str, Any], **_: Any) -> None:
+    def _holds_together(self, data: dict[str, Any], *, partial: Any, **_: Any) -> None:
+        if partial:  # the whole is judged once it is put together
+            return
         single = [name for name in ("rate", "window", "burst", "algorithm") if data.get(name) is not None]
         if "limits" in data and single:
             raise ValidationError("Give either limits or rate and window, not both.", "limits")
@@ -180,13 +183,6 @@ class StoredRuleSchema(Schema):
     description = fields.String(required=True)
     created_at = fields.DateTime(required=True)
     updated_at = fields.DateTime(required=True)
-
-
-class FilterSchema(Schema):
-    """Filters of the list of rules."""
-
-    client_id = fields.String()
-    endpoint = fields.String()
 
 
 class LifeSchema(Schema):

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
+from typing import Any, TypeVar
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Select, bindparam, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from app.rules.models import LimitRow, RuleBookRow, RuleRow
+from app.rules.api_key import ApiKey
+from app.rules.models import ApiKeyRow, LimitRow, RuleBookRow, RuleRow
+from app.rules.pages import page_of, total_of
 from app.rules.rule import Limit, Rule
 from app.rules.rule_book import Edition, Snapshot
+
+T = TypeVar("T")
+
+CHUNK = 500  # rows in one statement: other greenlets have their turn between two of them
 
 
 class RuleRepository:
@@ -27,41 +35,73 @@ class RuleRepository:
     def snapshot(self) -> Snapshot:
         """Everything a rule book is made of. Only a repeatable-read transaction sees no change by half."""
         book = self._session.execute(select(RuleBookRow)).scalar_one()
-        rows = self._session.execute(select(RuleRow).order_by(RuleRow.id)).scalars()
-        return Snapshot(book.version, bytes.fromhex(book.key_secret), tuple(_rule(row) for row in rows))
+        return Snapshot(
+            book.version,
+            bytes.fromhex(book.key_secret),
+            tuple(self._read(select(RuleRow))),
+            keys=self._keys(),
+            key_hash_secret=bytes.fromhex(book.key_hash_secret),
+        )
 
-    def rules(self, tenant_id: int) -> list[Rule]:
-        rows = self._session.execute(select(RuleRow).where(RuleRow.tenant_id == tenant_id).order_by(RuleRow.id))
-        return [_rule(row) for row in rows.scalars()]
+    def rules(self, tenant_id: int, **wanted: Any) -> list[Rule]:
+        """The tenant's rules, oldest first; `wanted` gives fields they must have."""
+        return self._read(_of(tenant_id, wanted))
+
+    def page(self, tenant_id: int, wanted: dict[str, Any], offset: int, count: int) -> tuple[list[Rule], int]:
+        """A page of them, and how many there are in all."""
+        rows, total = page_of(self._session, _of(tenant_id, wanted).order_by(RuleRow.id), offset, count)
+        return [_rule(row) for row in rows], total
+
+    def count(self, tenant_id: int) -> int:
+        return total_of(self._session, _of(tenant_id, {}))
 
     def get(self, tenant_id: int, rule_id: int) -> Rule | None:
-        row = self._session.execute(select(RuleRow).where(RuleRow.tenant_id == tenant_id, RuleRow.id == rule_id))
-        found = row.scalar_one_or_none()
-        return _rule(found) if found else None
+        found = self._read(_of(tenant_id, {"id": rule_id}))
+        return found[0] if found else None
 
     def twin(self, rule: Rule) -> Rule | None:
         """The stored rule of the same tenant, client and endpoint, shadow for shadow."""
-        who = (RuleRow.tenant_id == rule.tenant_id, RuleRow.client_id == rule.client_id)
-        what = (RuleRow.endpoint.is_not_distinct_from(rule.endpoint), RuleRow.shadow == rule.shadow)
-        row = self._session.execute(select(RuleRow).where(*who, *what))
-        found = row.scalar_one_or_none()
-        return _rule(found) if found else None
+        who = {"client_id": rule.client_id, "endpoint": rule.endpoint, "shadow": rule.shadow}
+        found = self.rules(rule.tenant_id, **who)
+        return found[0] if found else None
 
-    def add(self, rule: Rule) -> Rule:
-        """Insert the rule; its id, version and times are the database's. Its counters are numbered from 1."""
-        row = RuleRow(tenant_id=rule.tenant_id, client_id=rule.client_id, endpoint=rule.endpoint, next_counter=1)
-        self._session.add(row)
-        return self._stored(row, rule, kept=())
+    def add(self, rules: Sequence[Rule]) -> list[Rule]:
+        """Insert the rules; ids, versions and times are the database's. Their counters are numbered from 1."""
+        returned = insert(RuleRow).returning(
+            RuleRow.id, RuleRow.version, RuleRow.created_at, RuleRow.updated_at, sort_by_parameter_order=True
+        )
+        stored = []
+        for chunk in _chunks(rules):
+            numbered = [replace(rule, limits=tuple(_numbered(rule.limits, (), 1))) for rule in chunk]
+            rows = self._session.execute(returned, [_columns(rule, first_counter=1) for rule in numbered])
+            for rule, (rule_id, version, created, updated) in zip(numbered, rows, strict=True):
+                stored.append(replace(rule, id=rule_id, version=version, created_at=created, updated_at=updated))
+        self._insert_limits(stored)
+        return stored
 
-    def replace(self, current: Rule, rule: Rule) -> Rule:
-        """Overwrite `current` with `rule`. A limit of unchanged algorithm and window keeps its counter."""
-        row = self._session.get_one(RuleRow, current.id)
-        row.version += 1
-        row.updated_at = func.clock_timestamp()
-        return self._stored(row, rule, kept=current.limits)
+    def replace(self, pairs: Sequence[tuple[Rule, Rule]]) -> list[Rule]:
+        """Overwrite the first of each pair with the second. Limits of unchanged algorithm and window keep theirs."""
+        now: datetime = self._session.execute(select(func.clock_timestamp())).scalar_one()
+        stored = []
+        for chunk in _chunks(pairs):
+            ids = [current.id for current, _ in chunk]
+            numbers = self._session.execute(select(RuleRow.id, RuleRow.next_counter).where(RuleRow.id.in_(ids)))
+            next_counters = {row.id: row.next_counter for row in numbers}
+            written = [_successor(current, rule, next_counters[current.id], now) for current, rule in chunk]
+            rows = [
+                _columns(rule, first_counter=next_counters[rule.id])
+                | {"row": rule.id, "version": rule.version, "updated_at": now}
+                for rule in written
+            ]
+            self._session.connection().execute(_overwrite(rows[0]), rows)
+            self._session.execute(delete(LimitRow).where(LimitRow.rule_id.in_(ids)))
+            stored += written
+        self._insert_limits(stored)
+        return stored
 
-    def delete(self, rule_id: int) -> None:
-        self._session.execute(delete(RuleRow).where(RuleRow.id == rule_id))
+    def delete(self, rules: Sequence[Rule]) -> None:
+        for chunk in _chunks(rules):
+            self._session.execute(delete(RuleRow).where(RuleRow.id.in_([rule.id for rule in chunk])))
 
     def bump_version(self) -> int:
         """The next version. Holds the row until commit, so that changes happen in the order of their versions."""
@@ -73,15 +113,58 @@ class RuleRepository:
         claim = update(RuleBookRow).where(~RuleBookRow.examples_loaded).values(examples_loaded=True)
         return self._session.execute(claim.returning(RuleBookRow.id)).scalar_one_or_none() is not None
 
-    def _stored(self, row: RuleRow, rule: Rule, *, kept: Sequence[Limit]) -> Rule:
-        row.action, row.fail_mode, row.description = rule.action, rule.fail_mode, rule.description
-        row.shadow, row.enabled = rule.shadow, rule.enabled
-        numbered = _numbered(rule.limits, kept, row.next_counter)
-        row.next_counter = max([row.next_counter, *(limit.counter + 1 for limit in numbered)])
-        row.limits = [_limit_row(position, limit) for position, limit in enumerate(numbered)]
-        self._session.flush()
-        self._session.refresh(row)
-        return _rule(row)
+    def _read(self, rows: Select[tuple[RuleRow]]) -> list[Rule]:
+        fresh = rows.order_by(RuleRow.id).execution_options(populate_existing=True)
+        return [_rule(row) for row in self._session.execute(fresh).scalars()]
+
+    def _keys(self) -> tuple[ApiKey, ...]:
+        in_force = select(ApiKeyRow).where(ApiKeyRow.revoked_at.is_(None)).order_by(ApiKeyRow.id)
+        return tuple(_key(row) for row in self._session.execute(in_force).scalars())
+
+    def _insert_limits(self, rules: Sequence[Rule]) -> None:
+        rows = [_limit_columns(rule, place, limit) for rule in rules for place, limit in enumerate(rule.limits)]
+        for chunk in _chunks(rows):
+            self._session.execute(insert(LimitRow), chunk)
+
+
+def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))
+
+
+def _of(tenant_id: int, wanted: dict[str, Any]) -> Select[tuple[RuleRow]]:
+    fields = [getattr(RuleRow, name) == value for name, value in wanted.items()]  # None becomes IS NULL
+    return select(RuleRow).where(RuleRow.tenant_id == tenant_id, *fields)
+
+
+def _columns(rule: Rule, *, first_counter: int) -> dict[str, Any]:
+    return {
+        "tenant_id": rule.tenant_id,
+        "client_id": rule.client_id,
+        "endpoint": rule.endpoint,
+        "action": rule.action,
+        "fail_mode": rule.fail_mode,
+        "shadow": rule.shadow,
+        "enabled": rule.enabled,
+        "description": rule.description,
+        "next_counter": max([first_counter, *(limit.counter + 1 for limit in rule.limits)]),
+    }
+
+
+def _overwrite(row: dict[str, Any]) -> Any:
+    columns: dict[str, Any] = {name: bindparam(name) for name in row if name != "row"}
+    return update(RuleRow).where(RuleRow.id == bindparam("row")).values(columns)
+
+
+def _successor(current: Rule, rule: Rule, next_counter: int, now: datetime) -> Rule:
+    """`rule` as the next version of `current`."""
+    return replace(
+        rule,
+        id=current.id,
+        version=current.version + 1,
+        created_at=current.created_at,
+        updated_at=now,
+        limits=tuple(_numbered(rule.limits, current.limits, next_counter)),
+    )
 
 
 def _numbered(limits: Sequence[Limit], kept: Sequence[Limit], next_counter: int) -> list[Limit]:
@@ -109,14 +192,26 @@ def _what_counts(limit: Limit) -> tuple[str | None, int]:
     return limit.algorithm, limit.window
 
 
-def _limit_row(position: int, limit: Limit) -> LimitRow:
-    return LimitRow(
-        position=position,
-        rate=limit.rate,
-        window_seconds=limit.window,
-        algorithm=limit.algorithm,
-        burst=limit.burst,
-        counter=limit.counter,
+def _limit_columns(rule: Rule, place: int, limit: Limit) -> dict[str, Any]:
+    return {
+        "rule_id": rule.id,
+        "position": place,
+        "rate": limit.rate,
+        "window_seconds": limit.window,
+        "algorithm": limit.algorithm,
+        "burst": limit.burst,
+        "counter": limit.counter,
+    }
+
+
+def _key(row: ApiKeyRow) -> ApiKey:
+    return ApiKey(
+        id=row.id,
+        tenant_id=row.tenant_id,
+        name=row.name,
+        digest=row.digest,
+        scopes=frozenset(row.scopes),
+        expires_at=row.expires_at.timestamp() if row.expires_at else None,
     )
 
 

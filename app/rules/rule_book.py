@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from app.rules.api_key import ApiKey
 from app.rules.rule import Rule
 
 ByEndpoint = Mapping[str | None, Rule]
@@ -20,11 +21,16 @@ class Edition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the database says at one `version`: every tenant's rules, and the secret under which keys are spelled."""
+    """What the database says at one `version`: every tenant's rules and API keys.
+
+    `key_secret`: under which Redis keys are spelled. `key_hash_secret`: under which API keys are hashed.
+    """
 
     version: int
     key_secret: bytes
     rules: tuple[Rule, ...]
+    keys: tuple[ApiKey, ...] = ()
+    key_hash_secret: bytes = b""
 
     @property
     def edition(self) -> Edition:
@@ -36,6 +42,8 @@ class RuleBook:
 
     def __init__(self, snapshot: Snapshot, *, default: Rule, algorithm: str) -> None:
         self.edition = snapshot.edition
+        self.keys = {key.id: key for key in snapshot.keys}
+        self.key_hash_secret = snapshot.key_hash_secret
         self._default = _resolved(default, algorithm)
         enabled = [_resolved(rule, algorithm) for rule in snapshot.rules if rule.enabled]
         self._enforced = _Index([rule for rule in enabled if not rule.shadow])

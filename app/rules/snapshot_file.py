@@ -9,14 +9,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from app.rules.api_key import ApiKey
 from app.rules.rule import Limit, Rule
 from app.rules.rule_book import Snapshot
 
-FORMAT = 1
+FORMAT = 2  # 1 had no keys
 
 
 class SnapshotFile:
-    """Reads and writes one file, readable by its owner alone: it holds the secret of the keys."""
+    """Reads and writes one file, readable by its owner alone: it holds secrets."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -25,10 +26,15 @@ class SnapshotFile:
         """The saved snapshot; None where there is none that this version understands."""
         try:
             saved = json.loads(self._path.read_text(encoding="utf-8"))
-            if saved["format"] != FORMAT:
+            if saved["format"] not in (1, FORMAT):
                 return None
-            rules = tuple(_rule(fields) for fields in saved["rules"])
-            return Snapshot(int(saved["version"]), bytes.fromhex(saved["key_secret"]), rules)
+            return Snapshot(
+                int(saved["version"]),
+                bytes.fromhex(saved["key_secret"]),
+                tuple(_rule(fields) for fields in saved["rules"]),
+                keys=tuple(_key(fields) for fields in saved.get("keys", ())),
+                key_hash_secret=bytes.fromhex(saved.get("key_hash_secret", "")),
+            )
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
@@ -38,6 +44,8 @@ class SnapshotFile:
             "format": FORMAT,
             "version": snapshot.version,
             "key_secret": snapshot.key_secret.hex(),
+            "key_hash_secret": snapshot.key_hash_secret.hex(),
+            "keys": [_key_fields(key) for key in snapshot.keys],
             "rules": [_fields(rule) for rule in snapshot.rules],
         }
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +57,7 @@ class SnapshotFile:
                 os.fsync(file.fileno())
             os.replace(temporary, self._path)
         except BaseException:
-            os.unlink(temporary)  # half a file, with the secret in it
+            os.unlink(temporary)  # half a file, with secrets in it
             raise
 
 
@@ -59,3 +67,11 @@ def _fields(rule: Rule) -> dict[str, Any]:
 
 def _rule(fields: dict[str, Any]) -> Rule:
     return Rule(**{**fields, "limits": tuple(Limit(**limit) for limit in fields["limits"])})
+
+
+def _key_fields(key: ApiKey) -> dict[str, Any]:
+    return asdict(key) | {"digest": key.digest.hex(), "scopes": sorted(key.scopes)}
+
+
+def _key(fields: dict[str, Any]) -> ApiKey:
+    return ApiKey(**{**fields, "digest": bytes.fromhex(fields["digest"]), "scopes": frozenset(fields["scopes"])})
