@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import random
 import time
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from app.limiter.redis_store import RedisStore, connect
 from app.observability import tracing
 from app.observability.active_clients import ActiveClients
 from app.rules.database import DatabaseRules
+from app.rules.key_use import KeyUse
 from app.rules.reload import RuleReloader
 from app.rules.rule import default_rule
 from app.rules.rule_book import RuleBook
@@ -34,6 +36,9 @@ from app.rules.snapshot_file import SnapshotFile
 from app.server.stopping import Drain
 
 POLL_SECONDS = 0.25  # with jitter of a fifth; one row a poll, and every worker decides by a change well within 1 s
+KEY_USE_SECONDS = 10  # between two statements; a key's last use is written at most once a minute
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,7 @@ class Services:
     settings: Settings
     check_handler: CheckHandler
     authenticator: Authenticator
+    key_use: KeyUse
     reloader: RuleReloader
     store: RedisStore
     breaker: Breaker
@@ -55,6 +61,7 @@ def wire(app: Flask, settings: Settings) -> Services:
     """Connect the parts. Opens no connection: with preloading this runs before the fork."""
     with app.app_context():
         source = DatabaseRules(db.engine)
+        key_use = KeyUse(db.engine)
     default = default_rule(settings.default_rate, settings.default_window)
     reloader = RuleReloader(
         source=source,
@@ -85,7 +92,13 @@ def wire(app: Flask, settings: Settings) -> Services:
         active_clients=active_clients,
         clock=time.time,
     )
-    authenticator = Authenticator(bootstrap_key=settings.admin_api_key, open_checks=settings.check_auth == "open")
+    authenticator = Authenticator(
+        bootstrap_key=settings.admin_api_key,
+        open_checks=settings.check_auth == "open",
+        rules=reloader,
+        used=key_use.note,
+        clock=time.time,
+    )
     handler = CheckHandler(
         limiter=limiter,
         authenticator=authenticator,
@@ -97,6 +110,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         settings=settings,
         check_handler=handler,
         authenticator=authenticator,
+        key_use=key_use,
         reloader=reloader,
         store=store,
         breaker=breaker,
@@ -120,12 +134,22 @@ def start_worker(services: Services) -> None:
     with contextlib.suppress(StoreError):  # Redis may come later; checks load what is missing
         services.store.load_scripts()
     gevent.spawn(_poll, services.reloader)
+    gevent.spawn(_flush, services.key_use)
 
 
 def _poll(reloader: RuleReloader) -> None:
     while True:
         gevent.sleep(POLL_SECONDS * random.uniform(0.8, 1.2))
         reloader.refresh()
+
+
+def _flush(key_use: KeyUse) -> None:
+    while True:
+        gevent.sleep(KEY_USE_SECONDS * random.uniform(0.8, 1.2))
+        try:
+            key_use.flush()
+        except Exception as error:  # nothing but the time of a last use is late
+            log.warning("the last use of keys cannot be written: %s", str(error).splitlines()[0])
 
 
 def _http_metrics(app: Flask, settings: Settings) -> PrometheusMetrics | None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Any
 
 from marshmallow import Schema, fields, validate
 
-from app.api.schemas import RuleSchema, StoredRuleSchema, StrictSchema, printable
+from app.api.schemas import RuleSchema, StoredRuleSchema, StrictSchema, printable, text_field
+from app.rules.api_key import SCOPES
+from app.rules.models import MAX_NAME
 from app.rules.rule import ACTIONS
+
+DAY_SECONDS = 86_400
+MAX_OVERLAP_SECONDS = 30 * DAY_SECONDS
 
 
 class Switch(fields.Boolean):
@@ -49,15 +55,63 @@ class RollbackSchema(StrictSchema):
     version = fields.Integer(strict=True, required=True, validate=validate.Range(1, 2**31 - 1))
 
 
+class TenantSchema(StrictSchema):
+    """Owns rules and keys; what one tenant has no other can see."""
+
+    id = fields.Integer(dump_only=True)
+    name = text_field(MAX_NAME, required=True)
+    created_at = fields.DateTime(dump_only=True)
+
+
+class TenantDeletionSchema(Schema):
+    confirm = Switch(load_default=False, metadata={"description": "delete its rules and keys too"})
+
+
+class KeySchema(StrictSchema):
+    """`tenant`: a name, one's own by default; another one's needs `tenants:write`. `key` is shown this once."""
+
+    id = fields.String(dump_only=True)
+    tenant = text_field(MAX_NAME)
+    name = text_field(MAX_NAME, required=True)
+    scopes = fields.List(
+        fields.String(validate=validate.OneOf(SCOPES)), required=True, validate=validate.Length(1, len(SCOPES))
+    )
+    created_at = fields.DateTime(dump_only=True)
+    expires_at = fields.AwareDateTime(format="iso", default_timezone=UTC, allow_none=True)
+    revoked_at = fields.DateTime(dump_only=True, allow_none=True)
+    last_used_at = fields.DateTime(
+        dump_only=True, allow_none=True, metadata={"description": "to about a minute; null: never"}
+    )
+
+
+class NewKeySchema(KeySchema):
+    key = fields.String(dump_only=True, required=True, metadata={"description": "shown this once"})
+
+
+class KeyFilterSchema(Schema):
+    tenant = fields.String(validate=printable)
+    revoked = Switch(load_default=False)
+
+
+class RotationSchema(StrictSchema):
+    overlap_seconds = fields.Integer(
+        strict=True,
+        load_default=DAY_SECONDS,
+        validate=validate.Range(0, MAX_OVERLAP_SECONDS),
+        metadata={"description": "how long the old key goes on"},
+    )
+
+
 class AuditFilterSchema(Schema):
     """Filters of the audit. `since` is inclusive, `until` exclusive."""
 
+    tenant_id = fields.Integer(metadata={"description": "another than one's own: with tenants:write"})
     actor = fields.String(validate=printable)
     action = fields.String(validate=printable)
     subject = fields.String(validate=printable)
     correlation_id = fields.String(validate=printable)
-    since = fields.AwareDateTime(format="iso")
-    until = fields.AwareDateTime(format="iso")
+    since = fields.AwareDateTime(format="iso", default_timezone=UTC)
+    until = fields.AwareDateTime(format="iso", default_timezone=UTC)
 
 
 class AuditEventSchema(Schema):

@@ -114,7 +114,13 @@ def _detail(error: HTTPException, status: int) -> str:
 
 def _invalid(error: ValidationError) -> Response:
     """What a view found wrong after the schema of its arguments had let it pass."""
-    return _response(Problem(422, "the request is not valid", errors=dict(error.messages_dict)))
+    return _response(Problem(422, "the request is not valid", errors=_messages(error)))
+
+
+def _messages(error: ValidationError) -> dict[str, Any]:
+    """Field -> messages, also of an error that names a single field."""
+    messages: dict[str, Any] = error.normalized_messages()  # type: ignore[no-untyped-call]
+    return messages
 
 
 def _redis_unavailable(error: Exception) -> Response:

@@ -33,7 +33,8 @@ def printable(value: str) -> None:
         raise ValidationError("Control characters and lone surrogates are not allowed.")
 
 
-def _text(maximum: int, **kwargs: Any) -> fields.String:
+def text_field(maximum: int, **kwargs: Any) -> fields.String:
+    """1 to `maximum` printable characters."""
     return fields.String(validate=[validate.Length(1, maximum), printable], **kwargs)
 
 
@@ -71,8 +72,8 @@ class Flag(fields.Boolean):
 class CheckSchema(StrictSchema):
     """May this client do this now?"""
 
-    client_id = _text(MAX_CLIENT_ID, required=True, metadata={"example": "user_123"})
-    limit_key = _text(MAX_LIMIT_KEY, load_default="global", metadata={"example": "login"})
+    client_id = text_field(MAX_CLIENT_ID, required=True, metadata={"example": "user_123"})
+    limit_key = text_field(MAX_LIMIT_KEY, load_default="global", metadata={"example": "login"})
     cost = _amount(0, load_default=1, metadata={"description": "units to consume; 0 looks without consuming"})
     # Documented in the dialect of JSON Schema, which has no \A and \Z.
     request_id = fields.String(
@@ -123,8 +124,8 @@ class LimitSchema(StrictSchema):
 class RuleSchema(StrictSchema):
     """A rule as it is sent: one limit by `rate` and `window`, or several by `limits`."""
 
-    client_id = _text(MAX_CLIENT_ID, required=True, metadata={"description": "exact, a glob with *, or * for all"})
-    endpoint = _text(MAX_LIMIT_KEY, allow_none=True, load_default=None)
+    client_id = text_field(MAX_CLIENT_ID, required=True, metadata={"description": "exact, a glob with *, or * for all"})
+    endpoint = text_field(MAX_LIMIT_KEY, allow_none=True, load_default=None)
     rate = _amount(1)
     window = _amount(1, MAX_WINDOW_SECONDS)
     algorithm = fields.String(allow_none=True, load_default=None, validate=validate.OneOf(ALGORITHMS))

@@ -42,6 +42,13 @@ def id_of(key: str) -> str:
     return key[len(PREFIX) : len(PREFIX) + ID_LENGTH]
 
 
-def digest_of(key: str, hash_secret: bytes) -> bytes:
-    """HMAC-SHA256. A key has 256 random bits, so a fast hash is enough: there is nothing to guess."""
-    return hmac.digest(hash_secret, key.encode(), "sha256")
+class KeyHash:
+    """HMAC-SHA256 under one secret. A key has 256 random bits, so a fast hash is enough: there is nothing to guess."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._keyed = hmac.new(secret, digestmod="sha256")  # a copy of it costs half of a new one
+
+    def digest(self, key: str) -> bytes:
+        keyed = self._keyed.copy()
+        keyed.update(key.encode())
+        return keyed.digest()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from app.rules.api_key import ApiKey
+from app.rules.api_key import ApiKey, KeyHash
 from app.rules.rule import Rule
 
 ByEndpoint = Mapping[str | None, Rule]
@@ -43,7 +43,7 @@ class RuleBook:
     def __init__(self, snapshot: Snapshot, *, default: Rule, algorithm: str) -> None:
         self.edition = snapshot.edition
         self.keys = {key.id: key for key in snapshot.keys}
-        self.key_hash_secret = snapshot.key_hash_secret
+        self.key_hash = KeyHash(snapshot.key_hash_secret)
         self._default = _resolved(default, algorithm)
         enabled = [_resolved(rule, algorithm) for rule in snapshot.rules if rule.enabled]
         self._enforced = _Index([rule for rule in enabled if not rule.shadow])
