@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from app.limiter.errors import StoreError
+from app.limiter.errors import NotReady, StoreError
 from app.observability.logs import correlation_id
 from app.rules.errors import Conflict, NotFound, Refused, Stale
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 UNEXPECTED = "an unexpected error; the log has it under this correlation id"
-RETRY_SECONDS = 1
+RETRY = {"Retry-After": "1"}
 # Starlette, webargs and werkzeug disagree on names of statuses; callers see one spelling.
 TITLES = {422: "Unprocessable Content", 413: "Content Too Large"}
 REFUSALS: dict[type[Refused], int] = {NotFound: 404, Conflict: 409, Stale: 412}
@@ -99,6 +99,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(Problem, _response)
     app.register_error_handler(Refused, lambda error: _response(Problem(REFUSALS[type(error)], str(error))))
     app.register_error_handler(ValidationError, _invalid)
+    app.register_error_handler(NotReady, lambda _: _response(Problem(503, "no rules are known yet"), RETRY))
     app.register_error_handler(StoreError, _redis_unavailable)
     app.register_error_handler(DBAPIError, _database_unavailable)
     app.register_error_handler(PoolTimeout, _database_unavailable)
@@ -125,13 +126,13 @@ def _messages(error: ValidationError) -> dict[str, Any]:
 
 def _redis_unavailable(error: Exception) -> Response:
     log.warning("redis: %s", error)
-    return _response(Problem(503, "Redis cannot be reached right now"), {"Retry-After": str(RETRY_SECONDS)})
+    return _response(Problem(503, "Redis cannot be reached right now"), RETRY)
 
 
 def _database_unavailable(error: Exception) -> Response:
     log.warning("database: %s", str(error).splitlines()[0])
     problem = Problem(503, "the database cannot be reached right now; checks are not affected")
-    return _response(problem, {"Retry-After": str(RETRY_SECONDS)})
+    return _response(problem, RETRY)
 
 
 def _response(problem: Problem, headers: dict[str, str] | None = None) -> Response:
