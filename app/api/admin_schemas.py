@@ -7,6 +7,7 @@ from typing import Any
 
 from marshmallow import Schema, fields, validate
 
+from app.api.rule_files import MAX_FILE_RULES
 from app.api.schemas import (
     MAX_CLIENT_ID,
     MAX_LIMIT_KEY,
@@ -61,6 +62,35 @@ class RuleVersionSchema(StoredRuleSchema):
 
 class RollbackSchema(StrictSchema):
     version = fields.Integer(strict=True, required=True, validate=validate.Range(1, 2**31 - 1))
+
+
+class ImportOptionsSchema(Schema):
+    dry_run = Switch(load_default=False, metadata={"description": "answer what it would change, change nothing"})
+    replace = Switch(load_default=False, metadata={"description": "also delete the rules that the file does not have"})
+
+
+class ImportSchema(StrictSchema):
+    """A file of rules. Read by app/api/rule_files.py; this documents it."""
+
+    rules = fields.List(fields.Nested(RuleSchema), required=True, validate=validate.Length(0, MAX_FILE_RULES))
+
+
+class MergedRuleSchema(Schema):
+    """`changes`: field -> from, to. `id` is null where a dry run would create the rule."""
+
+    id = fields.Integer(required=True, allow_none=True)
+    client_id = fields.String(required=True)
+    endpoint = fields.String(required=True, allow_none=True)
+    shadow = fields.Boolean(required=True)
+    changes = fields.Dict(keys=fields.String(), required=True)
+
+
+class MergeSchema(Schema):
+    dry_run = fields.Boolean(required=True)
+    created = fields.List(fields.Nested(MergedRuleSchema), required=True)
+    replaced = fields.List(fields.Nested(MergedRuleSchema), required=True)
+    deleted = fields.List(fields.Nested(MergedRuleSchema), required=True)
+    unchanged = fields.List(fields.Nested(MergedRuleSchema), required=True)
 
 
 class TenantSchema(StrictSchema):

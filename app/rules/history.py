@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, delete, func, insert, select, tuple_
+from sqlalchemy import Select, delete, func, select, tuple_
 from sqlalchemy.orm import Session
 
+from app.rules.bulk import insert_rows
 from app.rules.documents import Document, document_of
 from app.rules.models import AuditEventRow, RuleRow, RuleVersionRow
 from app.rules.pages import page_of
@@ -56,16 +57,14 @@ class History:
     def record(self, author: Author, changes: Sequence[RuleChange]) -> None:
         """Keep what the changes made of the rules, and who made them."""
         versions = [_version(author, change.action, change.after) for change in changes if change.after]
-        if versions:
-            self._session.execute(insert(RuleVersionRow), versions)
-        if changes:
-            self._session.execute(insert(AuditEventRow), [self._rule_event(author, change) for change in changes])
+        insert_rows(self._session, RuleVersionRow, versions)
+        insert_rows(self._session, AuditEventRow, [self._rule_event(author, change) for change in changes])
 
     def note(
         self, author: Author, action: str, subject: str, before: Document | None = None, after: Document | None = None
     ) -> None:
         """An audit event about something that is no rule."""
-        self._session.execute(insert(AuditEventRow), [self._event(author, action, subject, before, after)])
+        insert_rows(self._session, AuditEventRow, [self._event(author, action, subject, before, after)])
 
     def versions(self, rule_id: int, offset: int, count: int) -> tuple[list[RuleVersionRow], int]:
         """A page of the versions of the tenant's rule, newest first, and how many there are in all."""

@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from app.rules.api_key import ID_LENGTH, SCOPES
 from app.rules.rule import ACTIONS, ALGORITHMS, FAIL_MODES, MAX_AMOUNT, MAX_RATE_TIMES_WINDOW, MAX_WINDOW_SECONDS
@@ -84,9 +84,6 @@ class RuleRow(Base):
     next_counter: Mapped[int] = mapped_column(server_default=text("1"))  # numbers of counters are never reused
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
-    limits: Mapped[list[LimitRow]] = relationship(
-        order_by="LimitRow.position", cascade="all, delete-orphan", lazy="selectin"
-    )
 
 
 class LimitRow(Base):

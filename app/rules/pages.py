@@ -12,7 +12,11 @@ MAX_OFFSET = 2**31  # nobody has so many rows, and PostgreSQL takes no number of
 
 def page_of(session: Session, rows: Select[Any], offset: int, count: int) -> tuple[list[Any], int]:
     """At most `count` rows from `offset` on, and how many there are in all."""
-    return list(session.execute(rows.offset(min(offset, MAX_OFFSET)).limit(count)).scalars()), total_of(session, rows)
+    return list(session.execute(slice_of(rows, offset, count)).scalars()), total_of(session, rows)
+
+
+def slice_of(rows: Select[Any], offset: int, count: int) -> Select[Any]:
+    return rows.offset(min(offset, MAX_OFFSET)).limit(count)
 
 
 def total_of(session: Session, rows: Select[Any]) -> int:

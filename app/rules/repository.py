@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import Select, bindparam, delete, func, insert, select, update
+from sqlalchemy import Row, Select, func, select, update
 from sqlalchemy.orm import Session
 
 from app.rules.api_key import ApiKey
+from app.rules.bulk import chunks, delete_rows, insert_rows, table_of, update_rows
 from app.rules.models import ApiKeyRow, LimitRow, RuleBookRow, RuleRow
-from app.rules.pages import page_of, total_of
+from app.rules.pages import slice_of, total_of
 from app.rules.rule import Limit, Rule
 from app.rules.rule_book import Edition, Snapshot
 
-T = TypeVar("T")
-
-CHUNK = 500  # rows in one statement: other greenlets have their turn between two of them
+# Read as plain rows: a snapshot has thousands, and objects of the ORM would cost ten times as much.
+RULES, LIMITS = table_of(RuleRow), table_of(LimitRow)
+WHO = (RuleRow.tenant_id, RuleRow.client_id, RuleRow.endpoint, RuleRow.shadow)
 
 
 class RuleRepository:
@@ -38,7 +39,7 @@ class RuleRepository:
         return Snapshot(
             book.version,
             bytes.fromhex(book.key_secret),
-            tuple(self._read(select(RuleRow))),
+            tuple(self._read(select(RULES))),
             keys=self._keys(),
             key_hash_secret=bytes.fromhex(book.key_hash_secret),
         )
@@ -49,8 +50,8 @@ class RuleRepository:
 
     def page(self, tenant_id: int, wanted: dict[str, Any], offset: int, count: int) -> tuple[list[Rule], int]:
         """A page of them, and how many there are in all."""
-        rows, total = page_of(self._session, _of(tenant_id, wanted).order_by(RuleRow.id), offset, count)
-        return [_rule(row) for row in rows], total
+        found = _of(tenant_id, wanted)
+        return self._read(slice_of(found.order_by(RULES.c.id), offset, count)), total_of(self._session, found)
 
     def count(self, tenant_id: int) -> int:
         return total_of(self._session, _of(tenant_id, {}))
@@ -66,42 +67,38 @@ class RuleRepository:
         return found[0] if found else None
 
     def add(self, rules: Sequence[Rule]) -> list[Rule]:
-        """Insert the rules; ids, versions and times are the database's. Their counters are numbered from 1."""
-        returned = insert(RuleRow).returning(
-            RuleRow.id, RuleRow.version, RuleRow.created_at, RuleRow.updated_at, sort_by_parameter_order=True
-        )
-        stored = []
-        for chunk in _chunks(rules):
-            numbered = [replace(rule, limits=tuple(_numbered(rule.limits, (), 1))) for rule in chunk]
-            rows = self._session.execute(returned, [_columns(rule, first_counter=1) for rule in numbered])
-            for rule, (rule_id, version, created, updated) in zip(numbered, rows, strict=True):
-                stored.append(replace(rule, id=rule_id, version=version, created_at=created, updated_at=updated))
-        self._insert_limits(stored)
-        return stored
+        """Insert rules of different clients or endpoints. Their counters are numbered from 1."""
+        numbered = {_who(rule): replace(rule, limits=tuple(_numbered(rule.limits, (), 1))) for rule in rules}
+        returning = (RuleRow.id, RuleRow.version, RuleRow.created_at, RuleRow.updated_at, *WHO)
+        for row in insert_rows(
+            self._session, RuleRow, [_columns(rule, first_counter=1) for rule in numbered.values()], returning
+        ):
+            rule_id, version, created, updated, *who = row
+            rule = numbered[tuple(who)]
+            numbered[tuple(who)] = replace(rule, id=rule_id, version=version, created_at=created, updated_at=updated)
+        self._insert_limits(list(numbered.values()))
+        return list(numbered.values())
 
     def replace(self, pairs: Sequence[tuple[Rule, Rule]]) -> list[Rule]:
         """Overwrite the first of each pair with the second. Limits of unchanged algorithm and window keep theirs."""
+        if not pairs:
+            return []
         now: datetime = self._session.execute(select(func.clock_timestamp())).scalar_one()
-        stored = []
-        for chunk in _chunks(pairs):
-            ids = [current.id for current, _ in chunk]
-            numbers = self._session.execute(select(RuleRow.id, RuleRow.next_counter).where(RuleRow.id.in_(ids)))
-            next_counters = {row.id: row.next_counter for row in numbers}
-            written = [_successor(current, rule, next_counters[current.id], now) for current, rule in chunk]
-            rows = [
-                _columns(rule, first_counter=next_counters[rule.id])
-                | {"row": rule.id, "version": rule.version, "updated_at": now}
-                for rule in written
-            ]
-            self._session.connection().execute(_overwrite(rows[0]), rows)
-            self._session.execute(delete(LimitRow).where(LimitRow.rule_id.in_(ids)))
-            stored += written
+        ids = [current.id for current, _ in pairs]
+        free = self._next_counters(ids)
+        stored = [_successor(current, rule, free[current.id], now) for current, rule in pairs]
+        rows = [
+            _columns(rule, first_counter=free[rule.id])
+            | {"id": rule.id, "version": rule.version, "updated_at": now.isoformat()}
+            for rule in stored
+        ]
+        update_rows(self._session, RuleRow, rows)
+        delete_rows(self._session, LimitRow.rule_id, ids)
         self._insert_limits(stored)
         return stored
 
     def delete(self, rules: Sequence[Rule]) -> None:
-        for chunk in _chunks(rules):
-            self._session.execute(delete(RuleRow).where(RuleRow.id.in_([rule.id for rule in chunk])))
+        delete_rows(self._session, RuleRow.id, [rule.id for rule in rules])
 
     def bump_version(self) -> int:
         """The next version. Holds the row until commit, so that changes happen in the order of their versions."""
@@ -113,27 +110,39 @@ class RuleRepository:
         claim = update(RuleBookRow).where(~RuleBookRow.examples_loaded).values(examples_loaded=True)
         return self._session.execute(claim.returning(RuleBookRow.id)).scalar_one_or_none() is not None
 
-    def _read(self, rows: Select[tuple[RuleRow]]) -> list[Rule]:
-        fresh = rows.order_by(RuleRow.id).execution_options(populate_existing=True)
-        return [_rule(row) for row in self._session.execute(fresh).scalars()]
+    def _read(self, wanted: Select[Any]) -> list[Rule]:
+        rows = self._session.execute(wanted.order_by(RULES.c.id)).all()
+        limits: dict[int, list[Limit]] = {}
+        mine = LIMITS.c.rule_id == func.any([row.id for row in rows])
+        for row in self._session.execute(select(LIMITS).where(mine).order_by(LIMITS.c.rule_id, LIMITS.c.position)):
+            limit = Limit(row.rate, row.window_seconds, row.algorithm, row.burst, row.counter)
+            limits.setdefault(row.rule_id, []).append(limit)
+        return [_rule(row, tuple(limits.get(row.id, ()))) for row in rows]
 
     def _keys(self) -> tuple[ApiKey, ...]:
         in_force = select(ApiKeyRow).where(ApiKeyRow.revoked_at.is_(None)).order_by(ApiKeyRow.id)
         return tuple(_key(row) for row in self._session.execute(in_force).scalars())
 
+    def _next_counters(self, ids: Sequence[int]) -> dict[int, int]:
+        """The first number of a counter that each rule has not used yet."""
+        numbers: dict[int, int] = {}
+        for chunk in chunks(ids):
+            rows = self._session.execute(select(RuleRow.id, RuleRow.next_counter).where(RuleRow.id.in_(chunk)))
+            numbers |= {row.id: row.next_counter for row in rows}
+        return numbers
+
     def _insert_limits(self, rules: Sequence[Rule]) -> None:
         rows = [_limit_columns(rule, place, limit) for rule in rules for place, limit in enumerate(rule.limits)]
-        for chunk in _chunks(rows):
-            self._session.execute(insert(LimitRow), chunk)
+        insert_rows(self._session, LimitRow, rows)
 
 
-def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))
+def _who(rule: Rule) -> tuple[Any, ...]:
+    return rule.tenant_id, rule.client_id, rule.endpoint, rule.shadow
 
 
-def _of(tenant_id: int, wanted: dict[str, Any]) -> Select[tuple[RuleRow]]:
-    fields = [getattr(RuleRow, name) == value for name, value in wanted.items()]  # None becomes IS NULL
-    return select(RuleRow).where(RuleRow.tenant_id == tenant_id, *fields)
+def _of(tenant_id: int, wanted: dict[str, Any]) -> Select[Any]:
+    fields = [RULES.c[name] == value for name, value in wanted.items()]  # None becomes IS NULL
+    return select(RULES).where(RULES.c.tenant_id == tenant_id, *fields)
 
 
 def _columns(rule: Rule, *, first_counter: int) -> dict[str, Any]:
@@ -148,11 +157,6 @@ def _columns(rule: Rule, *, first_counter: int) -> dict[str, Any]:
         "description": rule.description,
         "next_counter": max([first_counter, *(limit.counter + 1 for limit in rule.limits)]),
     }
-
-
-def _overwrite(row: dict[str, Any]) -> Any:
-    columns: dict[str, Any] = {name: bindparam(name) for name in row if name != "row"}
-    return update(RuleRow).where(RuleRow.id == bindparam("row")).values(columns)
 
 
 def _successor(current: Rule, rule: Rule, next_counter: int, now: datetime) -> Rule:
@@ -215,15 +219,13 @@ def _key(row: ApiKeyRow) -> ApiKey:
     )
 
 
-def _rule(row: RuleRow) -> Rule:
+def _rule(row: Row[Any], limits: tuple[Limit, ...]) -> Rule:
     return Rule(
         id=row.id,
         tenant_id=row.tenant_id,
         client_id=row.client_id,
         endpoint=row.endpoint,
-        limits=tuple(
-            Limit(limit.rate, limit.window_seconds, limit.algorithm, limit.burst, limit.counter) for limit in row.limits
-        ),
+        limits=limits,
         action=row.action,
         fail_mode=row.fail_mode,
         shadow=row.shadow,

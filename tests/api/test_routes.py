@@ -44,6 +44,8 @@ ROUTES = [
     Route("DELETE", "/v1/admin/rules/{rule_id}", "rules:write", 404),
     Route("GET", "/v1/admin/rules/{rule_id}/versions", "rules:read", 404),
     Route("POST", "/v1/admin/rules/{rule_id}/rollback", "rules:write", 404, {"version": 1}),
+    Route("GET", "/v1/admin/export", "rules:read", 200),
+    Route("POST", "/v1/admin/import?dry_run=true", "rules:write", 200, {"rules": []}),
     Route("GET", "/v1/admin/explain?client_id=table", "rules:read", 200),
     Route("GET", "/v1/admin/counters?client_id=table", "rules:read", 200),
     Route("POST", "/v1/admin/counters/reset", "rules:write", 204, {"client_id": "table"}),

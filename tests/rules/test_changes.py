@@ -270,8 +270,9 @@ def test_a_merge_that_fails_changes_nothing(session: Session, engine: Engine) ->
 )
 def test_the_database_refuses_an_impossible_limit_too(session: Session, limit: dict[str, object]) -> None:
     row = RuleRow(tenant_id=1, client_id="h", next_counter=1)
-    row.limits = [LimitRow(position=0, counter=1, **limit)]
     session.add(row)
+    session.flush()
+    session.add(LimitRow(rule_id=row.id, position=0, counter=1, **limit))
     with pytest.raises(IntegrityError):
         session.flush()
 
