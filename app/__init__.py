@@ -7,7 +7,21 @@ import logging
 from flask import Flask
 
 from app import cli, extensions, wiring
-from app.api import access, admin, audit, auth, bodies, check, correlation, counters, health, problems, transfer
+from app.api import (
+    access,
+    admin,
+    audit,
+    auth,
+    bodies,
+    check,
+    correlation,
+    counters,
+    docs,
+    health,
+    problems,
+    templates,
+    transfer,
+)
 from app.config import Settings, SettingsError
 from app.observability import logs
 from app.rules.database import ENGINE_OPTIONS
@@ -36,7 +50,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["ratelimiter"] = wiring.wire(app, settings)
     for concern in (correlation, problems, bodies, auth):  # in this order each request meets them
         concern.init_app(app)
-    for door in (check, admin, transfer, counters, access, audit, health):
+    for door in (check, admin, transfer, templates, counters, access, audit, health, docs):
         extensions.api.register_blueprint(door.blueprint)
     cli.init_app(app)
     log.info("settings: %s", settings.public())

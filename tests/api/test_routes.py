@@ -33,6 +33,8 @@ ROUTES = [
     Route("GET", "/circuit-breaker-status", PUBLIC, 200),
     Route("GET", "/metrics", PUBLIC, 200),
     Route("GET", "/openapi.json", PUBLIC, 200),
+    Route("GET", "/docs", PUBLIC, 200),
+    Route("GET", "/docs/{asset}", PUBLIC, 200),
     Route("POST", "/v1/check", OPEN, 200, {"client_id": "table", "cost": 0}),
     Route("POST", "/v1/check/batch", OPEN, 200, {"checks": [{"client_id": "table", "cost": 0}]}),
     Route("GET", "/rules", "rules:read", 200),
@@ -44,6 +46,10 @@ ROUTES = [
     Route("DELETE", "/v1/admin/rules/{rule_id}", "rules:write", 404),
     Route("GET", "/v1/admin/rules/{rule_id}/versions", "rules:read", 404),
     Route("POST", "/v1/admin/rules/{rule_id}/rollback", "rules:write", 404, {"version": 1}),
+    Route("GET", "/v1/admin/templates", "rules:read", 200),
+    Route("POST", "/v1/admin/templates", "rules:write", 422, {}),
+    Route("DELETE", "/v1/admin/templates/{name}", "rules:write", 404),
+    Route("POST", "/v1/admin/templates/{name}/apply", "rules:write", 404, {"client_id": "table"}),
     Route("GET", "/v1/admin/export", "rules:read", 200),
     Route("POST", "/v1/admin/import?dry_run=true", "rules:write", 200, {"rules": []}),
     Route("GET", "/v1/admin/explain?client_id=table", "rules:read", 200),
@@ -64,7 +70,14 @@ ROUTES = [
 def names(node: Node, make_key: MakeKey) -> dict[str, Any]:
     """Things of the default tenant, for the places in the paths."""
     rule = node.put_rule(client_id="table-rule", rate=1, window=1)
-    return {"rule_id": rule["id"], "tenant_id": 1, "key_id": make_key("check")["id"]}
+    node.request("POST", "/v1/admin/templates", json={"name": "table", "rate": 1, "window": 1})
+    return {
+        "rule_id": rule["id"],
+        "tenant_id": 1,
+        "key_id": make_key("check")["id"],
+        "name": "table",
+        "asset": "swagger-ui.css",
+    }
 
 
 @pytest.fixture(scope="module")
