@@ -1,11 +1,14 @@
 """Runs the migrations on the application's own engine, one migrator at a time: any number may start at once."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from alembic import context
 from flask import current_app
 from sqlalchemy import Engine, text
+
+from app.config import SettingsError
 
 # Any number, as long as every migrator of this schema uses the same one.
 MIGRATION_LOCK = 7_262_001
@@ -49,4 +52,7 @@ if context.is_offline_mode():
     with context.begin_transaction():
         context.run_migrations()
 else:
-    run()
+    try:
+        run()
+    except SettingsError as error:
+        sys.exit(str(error))

@@ -104,8 +104,7 @@ def list_versions(rule_id: int, pagination_parameters: PaginationParameters) -> 
     history = History(db.session(), rule.tenant_id)
     # One more than the page: what its last one changed is told by the one before.
     rows, wanted.item_count = history.versions(rule_id, wanted.first_item, wanted.page_size + 1)
-    older: list[RuleVersionRow | None] = [*rows[1:], None]
-    return [_version(*pair) for pair in zip(rows, older, strict=True)][: wanted.page_size]
+    return shown_versions(rows)[: wanted.page_size]
 
 
 @blueprint.route(f"{RULE}/rollback", methods=["POST"])
@@ -144,6 +143,12 @@ def as_rule(sent: dict[str, Any]) -> Rule:
     """The rule that was sent, in the caller's tenant."""
     algorithm = current_app.extensions["ratelimiter"].settings.algorithm
     return rule_from(sent, tenant_id=g.principal.tenant_id, default_algorithm=algorithm)
+
+
+def shown_versions(newest_first: list[RuleVersionRow]) -> list[dict[str, Any]]:
+    """The versions, each with what it changed of the next older one."""
+    older: list[RuleVersionRow | None] = [*newest_first[1:], None]
+    return [_version(*pair) for pair in zip(newest_first, older, strict=True)]
 
 
 def refresh() -> None:

@@ -17,7 +17,7 @@ from app.limiter.counters import Counters, Reading, counting
 from app.limiter.errors import NotReady
 from app.rules.changes import changing
 from app.rules.explanation import Candidate, explain
-from app.rules.history import History
+from app.rules.history import Author, History
 from app.rules.repository import RuleRepository
 from app.rules.rule_book import RuleBook
 
@@ -42,7 +42,7 @@ def explain_check(question: dict[str, str]) -> dict[str, Any]:
         "rules_version": book.edition.version,
         "rule_id": winners.get(False),
         "shadow_rule_id": winners.get(True),
-        "candidates": _with_counters(candidates[:MAX_CANDIDATES], _counters(book, question["client_id"])),
+        "candidates": _with_counters(candidates[:MAX_CANDIDATES], counters_of(book, tenant_id, question["client_id"])),
     }
 
 
@@ -58,7 +58,7 @@ def list_counters(question: dict[str, str], pagination_parameters: PaginationPar
     limits = [(rule, limit) for rule in rules for limit in rule.limits]
     wanted.item_count = len(limits)
     page = limits[wanted.first_item : wanted.last_item + 1]
-    return [_shown(reading) for reading in _counters(book, question["client_id"]).read(page)]
+    return [shown(reading) for reading in counters_of(book, g.principal.tenant_id, question["client_id"]).read(page)]
 
 
 @blueprint.route("/counters/reset", methods=["POST"])
@@ -68,15 +68,25 @@ def list_counters(question: dict[str, str], pagination_parameters: PaginationPar
 def reset_counters(sent: dict[str, str]) -> None:
     """Forget what the client has consumed: of all its rules, or of the one that decides this `limit_key`."""
     refresh()  # a rule that another worker has just made counts too
-    book, client_id, limit_key = _book(), sent["client_id"], sent.get("limit_key")
-    tenant_id = g.principal.tenant_id
-    rules = [book.match(tenant_id, client_id, limit_key)] if limit_key else book.candidates(tenant_id, client_id)
-    # A new version of the rules, committed once the counters are gone, makes every worker forget the denials it keeps.
-    with changing(db.session()):
-        count = _counters(book, client_id).forget(rules)
-        after = {"limit_key": limit_key, "counters": count}
-        History(db.session(), tenant_id).note(author(), "counters.reset", f"client {client_id}", after=after)
+    forget(_book(), g.principal.tenant_id, sent["client_id"], sent.get("limit_key"), author())
     refresh()
+
+
+def forget(book: RuleBook, tenant_id: int, client_id: str, limit_key: str | None, by: Author) -> int:
+    """Delete the client's counters: of all candidates, or of the rule that decides `limit_key`. How many at most.
+
+    A new version of the rules, committed once the counters are gone, makes every worker forget the denials it keeps.
+    """
+    rules = [book.match(tenant_id, client_id, limit_key)] if limit_key else book.candidates(tenant_id, client_id)
+    with changing(db.session()):
+        count = counters_of(book, tenant_id, client_id).forget(rules)
+        after = {"limit_key": limit_key, "counters": count}
+        History(db.session(), tenant_id).note(by, "counters.reset", f"client {client_id}", after=after)
+    return count
+
+
+def counters_of(book: RuleBook, tenant_id: int, client_id: str) -> Counters:
+    return Counters(current_app.extensions["ratelimiter"].store, book, tenant_id, client_id)
 
 
 def _book() -> RuleBook:
@@ -86,17 +96,13 @@ def _book() -> RuleBook:
     return book
 
 
-def _counters(book: RuleBook, client_id: str) -> Counters:
-    return Counters(current_app.extensions["ratelimiter"].store, book, g.principal.tenant_id, client_id)
-
-
 def _with_counters(candidates: list[Candidate], counters: Counters) -> list[dict[str, Any]]:
     """The candidates as they are shown. Those that are disabled have counters too, but none that counts."""
     counted = [counting([each.rule]) if each.rule.enabled else [] for each in candidates]
     limits = [(rule, limit) for rules in counted for rule in rules for limit in rule.limits]
     readings = iter(counters.read(limits))
     return [
-        _candidate(each) | {"counters": [_shown(next(readings)) for rule in rules for _ in rule.limits]}
+        _candidate(each) | {"counters": [shown(next(readings)) for rule in rules for _ in rule.limits]}
         for each, rules in zip(candidates, counted, strict=True)
     ]
 
@@ -115,7 +121,7 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def _shown(reading: Reading) -> dict[str, Any]:
+def shown(reading: Reading) -> dict[str, Any]:
     rule, limit = reading.rule, reading.limit
     return {
         "rule_id": rule.public_id,

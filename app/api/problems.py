@@ -25,6 +25,7 @@ UNEXPECTED = "an unexpected error; the log has it under this correlation id"
 RETRY = {"Retry-After": "1"}
 # Starlette, webargs and werkzeug disagree on names of statuses; callers see one spelling.
 TITLES = {422: "Unprocessable Content", 413: "Content Too Large"}
+DATABASE_ERRORS = (DBAPIError, PoolTimeout)
 REFUSALS: dict[type[Refused], int] = {NotFound: 404, Conflict: 409, Stale: 412}
 
 
@@ -101,8 +102,8 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(ValidationError, _invalid)
     app.register_error_handler(NotReady, lambda _: _response(Problem(503, "no rules are known yet"), RETRY))
     app.register_error_handler(StoreError, _redis_unavailable)
-    app.register_error_handler(DBAPIError, _database_unavailable)
-    app.register_error_handler(PoolTimeout, _database_unavailable)
+    for kind in DATABASE_ERRORS:
+        app.register_error_handler(kind, _database_unavailable)
 
 
 def _detail(error: HTTPException, status: int) -> str:
