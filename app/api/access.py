@@ -23,7 +23,7 @@ from app.api.arguments import PAGES, StrictParser
 from app.api.auth import author, requires
 from app.api.problems import Problem
 from app.extensions import db
-from app.rules.access import ApiKeys, KeyRecord, Tenant, Tenants
+from app.rules.access import ApiKeys, KeyRecord, Tenant, Tenants, can_expire_at
 
 blueprint = Blueprint("access", __name__, url_prefix="/v1/admin", description="Tenants and API keys")
 blueprint.ARGUMENTS_PARSER = StrictParser()
@@ -82,8 +82,8 @@ def create_key(sent: dict[str, Any]) -> dict[str, Any]:
     """Make a key. The answer is the only one that shows it."""
     tenant_id, expires_at = _tenant_id(sent.get("tenant")), sent.get("expires_at")
     _refuse_to_exceed(sent["scopes"])
-    if expires_at is not None and expires_at <= datetime.now(UTC):
-        raise ValidationError("That time has passed.", "expires_at")
+    if expires_at is not None and not can_expire_at(expires_at, datetime.now(UTC)):
+        raise ValidationError("This must be in the future, and within 100 years.", "expires_at")
     return _shown(*_keys().create(tenant_id, sent["name"], sent["scopes"], expires_at, author()))
 
 

@@ -9,7 +9,7 @@ import click
 
 from app.cli.commands import Commands, as_json, author, of_tenant, say_json, say_table, tenant_named
 from app.extensions import db
-from app.rules.access import ApiKeys, Tenants, rotate_hash_secret
+from app.rules.access import ApiKeys, Tenants, can_expire_at, rotate_hash_secret
 from app.rules.api_key import SCOPES
 from app.rules.models import MAX_NAME
 
@@ -79,8 +79,8 @@ def list_keys(tenant: str, revoked: bool, as_json: bool) -> None:
 def create_key(name: str, scopes: tuple[str, ...], expires_at: datetime | None, tenant: str, as_json: bool) -> None:
     """Make a key, and show it this once."""
     expires_at = expires_at and expires_at.replace(tzinfo=UTC)
-    if expires_at is not None and expires_at <= datetime.now(UTC):
-        raise click.BadParameter("that time has passed", param_hint="--expires-at")
+    if expires_at is not None and not can_expire_at(expires_at, datetime.now(UTC)):
+        raise click.BadParameter("this must be in the future, and within 100 years", param_hint="--expires-at")
     owner = tenant_named(tenant).id
     record, key = ApiKeys(db.session(), owner).create(owner, name, scopes, expires_at, author())
     if as_json:

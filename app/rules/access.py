@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, func, insert, or_, select, update
@@ -22,6 +22,7 @@ from app.rules.rule import DEFAULT_TENANT_ID
 
 MAX_TENANTS = 10_000
 MAX_KEYS = 1_000  # in force, of one tenant
+MAX_LIFETIME = timedelta(days=36_525)  # of a key that expires; no reader of the table has to cope with the year 10000
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +182,10 @@ class ApiKeys:
             revoked_at=row.revoked_at,
             last_used_at=row.last_used_at,
         )
+
+
+def can_expire_at(moment: datetime, now: datetime) -> bool:
+    return now < moment < now + MAX_LIFETIME
 
 
 def rotate_hash_secret(session: Session, author: Author) -> int:
