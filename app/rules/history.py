@@ -56,9 +56,9 @@ class History:
 
     def record(self, author: Author, changes: Sequence[RuleChange]) -> None:
         """Keep what the changes made of the rules, and who made them."""
-        versions = [_version(author, change.action, change.after) for change in changes if change.after]
+        versions = (_version(author, change.action, change.after) for change in changes if change.after)
         insert_rows(self._session, RuleVersionRow, versions)
-        insert_rows(self._session, AuditEventRow, [self._rule_event(author, change) for change in changes])
+        insert_rows(self._session, AuditEventRow, (self._rule_event(author, change) for change in changes))
 
     def note(
         self, author: Author, action: str, subject: str, before: Document | None = None, after: Document | None = None

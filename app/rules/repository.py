@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, Select, func, select, update
 from sqlalchemy.orm import Session
 
 from app.rules.api_key import ApiKey
-from app.rules.bulk import chunks, delete_rows, insert_rows, table_of, update_rows
+from app.rules.bulk import delete_rows, insert_rows, table_of, update_rows
 from app.rules.models import ApiKeyRow, LimitRow, RuleBookRow, RuleRow
 from app.rules.pages import slice_of, total_of
 from app.rules.rule import Limit, Rule
@@ -27,6 +26,7 @@ class RuleRepository:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._free: dict[int, int] = {}  # of the rules read: the first number of a counter that was never used
 
     def edition(self) -> Edition:
         """The version of all rules and of which database, one row read."""
@@ -71,7 +71,7 @@ class RuleRepository:
         numbered = {_who(rule): replace(rule, limits=tuple(_numbered(rule.limits, (), 1))) for rule in rules}
         returning = (RuleRow.id, RuleRow.version, RuleRow.created_at, RuleRow.updated_at, *WHO)
         for row in insert_rows(
-            self._session, RuleRow, [_columns(rule, first_counter=1) for rule in numbered.values()], returning
+            self._session, RuleRow, (_columns(rule, first_counter=1) for rule in list(numbered.values())), returning
         ):
             rule_id, version, created, updated, *who = row
             rule = numbered[tuple(who)]
@@ -80,22 +80,23 @@ class RuleRepository:
         return list(numbered.values())
 
     def replace(self, pairs: Sequence[tuple[Rule, Rule]]) -> list[Rule]:
-        """Overwrite the first of each pair with the second. Limits of unchanged algorithm and window keep theirs."""
-        if not pairs:
-            return []
-        now: datetime = self._session.execute(select(func.clock_timestamp())).scalar_one()
-        ids = [current.id for current, _ in pairs]
-        free = self._next_counters(ids)
-        stored = [_successor(current, rule, free[current.id], now) for current, rule in pairs]
-        rows = [
-            _columns(rule, first_counter=free[rule.id])
-            | {"id": rule.id, "version": rule.version, "updated_at": now.isoformat()}
-            for rule in stored
-        ]
-        update_rows(self._session, RuleRow, rows)
-        delete_rows(self._session, LimitRow.rule_id, ids)
-        self._insert_limits(stored)
-        return stored
+        """Overwrite the first of each pair, read in this transaction, with the second.
+
+        Limits of unchanged algorithm and window keep their counters.
+        """
+        stored = {current.id: _successor(current, rule, self._free[current.id]) for current, rule in pairs}
+        rows = (
+            _columns(rule, first_counter=self._free[rule.id]) | {"id": rule.id, "version": rule.version}
+            for rule in list(stored.values())
+        )
+        returning = (RULES.c.id, RULES.c.updated_at)
+        times = update_rows(self._session, RuleRow, rows, returning, updated_at=func.clock_timestamp())
+        for rule_id, updated_at in times:
+            stored[rule_id] = replace(stored[rule_id], updated_at=updated_at)
+        relimited = [current.id for current, _ in pairs if current.limits != stored[current.id].limits]
+        delete_rows(self._session, LimitRow.rule_id, relimited)
+        self._insert_limits([stored[rule_id] for rule_id in relimited])
+        return list(stored.values())
 
     def delete(self, rules: Sequence[Rule]) -> None:
         delete_rows(self._session, RuleRow.id, [rule.id for rule in rules])
@@ -112,6 +113,7 @@ class RuleRepository:
 
     def _read(self, wanted: Select[Any]) -> list[Rule]:
         rows = self._session.execute(wanted.order_by(RULES.c.id)).all()
+        self._free |= {row.id: row.next_counter for row in rows}
         limits: dict[int, list[Limit]] = {}
         mine = LIMITS.c.rule_id == func.any([row.id for row in rows])
         for row in self._session.execute(select(LIMITS).where(mine).order_by(LIMITS.c.rule_id, LIMITS.c.position)):
@@ -123,16 +125,8 @@ class RuleRepository:
         in_force = select(ApiKeyRow).where(ApiKeyRow.revoked_at.is_(None)).order_by(ApiKeyRow.id)
         return tuple(_key(row) for row in self._session.execute(in_force).scalars())
 
-    def _next_counters(self, ids: Sequence[int]) -> dict[int, int]:
-        """The first number of a counter that each rule has not used yet."""
-        numbers: dict[int, int] = {}
-        for chunk in chunks(ids):
-            rows = self._session.execute(select(RuleRow.id, RuleRow.next_counter).where(RuleRow.id.in_(chunk)))
-            numbers |= {row.id: row.next_counter for row in rows}
-        return numbers
-
     def _insert_limits(self, rules: Sequence[Rule]) -> None:
-        rows = [_limit_columns(rule, place, limit) for rule in rules for place, limit in enumerate(rule.limits)]
+        rows = (_limit_columns(rule, place, limit) for rule in rules for place, limit in enumerate(rule.limits))
         insert_rows(self._session, LimitRow, rows)
 
 
@@ -159,14 +153,13 @@ def _columns(rule: Rule, *, first_counter: int) -> dict[str, Any]:
     }
 
 
-def _successor(current: Rule, rule: Rule, next_counter: int, now: datetime) -> Rule:
+def _successor(current: Rule, rule: Rule, next_counter: int) -> Rule:
     """`rule` as the next version of `current`."""
     return replace(
         rule,
         id=current.id,
         version=current.version + 1,
         created_at=current.created_at,
-        updated_at=now,
         limits=tuple(_numbered(rule.limits, current.limits, next_counter)),
     )
 
