@@ -19,9 +19,11 @@ test: $(VENV)/dev.done ## the whole suite, on servers it starts itself
 lint: $(VENV)/dev.done ## ruff, mypy and the import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
-bench: $(VENV)/dev.done ## measure memory in Redis and CPU per check; results in benchmarks/results
+bench: $(VENV)/dev.done ## measure memory in Redis, CPU per check, matching, refreshing; results in benchmarks/results
 	@$(BIN)/python -m benchmarks.memory
 	@$(BIN)/python -m benchmarks.check
+	@$(BIN)/python -m benchmarks.matching
+	@$(BIN)/python -m benchmarks.refresh
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --no-emit-index-url
 lock: $(VENV)/dev.done ## resolve requirements/*.in again (one lock for every platform and Python)

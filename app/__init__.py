@@ -19,6 +19,7 @@ from app.api import (
     counters,
     docs,
     health,
+    limited,
     problems,
     templates,
     transfer,
@@ -52,7 +53,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["ratelimiter"] = wiring.wire(app, settings)
     for concern in (correlation, problems, bodies, auth):  # in this order each request meets them
         concern.init_app(app)
-    for door in (check, admin, transfer, templates, counters, access, audit, health, docs):
+    for door in (check, admin, transfer, templates, counters, limited, access, audit, health, docs):
         extensions.api.register_blueprint(door.blueprint)
     cli.init_app(app)
     log.info("settings: %s", settings.public())

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import gevent
+import redis
 from flask import Flask
 from prometheus_flask_exporter import PrometheusMetrics
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from app.api.auth import Authenticator
 from app.api.encoding import Encoder
@@ -22,6 +25,7 @@ from app.limiter.breaker import Breaker, Transitions
 from app.limiter.denial_cache import DenialCache
 from app.limiter.errors import StoreBusy, StoreError, StoreFault
 from app.limiter.ladder import Ladder
+from app.limiter.limited_clients import LimitedClients
 from app.limiter.limiter import Limiter
 from app.limiter.local_store import LocalStore
 from app.limiter.redis_store import RedisStore, connect
@@ -29,13 +33,15 @@ from app.observability import tracing
 from app.observability.active_clients import ActiveClients
 from app.rules.database import DatabaseRules
 from app.rules.key_use import KeyUse
+from app.rules.pace import Unhurried
 from app.rules.reload import RuleReloader
 from app.rules.rule import default_rule
 from app.rules.rule_book import RuleBook
 from app.rules.snapshot_file import SnapshotFile
+from app.rules.upkeep import Upkeep
 from app.server.stopping import Drain
 
-POLL_SECONDS = 0.25  # with jitter of a fifth; one row a poll, and every worker decides by a change well within 1 s
+FLUSH_SECONDS = 5.0  # of denials to Redis, with jitter of a fifth
 KEY_USE_SECONDS = 10  # between two statements; a key's last use is written at most once a minute
 
 log = logging.getLogger(__name__)
@@ -50,9 +56,11 @@ class Services:
     authenticator: Authenticator
     key_use: KeyUse
     reloader: RuleReloader
+    upkeep: Upkeep
     store: RedisStore
     breaker: Breaker
     active_clients: ActiveClients
+    limited_clients: LimitedClients
     http_metrics: PrometheusMetrics | None
     drain: Drain
 
@@ -60,13 +68,14 @@ class Services:
 def wire(app: Flask, settings: Settings) -> Services:
     """Connect the parts. Opens no connection: with preloading this runs before the fork."""
     with app.app_context():
-        source = DatabaseRules(db.engine)
-        key_use = KeyUse(db.engine)
+        engine = db.engine
+    key_use = KeyUse(engine)
+    unhurried = Unhurried(time.monotonic)
     default = default_rule(settings.default_rate, settings.default_window)
     reloader = RuleReloader(
-        source=source,
+        source=DatabaseRules(engine, unhurried),
         saved=SnapshotFile(settings.data_dir / "rules.json"),
-        build=partial(RuleBook, default=default, algorithm=settings.algorithm),
+        build=partial(RuleBook, default=default, algorithm=settings.algorithm, pace=unhurried),
         clock=time.monotonic,
     )
     store = RedisStore(connect(settings.redis_url, timeout_ms=settings.redis_timeout_ms, clock=time.monotonic))
@@ -78,6 +87,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         listeners=[Transitions()],
     )
     active_clients = ActiveClients(time.monotonic)
+    limited_clients = LimitedClients(client=_client(settings.redis_url), rules=reloader, clock=time.time)
     limiter = Limiter(
         rules=reloader,
         store=store,
@@ -112,16 +122,18 @@ def wire(app: Flask, settings: Settings) -> Services:
         authenticator=authenticator,
         key_use=key_use,
         reloader=reloader,
+        upkeep=Upkeep(reloader, engine),
         store=store,
         breaker=breaker,
         active_clients=active_clients,
+        limited_clients=limited_clients,
         http_metrics=_http_metrics(app, settings),
         drain=Drain(),
     )
 
 
 def start_worker(services: Services) -> None:
-    """Begin what belongs to one worker, after the fork: traces, the first rules, the scripts, the polling."""
+    """Begin what belongs to one worker, after the fork: traces, the first rules, the scripts."""
     settings = services.settings
     if settings.jaeger_enabled:
         jaeger = f"http://{settings.jaeger_host}:{settings.jaeger_port}/v1/traces"
@@ -130,17 +142,23 @@ def start_worker(services: Services) -> None:
             endpoint=None if settings.otel_exporter_otlp_endpoint else jaeger,
             sampler_from_environment=settings.otel_traces_sampler is not None,
         )
-    services.reloader.start()
+    services.upkeep.start()
     with contextlib.suppress(StoreError):  # Redis may come later; checks load what is missing
         services.store.load_scripts()
-    gevent.spawn(_poll, services.reloader)
+    gevent.spawn(_flush_denials, services.limited_clients)
     gevent.spawn(_flush, services.key_use)
 
 
-def _poll(reloader: RuleReloader) -> None:
+def _flush_denials(limited_clients: LimitedClients) -> None:
     while True:
-        gevent.sleep(POLL_SECONDS * random.uniform(0.8, 1.2))
-        reloader.refresh()
+        gevent.sleep(FLUSH_SECONDS * random.uniform(0.8, 1.2))
+        limited_clients.flush()
+
+
+def _client(url: str) -> redis.Redis:
+    """For what no check waits for: a connection apart, and time. Never repeats a command. Opens no connection yet."""
+    retry = Retry(NoBackoff(), 0)
+    return redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, retry=retry)
 
 
 def _flush(key_use: KeyUse) -> None:

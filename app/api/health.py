@@ -26,12 +26,14 @@ def _services() -> Any:
 @blueprint.response(200, HealthSchema)
 @public
 def health() -> dict[str, Any]:
-    """What works. Degraded while Redis or the database does not answer, or the breaker is not closed."""
+    """What works. Degraded while Redis or the database does not answer, the breaker is not closed, or the database
+    holds rules that cannot be used: then the last good ones decide."""
     services = _services()
     rules = services.reloader.freshness()
     redis_available = services.store.ping()
     breaker_closed = services.breaker.status().state == "closed"
-    healthy = redis_available and rules.database_available and breaker_closed and rules.version is not None
+    rules_current = rules.database_available and not rules.rejected and rules.version is not None
+    healthy = redis_available and rules_current and breaker_closed
     return {
         "status": "healthy" if healthy else "degraded",
         "service": services.settings.service_name,

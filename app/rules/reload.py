@@ -1,4 +1,4 @@
-"""Keeps a worker's rule book fresh: polls the version, swaps in a whole new book, survives a dead database."""
+"""Keeps a worker's rule book fresh: asks for the edition, swaps in a whole new book, survives a dead database."""
 
 from __future__ import annotations
 
@@ -21,43 +21,51 @@ class Source(Protocol):
     def other_than(self, edition: Edition | None) -> Snapshot | None: ...
 
 
+class Build(Protocol):
+    """Makes a book of a snapshot, given the book in use. Raises where a rule cannot be decided by."""
+
+    def __call__(self, snapshot: Snapshot, *, previous: RuleBook | None) -> RuleBook: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """`age_seconds`: since the rules were last confirmed current; None: never in this worker."""
+    """`age_seconds`: since the rules were last confirmed current; None: never in this worker.
+
+    `rejected`: the database holds other rules, which cannot be decided by.
+    """
 
     version: int | None
     age_seconds: float | None
     database_available: bool
+    rejected: bool
 
 
 class RuleReloader:
-    """Holds the current `book`. `clock` is monotonic seconds; `build` makes a book of a snapshot, or raises."""
+    """Holds the current `book`. `clock` is monotonic seconds."""
 
-    def __init__(
-        self,
-        *,
-        source: Source,
-        saved: SnapshotFile,
-        build: Callable[[Snapshot], RuleBook],
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, *, source: Source, saved: SnapshotFile, build: Build, clock: Callable[[], float]) -> None:
         self._source = source
         self._saved = saved
         self._build = build
         self._clock = clock
+        self._started_at = clock()
         self._confirmed_at: float | None = None
-        self._database_available = True
+        self._unavailable = ""
+        self._rejected = ""
+        self._begun = 0
         self._one_at_a_time = threading.Lock()
+        self._unsaved: Snapshot | None = None
         self.book: RuleBook | None = None
 
     def start(self) -> None:
         """First load: the database's rules, or while it cannot be read, those saved by an earlier run."""
+        self._started_at = self._clock()
         self.refresh()
         saved = self._saved.read() if self.book is None else None
         if saved is None:
             return
         try:
-            self.book = self._build(saved)
+            self.book = self._build(saved, previous=None)
             log.warning("deciding by the rules saved at version %d until the database answers", saved.version)
         except Exception:  # a damaged file must not keep the node from coming up
             log.exception("the saved rules cannot be used")
@@ -65,44 +73,73 @@ class RuleReloader:
     def refresh(self) -> None:
         """Swap in the database's rules if they are other ones. On any error the last good book stays.
 
-        One at a time: a slow poll must not put an older snapshot over that of a change made meanwhile.
+        One at a time: a slow poll must not put an older snapshot over that of a change made meanwhile. Who waited for
+        his turn while another began and ended has what he wanted.
         """
+        begun = self._begun
         with self._one_at_a_time:
-            try:
-                self._refresh()
-                self._available(True)
-            except Exception as error:  # whatever it is, the last good rules go on deciding
-                self._available(False, error)
+            if self._begun > begun:
+                return
+            self._begun += 1
+            self._refresh()
             self._show()
 
-    def _refresh(self) -> None:
-        snapshot = self._source.other_than(self.book.edition if self.book else None)
-        if snapshot is not None:
-            self.book = self._build(snapshot)
-            self._save(snapshot)
-            log.info("rules version %d: %d rules", snapshot.version, len(snapshot.rules))
-        self._confirmed_at = self._clock()
-
-    def freshness(self) -> Freshness:
-        """What `/health` shows of the rules."""
-        age = None if self._confirmed_at is None else self._clock() - self._confirmed_at
-        return Freshness(self.book.edition.version if self.book else None, age, self._database_available)
-
-    def _save(self, snapshot: Snapshot) -> None:
+    def save(self) -> None:
+        """Put the rules that were swapped in on disk, if they are not there yet. Blocks: meant for a thread."""
+        snapshot, self._unsaved = self._unsaved, None
+        if snapshot is None:
+            return
         try:
             self._saved.write(snapshot)
         except OSError as error:
             log.warning("rules cannot be saved for a start without the database: %s", error)
 
-    def _available(self, now: bool, error: Exception | None = None) -> None:
+    @property
+    def to_be_saved(self) -> bool:
+        return self._unsaved is not None
+
+    def freshness(self) -> Freshness:
+        """What `/health` shows of the rules."""
+        age = None if self._confirmed_at is None else self._clock() - self._confirmed_at
+        version = self.book.edition.version if self.book else None
+        return Freshness(version, age, not self._unavailable, bool(self._rejected))
+
+    def _refresh(self) -> None:
+        asked_at = self._clock()
+        try:
+            snapshot = self._source.other_than(self.book.edition if self.book else None)
+        except Exception as error:  # whatever it is, the last good rules go on deciding
+            self._cannot_read(str(error) or repr(error))
+            return
+        self._cannot_read("")
+        try:
+            if snapshot is not None:
+                self.book = self._build(snapshot, previous=self.book)
+                self._unsaved = snapshot
+                log.info("rules version %d: %d rules", snapshot.version, len(snapshot.rules))
+        except Exception as error:
+            self._reject(str(error) or repr(error))
+            return
+        self._reject("")
+        self._confirmed_at = asked_at
+
+    def _cannot_read(self, why: str) -> None:
         """One line per change, not per poll."""
-        if self._database_available and not now:
-            log.warning("rules cannot be read, the last good ones stay: %s", error)
-        elif now and not self._database_available:
+        if why and not self._unavailable:
+            log.warning("rules cannot be read, the last good ones stay: %s", why)
+        elif self._unavailable and not why:
             log.info("rules can be read again")
-        self._database_available = now
+        self._unavailable = why
+
+    def _reject(self, why: str) -> None:
+        """One line per problem, not per poll."""
+        if why and why != self._rejected:
+            log.error("rules in the database cannot be used, the last good ones stay: %s", why)
+        elif self._rejected and not why:
+            log.info("the rules in the database can be used again")
+        self._rejected = why
 
     def _show(self) -> None:
         state = self.freshness()
         RULES_VERSION.set(state.version or 0)
-        RULES_AGE.set(state.age_seconds or 0)
+        RULES_AGE.set(self._clock() - self._started_at if state.age_seconds is None else state.age_seconds)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Row, Select, func, select, update
+from sqlalchemy import Row, Select, func, select, text, update
 from sqlalchemy.orm import Session
 
 from app.rules.api_key import ApiKey
@@ -19,6 +20,17 @@ from app.rules.rule_book import Edition, Snapshot
 # Read as plain rows: a snapshot has thousands, and objects of the ORM would cost ten times as much.
 RULES, LIMITS = table_of(RuleRow), table_of(LimitRow)
 WHO = (RuleRow.tenant_id, RuleRow.client_id, RuleRow.endpoint, RuleRow.shadow)
+CHANNEL = "rules"  # of the notifications that the rules have changed
+
+# xmin is the transaction that wrote a row. The time tells two apart that have the same number after a restored backup.
+_MARKS = text("""
+    SELECT id, concat(rules.xmin, ' ', extract(epoch FROM updated_at), ' ', limits.written) AS mark
+    FROM rules LEFT JOIN (
+        SELECT rule_id, string_agg(rule_limits.xmin::text, ' ' ORDER BY position) AS written
+        FROM rule_limits GROUP BY rule_id
+    ) AS limits ON rule_id = id
+    ORDER BY id
+""")
 
 
 class RuleRepository:
@@ -33,16 +45,25 @@ class RuleRepository:
         row = self._session.execute(select(RuleBookRow.version, RuleBookRow.key_secret)).one()
         return Edition(row.version, bytes.fromhex(row.key_secret))
 
-    def snapshot(self) -> Snapshot:
-        """Everything a rule book is made of. Only a repeatable-read transaction sees no change by half."""
+    def snapshot(self, rules: Iterable[Rule]) -> Snapshot:
+        """What a rule book is made of, given the rules. Only a repeatable-read transaction sees no change by half."""
         book = self._session.execute(select(RuleBookRow)).scalar_one()
         return Snapshot(
             book.version,
             bytes.fromhex(book.key_secret),
-            tuple(self._read(select(RULES))),
+            tuple(rules),
             keys=self._keys(),
             key_hash_secret=bytes.fromhex(book.key_hash_secret),
         )
+
+    def marks(self) -> Iterator[tuple[int, str]]:
+        """The id of every rule, in order, and a mark that changes with its rows, also when they are changed by hand."""
+        rows = self._session.execute(_MARKS, execution_options={"yield_per": 500})
+        return ((rule_id, mark) for rule_id, mark in rows)
+
+    def of_ids(self, ids: Sequence[int]) -> list[Rule]:
+        """The rules with these ids."""
+        return self._read(select(RULES).where(RULES.c.id == func.any(list(ids))))
 
     def rules(self, tenant_id: int, **wanted: Any) -> list[Rule]:
         """The tenant's rules, oldest first; `wanted` gives fields they must have."""
@@ -102,7 +123,11 @@ class RuleRepository:
         delete_rows(self._session, RuleRow.id, [rule.id for rule in rules])
 
     def bump_version(self) -> int:
-        """The next version. Holds the row until commit, so that changes happen in the order of their versions."""
+        """The next version. Holds the row until commit, so that changes happen in the order of their versions.
+
+        Whoever listens hears of it at the commit.
+        """
+        self._session.execute(text(f"NOTIFY {CHANNEL}"))
         bump = update(RuleBookRow).values(version=RuleBookRow.version + 1).returning(RuleBookRow.version)
         return self._session.execute(bump).scalar_one()
 
@@ -117,7 +142,7 @@ class RuleRepository:
         limits: dict[int, list[Limit]] = {}
         mine = LIMITS.c.rule_id == func.any([row.id for row in rows])
         for row in self._session.execute(select(LIMITS).where(mine).order_by(LIMITS.c.rule_id, LIMITS.c.position)):
-            limit = Limit(row.rate, row.window_seconds, row.algorithm, row.burst, row.counter)
+            limit = _limit(row.rate, row.window_seconds, row.algorithm, row.burst, row.counter)
             limits.setdefault(row.rule_id, []).append(limit)
         return [_rule(row, tuple(limits.get(row.id, ()))) for row in rows]
 
@@ -210,6 +235,10 @@ def _key(row: ApiKeyRow) -> ApiKey:
         scopes=frozenset(row.scopes),
         expires_at=row.expires_at.timestamp() if row.expires_at else None,
     )
+
+
+# Thousands of rules have the same few limits: each is one object.
+_limit = lru_cache(maxsize=4096)(Limit)
 
 
 def _rule(row: Row[Any], limits: tuple[Limit, ...]) -> Rule:

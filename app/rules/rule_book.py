@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from app.rules.api_key import ApiKey, KeyHash
-from app.rules.rule import Rule
-
-ByEndpoint = Mapping[str | None, Rule]
+from app.rules.pace import Pace, at_once
+from app.rules.rule import Limit, Rule
+from app.rules.soundness import require_sound
+from app.rules.tenant_rules import TenantRules
 
 
 class Edition(NamedTuple):
@@ -38,88 +40,74 @@ class Snapshot:
 
 
 class RuleBook:
-    """Matches checks to rules. `default` decides where nothing stored does; `algorithm` is for limits naming none."""
+    """Matches checks to rules. `default` decides where nothing stored does; `algorithm` is for limits naming none.
 
-    def __init__(self, snapshot: Snapshot, *, default: Rule, algorithm: str) -> None:
+    Rules that the `previous` book was made of too (the same objects) are decided by the same objects again, so that
+    what was computed from them stays good. Raises UnsoundRule for a rule that cannot be decided by.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        *,
+        default: Rule,
+        algorithm: str,
+        previous: RuleBook | None = None,
+        pace: Pace = at_once,
+    ) -> None:
         self.edition = snapshot.edition
         self.keys = {key.id: key for key in snapshot.keys}
         self.key_hash = KeyHash(snapshot.key_hash_secret)
-        self._default = _resolved(default, algorithm)
-        enabled = [_resolved(rule, algorithm) for rule in snapshot.rules if rule.enabled]
-        self._enforced = _Index([rule for rule in enabled if not rule.shadow])
-        self._shadows = _Index([rule for rule in enabled if rule.shadow])
+        self._algorithm = algorithm
+        self._default: Rule = previous._default if previous else _resolved(default, algorithm)
+        self._stored: dict[int, Rule] = {}  # by id
+        self._ready: dict[int, Rule] = {}  # the same with every algorithm named
+        self._enforced: defaultdict[int, TenantRules] = defaultdict(TenantRules)
+        self._shadows: defaultdict[int, TenantRules] = defaultdict(TenantRules)
+        for rule in pace(snapshot.rules):
+            ready = self._made_ready(rule, previous)
+            if ready.enabled:
+                tenants = self._shadows if ready.shadow else self._enforced
+                tenants[ready.tenant_id].add(ready)
+        self._index(previous, pace)
 
     def match(self, tenant_id: int, client_id: str, limit_key: str) -> Rule:
         """The most specific rule for this check; the built-in default where nothing stored matches."""
-        return self._enforced.match(tenant_id, client_id, limit_key) or self._default
+        rules = self._enforced.get(tenant_id)
+        return self._default if rules is None else rules.match(client_id, limit_key) or self._default
 
     def match_shadow(self, tenant_id: int, client_id: str, limit_key: str) -> Rule | None:
         """The most specific shadow rule, decided beside the enforcing one."""
-        return self._shadows.match(tenant_id, client_id, limit_key)
+        rules = self._shadows.get(tenant_id)
+        return None if rules is None else rules.match(client_id, limit_key)
 
     def candidates(self, tenant_id: int, client_id: str) -> list[Rule]:
-        """Every rule, shadows included, that can decide some check of this client; the default is last."""
-        return [
-            *self._enforced.candidates(tenant_id, client_id),
-            *self._shadows.candidates(tenant_id, client_id),
-            self._default,
-        ]
+        """Every rule that can decide some check of this client, the most specific first: those that are enforced, then
+        shadows, then the default."""
+        indexes = (index[tenant_id] for index in (self._enforced, self._shadows) if tenant_id in index)
+        return [rule for rules in indexes for rule in rules.candidates(client_id)] + [self._default]
 
+    def _made_ready(self, rule: Rule, previous: RuleBook | None) -> Rule:
+        if previous is not None and previous._stored.get(rule.id) is rule:
+            ready = previous._ready[rule.id]
+        else:
+            require_sound(rule)
+            ready = _resolved(rule, self._algorithm)
+        self._stored[rule.id], self._ready[rule.id] = rule, ready
+        return ready
 
-class _Index:
-    """Exact client ids by dictionary; patterns in the order in which they win."""
-
-    def __init__(self, rules: list[Rule]) -> None:
-        self._exact: dict[tuple[int, str], dict[str | None, Rule]] = {}
-        patterns: dict[tuple[int, str], dict[str | None, Rule]] = {}
-        for rule in rules:
-            index = patterns if "*" in rule.client_id else self._exact
-            index.setdefault((rule.tenant_id, rule.client_id), {})[rule.endpoint] = rule
-        self._patterns: dict[int, list[tuple[Glob, ByEndpoint]]] = {}
-        for (tenant_id, pattern), by_endpoint in sorted(patterns.items(), key=_most_specific_first):
-            self._patterns.setdefault(tenant_id, []).append((Glob(pattern), by_endpoint))
-
-    def match(self, tenant_id: int, client_id: str, limit_key: str) -> Rule | None:
-        for by_endpoint in self._of_client(tenant_id, client_id):
-            rule = by_endpoint.get(limit_key) or by_endpoint.get(None)
-            if rule is not None:
-                return rule
-        return None
-
-    def candidates(self, tenant_id: int, client_id: str) -> list[Rule]:
-        return [rule for by_endpoint in self._of_client(tenant_id, client_id) for rule in by_endpoint.values()]
-
-    def _of_client(self, tenant_id: int, client_id: str) -> Iterator[ByEndpoint]:
-        exact = self._exact.get((tenant_id, client_id))
-        if exact is not None:
-            yield exact
-        for glob, by_endpoint in self._patterns.get(tenant_id, ()):
-            if glob.matches(client_id):
-                yield by_endpoint
-
-
-class Glob:
-    """A client pattern in which `*` stands for any text. Linear time, whatever the pattern: callers choose the text."""
-
-    def __init__(self, pattern: str) -> None:
-        self._head, *self._middle, self._tail = pattern.split("*")
-
-    def matches(self, text: str) -> bool:
-        position, end = len(self._head), len(text) - len(self._tail)
-        if position > end or not text.startswith(self._head) or not text.endswith(self._tail):
-            return False
-        for part in self._middle:
-            position = text.find(part, position, end)
-            if position < 0:
-                return False
-            position += len(part)
-        return True
+    def _index(self, previous: RuleBook | None, pace: Pace) -> None:
+        before = (previous._enforced, previous._shadows) if previous else ({}, {})
+        for tenants, earlier in zip((self._enforced, self._shadows), before, strict=True):
+            for tenant_id, rules in tenants.items():
+                rules.index_patterns(earlier.get(tenant_id), pace)
 
 
 def _resolved(rule: Rule, algorithm: str) -> Rule:
-    return replace(rule, limits=tuple(limit.resolved(algorithm) for limit in rule.limits))
+    limits = _named(rule.limits, algorithm)
+    return rule if limits == rule.limits else replace(rule, limits=limits)
 
 
-def _most_specific_first(item: tuple[tuple[int, str], object]) -> tuple[int, str]:
-    pattern = item[0][1]
-    return -len(pattern.replace("*", "")), pattern
+@lru_cache(maxsize=4096)  # thousands of rules have the same few limits
+def _named(limits: tuple[Limit, ...], algorithm: str) -> tuple[Limit, ...]:
+    return limits if all(limit.algorithm for limit in limits) else tuple(limit.resolved(algorithm) for limit in limits)

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from app.rules.api_key import ApiKey
-from app.rules.rule import Limit, Rule
-from app.rules.rule_book import Snapshot
+import msgspec
 
-FORMAT = 2  # 1 had no keys
+from app.rules.rule_book import Edition, Snapshot
+
+FORMAT = 2
+
+
+class _Head(msgspec.Struct):
+    """What the file begins with, so that a look at it says what is saved."""
+
+    format: int
+    edition: Edition
+
+
+class _Saved(_Head):
+    snapshot: Snapshot
 
 
 class SnapshotFile:
-    """Reads and writes one file, readable by its owner alone: it holds secrets."""
+    """Reads and writes one file, readable by its owner alone: it holds the secret of the keys."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -25,53 +33,33 @@ class SnapshotFile:
     def read(self) -> Snapshot | None:
         """The saved snapshot; None where there is none that this version understands."""
         try:
-            saved = json.loads(self._path.read_text(encoding="utf-8"))
-            if saved["format"] not in (1, FORMAT):
-                return None
-            return Snapshot(
-                int(saved["version"]),
-                bytes.fromhex(saved["key_secret"]),
-                tuple(_rule(fields) for fields in saved["rules"]),
-                keys=tuple(_key(fields) for fields in saved.get("keys", ())),
-                key_hash_secret=bytes.fromhex(saved.get("key_hash_secret", "")),
-            )
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            saved = msgspec.json.decode(self._path.read_bytes(), type=_Saved)
+        except (OSError, msgspec.MsgspecError, RecursionError):
             return None
+        return saved.snapshot if saved.format == FORMAT else None
 
     def write(self, snapshot: Snapshot) -> None:
-        """Replace the file in one step: a reader sees the old or the new one, a crash leaves one of them."""
-        document = {
-            "format": FORMAT,
-            "version": snapshot.version,
-            "key_secret": snapshot.key_secret.hex(),
-            "key_hash_secret": snapshot.key_hash_secret.hex(),
-            "keys": [_key_fields(key) for key in snapshot.keys],
-            "rules": [_fields(rule) for rule in snapshot.rules],
-        }
+        """Replace the file in one step: a reader sees the old or the new one, a crash leaves one of them.
+
+        Does nothing where this edition is saved already, as by another worker of the node.
+        """
+        if self._begins_with(msgspec.json.encode(_Head(FORMAT, snapshot.edition))[:-1]):
+            return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=self._path.name)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(document, file)
+            with os.fdopen(handle, "wb") as file:
+                file.write(msgspec.json.encode(_Saved(FORMAT, snapshot.edition, snapshot)))
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self._path)
         except BaseException:
-            os.unlink(temporary)  # half a file, with secrets in it
+            os.unlink(temporary)  # half a file, with the secret in it
             raise
 
-
-def _fields(rule: Rule) -> dict[str, Any]:
-    return {name: value for name, value in asdict(rule).items() if name not in ("created_at", "updated_at")}
-
-
-def _rule(fields: dict[str, Any]) -> Rule:
-    return Rule(**{**fields, "limits": tuple(Limit(**limit) for limit in fields["limits"])})
-
-
-def _key_fields(key: ApiKey) -> dict[str, Any]:
-    return asdict(key) | {"digest": key.digest.hex(), "scopes": sorted(key.scopes)}
-
-
-def _key(fields: dict[str, Any]) -> ApiKey:
-    return ApiKey(**{**fields, "digest": bytes.fromhex(fields["digest"]), "scopes": frozenset(fields["scopes"])})
+    def _begins_with(self, head: bytes) -> bool:
+        try:
+            with self._path.open("rb") as file:
+                return file.read(len(head)) == head
+        except OSError:
+            return False

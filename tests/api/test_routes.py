@@ -54,6 +54,7 @@ ROUTES = [
     Route("POST", "/v1/admin/import?dry_run=true", "rules:write", 200, {"rules": []}),
     Route("GET", "/v1/admin/explain?client_id=table", "rules:read", 200),
     Route("GET", "/v1/admin/counters?client_id=table", "rules:read", 200),
+    Route("GET", "/v1/admin/limited", "rules:read", 200),
     Route("POST", "/v1/admin/counters/reset", "rules:write", 204, {"client_id": "table"}),
     Route("GET", "/v1/admin/audit", "audit:read", 200),
     Route("GET", "/v1/admin/tenants", "tenants:write", 403),

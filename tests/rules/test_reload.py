@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 
 from app.rules.api_key import ApiKey
-from app.rules.reload import RuleReloader
+from app.rules.reload import Freshness, RuleReloader
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import Edition, RuleBook, Snapshot
 from app.rules.snapshot_file import SnapshotFile
@@ -33,10 +34,8 @@ class Database:
         return None if self.snapshot.edition == edition else self.snapshot
 
 
-def build(snapshot: Snapshot) -> RuleBook:
-    if any(rule.client_id == "bad" for rule in snapshot.rules):
-        raise ValueError("a bad row")
-    return RuleBook(snapshot, default=default_rule(100, 60), algorithm="gcra")
+def build(snapshot: Snapshot, *, previous: RuleBook | None) -> RuleBook:
+    return RuleBook(snapshot, default=default_rule(100, 60), algorithm="gcra", previous=previous)
 
 
 def reloader(database: Database, path: Path, now: list[float] | None = None) -> RuleReloader:
@@ -54,6 +53,9 @@ def test_a_new_version_is_swapped_in_and_saved(tmp_path: Path) -> None:
     database.snapshot = Snapshot(5, b"secret", ())
     subject.refresh()
     assert subject.freshness().version == 5
+    assert subject.to_be_saved
+    subject.save()
+    assert not subject.to_be_saved
     assert SnapshotFile(tmp_path / "rules.json").read() == database.snapshot
 
 
@@ -66,13 +68,21 @@ def test_the_saved_snapshot_is_the_same_again_and_its_owners_alone(tmp_path: Pat
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["rules.json"]
 
 
-def test_a_file_of_the_first_format_has_no_keys_yet(tmp_path: Path) -> None:
-    (tmp_path / "rules.json").write_text('{"format": 1, "version": 4, "key_secret": "00", "rules": []}')
-    assert SnapshotFile(tmp_path / "rules.json").read() == Snapshot(4, b"\0", ())
+def test_what_another_worker_of_the_node_has_saved_is_not_written_again(tmp_path: Path) -> None:
+    first, second = (SnapshotFile(tmp_path / "rules.json") for _ in range(2))
+    first.write(Snapshot(4, b"secret", (RULE,)))
+    written = (tmp_path / "rules.json").stat().st_ino
+    second.write(Snapshot(4, b"secret", (RULE,)))
+    assert (tmp_path / "rules.json").stat().st_ino == written
+    for other in (Snapshot(4, b"another", ()), Snapshot(40, b"another", ())):
+        second.write(other)
+        assert first.read() == other
 
 
 def test_without_the_database_the_saved_rules_decide(tmp_path: Path) -> None:
-    reloader(Database(Snapshot(4, b"secret", (RULE,))), tmp_path).start()
+    earlier = reloader(Database(Snapshot(4, b"secret", (RULE,))), tmp_path)
+    earlier.start()
+    earlier.save()
     subject = reloader(Database(None), tmp_path)
     subject.start()
     assert subject.book is not None
@@ -81,7 +91,7 @@ def test_without_the_database_the_saved_rules_decide(tmp_path: Path) -> None:
 
 
 def test_without_database_and_saved_rules_there_is_no_book(tmp_path: Path) -> None:
-    (tmp_path / "rules.json").write_text('{"format": 1, "version": 4')
+    (tmp_path / "rules.json").write_text('{"format":2,"edition":[4,')
     subject = reloader(Database(None), tmp_path)
     subject.start()
     assert subject.book is None
@@ -90,17 +100,66 @@ def test_without_database_and_saved_rules_there_is_no_book(tmp_path: Path) -> No
     assert subject.book is not None
 
 
-def test_a_failure_or_a_bad_row_leaves_the_last_good_rules_and_shows_their_age(tmp_path: Path) -> None:
+def test_a_failure_leaves_the_last_good_rules_and_shows_their_age(tmp_path: Path) -> None:
     now = [50.0]
     database = Database(Snapshot(4, b"secret", (RULE,)))
     subject = reloader(database, tmp_path, now)
     subject.start()
-    for snapshot in (None, Snapshot(5, b"secret", (Rule(id=1, client_id="bad", limits=()),))):
-        database.snapshot = snapshot
-        now[0] += 10
-        subject.refresh()
-        assert subject.freshness().version == 4
-    assert (subject.freshness().age_seconds, subject.freshness().database_available) == (20, False)
+    database.snapshot = None
+    now[0] += 20
+    subject.refresh()
+    assert subject.freshness() == Freshness(4, 20, database_available=False, rejected=False)
+    database.snapshot = Snapshot(4, b"secret", (RULE,))
+    subject.refresh()
+    assert subject.freshness() == Freshness(4, 0, database_available=True, rejected=False)
+
+
+def test_a_bad_row_leaves_the_last_good_rules_and_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [50.0]
+    database = Database(Snapshot(4, b"secret", (RULE,)))
+    subject = reloader(database, tmp_path, now)
+    subject.start()
+    subject.save()
+    bad = Rule(id=7, client_id="b", limits=(Limit(1, 1, "leaky_bucket"),))
+    database.snapshot = Snapshot(5, b"secret", (RULE, bad))
+    with caplog.at_level("ERROR", logger="app.rules.reload"):
+        for _ in range(3):
+            now[0] += 10
+            subject.refresh()
+    assert subject.freshness() == Freshness(4, 30, database_available=True, rejected=True)
+    assert not subject.to_be_saved
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(errors) == 1
+    assert "rule 7 of tenant 1" in errors[0]
+    assert "leaky_bucket" in errors[0]
+    database.snapshot = Snapshot(6, b"secret", (RULE,))
+    subject.refresh()
+    assert subject.freshness() == Freshness(6, 0, database_available=True, rejected=False)
+
+
+def test_who_waited_while_another_refreshed_asks_no_more(tmp_path: Path) -> None:
+    """Five callers arrive while a refresh runs: the first of them asks the database for all."""
+    first, go_on, asked = threading.Event(), threading.Event(), []
+
+    class Slow:
+        def other_than(self, edition: Edition | None) -> Snapshot | None:
+            asked.append(edition)
+            first.set()
+            assert go_on.wait(10)
+            return None
+
+    subject = RuleReloader(source=Slow(), saved=SnapshotFile(tmp_path / "x"), build=build, clock=lambda: 0.0)
+    threads = [threading.Thread(target=subject.refresh) for _ in range(6)]
+    threads[0].start()
+    assert first.wait(10)
+    for thread in threads[1:]:
+        thread.start()
+    go_on.set()
+    for thread in threads:
+        thread.join(10)
+    assert 1 <= len(asked) <= 2
 
 
 def test_another_database_at_the_same_version_is_another_edition(tmp_path: Path) -> None:
@@ -113,12 +172,25 @@ def test_another_database_at_the_same_version_is_another_edition(tmp_path: Path)
     assert subject.book.edition == database.snapshot.edition
 
 
+SAVED = '{"format":2,"edition":[4,"AAAA"],"snapshot":{"version":4,"key_secret":"AAAA","rules":[%s]}}'
+
+
+def test_the_form_of_the_saved_file(tmp_path: Path) -> None:
+    """What the damaged ones below differ from."""
+    rule = '{"id":1,"client_id":"a","limits":[{"rate":5,"window":60}]}'
+    (tmp_path / "rules.json").write_text(SAVED % rule)
+    expected = Snapshot(4, bytes(3), (Rule(id=1, client_id="a", limits=(Limit(5, 60),)),))
+    assert SnapshotFile(tmp_path / "rules.json").read() == expected
+
+
 @pytest.mark.parametrize(
     "damaged",
     [
-        '{"format": 1, "version": 4, "key_secret": "00", "rules": [{"id": 1, "client_id": 5, "limits": []}]}',
-        '{"format": 1, "version": "x", "key_secret": "00", "rules": []}',
-        '{"format": 1, "version": 4, "key_secret": "zz", "rules": []}',
+        SAVED.replace("2", "1", 1) % "",
+        SAVED % '{"id":1,"client_id":5,"limits":[{"rate":5,"window":60}]}',
+        SAVED % '{"id":1,"client_id":"a","limits":[]}',
+        SAVED % '{"id":1,"client_id":"a","limits":[{"rate":5,"window":60,"algorithm":"leaky"}]}',
+        SAVED.replace('"key_secret":"AAAA"', '"key_secret":"é"') % "",
         "[" * 100_000,
     ],
 )
@@ -142,5 +214,6 @@ def test_a_file_that_cannot_be_written_leaves_nothing_behind_and_the_rules_decid
     monkeypatch.setattr("os.fsync", full)
     subject = reloader(Database(Snapshot(4, b"secret", (RULE,))), tmp_path)
     subject.start()
+    subject.save()
     assert subject.freshness().version == 4
     assert list(tmp_path.iterdir()) == []

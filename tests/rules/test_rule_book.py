@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from app.rules.rule import Limit, Rule, default_rule
-from app.rules.rule_book import Glob, RuleBook, Snapshot
+from app.rules.rule_book import RuleBook, Snapshot
+from app.rules.soundness import UnsoundRule
 
 
 def book(*rules: Rule, algorithm: str = "token_bucket") -> RuleBook:
@@ -83,7 +82,53 @@ def test_a_limit_without_algorithm_takes_the_setting() -> None:
     assert subject.match(1, "b", "x").limits[0].algorithm == "sliding_window_counter"  # too many for an exact log
 
 
-@given(pattern=st.text("ab*", min_size=1, max_size=12).filter(lambda p: "*" in p), text=st.text("ab", max_size=12))
-def test_globs_match_as_the_equal_regular_expression_does(pattern: str, text: str) -> None:
-    expression = re.compile(".*".join(re.escape(part) for part in pattern.split("*")))
-    assert Glob(pattern).matches(text) == bool(expression.fullmatch(text))
+def test_a_rule_that_stayed_is_the_same_object_in_the_next_book() -> None:
+    """So that what was computed from it stays good; also where its algorithm is the setting's."""
+    stays, changes, pattern = rule(1, "a"), rule(2, "b"), rule(3, "c*")
+    first = RuleBook(Snapshot(1, b"", (stays, changes, pattern)), default=default_rule(100, 60), algorithm="gcra")
+    after = Snapshot(2, b"", (stays, rule(2, "b", version=2), pattern, rule(4, "d*")))
+    second = RuleBook(after, default=default_rule(100, 60), algorithm="gcra", previous=first)
+    for client_id in ("a", "c1", "nobody"):
+        assert second.match(1, client_id, "x") is first.match(1, client_id, "x")
+    assert (first.match(1, "b", "x").version, second.match(1, "b", "x").version) == (1, 2)
+    assert (first.match(1, "d1", "x").id, second.match(1, "d1", "x").id) == (0, 4)
+
+
+def test_patterns_that_went_are_gone_in_the_next_book() -> None:
+    first = book(rule(1, "a*"), rule(2, "a"))
+    second = RuleBook(
+        Snapshot(2, b"", (rule(2, "a"),)), default=default_rule(100, 60), algorithm="gcra", previous=first
+    )
+    assert second.match(1, "ab", "x").public_id == "default"
+
+
+@pytest.mark.parametrize(
+    "unsound",
+    [
+        {"limits": ()},
+        {"limits": (Limit(1, 1),) * 9},
+        {"action": "allow", "limits": (Limit(1, 1),) * 9},
+        {"action": "delay"},
+        {"fail_mode": "ajar"},
+        {"client_id": ""},
+        {"endpoint": ""},
+        {"limits": (Limit(0, 60),)},
+        {"limits": (Limit(1, 0),)},
+        {"limits": (Limit(1, 31_536_001),)},
+        {"limits": (Limit(10**9 + 1, 1),)},
+        {"limits": (Limit(10**9, 10),)},
+        {"limits": (Limit(1, 60, burst=0),)},
+        {"limits": (Limit(1, 10, burst=10**9),)},
+        {"limits": (Limit(1, 60, "leaky_bucket"),)},
+        {"limits": (Limit(100_001, 60, "sliding_window"),)},
+    ],
+    ids=str,
+)
+def test_a_book_takes_no_rule_that_cannot_be_decided_by(unsound: dict[str, Any]) -> None:
+    fields: dict[str, Any] = {"id": 7, "client_id": "a", "limits": (Limit(5, 60),)}
+    with pytest.raises(UnsoundRule, match="rule 7 of tenant 1"):
+        book(Rule(**fields | unsound))
+
+
+def test_a_rule_that_counts_nothing_needs_no_limit() -> None:
+    assert book(Rule(id=7, client_id="a", limits=(), action="block")).match(1, "a", "x").id == 7

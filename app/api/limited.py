@@ -1,0 +1,40 @@
+"""For operators: which clients run into their limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import current_app, g
+from flask_smorest import Blueprint
+from marshmallow import Schema, fields
+
+from app.api.auth import requires
+from app.api.problems import Problem
+from app.limiter.errors import StoreUnavailable
+
+blueprint = Blueprint("limited", __name__, description="Who is limited")
+
+
+class LimitedSchema(Schema):
+    """How many checks of the client this rule denied in the last hour, at least."""
+
+    client_id = fields.String(required=True)
+    rule_id = fields.Raw(
+        required=True, metadata={"type": ["integer", "string"], "description": "a number or `default`"}
+    )
+    denied = fields.Integer(required=True)
+
+
+@blueprint.route("/v1/admin/limited", methods=["GET"])
+@blueprint.response(200, LimitedSchema(many=True))
+@requires("rules:read")
+def limited() -> list[dict[str, Any]]:
+    """The tenant's clients that were denied most in the last hour on all nodes, at most 100, the most denied first.
+
+    A denial appears a few seconds late.
+    """
+    try:
+        most = current_app.extensions["ratelimiter"].limited_clients.most(g.principal.tenant_id)
+    except StoreUnavailable as error:
+        raise Problem(503, "Redis does not answer", headers={"Retry-After": "1"}) from error
+    return [entry._asdict() | {"rule_id": entry.rule_id or "default"} for entry in most]

@@ -1,0 +1,137 @@
+"""Which clients were denied most in the last hour, on all nodes.
+
+Redis knows clients only by a keyed hash, so their names are kept apart: each worker counts its denials in a bounded
+sketch and adds them every few seconds to one bounded sorted set per tenant and five minutes, which expires after an
+hour. In it a name is sealed under the secret that all nodes share through the database and Redis never sees: who reads
+Redis learns how often somebody was denied, not who.
+
+Bounds: a count is never too high. A worker's part of it, in each flush, is too low by at most one part in COUNTED + 1
+of all its denials since the last flush; a set forgets beyond its KEPT greatest. A worker that ends takes its last
+seconds along. At about 100 bytes a name that is 250 KB for a tenant of whose clients thousands are denied.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from hashlib import blake2b, shake_256
+from typing import Any, NamedTuple, Protocol
+
+from redis.exceptions import RedisError
+
+from app.limiter.errors import StoreUnavailable
+from app.observability.heavy_hitters import HeavyHitters
+from app.observability.metrics import REDIS_ERRORS
+from app.rules.rule import Rule
+from app.rules.rule_book import RuleBook
+
+log = logging.getLogger(__name__)
+
+COUNTED = 200  # clients and rules, by a worker between two flushes
+KEPT = 200  # in Redis, of a tenant and BUCKET_SECONDS
+SHOWN = 100
+BUCKET_SECONDS, BUCKETS = 300, 12
+SEAL_BYTES = 16
+
+
+class Limited(NamedTuple):
+    """`denied`: how many checks of this client by this rule, at least. `rule_id` 0 is the built-in default."""
+
+    client_id: str
+    rule_id: int
+    denied: int
+
+
+class RuleSource(Protocol):
+    @property
+    def book(self) -> RuleBook | None: ...
+
+
+class LimitedClients:
+    """Belongs to one worker. `client` is a redis-py client that does not retry; `clock` is Unix time in seconds."""
+
+    def __init__(self, *, client: Any, rules: RuleSource, clock: Callable[[], float]) -> None:
+        self._client = client
+        self._rules = rules
+        self._clock = clock
+        self._denied = HeavyHitters[tuple[int, int, str]](COUNTED)
+
+    def denied(self, tenant_id: int, client_id: str, rule: Rule) -> None:
+        """Count a denial. In memory alone: for the hot path."""
+        self._denied.add((tenant_id, rule.id, client_id))
+
+    def flush(self) -> None:
+        """Add what was counted to Redis. Where Redis does not take it, it is lost: denials are counted, not billed."""
+        counts, book = self._denied.drain(), self._rules.book
+        if not counts or book is None:
+            return
+        tenants: defaultdict[int, dict[bytes, int]] = defaultdict(dict)
+        for (tenant_id, rule_id, client_id), count in counts.items():
+            tenants[tenant_id][_sealed(book.edition.key_secret, rule_id, client_id)] = count
+        try:
+            with self._client.pipeline(transaction=False) as pipeline:
+                for tenant_id, members in tenants.items():
+                    self._add(pipeline, _key(tenant_id, self._bucket()), members)
+                pipeline.execute()
+        except RedisError as error:
+            REDIS_ERRORS.labels("limited").inc()
+            log.debug("denials of the last seconds are not counted: %s", error)
+
+    def most(self, tenant_id: int) -> list[Limited]:
+        """The tenant's clients and rules with the most denials, at most SHOWN. Raises StoreUnavailable."""
+        book = self._rules.book
+        if book is None:
+            return []
+        self.flush()
+        newest, counts = self._bucket(), Counter[bytes]()
+        try:
+            with self._client.pipeline(transaction=False) as pipeline:
+                for bucket in range(newest - BUCKETS, newest + 1):
+                    pipeline.zrange(_key(tenant_id, bucket), 0, -1, withscores=True)
+                for members in pipeline.execute():
+                    counts.update({member: int(score) for member, score in members})
+        except RedisError as error:
+            REDIS_ERRORS.labels("limited").inc()
+            raise StoreUnavailable(str(error), failure=error) from error
+        opened = ((_opened(book.edition.key_secret, member), count) for member, count in counts.most_common(SHOWN))
+        return [Limited(name[1], name[0], count) for name, count in opened if name is not None]
+
+    def _add(self, pipeline: Any, key: str, members: dict[bytes, int]) -> None:
+        for member, count in members.items():
+            pipeline.zincrby(key, count, member)
+        pipeline.zremrangebyrank(key, 0, -KEPT - 1)
+        pipeline.expire(key, (BUCKETS + 1) * BUCKET_SECONDS)
+
+    def _bucket(self) -> int:
+        return int(self._clock()) // BUCKET_SECONDS
+
+
+def _key(tenant_id: int, bucket: int) -> str:
+    return f"rl:{{limited:{tenant_id}}}:{bucket}"  # all of a tenant in one slot of a Redis Cluster
+
+
+def _sealed(secret: bytes, rule_id: int, client_id: str) -> bytes:
+    """The same bytes for the same name under the same secret, as a sorted set needs; but for its length, nothing shows.
+
+    A synthetic-IV construction (RFC 5297 is its pattern): a keyed hash of the name, which is also the key of the stream
+    that hides it.
+    """
+    name = b"%d:%b" % (rule_id, client_id.encode())
+    seal = blake2b(name, key=secret, digest_size=SEAL_BYTES, person=b"limited").digest()
+    return seal + _hidden(secret, seal, name)
+
+
+def _opened(secret: bytes, member: bytes) -> tuple[int, str] | None:
+    """The name again; None where another secret, or nobody we know, sealed it."""
+    seal, hidden = member[:SEAL_BYTES], member[SEAL_BYTES:]
+    name = _hidden(secret, seal, hidden)
+    if blake2b(name, key=secret, digest_size=SEAL_BYTES, person=b"limited").digest() != seal:
+        return None
+    rule_id, _, client_id = name.decode().partition(":")
+    return int(rule_id), client_id
+
+
+def _hidden(secret: bytes, seal: bytes, text: bytes) -> bytes:
+    stream = shake_256(b"limited" + secret + seal).digest(len(text))
+    return (int.from_bytes(text) ^ int.from_bytes(stream)).to_bytes(len(text))

@@ -1,0 +1,38 @@
+"""Long work in short pieces, between which a worker's other greenlets get their turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeVar
+
+import gevent
+
+T = TypeVar("T")
+
+PIECE_SECONDS = 0.002
+REST_SECONDS = 0.001  # a timer, because sleep(0) may come back before the hub has looked at its sockets
+
+
+class Pace(Protocol):
+    """Hands on what it is given, and may take its time."""
+
+    def __call__(self, items: Iterable[T], /) -> Iterable[T]: ...
+
+
+def at_once(items: Iterable[T]) -> Iterable[T]:
+    return items
+
+
+class Unhurried:
+    """Rests whenever its items have kept the worker for PIECE_SECONDS. `clock` is monotonic seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+
+    def __call__(self, items: Iterable[T], /) -> Iterator[T]:
+        rest_at = self._clock() + PIECE_SECONDS
+        for item in items:
+            yield item
+            if self._clock() > rest_at:
+                gevent.sleep(REST_SECONDS)
+                rest_at = self._clock() + PIECE_SECONDS

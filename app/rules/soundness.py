@@ -1,0 +1,51 @@
+"""Whether a rule can be decided by, whatever it was read from: the last look before every check depends on it."""
+
+from __future__ import annotations
+
+from app.rules.rule import (
+    ACTIONS,
+    ALGORITHMS,
+    FAIL_MODES,
+    MAX_AMOUNT,
+    MAX_LIMITS,
+    MAX_LOGGED_RATE,
+    MAX_RATE_TIMES_WINDOW,
+    MAX_WINDOW_SECONDS,
+    Limit,
+    Rule,
+)
+
+
+class UnsoundRule(ValueError):
+    """Names the rule and what is wrong with it."""
+
+
+def require_sound(rule: Rule) -> None:
+    """Raises UnsoundRule. The admin API refuses all of this too; a hand in the database or in the file may not."""
+    problem = _problem(rule)
+    if problem is not None:
+        raise UnsoundRule(f"rule {rule.public_id} of tenant {rule.tenant_id}: {problem}")
+
+
+def _problem(rule: Rule) -> str | None:
+    if not rule.client_id or rule.endpoint == "":
+        return "an empty client_id or endpoint"
+    if rule.action not in ACTIONS:
+        return f"the action is {rule.action!r}"
+    if rule.fail_mode is not None and rule.fail_mode not in FAIL_MODES:
+        return f"the fail_mode is {rule.fail_mode!r}"
+    if not (rule.action == "limit") <= len(rule.limits) <= MAX_LIMITS:
+        return f"{len(rule.limits)} limits"
+    return next((f"the limit {limit} is impossible" for limit in rule.limits if not _possible(limit)), None)
+
+
+def _possible(limit: Limit) -> bool:
+    most = max(limit.rate, limit.burst or 0)
+    return (
+        (limit.algorithm is None or limit.algorithm in ALGORITHMS)
+        and 1 <= limit.rate <= MAX_AMOUNT
+        and (limit.burst is None or 1 <= limit.burst <= MAX_AMOUNT)
+        and 1 <= limit.window <= MAX_WINDOW_SECONDS
+        and most * limit.window <= MAX_RATE_TIMES_WINDOW
+        and not (limit.algorithm == "sliding_window" and limit.rate > MAX_LOGGED_RATE)
+    )

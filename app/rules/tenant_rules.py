@@ -1,0 +1,67 @@
+"""One tenant's rules in the order in which they win: exact client ids, then patterns, then `*`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from app.rules.pace import Pace
+from app.rules.patterns import Coverage, PatternIndex
+from app.rules.rule import Rule
+
+
+class TenantRules:
+    """Filled by `add`, then `index_patterns`, and from then on unchanging.
+
+    Clients with one rule for every key, the most, are an entry in one dictionary: a book of thousands makes no further
+    objects, which would each time be a longer round of the garbage collector.
+    """
+
+    __slots__ = ("_by_key", "_everyone", "_exact", "_pattern_rules", "_patterns")
+
+    def __init__(self) -> None:
+        self._exact: dict[str, Rule] = {}
+        self._by_key: dict[str, dict[str, Rule]] = {}
+        self._everyone = Coverage({}, None)
+        self._pattern_rules: list[Rule] = []
+        self._patterns: PatternIndex | None = None
+
+    def add(self, rule: Rule) -> None:
+        client_id = rule.client_id
+        if client_id == "*":
+            self._everyone = self._everyone.adding(rule)
+        elif "*" in client_id:
+            self._pattern_rules.append(rule)
+        elif rule.endpoint is None:
+            self._exact[client_id] = rule
+        else:
+            self._by_key.setdefault(client_id, {})[rule.endpoint] = rule
+
+    def index_patterns(self, previous: TenantRules | None, pace: Pace) -> None:
+        """Make the patterns ready to match: those of the previous book where they are the same."""
+        if previous is not None and previous._pattern_rules == self._pattern_rules:
+            self._patterns = previous._patterns
+        elif self._pattern_rules:
+            coverages: dict[str, Coverage] = {}
+            for rule in pace(self._pattern_rules):
+                coverage = coverages.get(rule.client_id) or Coverage({}, None)
+                coverages[rule.client_id] = coverage.adding(rule)
+            self._patterns = PatternIndex(coverages, pace)
+
+    def match(self, client_id: str, limit_key: str) -> Rule | None:
+        """The most specific rule that covers this check."""
+        by_key = self._by_key.get(client_id)
+        rule = None if by_key is None else by_key.get(limit_key)
+        if rule is None:
+            rule = self._exact.get(client_id)
+        if rule is None and self._patterns is not None:
+            rule = self._patterns.match(client_id, limit_key)
+        if rule is None:
+            by_key, rule = self._everyone
+            rule = by_key.get(limit_key, rule)
+        return rule
+
+    def candidates(self, client_id: str) -> list[Rule]:
+        """Every rule that can decide some check of this client, the most specific first."""
+        exact = Coverage(self._by_key.get(client_id, {}), self._exact.get(client_id))
+        patterns: Iterable[Coverage] = self._patterns.matching(client_id) if self._patterns else ()
+        return [rule for coverage in (exact, *patterns, self._everyone) for rule in coverage.rules()]

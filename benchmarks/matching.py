@@ -1,0 +1,93 @@
+"""What it costs to find the rule of a check, by how many there are: `python -m benchmarks.matching`.
+
+Nanoseconds a call, the best of several runs (the others were disturbed), written to benchmarks/results/matching.json.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import timeit
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from app.rules.rule import Limit, Rule, default_rule
+from app.rules.rule_book import RuleBook, Snapshot
+from benchmarks.machine import described
+
+RESULT = Path(__file__).parent / "results" / "matching.json"
+SIZES = (1, 10, 100, 1_000, 10_000)
+GLOBS = (1, 10, 100, 1_000)
+RUNS, CALLS = 80, 300  # short ones, of which some are undisturbed
+LIMITS = (Limit(100, 60, "token_bucket"),)
+
+# name -> (pattern of rule number n, a client that one matches, a client that none matches)
+SHAPES = {
+    "group_N_*": ("group_{}_*", "group_{}_user_77", "group_x_user_77"),
+    "*@N.example": ("*@corp{}.example", "joe@corp{}.example", "joe@other.example"),
+    "acme_*_N": ("acme_*_{}", "acme_user_77_{}", "acme_user_77_x"),
+    "*-N-*": ("*-team{}-*", "user-team{}-77", "user-teamx-77"),
+}
+
+
+def rules(pattern: str, count: int, first_id: int = 1) -> list[Rule]:
+    return [Rule(id=first_id + n, client_id=pattern.format(n), limits=LIMITS) for n in range(count)]
+
+
+def book(stored: Iterable[Rule]) -> RuleBook:
+    return RuleBook(Snapshot(1, b"", tuple(stored)), default=default_rule(100, 60), algorithm="token_bucket")
+
+
+def nanoseconds(match: Callable[[int, str, str], object], client_id: str) -> int:
+    """Of one call, without what an empty call costs."""
+    calls = min(timeit.repeat(lambda: match(1, client_id, "login"), number=CALLS, repeat=RUNS))
+    empty = min(timeit.repeat(lambda: None, number=CALLS, repeat=RUNS))
+    return round((calls - empty) / CALLS * 1e9)
+
+
+def exact(count: int) -> dict[str, int]:
+    """So many rules, each for one client."""
+    subject = book(rules("client_{}", count))
+    return {
+        "hit": nanoseconds(subject.match, f"client_{count // 2}"),
+        "default": nanoseconds(subject.match, "nobody"),
+        "no shadow": nanoseconds(subject.match_shadow, f"client_{count // 2}"),
+    }
+
+
+def globs(shape: str, count: int) -> dict[str, int]:
+    """So many patterns of one shape, among 10,000 rules in all."""
+    pattern, hit, miss = SHAPES[shape]
+    subject = book(rules("client_{}", 10_000 - count) + rules(pattern, count, first_id=10_001))
+    return {
+        "exact hit": nanoseconds(subject.match, "client_7"),
+        "hit": nanoseconds(subject.match, hit.format(count // 2)),
+        "miss": nanoseconds(subject.match, miss),
+    }
+
+
+def worst() -> dict[str, int]:
+    """Patterns made to resemble one another, and the longest client id, which no pattern matches."""
+    nested = [rule for n in range(1, 250) for rule in rules("a" * n + "*", 1, first_id=n)]
+    alike = [rule for n in range(1_000) for rule in rules(f"a*{n:010b}".replace("1", "b*c").replace("0", "c*b"), 1, n)]
+    return {
+        "249 heads, each the beginning of the next": nanoseconds(book(nested).match, "a" * 256),
+        "1,000 of the same few pieces": nanoseconds(book(alike).match, "a" + "bc" * 127 + "d"),
+    }
+
+
+def main() -> None:
+    result = described("python -m benchmarks.matching", "not used") | {
+        "nanoseconds": {
+            "no rules": nanoseconds(book([]).match, "client_7"),
+            "exact": {str(count): exact(count) for count in SIZES},
+            "globs": {shape: {str(count): globs(shape, count) for count in GLOBS} for shape in SHAPES},
+            "worst": worst(),
+        }
+    }
+    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    sys.stdout.write(RESULT.read_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""What it costs a worker that the rules have changed: `python -m benchmarks.refresh`.
+
+Starts an embedded PostgreSQL with 10,000 rules, refreshes a reloader as a worker does, and writes
+benchmarks/results/refresh.json. Beside it a greenlet wants its turn every millisecond: the most CPU that is spent
+between two of its turns is what a check would wait for, on a machine that has nothing else to do. Medians of several
+refreshes, and of the waits the worst.
+"""
+
+from __future__ import annotations
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import contextlib
+import gc
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import gevent
+import psycopg2
+from sqlalchemy import create_engine
+
+from app.embedded import Postgres, runtime_directory
+from app.rules.database import ENGINE_OPTIONS, DatabaseRules, cooperate_with_gevent
+from app.rules.pace import Unhurried
+from app.rules.reload import RuleReloader
+from app.rules.rule import default_rule
+from app.rules.rule_book import RuleBook
+from app.rules.snapshot_file import SnapshotFile
+from benchmarks.machine import described
+from tests.conftest import flask
+
+RESULT = Path(__file__).parent / "results" / "refresh.json"
+TIMES = 7
+# Every tenth rule is a pattern.
+FILL = (
+    "INSERT INTO rules (tenant_id, client_id) SELECT 1, CASE WHEN n % 10 = 0 THEN 'group_' || n || '_*'"
+    " ELSE 'client_' || n END FROM generate_series(1, 10000) n",
+    "INSERT INTO rule_limits (rule_id, position, rate, window_seconds, counter) SELECT id, 0, 5, 60, 1 FROM rules",
+)
+CHANGES = {
+    "no rule changed": "SELECT 1",
+    "one rule changed": "UPDATE rule_limits SET rate = rate + 1 WHERE rule_id = 77",
+    "one pattern changed": "UPDATE rules SET client_id = client_id || '*' WHERE id = 80",
+    "all changed": "UPDATE rule_limits SET rate = rate + 1",
+}
+
+
+class Neighbour:
+    """Another greenlet of the worker, and the most CPU that was spent between two of its turns."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        gevent.spawn(self._run)
+
+    def _run(self) -> None:
+        while True:
+            began = time.process_time()
+            gevent.sleep(0.001)
+            self.longest = max(self.longest, time.process_time() - began)
+
+
+def measured(work: Callable[[], None], neighbour: Neighbour) -> dict[str, float]:
+    gevent.sleep(0.1)
+    neighbour.longest = 0.0
+    cpu, wall = time.process_time(), time.perf_counter()
+    work()
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    gevent.sleep(0.01)
+    return {"cpu_ms": cpu * 1e3, "wall_ms": wall * 1e3, "longest_wait_ms": neighbour.longest * 1e3}
+
+
+def summary(runs: list[dict[str, float]]) -> dict[str, float]:
+    return {
+        name: round((max if name == "longest_wait_ms" else statistics.median)(run[name] for run in runs), 1)
+        for name in runs[0]
+    }
+
+
+def main() -> None:
+    cooperate_with_gevent()
+    with (
+        tempfile.TemporaryDirectory() as home,
+        runtime_directory() as sockets,
+        Postgres(data_dir=Path(home) / "postgres", socket_dir=sockets, durable=False) as postgres,
+    ):
+        flask("db", "upgrade", database_url=postgres.url)
+        unhurried, saved = Unhurried(time.monotonic), SnapshotFile(Path(home) / "rules.json")
+        engine = create_engine(postgres.url, **ENGINE_OPTIONS)
+        build = partial(RuleBook, default=default_rule(100, 60), algorithm="token_bucket", pace=unhurried)
+        source = DatabaseRules(engine, unhurried)
+        reloader = RuleReloader(source=source, saved=saved, build=build, clock=time.monotonic)
+        reloader.start()
+        gc.collect()
+        gc.freeze()  # as the workers do
+        neighbour = Neighbour()
+        by_hand(postgres.url, *FILL)
+        found = {"all new": summary([measured(reloader.refresh, neighbour)])}
+        for name, statement in CHANGES.items():
+            runs = []
+            for _ in range(TIMES):
+                by_hand(postgres.url, statement)
+                runs.append(measured(reloader.refresh, neighbour))
+            found[name] = summary(runs)
+        in_a_thread = partial(gevent.get_hub().threadpool.apply, reloader.save)
+        found["save in a thread"] = summary([measured(in_a_thread, neighbour)])
+        engine.dispose()
+    result = described("python -m benchmarks.refresh", "not used") | {"rules": 10_000, "refreshes": found}
+    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    sys.stdout.write(RESULT.read_text())
+
+
+def by_hand(url: str, *statements: str) -> None:
+    with contextlib.closing(psycopg2.connect(url)) as connection:
+        connection.autocommit = True
+        for statement in (*statements, "UPDATE rule_book SET version = version + 1"):
+            connection.cursor().execute(statement)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""The database is stopped or hangs, and comes back, under checks (rows 20 and 21 of the fault matrix)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from app.embedded import Postgres, Valkey
+from tests.conftest import flask
+from tests.support.load import Load
+from tests.support.node import Node
+
+UNAVAILABLE_SECONDS = 2
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory, sockets: Path) -> Iterator[Postgres]:
+    own = sockets / "faults"
+    own.mkdir()
+    with Postgres(data_dir=tmp_path_factory.mktemp("faults") / "postgres", socket_dir=own, durable=False) as postgres:
+        flask("db", "upgrade", database_url=postgres.url)
+        yield postgres
+
+
+@pytest.fixture(scope="module")
+def node(database: Postgres, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    data_dir = tmp_path_factory.mktemp("node")
+    with Node(redis_url=valkey.url, database_url=database.url, data_dir=data_dir, REDIS_TIMEOUT_MS=5000) as running:
+        yield running
+
+
+def processes(database: Postgres) -> list[int]:
+    children = Path(f"/proc/{database.pid}/task/{database.pid}/children")
+    if not children.exists():
+        pytest.skip("this system does not list the children of a process")
+    return [database.pid, *(int(child) for child in children.read_text().split())]
+
+
+def hang(database: Postgres) -> None:
+    for pid in processes(database):
+        os.kill(pid, signal.SIGSTOP)
+
+
+def go_on(database: Postgres) -> None:
+    for pid in reversed(processes(database)):
+        os.kill(pid, signal.SIGCONT)
+
+
+FAULTS = {"stopped": (Postgres.stop, Postgres.start), "hung": (hang, go_on)}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_checks_do_not_notice_and_the_node_recovers_by_itself(node: Node, database: Postgres, fault: str) -> None:
+    begin, end = FAULTS[fault]
+    node.put_rule(client_id="unmoved", rate=1_000_000, window=3600)
+    with Load([node], {"client_id": "unmoved"}) as load:
+        during(begin, end, node, database)
+        assert node.eventually(lambda: node.request("GET", "/health").json()["database_available"])
+        node.put_rule(client_id="unmoved", rate=2_000_000, window=3600)
+    assert load.errors == []
+    assert load.statuses == {200}
+    decisions = [answer.json() for answer in load.answers]
+    assert {decision["limit"] for decision in decisions} <= {1_000_000, 2_000_000}
+    assert not any(decision["degraded"] for decision in decisions)
+    slowest = max(answer.elapsed.total_seconds() for answer in load.answers)
+    print(f"\n{fault}: {len(decisions)} checks, the slowest took {slowest * 1e3:.0f} ms")
+    assert node.check("unmoved")["limit"] == 2_000_000
+
+
+def during(begin: Callable[[Postgres], None], end: Callable[[Postgres], None], node: Node, database: Postgres) -> None:
+    """What operators see of the fault."""
+    begin(database)
+    try:
+        refused = [node.request("GET", "/v1/admin/rules") for _ in range(3)]
+        assert node.eventually(lambda: not node.request("GET", "/health").json()["database_available"])
+        assert node.eventually(lambda: node.metric("ratelimiter_rules_age_seconds") > 1)
+        assert node.request("GET", "/readyz").status_code == 200
+    finally:
+        end(database)
+    assert [answer.status_code for answer in refused] == [503] * 3
+    seconds = statistics.median(answer.elapsed.total_seconds() for answer in refused)
+    print(f"\nadmin refuses after {seconds:.2f} s")
+    assert seconds < UNAVAILABLE_SECONDS
+
+
+def test_a_node_that_stops_right_after_a_change_has_saved_it(node: Node, database: Postgres) -> None:
+    """And starts with it while the database is away."""
+    answer = node.request("POST", "/v1/admin/rules", json={"client_id": "last", "rate": 7, "window": 60})
+    assert answer.status_code == 201
+    node.stop()
+    database.stop()
+    try:
+        node.start()
+        assert node.check("last")["limit"] == 7
+        assert node.request("GET", "/health", key=None).json()["rules_age_seconds"] is None
+        assert node.metric("ratelimiter_rules_age_seconds") > 0
+    finally:
+        database.start()
+    assert node.eventually(lambda: node.request("GET", "/health").json()["status"] == "healthy")
