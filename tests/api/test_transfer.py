@@ -31,6 +31,7 @@ FULL: list[dict[str, Any]] = [
         "enabled": False,
     },
 ]
+MANY = 2_500  # rules: several statements' worth
 
 
 @pytest.fixture(scope="module")
@@ -202,10 +203,10 @@ def test_other_types_and_sizes_are_refused(own_node: Node) -> None:
     assert "dry_run" in problem_of(own_node.request("POST", IMPORT, params={"dry_run": "1"}), 422)["errors"]
 
 
-def test_ten_thousand_rules_go_in_and_out(own_node: Node) -> None:
-    rules = [{"client_id": f"c{number}", "rate": 1, "window": 1} for number in range(10_000)]
-    assert len(_import(own_node, rules)["created"]) == 10_000
-    assert len(own_node.request("GET", EXPORT).json()["rules"]) == 10_000
+def test_thousands_of_rules_go_in_and_out(own_node: Node) -> None:
+    rules = [{"client_id": f"c{number}", "rate": 1, "window": 1} for number in range(MANY)]
+    assert len(_import(own_node, rules)["created"]) == MANY
+    assert len(own_node.request("GET", EXPORT).json()["rules"]) == MANY
     changed = [rule | {"rate": 2} for rule in rules]
-    assert len(_import(own_node, changed, replace="true")["replaced"]) == 10_000
-    assert len(_import(own_node, [], replace="true")["deleted"]) == 10_000
+    assert len(_import(own_node, changed, replace="true")["replaced"]) == MANY
+    assert len(_import(own_node, [], replace="true")["deleted"]) == MANY
