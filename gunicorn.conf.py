@@ -21,13 +21,15 @@ os.makedirs(_metrics_dir)
 
 from gunicorn.util import close_graceful
 
-from app.config import Settings, SettingsError
+from app.config import NO_DATABASE, Settings, SettingsError
 from app.server.worker import UNREAD_BYTES, FastLaneWorker, Worker
 
 try:
     _settings = Settings.from_env()
 except SettingsError as error:
     sys.exit(str(error))
+if _settings.database_url is None:
+    sys.exit(NO_DATABASE)
 
 _host = f"[{_settings.bind.strip('[]')}]" if ":" in _settings.bind else _settings.bind
 bind = f"{_host}:{_settings.port}"

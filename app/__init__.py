@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import logging
+from typing import NoReturn
 
 from flask import Flask
 
 from app import cli, extensions, wiring
-from app.api import admin, auth, bodies, check, correlation, health, limited, problems
+from app.api import (
+    access,
+    admin,
+    audit,
+    auth,
+    bodies,
+    check,
+    correlation,
+    counters,
+    docs,
+    health,
+    limited,
+    problems,
+    templates,
+    transfer,
+)
 from app.api.shortcut import Shortcut
-from app.config import Settings, SettingsError
+from app.config import NO_DATABASE, Settings, SettingsError
 from app.observability import logs
 from app.rules.database import ENGINE_OPTIONS
 
@@ -17,10 +33,11 @@ log = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """The application, wired but not connected: workers connect after the fork (`wiring.start_worker`)."""
+    """The application, wired but not connected: workers connect after the fork (`wiring.start_worker`).
+
+    Without DATABASE_URL only what needs no database works: `flask rules validate`.
+    """
     settings = settings or Settings.from_env()
-    if settings.database_url is None:
-        raise SettingsError("DATABASE_URL is not set: allowed is postgresql://user:password@host/database")
     logs.configure(settings.log_level, settings.log_format)
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # `//v1/check` is 404 like any other unknown path, not a redirect
@@ -28,8 +45,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         API_TITLE="Distributed Rate Limiter",
         API_VERSION="v1",
         OPENAPI_VERSION="3.1.0",
-        SQLALCHEMY_DATABASE_URI=settings.database_url,
-        SQLALCHEMY_ENGINE_OPTIONS=ENGINE_OPTIONS,
+        SQLALCHEMY_DATABASE_URI=settings.database_url or "postgresql+psycopg2://",
+        SQLALCHEMY_ENGINE_OPTIONS=ENGINE_OPTIONS if settings.database_url else {"creator": _no_database},
     )
     extensions.db.init_app(app)
     extensions.migrate.init_app(app, extensions.db)
@@ -38,8 +55,12 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.wsgi_app = Shortcut(services.check_handler, app.wsgi_app)  # type: ignore[method-assign]
     for concern in (correlation, problems, bodies, auth):  # in this order each request meets them
         concern.init_app(app)
-    for door in (check, admin, limited, health):
+    for door in (check, admin, transfer, templates, counters, limited, access, audit, health, docs):
         extensions.api.register_blueprint(door.blueprint)
     cli.init_app(app)
     log.info("settings: %s", settings.public())
     return app
+
+
+def _no_database() -> NoReturn:
+    raise SettingsError(NO_DATABASE)

@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
+NO_DATABASE = "DATABASE_URL is not set: allowed is postgresql://user:password@host/database"
 DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg2")
 
 
@@ -61,6 +62,8 @@ class Settings:
     default_window: int
     drain_seconds: float
     max_new_clients_per_minute: int
+    audit_retention_days: int
+    versions_kept: int
 
     @classmethod
     def from_env(cls) -> Settings:
@@ -172,6 +175,8 @@ def _read(env: _Reader) -> Settings:
         default_window=env.integer("DEFAULT_WINDOW", 60, 1, MAX_WINDOW_SECONDS),
         drain_seconds=env.seconds("DRAIN_SECONDS", 3, 3600),
         max_new_clients_per_minute=env.integer("MAX_NEW_CLIENTS_PER_MINUTE", 0, 0, MAX_AMOUNT),
+        audit_retention_days=env.integer("AUDIT_RETENTION_DAYS", 365, 1, 36_500),
+        versions_kept=env.integer("VERSIONS_KEPT", 100, 1, 1_000_000),
     )
     if settings.default_rate * settings.default_window > MAX_RATE_TIMES_WINDOW:
         product = f"{settings.default_rate} x {settings.default_window}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import random
 import time
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from app.limiter.redis_store import RedisStore, connect
 from app.observability import tracing
 from app.observability.active_clients import ActiveClients
 from app.rules.database import DatabaseRules
+from app.rules.key_use import KeyUse
 from app.rules.pace import Unhurried
 from app.rules.reload import RuleReloader
 from app.rules.rule import default_rule
@@ -40,6 +42,9 @@ from app.rules.upkeep import Upkeep
 from app.server.stopping import Drain
 
 FLUSH_SECONDS = 5.0  # of denials to Redis, with jitter of a fifth
+KEY_USE_SECONDS = 10  # between two statements; a key's last use is written at most once a minute
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,7 @@ class Services:
     settings: Settings
     check_handler: CheckHandler
     authenticator: Authenticator
+    key_use: KeyUse
     reloader: RuleReloader
     upkeep: Upkeep
     store: RedisStore
@@ -63,6 +69,7 @@ def wire(app: Flask, settings: Settings) -> Services:
     """Connect the parts. Opens no connection: with preloading this runs before the fork."""
     with app.app_context():
         engine = db.engine
+    key_use = KeyUse(engine)
     unhurried = Unhurried(time.monotonic)
     default = default_rule(settings.default_rate, settings.default_window)
     reloader = RuleReloader(
@@ -96,7 +103,13 @@ def wire(app: Flask, settings: Settings) -> Services:
         limited_clients=limited_clients,
         clock=time.time,
     )
-    authenticator = Authenticator(bootstrap_key=settings.admin_api_key, open_checks=settings.check_auth == "open")
+    authenticator = Authenticator(
+        bootstrap_key=settings.admin_api_key,
+        open_checks=settings.check_auth == "open",
+        rules=reloader,
+        used=key_use.note,
+        clock=time.time,
+    )
     handler = CheckHandler(
         limiter=limiter,
         authenticator=authenticator,
@@ -108,6 +121,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         settings=settings,
         check_handler=handler,
         authenticator=authenticator,
+        key_use=key_use,
         reloader=reloader,
         upkeep=Upkeep(reloader, engine),
         store=store,
@@ -133,6 +147,7 @@ def start_worker(services: Services) -> None:
     with contextlib.suppress(StoreError):  # Redis may come later; checks load what is missing
         services.store.load_scripts()
     gevent.spawn(_flush_denials, services.limited_clients)
+    gevent.spawn(_flush, services.key_use)
 
 
 def _flush_denials(limited_clients: LimitedClients) -> None:
@@ -145,6 +160,15 @@ def _client(url: str) -> redis.Redis:
     """For what no check waits for: a connection apart, and time. Never repeats a command. Opens no connection yet."""
     retry = Retry(NoBackoff(), 0)
     return redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, retry=retry)
+
+
+def _flush(key_use: KeyUse) -> None:
+    while True:
+        gevent.sleep(KEY_USE_SECONDS * random.uniform(0.8, 1.2))
+        try:
+            key_use.flush()
+        except Exception as error:  # nothing but the time of a last use is late
+            log.warning("the last use of keys cannot be written: %s", str(error).splitlines()[0])
 
 
 def _http_metrics(app: Flask, settings: Settings) -> PrometheusMetrics | None:

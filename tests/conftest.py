@@ -69,11 +69,21 @@ def database_url(postgres: Postgres) -> str:
 
 
 @pytest.fixture(scope="session")
-def new_database(postgres: Postgres, database_url: str) -> Callable[[str], str]:
+def empty_database(postgres: Postgres) -> Callable[[str], str]:
+    """Makes a database of the given name with nothing in it."""
+
+    def create(name: str) -> str:
+        return create_database(postgres, name)
+
+    return create
+
+
+@pytest.fixture(scope="session")
+def new_database(empty_database: Callable[[str], str]) -> Callable[[str], str]:
     """Makes a database of the given name with the schema, but without rules of other tests."""
 
     def create(name: str) -> str:
-        url = create_database(postgres, name)
+        url = empty_database(name)
         flask("db", "upgrade", database_url=url)
         return url
 

@@ -1,4 +1,4 @@
-"""Rules for operators: create, replace, list, delete. Each tenant sees its own."""
+"""Rules for operators: create, replace, edit, list, delete, and how each came to be. Each tenant sees its own."""
 
 from __future__ import annotations
 
@@ -6,61 +6,115 @@ from typing import Any
 
 from flask import Response, current_app, g, jsonify
 from flask_smorest import Blueprint
+from flask_smorest.pagination import PaginationParameters
 
-from app.api.arguments import StrictParser
-from app.api.auth import requires
-from app.api.problems import Problem
-from app.api.schemas import FilterSchema, RuleSchema, StoredRuleSchema
+from app.api.admin_schemas import RollbackSchema, RuleFilterSchema, RulePatchSchema, RuleVersionSchema
+from app.api.arguments import PAGES, StrictParser
+from app.api.auth import author, requires
+from app.api.preconditions import conditional, expected, shown
+from app.api.rule_forms import answered, answered_document, rule_from, sendable
+from app.api.schemas import RuleSchema, StoredRuleSchema
 from app.extensions import db
-from app.rules import changes
+from app.rules.changes import RuleChanges
+from app.rules.documents import LIMIT_FIELDS, differences, document_of
+from app.rules.errors import NotFound
+from app.rules.history import REPLACE, History
+from app.rules.models import RuleVersionRow
 from app.rules.repository import RuleRepository
-from app.rules.rule import MAX_LOGGED_RATE, Limit, Rule
+from app.rules.rule import Rule
 
 blueprint = Blueprint("admin", __name__, description="Rules")
 blueprint.ARGUMENTS_PARSER = StrictParser()
+blueprint.DEFAULT_PAGINATION_PARAMETERS = PAGES
+
+Answer = tuple[dict[str, Any], int, dict[str, str]]
+RULE = "/v1/admin/rules/<int:rule_id>"
 
 
 @blueprint.route("/v1/admin/rules", methods=["POST"])
 @blueprint.arguments(RuleSchema)
 @blueprint.response(201, StoredRuleSchema)
 @blueprint.alt_response(200, schema=StoredRuleSchema, success=True)
+@conditional
 @requires("rules:write")
-def put_rule(sent: dict[str, Any]) -> tuple[dict[str, Any], int]:
+def put_rule(sent: dict[str, Any]) -> Answer:
     """Create the rule (201), or replace the one of the same client and endpoint (200)."""
-    stored, created = changes.put_rule(db.session(), _as_rule(sent))
-    current_app.extensions["ratelimiter"].reloader.refresh()
-    return _as_stored(stored), 201 if created else 200
+    stored, created = changes().put(as_rule(sent), expected())
+    return _changed(stored, 201 if created else 200)
 
 
 @blueprint.route("/v1/admin/rules", methods=["GET"])
-@blueprint.arguments(FilterSchema, location="query")
+@blueprint.arguments(RuleFilterSchema, location="query")
 @blueprint.response(200, StoredRuleSchema(many=True))
+@blueprint.paginate()
 @requires("rules:read")
-def list_rules(filters: dict[str, str]) -> list[dict[str, Any]]:
-    """All rules of the tenant, oldest first."""
-    stored = [_as_stored(rule) for rule in RuleRepository(db.session()).rules(g.principal.tenant_id)]
-    return [rule for rule in stored if filters.items() <= {name: rule[name] for name in filters}.items()]
+def list_rules(filters: dict[str, Any], pagination_parameters: PaginationParameters) -> list[dict[str, Any]]:
+    """The rules of the tenant, oldest first."""
+    wanted = pagination_parameters
+    rules, wanted.item_count = _repository().page(g.principal.tenant_id, filters, wanted.first_item, wanted.page_size)
+    return [answered(rule) for rule in rules]
 
 
-@blueprint.route("/v1/admin/rules/<int:rule_id>", methods=["GET"])
+@blueprint.route(RULE, methods=["GET"])
 @blueprint.response(200, StoredRuleSchema)
 @requires("rules:read")
-def get_rule(rule_id: int) -> dict[str, Any]:
+def get_rule(rule_id: int) -> Answer:
     """One rule."""
-    rule = RuleRepository(db.session()).get(g.principal.tenant_id, rule_id)
-    if rule is None:
-        raise _no_rule(rule_id)
-    return _as_stored(rule)
+    rule = _own(rule_id)
+    return shown(rule, answered(rule))
 
 
-@blueprint.route("/v1/admin/rules/<int:rule_id>", methods=["DELETE"])
+@blueprint.route(RULE, methods=["PUT"])
+@blueprint.arguments(RuleSchema)
+@blueprint.response(200, StoredRuleSchema)
+@conditional
+@requires("rules:write")
+def replace_rule(sent: dict[str, Any], rule_id: int) -> Answer:
+    """Replace the rule: what is not sent is the default, not the old."""
+    return _changed(changes().edit(rule_id, lambda _: as_rule(sent), expected(), REPLACE))
+
+
+@blueprint.route(RULE, methods=["PATCH"])
+@blueprint.arguments(RulePatchSchema)
+@blueprint.response(200, StoredRuleSchema)
+@conditional
+@requires("rules:write")
+def patch_rule(sent: dict[str, Any], rule_id: int) -> Answer:
+    """Change the fields that are sent, and keep the others."""
+    return _changed(changes().edit(rule_id, lambda current: as_rule(_patched(current, sent)), expected()))
+
+
+@blueprint.route(RULE, methods=["DELETE"])
 @blueprint.response(204)
+@conditional
 @requires("rules:write")
 def delete_rule(rule_id: int) -> None:
-    """Delete the rule. Its counters are never read again and expire by themselves."""
-    if not changes.delete_rule(db.session(), g.principal.tenant_id, rule_id):
-        raise _no_rule(rule_id)
-    current_app.extensions["ratelimiter"].reloader.refresh()
+    """Delete the rule and its versions. Its counters are never read again and expire by themselves."""
+    changes().delete(rule_id, expected())
+    refresh()
+
+
+@blueprint.route(f"{RULE}/versions", methods=["GET"])
+@blueprint.response(200, RuleVersionSchema(many=True))
+@blueprint.paginate()
+@requires("rules:read")
+def list_versions(rule_id: int, pagination_parameters: PaginationParameters) -> list[dict[str, Any]]:
+    """What the rule was, newest first, and what each version changed."""
+    wanted, rule = pagination_parameters, _own(rule_id)
+    history = History(db.session(), rule.tenant_id)
+    # One more than the page: what its last one changed is told by the one before.
+    rows, wanted.item_count = history.versions(rule_id, wanted.first_item, wanted.page_size + 1)
+    return shown_versions(rows)[: wanted.page_size]
+
+
+@blueprint.route(f"{RULE}/rollback", methods=["POST"])
+@blueprint.arguments(RollbackSchema)
+@blueprint.response(200, StoredRuleSchema)
+@conditional
+@requires("rules:write")
+def roll_back_rule(sent: dict[str, int], rule_id: int) -> Answer:
+    """Make the rule again what it was at a version, as a new version."""
+    return _changed(changes().roll_back(rule_id, sent["version"], expected()))
 
 
 @blueprint.route("/rules", methods=["GET"])
@@ -70,7 +124,7 @@ def rules() -> Response:
     """The enforced rules of the tenant in the short form: client -> rate, window and endpoints."""
     settings = current_app.extensions["ratelimiter"].settings
     table: dict[str, dict[str, Any]] = {"default": {"rate": settings.default_rate, "window": settings.default_window}}
-    for rule in RuleRepository(db.session()).rules(g.principal.tenant_id):
+    for rule in _repository().rules(g.principal.tenant_id):
         if rule.enabled and not rule.shadow:
             entry = table.setdefault("default" if rule.client_id == "*" else rule.client_id, {})
             if rule.endpoint is None:
@@ -80,33 +134,60 @@ def rules() -> Response:
     return jsonify(table)
 
 
-def _as_rule(sent: dict[str, Any]) -> Rule:
+def changes() -> RuleChanges:
+    """Changes of the caller's tenant, in the caller's name."""
+    return RuleChanges(db.session(), g.principal.tenant_id, author())
+
+
+def as_rule(sent: dict[str, Any]) -> Rule:
     """The rule that was sent, in the caller's tenant."""
-    limits = sent.pop("limits", None)
-    first = {name: sent.pop(name, None) for name in ("rate", "window", "algorithm", "burst")}
-    if limits is None:
-        limits = [first] if first["rate"] is not None else []
-    rule = Rule(id=-1, tenant_id=g.principal.tenant_id, limits=tuple(Limit(**limit) for limit in limits), **sent)
-    for limit in rule.limits:
-        _refuse_without_algorithm(limit)
+    algorithm = current_app.extensions["ratelimiter"].settings.algorithm
+    return rule_from(sent, tenant_id=g.principal.tenant_id, default_algorithm=algorithm)
+
+
+def shown_versions(newest_first: list[RuleVersionRow]) -> list[dict[str, Any]]:
+    """The versions, each with what it changed of the next older one."""
+    older: list[RuleVersionRow | None] = [*newest_first[1:], None]
+    return [_version(*pair) for pair in zip(newest_first, older, strict=True)]
+
+
+def refresh() -> None:
+    """Let this worker decide by a change before it answers; the others follow by themselves."""
+    current_app.extensions["ratelimiter"].reloader.refresh()
+
+
+def _repository() -> RuleRepository:
+    return RuleRepository(db.session())
+
+
+def _own(rule_id: int) -> Rule:
+    rule = _repository().get(g.principal.tenant_id, rule_id)
+    if rule is None:
+        raise NotFound(f"there is no rule {rule_id}")
     return rule
 
 
-def _refuse_without_algorithm(limit: Limit) -> None:
-    default = current_app.extensions["ratelimiter"].settings.algorithm
-    if limit.algorithm is None and default == "sliding_window" and limit.rate > MAX_LOGGED_RATE:
-        messages = [f"The default algorithm is sliding_window: at most {MAX_LOGGED_RATE}. Name sliding_window_counter."]
-        raise Problem(422, "the request is not valid", errors={"rate": messages})
+def _changed(rule: Rule, status: int = 200) -> Answer:
+    refresh()
+    return shown(rule, answered(rule), status)
 
 
-def _as_stored(rule: Rule) -> dict[str, Any]:
-    first = rule.limits[0] if rule.limits else None
-    return {
-        **{name: getattr(rule, name) for name in StoredRuleSchema().fields if hasattr(rule, name)},
-        "rate": first and first.rate,
-        "window": first and first.window,
-        "algorithm": first and first.algorithm,
-        "burst": first and first.burst,
+def _patched(current: Rule, sent: dict[str, Any]) -> dict[str, Any]:
+    base = sendable(document_of(current))
+    if "limits" in sent:
+        base = {name: value for name, value in base.items() if name not in LIMIT_FIELDS}
+    patched: dict[str, Any] = RuleSchema().load(base | sent)
+    return patched
+
+
+def _version(row: RuleVersionRow, older: RuleVersionRow | None) -> dict[str, Any]:
+    return answered_document(row.document) | {
+        "id": row.rule_id,
+        "version": row.version,
+        "updated_at": row.created_at,
+        "actor": row.actor,
+        "change": row.action,
+        "changes": differences(older.document, row.document) if older else None,
     }
 
 
@@ -114,7 +195,3 @@ def _short(rule: Rule) -> dict[str, Any]:
     if rule.action != "limit":
         return {"action": rule.action}
     return {"rate": rule.limits[0].rate, "window": rule.limits[0].window}
-
-
-def _no_rule(rule_id: int) -> Problem:
-    return Problem(404, f"there is no rule {rule_id}")

@@ -10,6 +10,8 @@ from webargs.flaskparser import FlaskParser
 
 from app.api.decoding import parsed, require_json
 
+PAGES = {"page": 1, "page_size": 1000, "max_page_size": 1000}  # of every list; a rule takes about 500 bytes
+
 
 class StrictParser(FlaskParser):
     """webargs' own reading of JSON takes any type and any duplicate, and lets deep nesting end as a 500."""

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from flask import Flask, current_app, g, request
 from flask_smorest import Blueprint
 
 from app.api.problems import Problem
+from app.observability.logs import correlation_id
+from app.rules.api_key import SCOPES, ApiKey, id_of
+from app.rules.history import Author
 from app.rules.rule import DEFAULT_TENANT_ID
+from app.rules.rule_book import RuleBook
 
-SCOPES = ("check", "rules:read", "rules:write", "audit:read", "keys:write", "tenants:write")
 PUBLIC = "public"
 IN_HANDLER = "in handler"
 SECURITY_SCHEMES = {
@@ -22,11 +24,13 @@ SECURITY_SCHEMES = {
     "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
 
+# Compared with where no key has the id that was sent.
+NO_KEY = ApiKey(id="", tenant_id=0, name="", digest=bytes(32), scopes=frozenset())
+
 View = TypeVar("View", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
+class Principal(msgspec.Struct, frozen=True):
     """Whom a key stands for. The tenant comes from here and from nowhere else."""
 
     name: str
@@ -49,13 +53,33 @@ class Credentials(msgspec.Struct, frozen=True):
         return token.strip() if scheme.lower() == "bearer" else self.api_key
 
 
-class Authenticator:
-    """Knows the bootstrap key. `open_checks`: a check without a key is the default tenant's."""
+class RuleSource(Protocol):
+    @property
+    def book(self) -> RuleBook | None: ...
 
-    def __init__(self, *, bootstrap_key: str | None, open_checks: bool) -> None:
+
+class Authenticator:
+    """Knows the bootstrap key and, through the current rule book, every API key.
+
+    `open_checks`: a check without a key is the default tenant's. `clock` is Unix time in seconds, `used` is told the id
+    of every key that was right.
+    """
+
+    def __init__(
+        self,
+        *,
+        bootstrap_key: str | None,
+        open_checks: bool,
+        rules: RuleSource,
+        used: Callable[[str], None],
+        clock: Callable[[], float],
+    ) -> None:
         self._bootstrap_key = bootstrap_key.encode() if bootstrap_key else None
         self._bootstrap = Principal("bootstrap", DEFAULT_TENANT_ID, frozenset(SCOPES))
         self._anonymous = Principal("anonymous", DEFAULT_TENANT_ID, frozenset({"check"})) if open_checks else None
+        self._rules = rules
+        self._used = used
+        self._clock = clock
 
     def principal(self, credentials: Credentials, scope: str) -> Principal:
         """Who asks, entitled to `scope`. Raises Problem 401 or 403. A key that was sent is always verified."""
@@ -69,13 +93,31 @@ class Authenticator:
         return found
 
     def _known(self, key: str) -> Principal | None:
+        """The same comparisons whatever was sent: how long they take tells nothing about which keys there are."""
         expected = self._bootstrap_key
         same = hmac.compare_digest(key.encode(), expected or b"")
-        return self._bootstrap if same and expected else None
+        stored = self._stored(key)
+        return self._bootstrap if same and expected else stored
+
+    def _stored(self, key: str) -> Principal | None:
+        book = self._rules.book
+        if book is None:
+            return None
+        stored = book.keys.get(id_of(key), NO_KEY)
+        same = hmac.compare_digest(book.key_hash.digest(key), stored.digest)
+        if not same or stored is NO_KEY or (stored.expires_at is not None and self._clock() >= stored.expires_at):
+            return None
+        self._used(stored.id)
+        return Principal(stored.actor, stored.tenant_id, stored.scopes)
 
 
 def credentials_of_request() -> Credentials:
     return Credentials(request.headers.get("Authorization"), request.headers.get("X-API-Key"))
+
+
+def author() -> Author:
+    """Who makes the change that this request asks for."""
+    return Author(g.principal.name, correlation_id.get())
 
 
 def requires(scope: str) -> Callable[[View], View]:

@@ -9,20 +9,24 @@ from typing import Any
 
 from flask import Flask, Response
 from flask_smorest import Api
-from marshmallow import Schema, fields
+from marshmallow import Schema, ValidationError, fields
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from app.limiter.errors import NotReady, StoreError
 from app.observability.logs import correlation_id
+from app.rules.errors import Conflict, NotFound, Refused, Stale
 
 log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 UNEXPECTED = "an unexpected error; the log has it under this correlation id"
-DATABASE_RETRY_SECONDS = 1
+RETRY = {"Retry-After": "1"}
 # Starlette, webargs and werkzeug disagree on names of statuses; callers see one spelling.
 TITLES = {422: "Unprocessable Content", 413: "Content Too Large"}
+DATABASE_ERRORS = (DBAPIError, PoolTimeout)
+REFUSALS: dict[type[Refused], int] = {NotFound: 404, Conflict: 409, Stale: 412}
 
 
 class Problem(Exception):
@@ -94,8 +98,12 @@ class ProblemApi(Api):
 def init_app(app: Flask) -> None:
     """Everything else that can be raised below a view."""
     app.register_error_handler(Problem, _response)
-    app.register_error_handler(DBAPIError, _database_unavailable)
-    app.register_error_handler(PoolTimeout, _database_unavailable)
+    app.register_error_handler(Refused, lambda error: _response(Problem(REFUSALS[type(error)], str(error))))
+    app.register_error_handler(ValidationError, _invalid)
+    app.register_error_handler(NotReady, lambda _: _response(Problem(503, "no rules are known yet"), RETRY))
+    app.register_error_handler(StoreError, _redis_unavailable)
+    for kind in DATABASE_ERRORS:
+        app.register_error_handler(kind, _database_unavailable)
 
 
 def _detail(error: HTTPException, status: int) -> str:
@@ -106,10 +114,26 @@ def _detail(error: HTTPException, status: int) -> str:
     return error.description or HTTPStatus(status).phrase
 
 
+def _invalid(error: ValidationError) -> Response:
+    """What a view found wrong after the schema of its arguments had let it pass."""
+    return _response(Problem(422, "the request is not valid", errors=_messages(error)))
+
+
+def _messages(error: ValidationError) -> dict[str, Any]:
+    """Field -> messages, also of an error that names a single field."""
+    messages: dict[str, Any] = error.normalized_messages()  # type: ignore[no-untyped-call]
+    return messages
+
+
+def _redis_unavailable(error: Exception) -> Response:
+    log.warning("redis: %s", error)
+    return _response(Problem(503, "Redis cannot be reached right now"), RETRY)
+
+
 def _database_unavailable(error: Exception) -> Response:
     log.warning("database: %s", str(error).splitlines()[0])
     problem = Problem(503, "the database cannot be reached right now; checks are not affected")
-    return _response(problem, {"Retry-After": str(DATABASE_RETRY_SECONDS)})
+    return _response(problem, RETRY)
 
 
 def _response(problem: Problem, headers: dict[str, str] | None = None) -> Response:

@@ -27,13 +27,15 @@ MAX_LIMIT_KEY = 128
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-def _printable(value: str) -> None:
+def printable(value: str) -> None:
+    """A validator: neither control characters nor lone surrogates."""
     if _UNPRINTABLE.search(value):
         raise ValidationError("Control characters and lone surrogates are not allowed.")
 
 
-def _text(maximum: int, **kwargs: Any) -> fields.String:
-    return fields.String(validate=[validate.Length(1, maximum), _printable], **kwargs)
+def text_field(maximum: int, **kwargs: Any) -> fields.String:
+    """1 to `maximum` printable characters."""
+    return fields.String(validate=[validate.Length(1, maximum), printable], **kwargs)
 
 
 def _amount(low: int, high: int = MAX_AMOUNT, **kwargs: Any) -> fields.Integer:
@@ -70,8 +72,8 @@ class Flag(fields.Boolean):
 class CheckSchema(StrictSchema):
     """May this client do this now?"""
 
-    client_id = _text(MAX_CLIENT_ID, required=True, metadata={"example": "user_123"})
-    limit_key = _text(MAX_LIMIT_KEY, load_default="global", metadata={"example": "login"})
+    client_id = text_field(MAX_CLIENT_ID, required=True, metadata={"example": "user_123"})
+    limit_key = text_field(MAX_LIMIT_KEY, load_default="global", metadata={"example": "login"})
     cost = _amount(0, load_default=1, metadata={"description": "units to consume; 0 looks without consuming"})
     # Documented in the dialect of JSON Schema, which has no \A and \Z.
     request_id = fields.String(
@@ -122,8 +124,8 @@ class LimitSchema(StrictSchema):
 class RuleSchema(StrictSchema):
     """A rule as it is sent: one limit by `rate` and `window`, or several by `limits`."""
 
-    client_id = _text(MAX_CLIENT_ID, required=True, metadata={"description": "exact, a glob with *, or * for all"})
-    endpoint = _text(MAX_LIMIT_KEY, allow_none=True, load_default=None)
+    client_id = text_field(MAX_CLIENT_ID, required=True, metadata={"description": "exact, a glob with *, or * for all"})
+    endpoint = text_field(MAX_LIMIT_KEY, allow_none=True, load_default=None)
     rate = _amount(1)
     window = _amount(1, MAX_WINDOW_SECONDS)
     algorithm = fields.String(allow_none=True, load_default=None, validate=validate.OneOf(ALGORITHMS))
@@ -133,10 +135,12 @@ class RuleSchema(StrictSchema):
     fail_mode = fields.String(allow_none=True, load_default=None, validate=validate.OneOf(FAIL_MODES))
     shadow = Flag(load_default=False)
     enabled = Flag(load_default=True)
-    description = fields.String(load_default="", validate=[validate.Length(0, 1000), _printable])
+    description = fields.String(load_default="", validate=[validate.Length(0, 1000), printable])
 
     @validates_schema
-    def _holds_together(self, data: dict[str, Any], **_: Any) -> None:
+    def _holds_together(self, data: dict[str, Any], *, partial: Any, **_: Any) -> None:
+        if partial:  # the whole is judged once it is put together
+            return
         single = [name for name in ("rate", "window", "burst", "algorithm") if data.get(name) is not None]
         if "limits" in data and single:
             raise ValidationError("Give either limits or rate and window, not both.", "limits")
@@ -180,13 +184,6 @@ class StoredRuleSchema(Schema):
     description = fields.String(required=True)
     created_at = fields.DateTime(required=True)
     updated_at = fields.DateTime(required=True)
-
-
-class FilterSchema(Schema):
-    """Filters of the list of rules."""
-
-    client_id = fields.String()
-    endpoint = fields.String()
 
 
 class LifeSchema(Schema):

@@ -97,6 +97,12 @@ class RedisStore:
             self._link.drop()  # a demoted primary: the next connection finds out who the primary is
         return StoreUnavailable(str(reply)) if code in UNABLE else StoreFault(str(reply))
 
+    def forget(self, keys: Sequence[bytes]) -> None:
+        """Delete these counters of one client. Raises StoreError."""
+        for reply in self._call(packed(b"UNLINK", *keys), 1, "reset"):
+            if isinstance(reply, hiredis.ReplyError):
+                raise self._refused(reply, "reset")
+
 
 def _code(reply: Any) -> str | None:
     """The first word of an error reply."""

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, MetaData, Text, func, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from app.rules.api_key import ID_LENGTH, SCOPES
 from app.rules.rule import ACTIONS, ALGORITHMS, FAIL_MODES, MAX_AMOUNT, MAX_RATE_TIMES_WINDOW, MAX_WINDOW_SECONDS
+
+MAX_NAME = 64  # of tenants, keys and templates
 
 
 class Base(DeclarativeBase):
@@ -30,8 +47,13 @@ def _between(column: str, low: int, high: int) -> CheckConstraint:
     return CheckConstraint(f"{column} BETWEEN {low} AND {high}", name=column)
 
 
+def _length(column: str, high: int) -> CheckConstraint:
+    return CheckConstraint(f"length({column}) BETWEEN 1 AND {high}", name=column)
+
+
 class TenantRow(Base):
     __tablename__ = "tenants"
+    __table_args__ = (_length("name", MAX_NAME),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(Text, unique=True)
@@ -45,8 +67,8 @@ class RuleRow(Base):
         Index("uq_rules_who", "tenant_id", "client_id", text("coalesce(endpoint, '')"), "shadow", unique=True),
         _one_of("action", ACTIONS),
         _one_of("fail_mode", FAIL_MODES),
-        CheckConstraint("length(client_id) BETWEEN 1 AND 256", name="client_id"),
-        CheckConstraint("length(endpoint) BETWEEN 1 AND 128", name="endpoint"),
+        _length("client_id", 256),
+        _length("endpoint", 128),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -62,9 +84,6 @@ class RuleRow(Base):
     next_counter: Mapped[int] = mapped_column(server_default=text("1"))  # numbers of counters are never reused
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
-    limits: Mapped[list[LimitRow]] = relationship(
-        order_by="LimitRow.position", cascade="all, delete-orphan", lazy="selectin"
-    )
 
 
 class LimitRow(Base):
@@ -97,4 +116,70 @@ class RuleBookRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True, server_default=text("1"))
     version: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
     key_secret: Mapped[str] = mapped_column(Text)  # hex; made by the first migration, the same for all nodes
+    key_hash_secret: Mapped[str] = mapped_column(Text)  # hex; API keys are hashed under it
     examples_loaded: Mapped[bool] = mapped_column(server_default=text("false"))
+
+
+class RuleVersionRow(Base):
+    """The rule as it was from one change of it to the next."""
+
+    __tablename__ = "rule_versions"
+
+    rule_id: Mapped[int] = mapped_column(ForeignKey("rules.id", ondelete="CASCADE"), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    document: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    action: Mapped[str] = mapped_column(Text)
+    actor: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.clock_timestamp())
+
+
+class AuditEventRow(Base):
+    """Who changed what. Only ever inserted; no foreign key, for it outlives its tenant."""
+
+    __tablename__ = "audit_events"
+    __table_args__ = (Index("ix_audit_events_tenant_id", "tenant_id", "id"), Index("ix_audit_events_at", "at"))
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.clock_timestamp())
+    tenant_id: Mapped[int]
+    actor: Mapped[str] = mapped_column(Text)
+    action: Mapped[str] = mapped_column(Text)
+    subject: Mapped[str] = mapped_column(Text)
+    before: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    after: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    correlation_id: Mapped[str] = mapped_column(Text)
+
+
+class ApiKeyRow(Base):
+    __tablename__ = "api_keys"
+    __table_args__ = (
+        Index("ix_api_keys_tenant_id", "tenant_id"),
+        CheckConstraint(f"length(id) = {ID_LENGTH}", name="id"),
+        _length("name", MAX_NAME),
+        CheckConstraint("octet_length(digest) = 32", name="digest"),
+        CheckConstraint(f"scopes <@ ARRAY[{', '.join(repr(scope) for scope in SCOPES)}]", name="scopes"),
+    )
+
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    tenant_id: Mapped[int] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(Text)
+    digest: Mapped[bytes] = mapped_column(LargeBinary)
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    expires_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    revoked_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    last_used_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+
+
+class TemplateRow(Base):
+    """A tenant's own template: the documents of rules that name no client yet."""
+
+    __tablename__ = "templates"
+    __table_args__ = (UniqueConstraint("tenant_id", "name"), _length("name", MAX_NAME))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    tenant_id: Mapped[int] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(Text)
+    description: Mapped[str] = mapped_column(Text, server_default="")
+    rules: Mapped[list[dict[str, Any]]] = mapped_column(JSONB)
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
+from app.rules.api_key import ApiKey, KeyHash
 from app.rules.pace import Pace, at_once
 from app.rules.rule import Limit, Rule
 from app.rules.soundness import require_sound
@@ -22,11 +23,16 @@ class Edition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the database says at one `version`: every tenant's rules, and the secret under which keys are spelled."""
+    """What the database says at one `version`: every tenant's rules and API keys.
+
+    `key_secret`: under which Redis keys are spelled. `key_hash_secret`: under which API keys are hashed.
+    """
 
     version: int
     key_secret: bytes
     rules: tuple[Rule, ...]
+    keys: tuple[ApiKey, ...] = ()
+    key_hash_secret: bytes = b""
 
     @property
     def edition(self) -> Edition:
@@ -50,6 +56,8 @@ class RuleBook:
         pace: Pace = at_once,
     ) -> None:
         self.edition = snapshot.edition
+        self.keys = {key.id: key for key in snapshot.keys}
+        self.key_hash = KeyHash(snapshot.key_hash_secret)
         self._algorithm = algorithm
         self._default: Rule = previous._default if previous else _resolved(default, algorithm)
         self._stored: dict[int, Rule] = {}  # by id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import pytest
@@ -13,9 +13,18 @@ from flask import Flask
 
 from app import create_app
 from app.config import Settings
+from app.rules.api_key import SCOPES
 from tests.support.node import Node
 
 PutRules = Callable[..., list[dict[str, Any]]]
+MakeKey = Callable[..., dict[str, Any]]
+
+
+class OtherTenant(NamedTuple):
+    id: int
+    name: str
+    key_id: str
+    key: str
 
 
 @pytest.fixture
@@ -35,6 +44,29 @@ def put_rules(node: Node) -> PutRules:
         return [answer.json() for answer in answers]
 
     return put
+
+
+@pytest.fixture(scope="session")
+def make_key(node: Node) -> MakeKey:
+    """Makes a key on the shared node, and waits until every worker knows it. The answer, with the key in it."""
+
+    def make(*scopes: str, tenant: str = "default", **fields: Any) -> dict[str, Any]:
+        body = {"tenant": tenant, "name": "test", "scopes": list(scopes)} | fields
+        answer = node.request("POST", "/v1/admin/api-keys", json=body)
+        assert answer.status_code == 201, answer.text
+        node.await_rules()
+        made: dict[str, Any] = answer.json()
+        return made
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def other_tenant(node: Node, make_key: MakeKey) -> OtherTenant:
+    """A second tenant, with a key for everything but other tenants."""
+    tenant = node.request("POST", "/v1/admin/tenants", json={"name": f"other-{uuid4().hex[:8]}"}).json()
+    made = make_key(*(scope for scope in SCOPES if scope != "tenants:write"), tenant=tenant["name"])
+    return OtherTenant(tenant["id"], tenant["name"], made["id"], made["key"])
 
 
 @pytest.fixture(scope="session")

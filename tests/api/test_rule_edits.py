@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 from app.rules.rule import ALGORITHMS, BUCKETS
@@ -89,6 +90,52 @@ def test_limits_that_stay_keep_their_counters_when_others_come_and_go(
     assert node.check(client, cost=2)["remaining"] == 2
     put_rules({"client_id": client, "limits": [hours]})
     assert _remaining(node, client) == (7, 9)
+
+
+def test_every_way_to_edit_keeps_and_starts_the_same_counters(node: Node, client: str, put_rules: PutRules) -> None:
+    """6 of 10 used, then an edit: what is left, of how much."""
+    admin = "/v1/admin/rules"
+    edits: dict[str, tuple[Callable[[dict[str, Any]], tuple[str, str, Any]], tuple[int, int]]] = {
+        "patch": (lambda rule: ("PATCH", f"{admin}/{rule['id']}", {"rate": 20}), (14, 20)),
+        "put": (lambda rule: ("PUT", f"{admin}/{rule['id']}", _rule(rule["client_id"], 20)), (14, 20)),
+        "window": (lambda rule: ("PATCH", f"{admin}/{rule['id']}", {"window": DAY - 1}), (10, 10)),
+        "algorithm": (lambda rule: ("PATCH", f"{admin}/{rule['id']}", {"algorithm": "gcra"}), (10, 10)),
+        "endpoint": (lambda rule: ("PATCH", f"{admin}/{rule['id']}", {"endpoint": "global"}), (4, 10)),
+        "import": (
+            lambda rule: ("POST", "/v1/admin/import", {"rules": [_rule(rule["client_id"], 20)]}),
+            (14, 20),
+        ),
+        "rollback": (lambda rule: ("POST", f"{admin}/{rule['id']}/rollback", {"version": 1}), (4, 10)),
+        "add a limit": (
+            lambda rule: (
+                "PATCH",
+                f"{admin}/{rule['id']}",
+                {"limits": [{"rate": 9, "window": DAY - 1}, {"rate": 10, "window": DAY}]},
+            ),
+            (4, 10),
+        ),
+    }
+    names = {name: f"{client}-{name.replace(' ', '-')}" for name in edits}
+    rules = dict(zip(edits, put_rules(*(_rule(name, 10) for name in names.values())), strict=True))
+    for name in names.values():
+        node.check(name, cost=6)
+    for name, (edit, _) in edits.items():
+        method, path, body = edit(rules[name])
+        assert node.request(method, path, json=body).status_code == 200, name
+    node.await_rules()
+    left = {name: _remaining(node, names[name]) for name in edits}
+    assert left == {name: expected for name, (_, expected) in edits.items()}
+
+
+def test_a_rule_that_was_off_or_blocked_for_a_while_goes_on_with_its_counter(
+    node: Node, client: str, put_rules: PutRules
+) -> None:
+    [rule] = put_rules(_rule(client, 10))
+    node.check(client, cost=6)
+    for change in ({"enabled": False}, {"action": "block"}, {"enabled": True}, {"action": "limit"}):
+        assert node.request("PATCH", f"/v1/admin/rules/{rule['id']}", json=change).status_code == 200
+    node.await_rules()
+    assert _remaining(node, client) == (4, 10)
 
 
 def test_every_worker_decides_by_a_change_within_a_second(node: Node, client: str) -> None:

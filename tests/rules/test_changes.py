@@ -7,22 +7,29 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.rules.changes import delete_rule, load_examples, put_rule
+from app.rules.changes import RuleChanges, changing, load_examples
 from app.rules.database import DatabaseRules
+from app.rules.documents import document_of
+from app.rules.errors import Conflict, NotFound, Stale
 from app.rules.examples import EXAMPLES
+from app.rules.history import AuditFilter, Author, History
 from app.rules.models import LimitRow, RuleRow
 from app.rules.repository import RuleRepository
 from app.rules.rule import Limit, Rule
 from app.rules.rule_book import Edition
 
+AUTHOR = Author("tester", "correlation-1")
+
 
 @pytest.fixture(scope="module")
 def engine(new_database: Callable[[str], str]) -> Iterator[Engine]:
     engine = create_engine(new_database("changes"))
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO tenants (name) VALUES ('second')"))
     yield engine
     engine.dispose()
 
@@ -35,6 +42,20 @@ def session(engine: Engine) -> Iterator[Session]:
 
 def rule(client_id: str, *limits: Limit, **fields: object) -> Rule:
     return Rule(id=-1, client_id=client_id, limits=limits or (Limit(5, 60),), **fields)  # type: ignore[arg-type]
+
+
+def changes(session: Session, tenant_id: int = 1) -> RuleChanges:
+    return RuleChanges(session, tenant_id, AUTHOR)
+
+
+def put_rule(session: Session, sent: Rule) -> tuple[Rule, bool]:
+    return changes(session, sent.tenant_id).put(sent)
+
+
+def audited(session: Session, count: int, tenant_id: int = 1) -> list[tuple[str, str]]:
+    """Action and subject of the newest events, newest first."""
+    events, _ = History(session, tenant_id).events(AuditFilter(), 0, count)
+    return [(event.action, event.subject) for event in events]
 
 
 def counters(stored: Rule) -> list[int]:
@@ -89,15 +110,19 @@ def test_two_equal_limits_have_two_counters(session: Session) -> None:
 
 def test_a_rule_created_after_a_deletion_has_another_id(session: Session) -> None:
     first, _ = put_rule(session, rule("d"))
-    assert delete_rule(session, 1, first.id)
-    assert not delete_rule(session, 1, first.id)
+    changes(session).delete(first.id)
+    with pytest.raises(NotFound):
+        changes(session).delete(first.id)
     second, _ = put_rule(session, rule("d"))
     assert second.id != first.id
 
 
-def test_a_tenant_cannot_delete_what_is_not_its_own(session: Session) -> None:
+def test_a_tenant_cannot_change_what_is_not_its_own(session: Session) -> None:
     stored, _ = put_rule(session, rule("e"))
-    assert not delete_rule(session, 2, stored.id)
+    for attempt in (changes(session, 2).delete, lambda number: changes(session, 2).edit(number, lambda r: r)):
+        with pytest.raises(NotFound):
+            attempt(stored.id)
+    assert RuleRepository(session).get(1, stored.id) == stored
 
 
 def test_every_change_is_a_new_version_of_all_rules(session: Session, engine: Engine) -> None:
@@ -118,7 +143,7 @@ def test_examples_are_loaded_once_and_a_deleted_one_stays_deleted(session: Sessi
     login = next(example for example in EXAMPLES if example.endpoint == "login")
     victim = RuleRepository(session).twin(login)
     assert victim is not None
-    delete_rule(session, 1, victim.id)
+    changes(session).delete(victim.id)
     assert load_examples(session) == 0
     assert RuleRepository(session).twin(login) is None
 
@@ -144,6 +169,114 @@ def test_changes_at_the_same_time_all_count(session: Session, engine: Engine) ->
     assert found.version == stored.version + 40
 
 
+def test_a_change_outwaits_the_lock_timeout(session: Session, engine: Engine) -> None:
+    """Another change holds its turn until this one has given up waiting once."""
+    impatient = create_engine(engine.url, connect_args={"options": "-c lock_timeout=500"})
+    gave_up, stored = threading.Event(), []
+    event.listen(impatient, "rollback", lambda _: gave_up.set())
+
+    def change() -> None:
+        with Session(impatient) as own:
+            stored.append(put_rule(own, rule("waits"))[0])
+
+    with changing(session):
+        waiting = threading.Thread(target=change)
+        waiting.start()
+        assert gave_up.wait(20)
+        assert stored == []
+    waiting.join(20)
+    assert RuleRepository(session).get(1, stored[0].id) == stored[0]
+    impatient.dispose()
+
+
+def test_every_change_leaves_a_version_and_an_audit_event(session: Session) -> None:
+    subject = changes(session)
+    first, _ = subject.put(rule("v", Limit(5, 60)))
+    subject.put(rule("v", Limit(6, 60)))
+    subject.edit(first.id, lambda current: replace(current, description="edited"))
+    rolled_back = subject.roll_back(first.id, 1)
+    assert (rolled_back.version, document_of(rolled_back)) == (4, document_of(first))
+    rows, total = History(session, 1).versions(first.id, 0, 10)
+    assert [(row.version, row.action, row.actor) for row in rows] == [
+        (4, "rule.rollback", "tester"),
+        (3, "rule.update", "tester"),
+        (2, "rule.replace", "tester"),
+        (1, "rule.create", "tester"),
+    ]
+    assert total == 4
+    subject.delete(first.id)
+    name = f"rule {first.id}"
+    actions = ["rule.delete", "rule.rollback", "rule.update", "rule.replace", "rule.create"]
+    assert audited(session, 5) == [(action, name) for action in actions]
+    [deletion], _ = History(session, 1).events(AuditFilter(correlation_id="correlation-1", subject=name), 0, 1)
+    assert deletion.before == {"id": first.id, "version": 4} | document_of(first)
+    assert deletion.after is None
+
+
+def test_rolling_back_to_a_version_that_is_not_there_changes_nothing(session: Session) -> None:
+    stored, _ = put_rule(session, rule("w"))
+    with pytest.raises(NotFound, match="no version 7"):
+        changes(session).roll_back(stored.id, 7)
+    assert RuleRepository(session).get(1, stored.id) == stored
+
+
+def test_a_change_meant_for_another_version_is_refused(session: Session) -> None:
+    stored, _ = put_rule(session, rule("x"))
+    for attempt in (
+        lambda: changes(session).delete(stored.id, lambda current: False),
+        lambda: changes(session).put(rule("x"), lambda current: False),
+        lambda: changes(session).put(rule("x-new"), lambda current: current is not None),
+    ):
+        with pytest.raises(Stale):
+            attempt()
+    assert RuleRepository(session).get(1, stored.id) == stored
+
+
+def test_an_edit_cannot_make_two_rules_for_the_same_client_and_endpoint(session: Session) -> None:
+    first, _ = put_rule(session, rule("y"))
+    second, _ = put_rule(session, rule("y2"))
+    with pytest.raises(Conflict, match=f"rule {first.id} "):
+        changes(session).edit(second.id, lambda current: replace(current, client_id="y"))
+    renamed = changes(session).edit(second.id, lambda current: replace(current, client_id="y3", endpoint="e"))
+    assert (renamed.id, counters(renamed)) == (second.id, counters(second))
+    assert RuleRepository(session).get(1, second.id) == renamed
+
+
+def test_a_merge_changes_what_differs_and_deletes_what_is_absent_only_when_told(session: Session) -> None:
+    subject = changes(session, 2)
+    kept, _ = subject.put(rule("kept", tenant_id=2))
+    changed, _ = subject.put(rule("changed", Limit(5, 60), Limit(7, 3600), tenant_id=2))
+    absent, _ = subject.put(rule("absent", tenant_id=2))
+    sent = [
+        rule("kept", tenant_id=2),
+        rule("changed", Limit(7, 3600), Limit(9, 60), tenant_id=2),
+        rule("new", Limit(1, 1), tenant_id=2),
+        rule("new", Limit(1, 1), shadow=True, tenant_id=2),
+    ]
+    planned = subject.compare(sent, replace=True)
+    assert planned.deleted == [absent]
+    merged = subject.merge(sent)
+    assert (merged.deleted, merged.unchanged) == ([], [kept])
+    [(before, after)] = merged.replaced
+    assert (before, after.id, after.version, counters(after)) == (changed, changed.id, 2, [2, 1])
+    stored = {stored.id: stored for stored in RuleRepository(session).rules(2)}
+    assert [stored[created.id] for created in merged.created] == merged.created
+    assert stored[after.id] == after
+    assert subject.merge(sent, replace=True).deleted == [absent]
+    events = audited(session, 10, tenant_id=2)
+    assert not subject.merge(sent, replace=True).changes_anything
+    assert audited(session, 10, tenant_id=2) == events
+
+
+def test_a_merge_that_fails_changes_nothing(session: Session, engine: Engine) -> None:
+    subject = changes(session, 2)
+    before = RuleRepository(session).rules(2)
+    edition = RuleRepository(session).edition()
+    with pytest.raises(IntegrityError):
+        subject.merge([rule("m1", tenant_id=2), rule("m2", Limit(0, 60), tenant_id=2)], replace=True)
+    assert (RuleRepository(session).rules(2), RuleRepository(session).edition()) == (before, edition)
+
+
 @pytest.mark.parametrize(
     "limit",
     [
@@ -157,8 +290,9 @@ def test_changes_at_the_same_time_all_count(session: Session, engine: Engine) ->
 )
 def test_the_database_refuses_an_impossible_limit_too(session: Session, limit: dict[str, object]) -> None:
     row = RuleRow(tenant_id=1, client_id="h", next_counter=1)
-    row.limits = [LimitRow(position=0, counter=1, **limit)]
     session.add(row)
+    session.flush()
+    session.add(LimitRow(rule_id=row.id, position=0, counter=1, **limit))
     with pytest.raises(IntegrityError):
         session.flush()
 

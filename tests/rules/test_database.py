@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.orm import Session
 
-from app.rules.changes import delete_rule, put_rule
+from app.rules.changes import RuleChanges
 from app.rules.database import IDS_AT_ONCE, DatabaseRules
+from app.rules.history import Author
 from app.rules.repository import CHANNEL, RuleRepository
 from app.rules.rule import Limit, Rule
 from app.rules.rule_book import Snapshot
@@ -49,6 +50,14 @@ def rule(client_id: str, *limits: Limit, **fields: object) -> Rule:
     return Rule(id=-1, client_id=client_id, limits=limits or (Limit(5, 60),), **fields)  # type: ignore[arg-type]
 
 
+def put_rule(session: Session, sent: Rule) -> tuple[Rule, bool]:
+    return changes(session).put(sent)
+
+
+def changes(session: Session) -> RuleChanges:
+    return RuleChanges(session, 1, Author("tester", "-"))
+
+
 def by_client(snapshot: Snapshot | None) -> dict[str, Rule]:
     assert snapshot is not None
     return {found.client_id: found for found in snapshot.rules}
@@ -76,7 +85,7 @@ def test_only_what_changed_is_read_again(engine: Engine, session: Session) -> No
     first = by_client(source.other_than(None))
     put_rule(session, rule("changes", Limit(6, 60)))
     put_rule(session, rule("comes"))
-    delete_rule(session, 1, stored["goes"].id)
+    changes(session).delete(stored["goes"].id)
     with counting(engine, "rules") as statements:
         second = by_client(source.other_than(None))
     assert len(statements) == 1

@@ -8,12 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from app.rules.api_key import ApiKey
 from app.rules.reload import Freshness, RuleReloader
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import Edition, RuleBook, Snapshot
 from app.rules.snapshot_file import SnapshotFile
 
 RULE = Rule(id=3, client_id="a", endpoint="login", limits=(Limit(5, 60, "gcra", 7, 2), Limit(1, 1)), fail_mode="closed")
+
+KEYS = (
+    ApiKey(id="abcd1234", tenant_id=2, name="one", digest=bytes(32), scopes=frozenset({"check", "rules:read"})),
+    ApiKey(id="efgh5678", tenant_id=1, name="two", digest=bytes(32), scopes=frozenset({"check"}), expires_at=5.5),
+)
 
 
 class Database:
@@ -55,7 +61,7 @@ def test_a_new_version_is_swapped_in_and_saved(tmp_path: Path) -> None:
 
 def test_the_saved_snapshot_is_the_same_again_and_its_owners_alone(tmp_path: Path) -> None:
     saved = SnapshotFile(tmp_path / "new" / "rules.json")
-    snapshot = Snapshot(4, bytes(range(32)), (RULE,))
+    snapshot = Snapshot(4, bytes(range(32)), (RULE,), keys=KEYS, key_hash_secret=b"of the keys")
     saved.write(snapshot)
     assert saved.read() == snapshot
     assert stat.S_IMODE((tmp_path / "new" / "rules.json").stat().st_mode) == 0o600

@@ -1,0 +1,144 @@
+"""Tenants and API keys, for whoever may make them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import g
+from flask_smorest import Blueprint
+from flask_smorest.pagination import PaginationParameters
+from marshmallow import ValidationError
+
+from app.api.admin import refresh
+from app.api.admin_schemas import (
+    KeyFilterSchema,
+    KeySchema,
+    NewKeySchema,
+    RotationSchema,
+    TenantDeletionSchema,
+    TenantSchema,
+)
+from app.api.arguments import PAGES, StrictParser
+from app.api.auth import author, requires
+from app.api.problems import Problem
+from app.extensions import db
+from app.rules.access import ApiKeys, KeyRecord, Tenant, Tenants, can_expire_at
+
+blueprint = Blueprint("access", __name__, url_prefix="/v1/admin", description="Tenants and API keys")
+blueprint.ARGUMENTS_PARSER = StrictParser()
+blueprint.DEFAULT_PAGINATION_PARAMETERS = PAGES
+
+ALL_TENANTS = "tenants:write"
+
+
+@blueprint.route("/tenants", methods=["GET"])
+@blueprint.response(200, TenantSchema(many=True))
+@blueprint.paginate()
+@requires(ALL_TENANTS)
+def list_tenants(pagination_parameters: PaginationParameters) -> list[Tenant]:
+    """All tenants, oldest first."""
+    wanted = pagination_parameters
+    tenants, wanted.item_count = _tenants().page(wanted.first_item, wanted.page_size)
+    return tenants
+
+
+@blueprint.route("/tenants", methods=["POST"])
+@blueprint.arguments(TenantSchema)
+@blueprint.response(201, TenantSchema)
+@requires(ALL_TENANTS)
+def create_tenant(sent: dict[str, str]) -> Tenant:
+    """Create a tenant. It can do nothing yet: make a key for it."""
+    return _tenants().create(sent["name"], author())
+
+
+@blueprint.route("/tenants/<int:tenant_id>", methods=["DELETE"])
+@blueprint.arguments(TenantDeletionSchema, location="query")
+@blueprint.response(204)
+@requires(ALL_TENANTS)
+def delete_tenant(sent: dict[str, bool], tenant_id: int) -> None:
+    """Delete the tenant, its rules and its keys (409 says how many, until `confirm=true`). Its audit stays."""
+    _tenants().delete(tenant_id, author(), confirmed=sent["confirm"])
+    refresh()
+
+
+@blueprint.route("/api-keys", methods=["GET"])
+@blueprint.arguments(KeyFilterSchema, location="query")
+@blueprint.response(200, KeySchema(many=True))
+@blueprint.paginate()
+@requires("keys:write")
+def list_keys(filters: dict[str, Any], pagination_parameters: PaginationParameters) -> list[KeyRecord]:
+    """The tenant's keys in force, or those revoked, oldest first."""
+    wanted, keys = pagination_parameters, ApiKeys(db.session(), _tenant_id(filters.get("tenant")))
+    found, wanted.item_count = keys.page(wanted.first_item, wanted.page_size, revoked=filters["revoked"])
+    return found
+
+
+@blueprint.route("/api-keys", methods=["POST"])
+@blueprint.arguments(KeySchema)
+@blueprint.response(201, NewKeySchema)
+@requires("keys:write")
+def create_key(sent: dict[str, Any]) -> dict[str, Any]:
+    """Make a key. The answer is the only one that shows it."""
+    tenant_id, expires_at = _tenant_id(sent.get("tenant")), sent.get("expires_at")
+    _refuse_to_exceed(sent["scopes"])
+    if expires_at is not None and not can_expire_at(expires_at, datetime.now(UTC)):
+        raise ValidationError("This must be in the future, and within 100 years.", "expires_at")
+    return _shown(*_keys().create(tenant_id, sent["name"], sent["scopes"], expires_at, author()))
+
+
+@blueprint.route("/api-keys/<key_id>/rotate", methods=["POST"])
+@blueprint.arguments(RotationSchema)
+@blueprint.response(201, NewKeySchema)
+@requires("keys:write")
+def rotate_key(sent: dict[str, int], key_id: str) -> dict[str, Any]:
+    """Make a key with the same name, scopes and expiry. The old one goes on for the overlap."""
+    _refuse_to_exceed(_keys().get(_plausible(key_id)).scopes)
+    return _shown(*_keys().rotate(key_id, sent["overlap_seconds"], author()))
+
+
+@blueprint.route("/api-keys/<key_id>", methods=["DELETE"])
+@blueprint.response(204)
+@requires("keys:write")
+def revoke_key(key_id: str) -> None:
+    """Revoke the key, everywhere within a second."""
+    _keys().revoke(_plausible(key_id), author())
+    refresh()
+
+
+def _tenants() -> Tenants:
+    return Tenants(db.session(), g.principal.tenant_id)
+
+
+def _keys() -> ApiKeys:
+    """Those the caller may touch."""
+    return ApiKeys(db.session(), None if ALL_TENANTS in g.principal.scopes else g.principal.tenant_id)
+
+
+def _tenant_id(name: str | None) -> int:
+    """The tenant of that name, one's own without a name. Without `tenants:write` no other name tells anything."""
+    if name is None:
+        own: int = g.principal.tenant_id
+        return own
+    tenant = _tenants().named(name)
+    if ALL_TENANTS not in g.principal.scopes and (tenant is None or tenant.id != g.principal.tenant_id):
+        raise Problem(403, f"the API key lacks the scope {ALL_TENANTS}, which another tenant's keys need")
+    if tenant is None:
+        raise ValidationError(f"There is no tenant {name}.", "tenant")
+    return tenant.id
+
+
+def _refuse_to_exceed(scopes: list[str]) -> None:
+    lacking = sorted(set(scopes) - g.principal.scopes)
+    if lacking:
+        raise Problem(403, f"the API key lacks the scope {lacking[0]}, so it cannot give it to another")
+
+
+def _plausible(key_id: str) -> str:
+    """PostgreSQL takes no NUL, and no key has one."""
+    return key_id.replace("\0", "")
+
+
+def _shown(record: KeyRecord, key: str) -> dict[str, Any]:
+    refresh()
+    return {"key": key} | {name: getattr(record, name) for name in KeySchema().fields}

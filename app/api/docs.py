@@ -1,0 +1,58 @@
+"""GET /docs: this API to read and to try, by the Swagger UI that comes as a wheel. Nothing is loaded from elsewhere."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+from flask import Response
+from flask_smorest import Blueprint
+
+from app.api.auth import public
+from app.api.problems import Problem
+
+ASSETS = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript"}
+# Paths are relative, so that the page also works below a prefix of a proxy.
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>Distributed Rate Limiter: the API</title>
+<link rel="stylesheet" href="docs/swagger-ui.css">
+</head>
+<body>
+<div id="ui"></div>
+<script src="docs/swagger-ui-bundle.js"></script>
+<script>SwaggerUIBundle({url: "openapi.json", dom_id: "#ui", validatorUrl: null, docExpansion: "list"})</script>
+</body>
+</html>
+"""
+POLICY = (
+    "default-src 'none'; connect-src 'self'; img-src 'self' data:; "
+    "script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'"
+)
+
+blueprint = Blueprint("docs", __name__, description="This page")
+
+
+@blueprint.route("/docs")
+@blueprint.response(200, {"type": "string"}, content_type="text/html")
+@public
+def page() -> Response:
+    """This API to read and to try. Works without the network."""
+    return Response(PAGE, mimetype="text/html", headers={"Content-Security-Policy": POLICY})
+
+
+@blueprint.route("/docs/<asset>")
+@blueprint.response(200, {"type": "string"}, content_type="text/plain")
+@public
+def file(asset: str) -> Response:
+    """What the page is made of."""
+    if asset not in ASSETS:
+        raise Problem(404, "there is no such file")
+    return Response(_content(asset), mimetype=ASSETS[asset], headers={"Cache-Control": "max-age=86400"})
+
+
+@cache
+def _content(name: str) -> bytes:
+    return files("flask_swagger_ui").joinpath("dist", name).read_bytes()

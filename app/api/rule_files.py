@@ -1,0 +1,151 @@
+"""Files of rules, JSON or YAML: read whole and valid or not at all, written so that they read back the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from marshmallow import ValidationError
+
+from app.api import yaml_subset
+from app.api.decoding import parsed
+from app.api.problems import Problem
+from app.api.rule_forms import rule_from, sendable
+from app.api.schemas import Repeating, RuleSchema
+from app.rules.documents import document_of
+from app.rules.rule import Rule
+
+MAX_FILE_RULES = 10_000
+MAX_ERRORS = 100  # told at a time
+YAML = "application/yaml"
+YAML_TYPES = (YAML, "application/x-yaml", "text/yaml")
+# Left out where they say nothing; client, endpoint and rate are always shown.
+SILENT = {"algorithm": None, "burst": None, "action": "limit", "fail_mode": None, "shadow": False, "enabled": True}
+SILENT["description"] = ""
+
+Path = list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FileError:
+    """One thing that is wrong. `path`: of member names and indices; `line`: from 1, None where it is not known."""
+
+    path: Path
+    message: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.path).lstrip(".")
+        return f"{place}: {self.message}" if place else self.message
+
+
+class InvalidRules(Exception):
+    """The file was read, but it does not say valid rules. All of it is refused."""
+
+    def __init__(self, errors: Sequence[FileError]) -> None:
+        super().__init__(str(errors[0]))
+        self.errors = errors[:MAX_ERRORS]
+        self.more = len(errors) - len(self.errors)
+
+    def as_problem(self) -> Problem:
+        """422; `errors` nests as the file does: {"rules": {"3": {"rate": [messages]}}}."""
+        first = self.errors[0]
+        line = f"line {first.line}: " if first.line else ""
+        count = len(self.errors) + self.more
+        others = f" (and {count - 1} more)" if count > 1 else ""
+        return Problem(422, f"the rules are not valid: {line}{first}{others}", errors=_nested(self.errors))
+
+
+def read_rules(raw: bytes, *, yaml: bool, tenant_id: int, default_algorithm: str) -> list[Rule]:
+    """The rules of a file `{"rules": […]}`. Raises Problem 400 where it is no JSON or YAML, and InvalidRules."""
+    value = _read_yaml(raw) if yaml else parsed(raw)
+    errors, rules = [], []
+    items = list(_items(value))
+    schema, places = RuleSchema(), dict[tuple[str, str | None, bool], int]()
+    for place, item in enumerate(items):
+        try:
+            rule = rule_from(schema.load(item), tenant_id=tenant_id, default_algorithm=default_algorithm)
+        except ValidationError as error:
+            messages = error.normalized_messages()  # type: ignore[no-untyped-call]
+            errors += [FileError(["rules", place, *path], message) for path, message in _flat(messages)]
+            continue
+        twin = places.setdefault((rule.client_id, rule.endpoint, rule.shadow), place)
+        if twin != place:
+            errors.append(FileError(["rules", place], f"The client and endpoint are those of rules[{twin}]."))
+        rules.append(rule)
+    if errors:
+        raise InvalidRules(_with_lines(errors, raw, value))
+    return rules
+
+
+def write_rules(rules: Sequence[Rule], *, yaml: bool) -> str:
+    """The rules as a file, one a line in JSON."""
+    shown = [_shown(rule) for rule in rules]
+    if yaml:
+        return yaml_subset.write({"rules": shown})
+    lines = ",\n".join("  " + json.dumps(rule, ensure_ascii=False) for rule in shown)
+    return '{"rules": [\n' + lines + "\n]}\n" if shown else '{"rules": []}\n'
+
+
+def _read_yaml(raw: bytes) -> Any:
+    try:
+        return yaml_subset.read(raw.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise Problem(400, "the file is not UTF-8") from None
+    except yaml_subset.YamlError as error:
+        line = f"line {error.line}: " if error.line else ""
+        raise Problem(400, f"the file is not YAML: {line}{error}") from None
+
+
+def _items(value: Any) -> Iterator[Any]:
+    if not isinstance(value, dict):
+        raise InvalidRules([FileError([], 'A file holds {"rules": […]}.')])
+    if isinstance(value, Repeating):
+        raise InvalidRules([FileError([value.name], "Given more than once.")])
+    for name in value:
+        if name != "rules":
+            raise InvalidRules([FileError([name], "Unknown field.")])
+    if not isinstance(value.get("rules"), list):
+        raise InvalidRules([FileError(["rules"], "This must be a list of rules.")])
+    if len(value["rules"]) > MAX_FILE_RULES:
+        raise InvalidRules([FileError(["rules"], f"There are {len(value['rules'])}, at most {MAX_FILE_RULES}.")])
+    yield from value["rules"]
+
+
+def _with_lines(errors: list[FileError], raw: bytes, value: Any) -> list[FileError]:
+    """The errors with their lines, as far as a reader of YAML finds them: it reads JSON too."""
+    if not isinstance(value, yaml_subset.Members):
+        try:
+            value = yaml_subset.read(raw.decode())
+        except yaml_subset.YamlError:
+            return errors
+    return [FileError(error.path, error.message, yaml_subset.line_of(value, error.path)) for error in errors]
+
+
+def _flat(messages: Any) -> Iterator[tuple[Path, str]]:
+    """marshmallow's nest of messages, leaf by leaf; what is about a whole object goes by the object's path."""
+    if isinstance(messages, dict):
+        for name, inner in messages.items():
+            for path, message in _flat(inner):
+                yield ([] if name == "_schema" else [name]) + path, message
+    else:
+        for message in messages if isinstance(messages, list) else [messages]:
+            yield [], str(message)
+
+
+def _nested(errors: Sequence[FileError]) -> dict[str, Any]:
+    nest: dict[str, Any] = {}
+    for error in errors:
+        at = nest
+        *way, last = [str(step) for step in error.path] or ["file"]
+        for step in way:
+            at = at.setdefault(step, {})
+        at.setdefault(last, []).append(error.message)
+    return nest
+
+
+def _shown(rule: Rule) -> dict[str, Any]:
+    fields = sendable(document_of(rule))
+    return {name: value for name, value in fields.items() if name not in SILENT or value != SILENT[name]}

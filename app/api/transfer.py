@@ -1,0 +1,111 @@
+"""All rules of a tenant as a file, out and in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from flask import Response, current_app, g, request
+from flask_smorest import Blueprint
+from gevent import get_hub
+
+from app.api.admin import changes, refresh
+from app.api.admin_schemas import ImportOptionsSchema, ImportSchema, MergeSchema
+from app.api.auth import requires
+from app.api.problems import Problem
+from app.api.rule_files import YAML, YAML_TYPES, InvalidRules, read_rules, write_rules
+from app.extensions import db
+from app.rules.changes import Merge
+from app.rules.documents import Document, differences, document_of
+from app.rules.repository import RuleRepository
+from app.rules.rule import Rule
+
+T = TypeVar("T")
+
+blueprint = Blueprint("transfer", __name__, url_prefix="/v1/admin", description="Export and import")
+
+BOTH_TYPES = {name: {"schema": ImportSchema} for name in ("application/json", YAML)}
+
+
+@blueprint.route("/export", methods=["GET"])
+@blueprint.doc(responses={200: {"description": "OK", "content": BOTH_TYPES}})
+@requires("rules:read")
+def export_rules() -> Response:
+    """All rules of the tenant, as a file that `import` takes: JSON, or YAML where `Accept` prefers it."""
+    rules = RuleRepository(db.session()).rules(g.principal.tenant_id)
+    chosen = request.accept_mimetypes.best_match(["application/json", *YAML_TYPES], "application/json")
+    text = _aside(lambda: write_rules(rules, yaml=chosen in YAML_TYPES))
+    return Response(text, content_type=chosen)
+
+
+@blueprint.route("/import", methods=["POST"])
+@blueprint.arguments(ImportOptionsSchema, location="query")
+@blueprint.doc(requestBody={"required": True, "content": BOTH_TYPES})
+@blueprint.alt_response(200, schema=MergeSchema, success=True)
+@requires("rules:write")
+def import_rules(options: dict[str, bool]) -> Response:
+    """Create or replace all rules of a file, or none of them, and answer what that changes.
+
+    `replace=true` also deletes the rules that the file does not have; `dry_run=true` changes nothing.
+    """
+    rules = _sent_rules()
+    if options["dry_run"]:
+        merge = changes().compare(rules, replace=options["replace"])
+    else:
+        merge = changes().merge(rules, replace=options["replace"])
+        refresh()
+    text = _aside(lambda: json.dumps({"dry_run": options["dry_run"]} | shown_merge(merge)))
+    return Response(text, content_type="application/json")
+
+
+def shown_merge(merge: Merge) -> dict[str, list[dict[str, Any]]]:
+    """What a merge changes, rule by rule."""
+    return {
+        "created": [_shown(None, rule) for rule in merge.created],
+        "replaced": [_shown(before, after) for before, after in merge.replaced],
+        "deleted": [_shown(rule, None) for rule in merge.deleted],
+        "unchanged": [_shown(rule, rule) for rule in merge.unchanged],
+    }
+
+
+def _sent_rules() -> list[Rule]:
+    yaml = request.mimetype in YAML_TYPES
+    if not yaml and request.mimetype != "application/json":
+        raise Problem(415, f"Content-Type is {request.mimetype or 'missing'}, allowed are {', '.join(BOTH_TYPES)}")
+    raw, tenant_id = request.get_data(), g.principal.tenant_id
+    algorithm = current_app.extensions["ratelimiter"].settings.algorithm
+    try:
+        return _aside(lambda: read_rules(raw, yaml=yaml, tenant_id=tenant_id, default_algorithm=algorithm))
+    except InvalidRules as invalid:
+        raise invalid.as_problem() from None
+
+
+def _shown(before: Rule | None, after: Rule | None) -> dict[str, Any]:
+    rule = after or before
+    assert rule is not None  # noqa: S101 - one of the two is there
+    nothing: Document = {"limits": []}
+    return {
+        "id": rule.id if rule.id > 0 else before and before.id,
+        "client_id": rule.client_id,
+        "endpoint": rule.endpoint,
+        "shadow": rule.shadow,
+        "changes": differences(document_of(before) if before else nothing, document_of(after) if after else nothing),
+    }
+
+
+def _aside(work: Callable[[], T]) -> T:
+    """Do it in a thread: a file of the largest size takes about a second, and checks do not wait for it."""
+    result, error = get_hub().threadpool.apply(_attempted, (work,))
+    if error is not None:
+        raise error
+    done: T = result
+    return done
+
+
+def _attempted(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    """What it gives, or the error: the thread pool would also print an error that it passed on."""
+    try:
+        return work(), None
+    except Exception as error:
+        return None, error

@@ -1,0 +1,62 @@
+"""Looking at a client's counters, and forgetting them: for operators, never on the way of a check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from app.limiter.decision import Outcome
+from app.limiter.errors import StoreError
+from app.limiter.keys import Keyspace, counter_names
+from app.limiter.plan import Charge, Plan
+from app.rules.rule import Limit, Rule
+from app.rules.rule_book import RuleBook
+
+
+class Store(Protocol):
+    def check(self, charges: Sequence[Charge]) -> list[Outcome | StoreError]: ...
+
+    def forget(self, keys: Sequence[bytes]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One limit of a rule for one client, now. `reset_at`: Unix seconds at which nothing is consumed any more."""
+
+    rule: Rule
+    limit: Limit
+    remaining: int
+    reset_at: float
+
+
+class Counters:
+    """The counters of one client under the rules of one book."""
+
+    def __init__(self, store: Store, book: RuleBook, tenant_id: int, client_id: str) -> None:
+        self._store = store
+        self._client = Keyspace(book.edition.key_secret).client(tenant_id, client_id)
+
+    def read(self, limits: Sequence[tuple[Rule, Limit]]) -> list[Reading]:
+        """What is left of each limit, in one trip that writes nothing. Raises StoreError."""
+        charges = [Charge(Plan(replace(rule, limits=(limit,))), self._client, cost=0) for rule, limit in limits]
+        outcomes = self._store.check(charges) if charges else []
+        return [_reading(rule, limit, outcome) for (rule, limit), outcome in zip(limits, outcomes, strict=True)]
+
+    def forget(self, rules: Iterable[Rule]) -> int:
+        """Delete the counters of the rules; how many there may have been. Raises StoreError."""
+        keys = [self._client + name for rule in counting(rules) for name in counter_names(rule)]
+        if keys:
+            self._store.forget(keys)
+        return len(keys)
+
+
+def counting(rules: Iterable[Rule]) -> list[Rule]:
+    """Those that count: a rule that allows or blocks outright may have limits, but no counters."""
+    return [rule for rule in rules if rule.action == "limit"]
+
+
+def _reading(rule: Rule, limit: Limit, outcome: Outcome | StoreError) -> Reading:
+    if isinstance(outcome, StoreError):
+        raise outcome
+    return Reading(rule, limit, outcome.remaining, (outcome.now_us + outcome.reset_after_us) / 1_000_000)

@@ -1,0 +1,43 @@
+"""Rules as plain data: how versions, the audit and templates keep them, and how two of them differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from app.rules.rule import Limit, Rule
+
+FIELDS = ("client_id", "endpoint", "action", "fail_mode", "shadow", "enabled", "description")
+LIMIT_FIELDS = ("rate", "window", "algorithm", "burst")
+
+Document = dict[str, Any]
+
+
+def document_of(rule: Rule) -> Document:
+    """What an operator can say about a rule; not its id, version, times and counters."""
+    limits = [{name: getattr(limit, name) for name in LIMIT_FIELDS} for limit in rule.limits]
+    return {name: getattr(rule, name) for name in FIELDS} | {"limits": limits}
+
+
+def rule_of(document: Mapping[str, Any], tenant_id: int) -> Rule:
+    """The rule that a document describes, not stored yet."""
+    limits = tuple(Limit(**limit) for limit in document["limits"])
+    return Rule(id=-1, tenant_id=tenant_id, limits=limits, **{name: document[name] for name in FIELDS})
+
+
+def differences(before: Document, after: Document) -> Document:
+    """Field -> {"from", "to"}. A single limit's fields go by their names, those of several by `limits[0].rate`."""
+    several = max(len(before["limits"]), len(after["limits"])) > 1
+    old, new = _flat(before, several), _flat(after, several)
+    return {
+        name: {"from": old.get(name), "to": new.get(name)}
+        for name in dict.fromkeys([*old, *new])
+        if old.get(name) != new.get(name)
+    }
+
+
+def _flat(document: Document, several: bool) -> Document:
+    flat = {name: document.get(name) for name in FIELDS}
+    for place, limit in enumerate(document["limits"]):
+        flat |= {f"limits[{place}].{name}" if several else name: limit[name] for name in LIMIT_FIELDS}
+    return flat

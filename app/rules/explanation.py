@@ -1,0 +1,62 @@
+"""Why a rule decides a check, and why each other one that could does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from app.rules.rule import DEFAULT_RULE_ID, Rule
+from app.rules.rule_book import RuleBook, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A rule whose client matches. `wins`: it decides, or as a shadow it is decided beside."""
+
+    rule: Rule
+    wins: bool
+    why: str
+
+
+def explain(
+    book: RuleBook, tenant_id: int, client_id: str, limit_key: str, *, disabled: Sequence[Rule] = ()
+) -> list[Candidate]:
+    """Every candidate for the check: by precedence, shadows after those enforced, then the default, then `disabled`."""
+    winner = book.match(tenant_id, client_id, limit_key)
+    shadow = book.match_shadow(tenant_id, client_id, limit_key)
+    candidates = [
+        _judged(rule, shadow if rule.shadow else winner, limit_key) for rule in book.candidates(tenant_id, client_id)
+    ]
+    asleep = _as_if_enabled(disabled).candidates(tenant_id, client_id)
+    return candidates + [Candidate(replace(rule, enabled=False), False, "it is disabled") for rule in asleep[:-1]]
+
+
+def _judged(rule: Rule, winner: Rule | None, limit_key: str) -> Candidate:
+    if winner is not None and rule.id == winner.id:
+        return Candidate(rule, True, _why_it_wins(rule))
+    if rule.endpoint not in (None, limit_key):
+        return Candidate(rule, False, f"it is for the endpoint {rule.endpoint} only")
+    if rule.id == DEFAULT_RULE_ID:
+        return Candidate(rule, False, "the default decides only where no stored rule matches")
+    return Candidate(rule, False, f"rule {winner.id if winner else '?'} is more specific")
+
+
+def _why_it_wins(rule: Rule) -> str:
+    if rule.id == DEFAULT_RULE_ID:
+        return "no stored rule matches"
+    literal = len(rule.client_id.replace("*", ""))
+    if "*" not in rule.client_id:
+        client = "it names the client"
+    elif literal:
+        client = f"of the patterns with a rule for this endpoint it has the most literal characters, {literal}"
+    else:
+        client = "it is for every client, and none more specific has a rule for this endpoint"
+    endpoint = "any endpoint" if rule.endpoint is None else "the endpoint"
+    beside = "; a shadow, so it is decided beside the enforced rule" if rule.shadow else ""
+    return f"{client}; it is for {endpoint}{beside}"
+
+
+def _as_if_enabled(rules: Sequence[Rule]) -> RuleBook:
+    awake = tuple(replace(rule, enabled=True) for rule in rules)
+    default = Rule(id=DEFAULT_RULE_ID, client_id="*", limits=())
+    return RuleBook(Snapshot(0, b"", awake), default=default, algorithm="token_bucket")

@@ -1,0 +1,23 @@
+"""One page of a query's rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+MAX_OFFSET = 2**31  # nobody has so many rows, and PostgreSQL takes no number of any length
+
+
+def page_of(session: Session, rows: Select[Any], offset: int, count: int) -> tuple[list[Any], int]:
+    """At most `count` rows from `offset` on, and how many there are in all."""
+    return list(session.execute(slice_of(rows, offset, count)).scalars()), total_of(session, rows)
+
+
+def slice_of(rows: Select[Any], offset: int, count: int) -> Select[Any]:
+    return rows.offset(min(offset, MAX_OFFSET)).limit(count)
+
+
+def total_of(session: Session, rows: Select[Any]) -> int:
+    return session.execute(select(func.count()).select_from(rows.order_by(None).subquery())).scalar_one()

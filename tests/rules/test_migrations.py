@@ -1,0 +1,89 @@
+"""The migrations: many may start at once, each can be taken back, and they make what the models say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import psycopg2
+
+from tests.conftest import flask
+from tests.support.node import ROOT
+
+MIGRATORS = 5
+
+
+@contextmanager
+def cursor_of(url: str) -> Iterator[Any]:
+    with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+        yield cursor
+
+
+def tables(url: str) -> set[str]:
+    with cursor_of(url) as cursor:
+        cursor.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
+        return {name for (name,) in cursor.fetchall()}
+
+
+def test_of_five_migrators_at_once_one_runs_and_none_fails(empty_database: Callable[[str], str]) -> None:
+    url = empty_database("migrators")
+    command = [sys.executable, "-m", "flask", "--app", "wsgi", "db", "upgrade"]
+    environment = {"PATH": os.environ["PATH"], "DATABASE_URL": url}
+    migrators = [
+        subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+        for _ in range(MIGRATORS)
+    ]
+    said = [migrator.communicate(timeout=90)[1] for migrator in migrators]
+    assert [migrator.returncode for migrator in migrators] == [0] * MIGRATORS, said
+    assert sum("Running upgrade" in lines for lines in said) == 1
+    with cursor_of(url) as cursor:
+        cursor.execute("SELECT count(*) FROM rule_book")
+        assert cursor.fetchone() == (1,)
+
+
+def test_the_models_say_what_the_migrations_make(new_database: Callable[[str], str]) -> None:
+    assert "No new upgrade operations detected" in flask("db", "check", database_url=new_database("models"))
+
+
+def test_every_migration_can_be_taken_back_and_made_again(new_database: Callable[[str], str]) -> None:
+    url = new_database("downgrade")
+    full = tables(url)
+    flask("db", "downgrade", "base", database_url=url)
+    assert tables(url) == {"alembic_version"}
+    flask("db", "upgrade", database_url=url)
+    assert tables(url) == full
+
+
+def test_rules_of_the_first_schema_get_their_version_and_survive_the_way_back(
+    new_database: Callable[[str], str],
+) -> None:
+    url = new_database("backfill")
+    flask("db", "downgrade", "0001", database_url=url)
+    with cursor_of(url) as cursor:
+        cursor.execute("INSERT INTO rules (tenant_id, client_id, version) VALUES (1, 'a', 3), (1, 'b', 1) RETURNING id")
+        (first,), _ = cursor.fetchall()
+        cursor.execute(
+            "INSERT INTO rule_limits (rule_id, position, rate, window_seconds, algorithm, counter)"
+            " VALUES (%s, 1, 9, 60, 'gcra', 2), (%s, 0, 5, 1, NULL, 1)",
+            (first, first),
+        )
+    flask("db", "upgrade", database_url=url)
+    with cursor_of(url) as cursor:
+        cursor.execute("SELECT version, document FROM rule_versions ORDER BY rule_id")
+        (version, document), (_, without_limits) = cursor.fetchall()
+        cursor.execute("SELECT length(key_hash_secret) FROM rule_book")
+        assert cursor.fetchone() == (64,)
+    assert version == 3
+    assert document["limits"] == [
+        {"rate": 5, "window": 1, "algorithm": None, "burst": None},
+        {"rate": 9, "window": 60, "algorithm": "gcra", "burst": None},
+    ]
+    assert without_limits["limits"] == []
+    flask("db", "downgrade", "0001", database_url=url)
+    with cursor_of(url) as cursor:
+        cursor.execute("SELECT count(*) FROM rule_limits")
+        assert cursor.fetchone() == (2,)
