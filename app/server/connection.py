@@ -80,8 +80,15 @@ class Connection:
             self._stop_timer()
         return self._handed
 
+    def expire(self, before: float) -> None:
+        """End the connection if it has waited since before that moment, and nothing lies in the socket either."""
+        if self._idle and self.since < before:
+            self._readable()
+            if self._idle:
+                self.end()
+
     @property
-    def idle(self) -> bool:
+    def _idle(self) -> bool:
         return not self.busy and not self._read
 
     def end(self, handed: Handed | None = None) -> None:

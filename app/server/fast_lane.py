@@ -125,13 +125,13 @@ class FastLane:
         return self._common
 
     def _sweep(self) -> None:
-        """End connections that have waited for `keepalive` seconds; all that wait, once the worker is to stop.
+        """End connections that have waited for `keepalive` seconds, or for one, once the worker is to stop.
 
+        Who asks again within that second is told that it was the last answer there; a close might meet his request.
         One look a second at all of them costs less than a timer for each request.
         """
         while True:
             gevent.sleep(1)
-            oldest = time.monotonic() - self._worker.cfg.keepalive
+            patience = self._worker.cfg.keepalive if self._worker.alive else 1
             for connection in list(self._connections):
-                if connection.idle and (connection.since < oldest or not self._worker.alive):
-                    connection.end()
+                connection.expire(time.monotonic() - patience)
