@@ -52,7 +52,7 @@ class FastLane:
             handed = connection.served()
         finally:
             self._connections.discard(connection)
-        if connection.busy:  # ended by its last answer
+        if connection.busy and handed is None:  # ended by its last answer
             close_graceful(client, max_drain=UNREAD_BYTES)
         return handed
 
