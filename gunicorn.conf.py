@@ -22,7 +22,8 @@ os.makedirs(_metrics_dir)
 from gunicorn.util import close_graceful
 
 from app.config import NO_DATABASE, Settings, SettingsError
-from app.server.worker import UNREAD_BYTES, FastLaneWorker, Worker
+from app.server.connection import UNREAD_BYTES
+from app.server.worker import FastLaneWorker, Worker
 
 try:
     _settings = Settings.from_env()

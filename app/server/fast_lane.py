@@ -12,14 +12,14 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import gevent
-from gunicorn.util import http_date
+from gunicorn.util import close_graceful, http_date
 
 from app.api.auth import Credentials
 from app.api.bodies import LATE
 from app.api.correlation import chosen
 from app.api.handler import CheckHandler, Reply, Request
 from app.api.problems import UNEXPECTED, Problem
-from app.server.connection import Connection, Handed
+from app.server.connection import UNREAD_BYTES, Connection, Handed
 from app.server.plain import Plain
 
 CHECK = b"/v1/check"
@@ -49,9 +49,12 @@ class FastLane:
         connection = Connection(client, self)
         self._connections.add(connection)
         try:
-            return connection.served()
+            handed = connection.served()
         finally:
             self._connections.discard(connection)
+        if connection.busy and handed is None:  # ended by its last answer
+            close_graceful(client, max_drain=UNREAD_BYTES)
+        return handed
 
     def take(self, connection: Connection, request: Plain, body: bytes) -> None:
         """Answer the request: a single check with the others of this turn, a batch by itself."""
@@ -122,13 +125,13 @@ class FastLane:
         return self._common
 
     def _sweep(self) -> None:
-        """End connections that have waited for `keepalive` seconds; all that wait, once the worker is to stop.
+        """End connections that have waited for `keepalive` seconds, or for one, once the worker is to stop.
 
+        Who asks again within that second is told that it was the last answer there; a close might meet his request.
         One look a second at all of them costs less than a timer for each request.
         """
         while True:
             gevent.sleep(1)
-            oldest = time.monotonic() - self._worker.cfg.keepalive
+            patience = self._worker.cfg.keepalive if self._worker.alive else 1
             for connection in list(self._connections):
-                if connection.idle and (connection.since < oldest or not self._worker.alive):
-                    connection.end()
+                connection.expire(time.monotonic() - patience)
