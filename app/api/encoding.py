@@ -6,23 +6,25 @@ What does not change from one decision of a limit to the next is encoded once, i
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import NamedTuple
 
 from app.limiter.decision import Decision
 from app.limiter.plan import Plan
 from app.rules.rule import Limit
 
+SECOND = 1_000_000  # microseconds
 JSON = b"Content-Type: application/json\r\n"
 MAX_TEMPLATES = 20_000  # about 1 KiB each; beyond it they are made anew
-ANY = (b"%b", b"%d", b"%b", b"%d", b"%06d", b"%b", b"%b")  # what stands in the places of a body
+CUT = "|"  # stands nowhere else in a body
 
 
 class Template(NamedTuple):
-    """Each with places for what changes: see Encoder.body and Encoder.head."""
+    """Text with places for what changes: where it was split, or where it says %s or %d."""
 
-    admitted: bytes  # the body of most decisions: allowed, within the limit, by Redis
-    denied: bytes  # of most others: over the limit, and waiting helps
-    body: bytes
+    admitted: list[str]  # the body of most decisions (allowed, within the limit, by Redis): remaining, reset_at
+    denied: list[str]  # of most others (over the limit): remaining, retry_after_ms, reset_at
+    body: str
     head: bytes
 
 
@@ -34,37 +36,37 @@ class Encoder:
         self._default_window = default_window
         self._templates: dict[tuple[Plan, int], Template] = {}
 
-    def body(self, decision: Decision) -> bytes:
+    def body(self, decision: Decision) -> str:
         """The JSON object of one decision."""
         template, outcome = self._template(decision), decision.outcome
-        reset_at = divmod(outcome.now_us + outcome.reset_after_us, 1_000_000)
+        at = str(outcome.now_us + outcome.reset_after_us)
         if decision.reason == "within_limit":
-            return template.admitted % (outcome.remaining, *reset_at)
-        retry = decision.retry_after_ms
+            start, middle, end = template.admitted
+            return f"{start}{outcome.remaining}{middle}{at[:-6]}.{at[-6:]}{end}"
+        wait_us = decision.retry_after_us
+        retry = None if wait_us is None else _rounded_up(wait_us, 1_000)
         if decision.reason == "over_limit" and not decision.degraded:
-            return template.denied % (outcome.remaining, retry, *reset_at)
+            start, first, second, end = template.denied
+            return f"{start}{outcome.remaining}{first}{retry}{second}{at[:-6]}.{at[-6:]}{end}"
         return template.body % (
-            b"true" if outcome.allowed else b"false",
+            json.dumps(outcome.allowed),
             outcome.remaining,
-            b"null" if retry is None else b"%d" % retry,
-            *reset_at,
-            decision.reason.encode(),
-            b"true" if decision.degraded else b"false",
+            json.dumps(retry),
+            f"{at[:-6]}.{at[-6:]}",
+            decision.reason,
+            json.dumps(decision.degraded),
         )
 
     def head(self, decision: Decision) -> bytes:
         """The header lines of one decision, each with its line end."""
         outcome = decision.outcome
-        retry_seconds = _seconds(outcome.retry_after_us) if outcome.retry_after_us else 0
-        retry_after = b"Retry-After: %d\r\n" % retry_seconds if retry_seconds else b""
-        if self._dialect == "off":
-            return JSON + retry_after
+        retry_seconds = 0 if outcome.allowed else _rounded_up(decision.retry_after_us or 0, SECOND)
         if self._dialect == "legacy":
-            at = _seconds(decision.reset_at_us)
+            at = _rounded_up(decision.reset_at_us, SECOND)
         else:
             # While denied, what matters next is when to come back, and Retry-After must not be earlier than t.
-            at = retry_seconds or _seconds(outcome.reset_after_us)
-        return self._template(decision).head % (outcome.remaining, at) + retry_after
+            at = retry_seconds or _rounded_up(decision.reset_after_us, SECOND)
+        return _lines(self._template(decision).head, outcome.remaining, at, retry_seconds)
 
     def _template(self, decision: Decision) -> Template:
         key = (decision.plan, decision.outcome.binding)
@@ -73,25 +75,26 @@ class Encoder:
             if len(self._templates) >= MAX_TEMPLATES:
                 self._templates.clear()
             body = self._body_of(decision)
-            admitted = body % (b"true", b"%d", b"0", b"%d", b"%06d", b"within_limit", b"false")
-            denied = body % (b"false", b"%d", b"%d", b"%d", b"%06d", b"over_limit", b"false")
-            template = self._templates[key] = Template(admitted, denied, body % ANY, JSON + self._head_of(decision))
+            admitted = body % ("true", CUT, "0", CUT, "within_limit", "false")
+            denied = body % ("false", CUT, CUT, CUT, "over_limit", "false")
+            head = JSON + self._head_of(decision)
+            template = self._templates[key] = Template(admitted.split(CUT), denied.split(CUT), body, head)
         return template
 
-    def _body_of(self, decision: Decision) -> bytes:
+    def _body_of(self, decision: Decision) -> str:
         """The object with a place for the text of each member that changes."""
         limit = decision.limit
+        window = limit.window if limit else self._default_window
+        algorithm = json.dumps(limit.algorithm if limit else None)
+        rule_id = json.dumps(decision.plan.rule.public_id)
         return (
-            b'{"allowed":%%b,"remaining":%%b,"retry_after_ms":%%b,"limit":%d,"window":%d,"reset_at":%%b.%%b,'
-            b'"algorithm":%b,"rule_id":%b,"reason":"%%b","degraded":%%b}'
-        ) % (
-            decision.most_at_once,
-            limit.window if limit else self._default_window,
-            b'"%b"' % str(limit.algorithm).encode() if limit else b"null",
-            json.dumps(decision.plan.rule.public_id).encode(),
+            f'{{"allowed":%s,"remaining":%s,"retry_after_ms":%s,"limit":{decision.most_at_once},"window":{window},'
+            f'"reset_at":%s,"algorithm":{algorithm},"rule_id":{rule_id},"reason":"%s","degraded":%s}}'
         )
 
     def _head_of(self, decision: Decision) -> bytes:
+        if self._dialect == "off":
+            return b""
         if self._dialect == "legacy":
             return b"X-RateLimit-Limit: %d\r\nX-RateLimit-Remaining: %%d\r\nX-RateLimit-Reset: %%d\r\n" % (
                 decision.most_at_once
@@ -114,6 +117,12 @@ def _policy_name(plan: Plan, limit: Limit | None) -> str:
     return f"{plan.rule.public_id}{place}"
 
 
-def _seconds(microseconds: int) -> int:
-    """Whole seconds, rounded up."""
-    return -(-microseconds // 1_000_000)
+# Whole units and whole seconds repeat themselves, above all while denied. About a megabyte.
+@lru_cache(maxsize=4096)
+def _lines(head: bytes, remaining: int, at: int, retry_seconds: int) -> bytes:
+    lines = head % (remaining, at) if b"%d" in head else head
+    return lines + b"Retry-After: %d\r\n" % retry_seconds if retry_seconds else lines
+
+
+def _rounded_up(amount: int, unit: int) -> int:
+    return -(-amount // unit)

@@ -133,7 +133,7 @@ class CheckHandler:
         if log.isEnabledFor(logging.DEBUG):
             current_correlation_id.set(request.correlation_id)
             log.debug("check of rule %s: %s", answer.plan.rule.public_id, answer.reason)
-        return Reply(200, self._encoder.head(answer), self._encoder.body(answer))
+        return Reply(200, self._encoder.head(answer), self._encoder.body(answer).encode())
 
     def _batch(self, questions: Sequence[Question]) -> Reply:
         answers = self._decide(questions)
@@ -142,10 +142,10 @@ class CheckHandler:
         results = [
             self._encoder.body(answer)
             if isinstance(answer, Decision)
-            else json.dumps({"error": _as_problem(answer).document()}).encode()
+            else json.dumps({"error": _as_problem(answer).document()})
             for answer in answers
         ]
-        return Reply(200, JSON, b'{"results":[%b]}' % b",".join(results))
+        return Reply(200, JSON, f'{{"results":[{",".join(results)}]}}'.encode())
 
     def _span(self, name: str, correlation_id: str) -> AbstractContextManager[object]:
         if not self.traced:

@@ -40,22 +40,26 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
-    """The answer of one rule. `degraded`: not Redis decided."""
+    """The answer of one rule. `degraded`: not Redis decided. `age_us`: of a remembered outcome, counting down."""
 
     plan: Plan
     outcome: Outcome
     reason: str
     degraded: bool = False
+    age_us: int = 0
 
     @property
     def allowed(self) -> bool:
         return self.outcome.allowed
 
     @property
-    def retry_after_ms(self) -> int | None:
-        """Rounded up."""
+    def retry_after_us(self) -> int | None:
         wait_us = self.outcome.retry_after_us
-        return None if wait_us is None else -(-wait_us // 1000)
+        return max(1, wait_us - self.age_us) if wait_us else wait_us
+
+    @property
+    def reset_after_us(self) -> int:
+        return self.outcome.reset_after_us - self.age_us
 
     @property
     def reset_at_us(self) -> int:

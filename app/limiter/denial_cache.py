@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from app.limiter.decision import Decision, Outcome, Question, decided
+from app.limiter.decision import Decision, Outcome, Question
 from app.limiter.plan import Charge, Plan
 
 MAX_SECONDS = 1.0
@@ -23,17 +23,12 @@ class Denial(NamedTuple):
     plan: Plan
     client: bytes
     outcome: Outcome
-    retry_after_us: int
     kept_at: float  # monotonic seconds
     until: float
 
     def at(self, now: float) -> Decision:
         """As it stands at that moment, its times counted down."""
-        outcome = self.outcome
-        gone_us = int((now - self.kept_at) * 1_000_000)
-        left_us = max(1, self.retry_after_us - gone_us)
-        left = Outcome(False, outcome.binding, 0, left_us, outcome.reset_after_us - gone_us, outcome.now_us + gone_us)
-        return decided(self.plan, left)
+        return Decision(self.plan, self.outcome, "over_limit", age_us=int((now - self.kept_at) * 1_000_000))
 
 
 class DenialCache:
@@ -66,7 +61,7 @@ class DenialCache:
         while len(self._denials) >= self._max_denials:
             del self._denials[next(iter(self._denials))]
         until = asked_at + min(MAX_SECONDS, wait_us / 1_000_000)
-        self._denials[question] = Denial(charge.plan, charge.client, outcome, wait_us, self.clock(), until)
+        self._denials[question] = Denial(charge.plan, charge.client, outcome, self.clock(), until)
 
     def clear(self) -> None:
         """Forget all: the rules have changed."""

@@ -51,7 +51,7 @@ def test_open_allows_and_shows_the_rules_own_numbers(nowhere: RedisStore) -> Non
     for _ in range(5):  # before the breaker opens and after
         decision = decided(subject.check([(1, Check("a"))])[0])
         assert (decision.allowed, decision.degraded, decision.reason) == (True, True, "degraded")
-        assert (decision.outcome.remaining, decision.most_at_once, decision.retry_after_ms) == (10, 10, 0)
+        assert (decision.outcome.remaining, decision.most_at_once, decision.retry_after_us) == (10, 10, 0)
 
 
 def test_closed_refuses_and_says_when_to_come_back(nowhere: RedisStore) -> None:
@@ -67,7 +67,7 @@ def test_local_enforces_this_workers_share(nowhere: RedisStore) -> None:
     assert admitted == [True] * 10 + [False] * 5
     assert decided(subject.check([(1, Check("b"))])[0]).allowed  # at least one unit each
     beyond = decided(subject.check([(1, Check("a", cost=11))])[0])
-    assert (beyond.allowed, beyond.retry_after_ms, beyond.degraded) == (False, None, True)
+    assert (beyond.allowed, beyond.retry_after_us, beyond.degraded) == (False, None, True)
     assert (beyond.most_at_once, beyond.reason) == (10, "cost_exceeds_limit")  # the share's numbers, not the rule's
 
 
@@ -88,8 +88,8 @@ def test_the_rules_fail_mode_wins_and_one_batch_may_mix_them(nowhere: RedisStore
 def test_allow_and_block_need_no_redis_and_count_nothing(nowhere: RedisStore) -> None:
     subject = limiter(nowhere, rule("vip", action="allow", limits=()), rule("bad", id=8, action="block"))
     allow, block = (decided(answer) for answer in subject.check([(1, Check("vip", cost=10**9)), (1, Check("bad"))]))
-    assert (allow.allowed, allow.retry_after_ms, allow.reason, allow.degraded) == (True, 0, "allowed_by_rule", False)
-    assert (block.allowed, block.retry_after_ms, block.reason, block.outcome.remaining) == (
+    assert (allow.allowed, allow.retry_after_us, allow.reason, allow.degraded) == (True, 0, "allowed_by_rule", False)
+    assert (block.allowed, block.retry_after_us, block.reason, block.outcome.remaining) == (
         False,
         None,
         "blocked_by_rule",
