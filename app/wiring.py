@@ -6,8 +6,10 @@ import contextlib
 import logging
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import gevent
 import redis
@@ -29,8 +31,8 @@ from app.limiter.limited_clients import LimitedClients
 from app.limiter.limiter import Limiter
 from app.limiter.local_store import LocalStore
 from app.limiter.redis_store import RedisStore, connect
-from app.observability import tracing
 from app.observability.active_clients import ActiveClients
+from app.observability.tracing import Tracing
 from app.rules.database import DatabaseRules
 from app.rules.key_use import KeyUse
 from app.rules.pace import Unhurried
@@ -38,6 +40,7 @@ from app.rules.reload import RuleReloader
 from app.rules.rule import default_rule
 from app.rules.rule_book import RuleBook
 from app.rules.snapshot_file import SnapshotFile
+from app.rules.statement_spans import trace_statements
 from app.rules.upkeep import Upkeep
 from app.server.stopping import Drain
 
@@ -69,6 +72,8 @@ def wire(app: Flask, settings: Settings) -> Services:
     """Connect the parts. Opens no connection: with preloading this runs before the fork."""
     with app.app_context():
         engine = db.engine
+    if settings.jaeger_enabled:
+        trace_statements(engine)
     key_use = KeyUse(engine)
     unhurried = Unhurried(time.monotonic)
     default = default_rule(settings.default_rate, settings.default_window)
@@ -133,21 +138,37 @@ def wire(app: Flask, settings: Settings) -> Services:
     )
 
 
-def start_worker(services: Services) -> None:
-    """Begin what belongs to one worker, after the fork: traces, the first rules, the scripts."""
-    settings = services.settings
-    if settings.jaeger_enabled:
-        jaeger = f"http://{settings.jaeger_host}:{settings.jaeger_port}/v1/traces"
-        tracing.start(
-            service_name=settings.service_name,
-            endpoint=None if settings.otel_exporter_otlp_endpoint else jaeger,
-            sampler_from_environment=settings.otel_traces_sampler is not None,
-        )
+def start_worker(services: Services) -> Callable[[], None]:
+    """Begin what belongs to one worker, after the fork: traces, the first rules, the scripts. What ends it in order."""
+    gevent.get_hub().print_exception = _log_failure  # else it would go to standard error, in a form of its own
+    tracing = _tracing(services.settings)
     services.upkeep.start()
     with contextlib.suppress(StoreError):  # Redis may come later; checks load what is missing
         services.store.load_scripts()
     gevent.spawn(_flush_denials, services.limited_clients)
     gevent.spawn(_flush, services.key_use)
+
+    def stop() -> None:
+        services.upkeep.stop()
+        if tracing is not None:
+            tracing.stop()
+
+    return stop
+
+
+def _log_failure(greenlet: object, *error: Any) -> None:
+    log.error("%s failed", greenlet, exc_info=error)
+
+
+def _tracing(settings: Settings) -> Tracing | None:
+    if not settings.jaeger_enabled:
+        return None
+    jaeger = f"http://{settings.jaeger_host}:{settings.jaeger_port}/v1/traces"
+    return Tracing(
+        service_name=settings.service_name,
+        endpoint=None if settings.otel_exporter_otlp_endpoint else jaeger,
+        sampler_from_environment=settings.otel_traces_sampler is not None,
+    )
 
 
 def _flush_denials(limited_clients: LimitedClients) -> None:
