@@ -106,7 +106,7 @@ def post_worker_init(worker):
     # Ctrl-C in a terminal reaches the whole process group; the master alone decides what becomes of the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cooperate_with_gevent()
-    worker.end = start_worker(worker.wsgi.extensions["ratelimiter"])
+    start_worker(worker.wsgi.extensions["ratelimiter"])
     _spare_the_collector()
 
 
@@ -123,8 +123,11 @@ def post_request(worker, req, environ, resp):
 
 
 def worker_exit(server, worker):
-    if hasattr(worker, "end"):  # else it failed to start
-        worker.end()
+    from app.wiring import stop_worker
+
+    app = getattr(worker, "wsgi", None)  # none where the worker failed to start
+    if app is not None:
+        stop_worker(app.extensions["ratelimiter"])
 
 
 def child_exit(server, worker):

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -64,6 +63,7 @@ class Services:
     breaker: Breaker
     active_clients: ActiveClients
     limited_clients: LimitedClients
+    tracing: Tracing | None
     http_metrics: PrometheusMetrics | None
     drain: Drain
 
@@ -72,7 +72,8 @@ def wire(app: Flask, settings: Settings) -> Services:
     """Connect the parts. Opens no connection: with preloading this runs before the fork."""
     with app.app_context():
         engine = db.engine
-    if settings.jaeger_enabled:
+    tracing = _tracing(settings)
+    if tracing is not None:
         trace_statements(engine)
     key_use = KeyUse(engine)
     unhurried = Unhurried(time.monotonic)
@@ -119,7 +120,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         limiter=limiter,
         authenticator=authenticator,
         encoder=Encoder(settings.ratelimit_headers, settings.default_window),
-        traced=settings.jaeger_enabled,
+        tracing=tracing,
         clock=time.perf_counter,
     )
     return Services(
@@ -133,27 +134,29 @@ def wire(app: Flask, settings: Settings) -> Services:
         breaker=breaker,
         active_clients=active_clients,
         limited_clients=limited_clients,
+        tracing=tracing,
         http_metrics=_http_metrics(app, settings),
         drain=Drain(),
     )
 
 
-def start_worker(services: Services) -> Callable[[], None]:
-    """Begin what belongs to one worker, after the fork: traces, the first rules, the scripts. What ends it in order."""
+def start_worker(services: Services) -> None:
+    """Begin what belongs to one worker, after the fork: traces, the first rules, the scripts."""
     gevent.get_hub().print_exception = _log_failure  # else it would go to standard error, in a form of its own
-    tracing = _tracing(services.settings)
+    if services.tracing is not None:
+        services.tracing.start()
     services.upkeep.start()
     with contextlib.suppress(StoreError):  # Redis may come later; checks load what is missing
         services.store.load_scripts()
     gevent.spawn(_flush_denials, services.limited_clients)
     gevent.spawn(_flush, services.key_use)
 
-    def stop() -> None:
-        services.upkeep.stop()
-        if tracing is not None:
-            tracing.stop()
 
-    return stop
+def stop_worker(services: Services) -> None:
+    """End what should end in order: save the rules, export the last spans."""
+    services.upkeep.stop()
+    if services.tracing is not None:
+        services.tracing.stop()
 
 
 def _log_failure(greenlet: object, *error: Any) -> None:

@@ -17,10 +17,9 @@ from app.api.problems import CONTENT_TYPE, UNEXPECTED, Problem
 from app.limiter.decision import Decision, Question
 from app.limiter.errors import NotReady, RequestIdConflict, Unavailable
 from app.limiter.limiter import Answer, Limiter
-from app.observability import tracing
 from app.observability.logs import correlation_id as current_correlation_id
 from app.observability.metrics import CHECK_DURATION
-from app.observability.tracing import Parent
+from app.observability.tracing import Parent, Tracing, answered, within
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +52,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 
 
 class CheckHandler:
-    """Decodes, authenticates, decides and encodes. `clock` is monotonic seconds; `traced`: spans are exported."""
+    """Decodes, authenticates, decides and encodes. `clock` is monotonic seconds; `tracing` None makes no spans."""
 
     def __init__(
         self,
@@ -61,18 +60,19 @@ class CheckHandler:
         limiter: Limiter,
         authenticator: Authenticator,
         encoder: Encoder,
-        traced: bool,
+        tracing: Tracing | None,
         clock: Callable[[], float],
     ) -> None:
         self._limiter = limiter
         self._authenticator = authenticator
         self._encoder = encoder
         self._clock = clock
-        self.traced = traced
+        self._tracing = tracing
 
     def span(self, request: Request, name: str = CHECK) -> Span | None:
         """Begin the span of the request; None where its trace is not recorded."""
-        return tracing.begin(name, request.correlation_id, request.parent) if self.traced else None
+        tracing = self._tracing
+        return None if tracing is None else tracing.begin(name, request.correlation_id, request.parent)
 
     def handle_check(self, request: Request, span: Span | None = None) -> Reply:
         """Answer one check, inside its span if that has begun already."""
@@ -160,9 +160,9 @@ def _within(span: Span | None, handle: Callable[[Request], Reply], request: Requ
     """Answer the request by `handle`, inside its span if it has one."""
     if span is None:
         return handle(request)
-    with tracing.within(span):
+    with within(span):
         reply = handle(request)
-        tracing.answered(span, reply.status)
+        answered(span, reply.status)
     return reply
 
 

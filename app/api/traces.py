@@ -6,9 +6,8 @@ from contextlib import ExitStack
 
 from flask import Flask, Response, g, request
 
-from app.observability import tracing
 from app.observability.logs import correlation_id
-from app.observability.tracing import Parent, parent_of
+from app.observability.tracing import Parent, answered, parent_of, within
 
 
 def parent_of_request() -> Parent | None:
@@ -17,6 +16,9 @@ def parent_of_request() -> Parent | None:
 
 def init_app(app: Flask) -> None:
     """Name spans by route: paths and queries hold ids. What no route matches is not traced."""
+    tracing = app.extensions["ratelimiter"].tracing
+    if tracing is None:
+        return
 
     @app.before_request
     def begin() -> None:
@@ -26,12 +28,12 @@ def init_app(app: Flask) -> None:
         span = tracing.begin(name, correlation_id.get(), parent_of_request())
         if span is not None:
             g.span, g.trace = span, ExitStack()
-            g.trace.enter_context(tracing.within(span))
+            g.trace.enter_context(within(span))
 
     @app.after_request
-    def answered(response: Response) -> Response:
+    def note(response: Response) -> Response:
         if "span" in g:
-            tracing.answered(g.span, response.status_code)
+            answered(g.span, response.status_code)
         return response
 
     @app.teardown_request

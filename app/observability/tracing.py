@@ -8,9 +8,11 @@ no client ids, keys, script arguments or values of SQL parameters, and of an err
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
+from random import getrandbits
 from typing import NamedTuple
 
 import gevent
@@ -20,16 +22,19 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
-from opentelemetry.sdk.trace.sampling import ParentBased, Sampler, TraceIdRatioBased
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.trace import Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-tracer = trace.get_tracer("ratelimiter")  # does nothing until Tracing is made
+tracer = trace.get_tracer("ratelimiter")  # does nothing until Tracing has started
 log = logging.getLogger(__name__)
 
 SAMPLED = 0.01
 EXPORT_SECONDS = 2  # a collector that does not answer costs the exporter this, and checks nothing
 QUEUE = 2048  # finished spans that wait; more are dropped
+
+UNSAMPLED = re.compile("00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f][02468ace]")
 
 _w3c = TraceContextTextMapPropagator()
 _NO_PARENT = Context()
@@ -44,18 +49,6 @@ class Parent(NamedTuple):
 
 def parent_of(traceparent: str | None, tracestate: str | None) -> Parent | None:
     return Parent(traceparent, tracestate) if traceparent else None
-
-
-def begin(name: str, correlation_id: str, parent: Parent | None) -> Span | None:
-    """The span of a request named `METHOD /route`; None where the sampler leaves it out. Malformed: no parent."""
-    context = _NO_PARENT
-    if parent is not None:
-        headers = {"traceparent": parent.traceparent, "tracestate": parent.tracestate or ""}
-        context = _w3c.extract(headers, context)
-    method, _, route = name.partition(" ")
-    attributes = {"http.method": method, "http.url": route, "correlation_id": correlation_id}
-    span = tracer.start_span(name, context, SpanKind.SERVER, attributes)
-    return span if span.is_recording() else None
 
 
 def answered(span: Span, status_code: int) -> None:
@@ -94,8 +87,17 @@ class Exporter(OTLPSpanExporter):
         return result
 
 
+class AskedIds(RandomIdGenerator):
+    """The next trace gets the id for which the sampler was asked."""
+
+    trace_id = 0
+
+    def generate_trace_id(self) -> int:
+        return self.trace_id
+
+
 class Tracing:
-    """The export of one worker's spans. Made after the fork: the exporter's thread would not survive it.
+    """Decides which requests get spans, and exports one worker's.
 
     `endpoint` is the URL spans are posted to; None leaves it to OTEL_EXPORTER_OTLP_ENDPOINT.
     """
@@ -103,8 +105,17 @@ class Tracing:
     def __init__(self, *, service_name: str, endpoint: str | None, sampler_from_environment: bool) -> None:
         sampler: Sampler | None = None if sampler_from_environment else ParentBased(TraceIdRatioBased(SAMPLED))
         resource = Resource.create({SERVICE_NAME: service_name})
-        self._provider = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
-        exporter = Exporter(endpoint=endpoint, timeout=EXPORT_SECONDS)
+        self._endpoint = endpoint
+        self._ids = AskedIds()
+        self._provider = TracerProvider(
+            sampler=sampler, resource=resource, id_generator=self._ids, shutdown_on_exit=False
+        )
+        self._sampler = self._provider.sampler
+        self._callers_decide = isinstance(self._sampler, ParentBased)
+
+    def start(self) -> None:
+        """After the fork: the exporter's thread would not survive it."""
+        exporter = Exporter(endpoint=self._endpoint, timeout=EXPORT_SECONDS)
         self._provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=QUEUE))
         trace.set_tracer_provider(self._provider)
         # What the SDK would say from here on, callers and collectors can make it say at will.
@@ -117,3 +128,23 @@ class Tracing:
                 self._provider.shutdown()
         except gevent.Timeout:
             log.warning("the collector does not answer: the last traces are lost")
+
+    def begin(self, name: str, correlation_id: str, parent: Parent | None) -> Span | None:
+        """The span of a request named `METHOD /route`; None where it is not sampled. Malformed: no parent.
+
+        Most are not sampled, so that is found out first: a span costs ten times as much as the question.
+        """
+        context = _NO_PARENT
+        self._ids.trace_id = getrandbits(128)
+        if parent is None:
+            if self._sampler.should_sample(context, self._ids.trace_id, name).decision is Decision.DROP:
+                return None
+        elif self._callers_decide and UNSAMPLED.fullmatch(parent.traceparent):
+            return None
+        else:
+            headers = {"traceparent": parent.traceparent, "tracestate": parent.tracestate or ""}
+            context = _w3c.extract(headers, context)
+        method, _, route = name.partition(" ")
+        attributes = {"http.method": method, "http.url": route, "correlation_id": correlation_id}
+        span = tracer.start_span(name, context, SpanKind.SERVER, attributes)
+        return span if span.is_recording() else None

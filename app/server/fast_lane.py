@@ -61,7 +61,7 @@ class FastLane:
         taken = Taken(connection, asked)
         if request.path != CHECK:
             gevent.spawn_raw(self._answer_alone, taken, handler.handle_batch)
-        elif handler.traced and (span := handler.span(asked)) is not None:
+        elif (span := handler.span(asked)) is not None:
             gevent.spawn_raw(self._answer_alone, taken, handler.handle_check, span)
         else:
             if not self._taken:
