@@ -72,6 +72,7 @@ class FastLane:
         """Refuse a request whose body did not arrive in time."""
         reply = self._handler.refuse(Problem(408, LATE), correlation_id := chosen(request.correlation_id))
         self._send(connection, reply, correlation_id, close=True)
+        logs.correlation_id.set(logs.NO_REQUEST)  # what the loop itself says later is nobody's
 
     def _end_turn(self) -> None:
         taken, self._taken = self._taken, []
