@@ -31,8 +31,9 @@ from gunicorn.util import close_graceful
 
 from app.config import NO_DATABASE, Settings, SettingsError
 from app.observability import logs
+from app.server.connection import UNREAD_BYTES
 from app.server.logger import Logger
-from app.server.worker import UNREAD_BYTES, FastLaneWorker, Worker
+from app.server.worker import FastLaneWorker, Worker
 
 try:
     _settings = Settings.from_env()

@@ -14,6 +14,7 @@ from typing import Any
 from app.api.auth import Credentials
 from app.api.bodies import read_body
 from app.api.correlation import HEADER, chosen
+from app.api.decoding import JSON_TYPES
 from app.api.handler import CheckHandler, Reply, Request
 from app.api.problems import UNEXPECTED, Problem
 from app.observability import logs
@@ -35,7 +36,7 @@ class Shortcut:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         handle = self._handlers.get(environ["PATH_INFO"])
-        if handle is None or environ["REQUEST_METHOD"] != "POST" or environ.get("CONTENT_TYPE") != "application/json":
+        if handle is None or environ["REQUEST_METHOD"] != "POST" or environ.get("CONTENT_TYPE") not in JSON_TYPES:
             return self._rest(environ, start_response)
         correlation_id = chosen(environ.get("HTTP_X_CORRELATION_ID"))
         logs.correlation_id.set(correlation_id)

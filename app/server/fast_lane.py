@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import gevent
-from gunicorn.util import http_date
+from gunicorn.util import close_graceful, http_date
 from opentelemetry.trace import Span
 
 from app.api.bodies import LATE
@@ -20,7 +20,7 @@ from app.api.correlation import chosen
 from app.api.handler import CheckHandler, Reply, Request
 from app.api.problems import UNEXPECTED, Problem
 from app.observability import logs
-from app.server.connection import Connection, Handed
+from app.server.connection import UNREAD_BYTES, Connection, Handed
 from app.server.plain import Plain
 
 CHECK = b"/v1/check"
@@ -50,9 +50,12 @@ class FastLane:
         connection = Connection(client, self)
         self._connections.add(connection)
         try:
-            return connection.served()
+            handed = connection.served()
         finally:
             self._connections.discard(connection)
+        if connection.busy and handed is None:  # ended by its last answer
+            close_graceful(client, max_drain=UNREAD_BYTES)
+        return handed
 
     def take(self, connection: Connection, request: Plain, body: bytes) -> None:
         """Answer the request: a check with the others of this turn; a batch, or a check to be traced, by itself."""
@@ -93,9 +96,9 @@ class FastLane:
         self._send_all([taken], [reply])
 
     def _unexpected(self, request: Request) -> Reply:
-        logs.correlation_id.set(request.correlation_id)
+        reply = self._handler.refuse(Problem(500, UNEXPECTED), request.correlation_id)
         self._worker.log.exception("Error handling request")
-        return self._handler.refuse(Problem(500, UNEXPECTED), request.correlation_id)
+        return reply
 
     def _send_all(self, taken: list[Taken], replies: list[Reply]) -> None:
         worker, now = self._worker, time.monotonic()
@@ -105,7 +108,11 @@ class FastLane:
             worker.alive = False
         for (connection, request), reply in zip(taken, replies, strict=True):
             connection.since = now
-            self._send(connection, reply, request.correlation_id, close=not worker.alive)
+            try:
+                self._send(connection, reply, request.correlation_id, close=not worker.alive)
+            except Exception:  # a bug that one connection meets is not for those beside it
+                worker.log.exception("Error sending an answer")
+                connection.end()
 
     def _send(self, connection: Connection, reply: Reply, correlation_id: str, *, close: bool) -> None:
         answer = b"%b%bConnection: %b\r\nContent-Length: %d\r\n%bX-Correlation-ID: %b\r\n\r\n%b" % (
@@ -127,13 +134,13 @@ class FastLane:
         return self._common
 
     def _sweep(self) -> None:
-        """End connections that have waited for `keepalive` seconds; all that wait, once the worker is to stop.
+        """End connections that have waited for `keepalive` seconds, or for one, once the worker is to stop.
 
+        Who asks again within that second is told that it was the last answer there; a close might meet his request.
         One look a second at all of them costs less than a timer for each request.
         """
         while True:
             gevent.sleep(1)
-            oldest = time.monotonic() - self._worker.cfg.keepalive
+            patience = self._worker.cfg.keepalive if self._worker.alive else 1
             for connection in list(self._connections):
-                if connection.idle and (connection.since < oldest or not self._worker.alive):
-                    connection.end()
+                connection.expire(time.monotonic() - patience)

@@ -8,11 +8,8 @@ from gunicorn.http.errors import InvalidHeader, UnsupportedTransferCoding
 from gunicorn.util import close, close_graceful
 from gunicorn.workers.ggevent import GeventWorker
 
+from app.server.connection import UNREAD_BYTES
 from app.server.fast_lane import FastLane
-
-# Bytes of a refused request that are read and forgotten, for two seconds at most: a close with unread bytes resets the
-# connection, and the answer that says why may be lost on its way.
-UNREAD_BYTES = 16 * 1024 * 1024
 
 
 class Worker(GeventWorker):

@@ -70,17 +70,20 @@ def test_remaining_is_back_at_the_limit_at_reset_and_not_before(decider: Decider
     assert decider.check([limit], 0, reset - 1).remaining < 7
 
 
-def test_after_a_clock_step_nobody_waits_more_than_a_window_longer(decider: Decider, algorithm: str) -> None:
-    limit = Limit(rate=5, window=10, algorithm=algorithm)
-    before = decider.check([limit], 5, START + 3600 * SECOND)
+@pytest.mark.parametrize("count", [1, 2])
+def test_after_a_clock_step_nobody_waits_more_than_a_window_longer(
+    decider: Decider, algorithm: str, count: int
+) -> None:
+    limits = [Limit(rate=5, window=10, algorithm=algorithm, counter=number) for number in range(count)]
+    before = decider.check(limits, 5, START + 3600 * SECOND)
     assert before.allowed
-    denied = decider.check([limit], 5, START)
+    denied = decider.check(limits, 5, START)
     assert not denied.allowed
     # The longest wait of any algorithm here is two windows (the counter's); the step may add one.
     assert denied.retry_after_us is not None
     assert denied.retry_after_us <= 20 * SECOND
-    assert not decider.check([limit], 5, START + denied.retry_after_us - 1).allowed
-    assert decider.check([limit], 5, START + denied.retry_after_us).allowed
+    assert not decider.check(limits, 5, START + denied.retry_after_us - 1).allowed
+    assert decider.check(limits, 5, START + denied.retry_after_us).allowed
 
 
 @pytest.mark.parametrize(
@@ -147,6 +150,13 @@ def test_the_longest_wait_decides_and_a_tie_shows_the_longer_one(decider: Decide
     assert (denied.binding, denied.retry_after_us) == (1, 60 * SECOND)
 
 
+def test_a_peek_waits_for_nothing_so_that_a_tie_shows_the_later_reset(decider: Decider) -> None:
+    minute = Limit(4, 60, "fixed_window", counter=2)
+    assert decider.check([Limit(4, 10, "sliding_window", counter=1), minute], 4, START).allowed
+    lowered = [Limit(2, 10, "sliding_window", counter=1), minute]  # a check would have to wait for this one first
+    assert decider.check(lowered, 0, START).binding == 1
+
+
 def test_one_limit_that_can_never_admit_makes_waiting_useless(decider: Decider) -> None:
     limits = [Limit(100, 1, "gcra", counter=1), Limit(10, 60, "gcra", counter=2)]
     outcome = decider.check(limits, 11, START)
@@ -180,6 +190,13 @@ def test_the_log_frees_units_as_each_check_leaves_the_window(decider: Decider) -
     assert decider.check([limit], 2, START + 30 * SECOND).retry_after_us == 40 * SECOND
     assert decider.check([limit], 1, START + MINUTE).remaining == 0
     assert not decider.check([limit], 1, START + 70 * SECOND - 1).allowed
+
+
+def test_the_only_entry_of_the_log_leaves_exactly_a_window_later(decider: Decider) -> None:
+    limit = Limit(rate=3, window=60, algorithm="sliding_window")
+    assert decider.check([limit], 1, START).remaining == 2
+    assert decider.check([limit], 0, START + MINUTE - 1).remaining == 2
+    assert decider.check([limit], 0, START + MINUTE).remaining == 3
 
 
 def test_the_counter_weighs_the_previous_window_by_its_overlap(decider: Decider) -> None:

@@ -49,17 +49,23 @@ def test_a_peek_and_a_denial_write_nothing(store: RedisStore, redis_client: redi
     assert outcome_of(store, asked).allowed
 
     def stored() -> tuple[object, object]:
-        value = (
-            redis_client.lrange(key_of(asked), 0, -1)
-            if algorithm == "sliding_window"
-            else redis_client.get(key_of(asked))
-        )
-        return value, redis_client.expiretime(key_of(asked))
+        return redis_client.dump(key_of(asked)), redis_client.expiretime(key_of(asked))
 
     before = stored()
     assert not outcome_of(store, asked).allowed
     assert outcome_of(store, with_cost(asked, 0)).allowed
     assert stored() == before
+
+
+def test_a_denial_sends_no_write_command(store: RedisStore, redis_client: redis.Redis, algorithm: str) -> None:
+    asked = charge(Limit(5, 60, algorithm), cost=5)
+    assert outcome_of(store, asked, START).allowed
+    redis_client.config_resetstat()
+    assert not outcome_of(store, asked, START).allowed
+    assert (
+        not {"cmdstat_set", "cmdstat_pexpire", "cmdstat_rpush", "cmdstat_ltrim"}
+        & redis_client.info("commandstats").keys()
+    )
 
 
 def test_every_key_lives_until_its_state_means_nothing(
@@ -114,6 +120,15 @@ def test_the_log_takes_at_most_20_bytes_an_entry_and_stays_cheap(store: RedisSto
     assert outcome_of(store, with_cost(asked, 40_000), START + window_us + MAX_LOGGED_RATE // 2).allowed
     reads = redis_client.info("commandstats")["cmdstat_lindex"]["calls"]
     assert reads <= 100
+
+
+def test_a_charge_drops_the_entries_that_have_left_the_window(store: RedisStore, redis_client: redis.Redis) -> None:
+    asked = charge(Limit(10, 60, "sliding_window"))
+    for now_us in (START, START + 1, START + 2):
+        assert outcome_of(store, asked, now_us).allowed
+    assert redis_client.llen(key_of(asked)) == 2 * 4
+    assert outcome_of(store, asked, START + 60_000_001).allowed
+    assert redis_client.llen(key_of(asked)) == 2 * 3  # the base, the one of START + 2, and the new one
 
 
 def test_a_batch_is_one_trip_decided_in_order(store: RedisStore) -> None:
