@@ -6,6 +6,7 @@ from gevent import monkey
 monkey.patch_all()
 
 import gc
+import itertools
 import os
 import shutil
 import signal
@@ -19,10 +20,19 @@ os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics_dir
 shutil.rmtree(_metrics_dir, ignore_errors=True)
 os.makedirs(_metrics_dir)
 
+from prometheus_client import multiprocess, values
+
+# They are named by a worker's place among those that run, not by its pid: who takes a dead worker's place goes on with
+# its counters, and however many workers come and go, there are no more files and no more series.
+_place = "master"
+values.ValueClass = values.MultiProcessValue(lambda: _place)
+
 from gunicorn.util import close_graceful
 
 from app.config import NO_DATABASE, Settings, SettingsError
+from app.observability import logs
 from app.server.connection import UNREAD_BYTES
+from app.server.logger import Logger
 from app.server.worker import FastLaneWorker, Worker
 
 try:
@@ -31,6 +41,7 @@ except SettingsError as error:
     sys.exit(str(error))
 if _settings.database_url is None:
     sys.exit(NO_DATABASE)
+logs.configure(_settings.log_level, _settings.log_format)
 
 _host = f"[{_settings.bind.strip('[]')}]" if ":" in _settings.bind else _settings.bind
 bind = f"{_host}:{_settings.port}"
@@ -59,18 +70,27 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 control_socket_disable = True
 forwarded_allow_ips = _settings.trusted_proxies or "127.0.0.1,::1"
 errorlog = "-"
+logger_class = Logger
 loglevel = _settings.log_level.lower()
 
 
 def when_ready(server):
-    from prometheus_client import multiprocess
-
     from app.server.stopping import stop_gently
 
     # The master's gauges, made at import, would stand at 0 among those of the workers.
-    multiprocess.mark_process_dead(os.getpid())
+    multiprocess.mark_process_dead(_place)
     services = server.app.wsgi().extensions["ratelimiter"]
     stop_gently(server, services.drain, _settings.drain_seconds)
+
+
+def pre_fork(server, worker):
+    taken = {other.place for other in server.WORKERS.values()}
+    worker.place = next(place for place in itertools.count() if place not in taken)
+
+
+def post_fork(server, worker):
+    global _place
+    _place = worker.place
 
 
 def _spare_the_collector():
@@ -97,20 +117,22 @@ def pre_request(worker, req):
 
 
 def post_request(worker, req, environ, resp):
+    # What is logged between two requests of a connection belongs to neither.
+    logs.correlation_id.set(logs.NO_REQUEST)
     if req.must_close and resp is not None:
         close_graceful(resp.sock, max_drain=UNREAD_BYTES)
 
 
 def worker_exit(server, worker):
+    from app.wiring import stop_worker
+
     app = getattr(worker, "wsgi", None)  # none where the worker failed to start
     if app is not None:
-        app.extensions["ratelimiter"].upkeep.stop()
+        stop_worker(app.extensions["ratelimiter"])
 
 
 def child_exit(server, worker):
-    from prometheus_client import multiprocess
-
-    multiprocess.mark_process_dead(worker.pid)
+    multiprocess.mark_process_dead(worker.place)
 
 
 def on_exit(server):

@@ -22,6 +22,7 @@ from app.api import (
     limited,
     problems,
     templates,
+    traces,
     transfer,
 )
 from app.api.shortcut import Shortcut
@@ -53,7 +54,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     extensions.api.init_app(app)
     services = app.extensions["ratelimiter"] = wiring.wire(app, settings)
     app.wsgi_app = Shortcut(services.check_handler, app.wsgi_app)  # type: ignore[method-assign]
-    for concern in (correlation, problems, bodies, auth):  # in this order each request meets them
+    for concern in (correlation, traces, problems, bodies, auth):  # in this order each request meets them
         concern.init_app(app)
     for door in (check, admin, transfer, templates, counters, limited, access, audit, health, docs):
         extensions.api.register_blueprint(door.blueprint)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from environs import EnvError, FileAwareEnv
 from marshmallow import ValidationError
@@ -20,7 +21,12 @@ T = TypeVar("T")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 NO_DATABASE = "DATABASE_URL is not set: allowed is postgresql://user:password@host/database"
+# Those of the SDK, which would take any other word for "sample everything".
+SAMPLERS = tuple(
+    parent + name for parent in ("", "parentbased_") for name in ("always_on", "always_off", "traceidratio")
+)
 DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg2")
+PASSWORD = re.compile(r"(password=)[^&]*", re.IGNORECASE)  # password, sslpassword, … in a query
 
 
 class SettingsError(Exception):
@@ -78,6 +84,7 @@ class Settings:
         shown = dataclasses.asdict(self) | {
             "redis_url": _without_password(self.redis_url),
             "database_url": _without_password(self.database_url or ""),
+            "otel_exporter_otlp_endpoint": _without_password(self.otel_exporter_otlp_endpoint or ""),
             "admin_api_key": "***" if self.admin_api_key else None,
         }
         return {name: str(value) if isinstance(value, Path) else value for name, value in shown.items()}
@@ -157,8 +164,9 @@ def _read(env: _Reader) -> Settings:
         jaeger_enabled=env.boolean("JAEGER_ENABLED", False),
         jaeger_host=env.text("JAEGER_HOST", "localhost") or "",
         jaeger_port=env.integer("JAEGER_PORT", 4318, 1, 65_535),
-        otel_traces_sampler=env.text("OTEL_TRACES_SAMPLER"),
-        otel_exporter_otlp_endpoint=env.text("OTEL_EXPORTER_OTLP_ENDPOINT"),
+        otel_traces_sampler=env.choice("OTEL_TRACES_SAMPLER", SAMPLERS, "") or None,
+        otel_exporter_otlp_endpoint=env.text("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+        or env.text("OTEL_EXPORTER_OTLP_ENDPOINT"),
         log_level=env.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "INFO"),
         log_format=env.choice("LOG_FORMAT", ("text", "json"), "text"),
         enable_metrics=env.boolean("ENABLE_METRICS", True),
@@ -211,6 +219,6 @@ def _without_password(url: str) -> str:
         parts = urlsplit(url)
     except ValueError:
         return url.partition("://")[0] + "://…"
-    if parts.password is None:
-        return url
-    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")))
+    if parts.password is not None:
+        url = url.replace(f":{parts.password}@", ":***@", 1)
+    return PASSWORD.sub(r"\1***", url)

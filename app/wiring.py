@@ -8,6 +8,7 @@ import random
 import time
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import gevent
 import redis
@@ -29,8 +30,8 @@ from app.limiter.limited_clients import LimitedClients
 from app.limiter.limiter import Limiter
 from app.limiter.local_store import LocalStore
 from app.limiter.redis_store import RedisStore, connect
-from app.observability import tracing
 from app.observability.active_clients import ActiveClients
+from app.observability.tracing import Tracing
 from app.rules.database import DatabaseRules
 from app.rules.key_use import KeyUse
 from app.rules.pace import Unhurried
@@ -38,6 +39,7 @@ from app.rules.reload import RuleReloader
 from app.rules.rule import default_rule
 from app.rules.rule_book import RuleBook
 from app.rules.snapshot_file import SnapshotFile
+from app.rules.statement_spans import trace_statements
 from app.rules.upkeep import Upkeep
 from app.server.stopping import Drain
 
@@ -61,6 +63,7 @@ class Services:
     breaker: Breaker
     active_clients: ActiveClients
     limited_clients: LimitedClients
+    tracing: Tracing | None
     http_metrics: PrometheusMetrics | None
     drain: Drain
 
@@ -69,6 +72,9 @@ def wire(app: Flask, settings: Settings) -> Services:
     """Connect the parts. Opens no connection: with preloading this runs before the fork."""
     with app.app_context():
         engine = db.engine
+    tracing = _tracing(settings)
+    if tracing is not None:
+        trace_statements(engine)
     key_use = KeyUse(engine)
     unhurried = Unhurried(time.monotonic)
     default = default_rule(settings.default_rate, settings.default_window)
@@ -114,7 +120,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         limiter=limiter,
         authenticator=authenticator,
         encoder=Encoder(settings.ratelimit_headers, settings.default_window),
-        traced=settings.jaeger_enabled,
+        tracing=tracing,
         clock=time.perf_counter,
     )
     return Services(
@@ -128,6 +134,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         breaker=breaker,
         active_clients=active_clients,
         limited_clients=limited_clients,
+        tracing=tracing,
         http_metrics=_http_metrics(app, settings),
         drain=Drain(),
     )
@@ -135,19 +142,36 @@ def wire(app: Flask, settings: Settings) -> Services:
 
 def start_worker(services: Services) -> None:
     """Begin what belongs to one worker, after the fork: traces, the first rules, the scripts."""
-    settings = services.settings
-    if settings.jaeger_enabled:
-        jaeger = f"http://{settings.jaeger_host}:{settings.jaeger_port}/v1/traces"
-        tracing.start(
-            service_name=settings.service_name,
-            endpoint=None if settings.otel_exporter_otlp_endpoint else jaeger,
-            sampler_from_environment=settings.otel_traces_sampler is not None,
-        )
+    gevent.get_hub().print_exception = _log_failure  # else it would go to standard error, in a form of its own
+    if services.tracing is not None:
+        services.tracing.start()
     services.upkeep.start()
     with contextlib.suppress(StoreError):  # Redis may come later; checks load what is missing
         services.store.load_scripts()
     gevent.spawn(_flush_denials, services.limited_clients)
     gevent.spawn(_flush, services.key_use)
+
+
+def stop_worker(services: Services) -> None:
+    """End what should end in order: save the rules, export the last spans."""
+    services.upkeep.stop()
+    if services.tracing is not None:
+        services.tracing.stop()
+
+
+def _log_failure(greenlet: object, *error: Any) -> None:
+    log.error("%s failed", greenlet, exc_info=error)
+
+
+def _tracing(settings: Settings) -> Tracing | None:
+    if not settings.jaeger_enabled:
+        return None
+    jaeger = f"http://{settings.jaeger_host}:{settings.jaeger_port}/v1/traces"
+    return Tracing(
+        service_name=settings.service_name,
+        endpoint=None if settings.otel_exporter_otlp_endpoint else jaeger,
+        sampler_from_environment=settings.otel_traces_sampler is not None,
+    )
 
 
 def _flush_denials(limited_clients: LimitedClients) -> None:

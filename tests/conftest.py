@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -46,9 +47,19 @@ def redis_client(valkey: Valkey) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture(scope="session")
-def store(valkey: Valkey) -> Iterator[RedisStore]:
+def limiter_redis_url(valkey: Valkey, redis_client: redis.Redis) -> str:
+    """As a user that may do exactly what docs/operations.md grants: what the tests show, they show under that."""
+    [granted] = re.findall(
+        r"^ACL SETUSER ratelimiter (.*) >\S+$", (ROOT / "docs/operations.md").read_text(), re.MULTILINE
+    )
+    redis_client.execute_command("ACL", "SETUSER", "ratelimiter", *granted.split(), ">s3cret-of-redis")
+    return valkey.url.replace("://", "://ratelimiter:s3cret-of-redis@", 1)
+
+
+@pytest.fixture(scope="session")
+def store(limiter_redis_url: str) -> Iterator[RedisStore]:
     """A store whose timeout a busy machine cannot reach: time-outs have tests of their own."""
-    link = connect(valkey.url, timeout_ms=20_000, clock=time.monotonic)
+    link = connect(limiter_redis_url, timeout_ms=20_000, clock=time.monotonic)
     yield RedisStore(link)
     link.drop()
 
@@ -91,13 +102,14 @@ def new_database(empty_database: Callable[[str], str]) -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session")
-def node(valkey: Valkey, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+def node(limiter_redis_url: str, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """The node most tests talk to: two workers, example rules, the default settings. Use client ids of your own.
 
     Its Redis timeout is long: on a busy machine 50 ms pass without any fault of Redis.
     """
     data_dir = tmp_path_factory.mktemp("node")
-    with Node(redis_url=valkey.url, database_url=database_url, data_dir=data_dir, REDIS_TIMEOUT_MS=2000) as running:
+    settings = {"redis_url": limiter_redis_url, "database_url": database_url, "data_dir": data_dir}
+    with Node(**settings, REDIS_TIMEOUT_MS=2000) as running:
         yield running
 
 

@@ -44,6 +44,7 @@ def test_the_defaults_are_the_contracts() -> None:
         ("TRUSTED_PROXIES", "nobody", "addresses and networks"),
         ("DRAIN_SECONDS", "-1", "seconds from 0 to 3600"),
         ("LOG_FORMAT", "xml", "text | json"),
+        ("OTEL_TRACES_SAMPLER", "sometimes", "always_on | always_off | traceidratio | parentbased_always_on"),
         ("DEFAULT_RATE", "1000000001", "an integer from 1 to 1000000000"),
     ],
 )
@@ -102,11 +103,17 @@ def test_a_refusal_holds_no_secret(monkeypatch: pytest.MonkeyPatch, url: str) ->
     assert "s3cret" not in str(caught.value)
 
 
-def test_what_is_logged_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DATABASE_URL", "postgresql://user:s3cret@host/name")
-    monkeypatch.setenv("REDIS_URL", "redis://:s3cret@host/0")
+@pytest.mark.parametrize(
+    "redis_url", ["redis://:s3cret@host/0", "rediss://user:s3cret@host/0", "unix:///socket?db=0&password=s3cret"]
+)
+def test_what_is_logged_holds_no_secret(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://user:s3cret@host/name?sslpassword=s3cret&sslmode=require")
+    monkeypatch.setenv("REDIS_URL", redis_url)
     monkeypatch.setenv("ADMIN_API_KEY", "s3cret")
-    assert "s3cret" not in str(Settings.from_env().public())
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "https://user:s3cret@collector")
+    shown = Settings.from_env().public()
+    assert "s3cret" not in str(shown)
+    assert shown["database_url"] == "postgresql+psycopg2://user:***@host/name?sslpassword=***&sslmode=require"
 
 
 def test_every_setting_is_in_the_example_file_and_in_the_readme() -> None:

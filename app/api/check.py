@@ -7,11 +7,12 @@ from collections.abc import Callable
 from flask import Response, current_app, request
 from flask_smorest import Blueprint
 
-from app.api.auth import Credentials, authenticated_in_handler, credentials_of_request
+from app.api.auth import authenticated_in_handler, credentials_of_request
 from app.api.decoding import require_json
-from app.api.handler import CheckHandler, Reply
+from app.api.handler import CheckHandler, Reply, Request
 from app.api.problems import ProblemSchema
 from app.api.schemas import BatchResultSchema, BatchSchema, CheckSchema, DecisionSchema
+from app.api.traces import parent_of_request
 from app.observability.logs import correlation_id
 
 blueprint = Blueprint("check", __name__, url_prefix="/v1", description="May this client do this now?")
@@ -28,9 +29,10 @@ def _documented(view: Callable[[], Response], body: type, answer: type) -> Calla
     return view
 
 
-def _answered(handle: Callable[[bytes, Credentials, str], Reply]) -> Response:
+def _answered(handle: Callable[[Request], Reply]) -> Response:
     require_json(request.mimetype)
-    reply = handle(request.get_data(), credentials_of_request(), correlation_id.get())
+    asked = Request(request.get_data(), credentials_of_request(), correlation_id.get(), parent_of_request())
+    reply = handle(asked)
     response = Response(reply.body, status=reply.status)
     response.headers.update(reply.headers)
     return response

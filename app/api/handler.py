@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import msgspec
-from opentelemetry.trace import SpanKind, get_current_span
+from opentelemetry.trace import Span
 
 from app.api.auth import Authenticator, Credentials
 from app.api.decoding import decode_batch, decode_check
@@ -20,7 +19,7 @@ from app.limiter.errors import NotReady, RequestIdConflict, Unavailable
 from app.limiter.limiter import Answer, Limiter
 from app.observability.logs import correlation_id as current_correlation_id
 from app.observability.metrics import CHECK_DURATION
-from app.observability.tracing import tracer
+from app.observability.tracing import Parent, Tracing, answered, within
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +27,12 @@ CHECK, BATCH = "POST /v1/check", "POST /v1/check/batch"
 
 
 class Request(NamedTuple):
-    """What of an HTTP request matters here."""
+    """What of an HTTP request matters here. `parent`: whose trace it continues, if any."""
 
     raw_body: bytes
     credentials: Credentials
     correlation_id: str
+    parent: Parent | None = None
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
@@ -52,7 +52,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 
 
 class CheckHandler:
-    """Decodes, authenticates, decides and encodes. `clock` is monotonic seconds; `traced`: spans are exported."""
+    """Decodes, authenticates, decides and encodes. `clock` is monotonic seconds; `tracing` None makes no spans."""
 
     def __init__(
         self,
@@ -60,25 +60,33 @@ class CheckHandler:
         limiter: Limiter,
         authenticator: Authenticator,
         encoder: Encoder,
-        traced: bool,
+        tracing: Tracing | None,
         clock: Callable[[], float],
     ) -> None:
         self._limiter = limiter
         self._authenticator = authenticator
         self._encoder = encoder
         self._clock = clock
-        self.traced = traced
+        self._tracing = tracing
 
-    def handle_check(self, raw_body: bytes, credentials: Credentials, correlation_id: str) -> Reply:
-        """Answer one check."""
-        with self._span(CHECK, correlation_id):
-            reply = self.handle_checks([Request(raw_body, credentials, correlation_id)])[0]
-            self._note(reply)
-        return reply
+    def span(self, request: Request, name: str = CHECK) -> Span | None:
+        """Begin the span of the request; None where its trace is not recorded."""
+        tracing = self._tracing
+        return None if tracing is None else tracing.begin(name, request.correlation_id, request.parent)
+
+    def handle_check(self, request: Request, span: Span | None = None) -> Reply:
+        """Answer one check, inside its span if that has begun already."""
+        return _within(span or self.span(request), self._single, request)
+
+    def handle_batch(self, request: Request) -> Reply:
+        """Answer a batch of checks."""
+        return _within(self.span(request, BATCH), self._batch, request)
 
     def handle_checks(self, requests: Sequence[Request]) -> list[Reply]:
         """Answer single checks that came together: each as if alone, but in one trip to Redis."""
         started = self._clock()
+        if len(requests) == 1:  # what is logged on a trip that several share belongs to none of them
+            current_correlation_id.set(requests[0].correlation_id)
         asked = [self._asked(request) for request in requests]
         answers = iter(self._decide([question for question in asked if not isinstance(question, Problem)]))
         replies = [
@@ -87,20 +95,6 @@ class CheckHandler:
         ]
         CHECK_DURATION.observe_many(self._clock() - started, len(requests))
         return replies
-
-    def handle_batch(self, raw_body: bytes, credentials: Credentials, correlation_id: str) -> Reply:
-        """Answer a batch of checks."""
-        started = self._clock()
-        current_correlation_id.set(correlation_id)
-        with self._span(BATCH, correlation_id):
-            try:
-                tenant_id = self._authenticator.principal(credentials, "check").tenant_id
-                reply = self._batch([(tenant_id, check) for check in decode_batch(raw_body)])
-            except Problem as problem:
-                reply = self.refuse(problem, correlation_id)
-            self._note(reply)
-        CHECK_DURATION.observe(self._clock() - started)
-        return reply
 
     def refuse(self, problem: Problem, correlation_id: str) -> Reply:
         """The answer that a problem is."""
@@ -135,7 +129,21 @@ class CheckHandler:
             log.debug("check of rule %s: %s", answer.plan.rule.public_id, answer.reason)
         return Reply(200, self._encoder.head(answer), self._encoder.body(answer).encode())
 
-    def _batch(self, questions: Sequence[Question]) -> Reply:
+    def _single(self, request: Request) -> Reply:
+        return self.handle_checks([request])[0]
+
+    def _batch(self, request: Request) -> Reply:
+        started = self._clock()
+        current_correlation_id.set(request.correlation_id)
+        try:
+            tenant_id = self._authenticator.principal(request.credentials, "check").tenant_id
+            reply = self._results([(tenant_id, check) for check in decode_batch(request.raw_body)])
+        except Problem as problem:
+            reply = self.refuse(problem, request.correlation_id)
+        CHECK_DURATION.observe(self._clock() - started)
+        return reply
+
+    def _results(self, questions: Sequence[Question]) -> Reply:
         answers = self._decide(questions)
         if isinstance(answers[0], Problem):  # then all are the same one
             raise answers[0]
@@ -147,16 +155,15 @@ class CheckHandler:
         ]
         return Reply(200, JSON, f'{{"results":[{",".join(results)}]}}'.encode())
 
-    def _span(self, name: str, correlation_id: str) -> AbstractContextManager[object]:
-        if not self.traced:
-            return nullcontext()
-        method, _, path = name.partition(" ")
-        attributes = {"http.method": method, "http.url": path, "correlation_id": correlation_id}
-        return tracer.start_as_current_span(name, kind=SpanKind.SERVER, attributes=attributes)
 
-    def _note(self, reply: Reply) -> None:
-        if self.traced:
-            get_current_span().set_attribute("http.status_code", reply.status)
+def _within(span: Span | None, handle: Callable[[Request], Reply], request: Request) -> Reply:
+    """Answer the request by `handle`, inside its span if it has one."""
+    if span is None:
+        return handle(request)
+    with within(span):
+        reply = handle(request)
+        answered(span, reply.status)
+    return reply
 
 
 def _as_problem(answer: Unavailable | RequestIdConflict | Problem) -> Problem:

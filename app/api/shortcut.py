@@ -15,9 +15,10 @@ from app.api.auth import Credentials
 from app.api.bodies import read_body
 from app.api.correlation import HEADER, chosen
 from app.api.decoding import JSON_TYPES
-from app.api.handler import CheckHandler, Reply
+from app.api.handler import CheckHandler, Reply, Request
 from app.api.problems import UNEXPECTED, Problem
-from app.observability.logs import correlation_id as current_correlation_id
+from app.observability import logs
+from app.observability.tracing import parent_of
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +39,11 @@ class Shortcut:
         if handle is None or environ["REQUEST_METHOD"] != "POST" or environ.get("CONTENT_TYPE") not in JSON_TYPES:
             return self._rest(environ, start_response)
         correlation_id = chosen(environ.get("HTTP_X_CORRELATION_ID"))
-        current_correlation_id.set(correlation_id)
+        logs.correlation_id.set(correlation_id)
         credentials = Credentials(environ.get("HTTP_AUTHORIZATION"), environ.get("HTTP_X_API_KEY"))
+        parent = parent_of(environ.get("HTTP_TRACEPARENT"), environ.get("HTTP_TRACESTATE"))
         try:
-            reply = handle(read_body(environ) or b"", credentials, correlation_id)
+            reply = handle(Request(read_body(environ) or b"", credentials, correlation_id, parent))
         except Exception as error:
             reply = self._refused(error, correlation_id)
         length = str(len(reply.body))

@@ -2,8 +2,14 @@
 
 `rl:{<hash of tenant and client>}:<rule>:<limit><algorithm and format>`, for example
 `rl:{Jw0nUqGm3bDk2c7Zs9XyRA}:12:1T`. The braces make all keys of one client live in one slot of a Redis Cluster, so that
-one script may touch them. The hash is keyed with a secret all nodes share, over the tenant's number, a colon and the
-client id: no caller can name another's key, steer slots, or be read from Redis. About 31 bytes in all.
+one script may touch them. About 31 bytes in all.
+
+The hash is keyed with a secret all nodes share: no caller can name another's key, steer slots, or be read from Redis.
+It is over the tenant's number, a colon and the client id; a number holds no colon, so no two pairs of tenant and client
+are spelled the same.
+
+`rl:{limited:<tenant>}:<five minutes>` counts the denials of a tenant's clients. A hash is 22 characters of base64, in
+which neither `:` nor `-` occurs: no client's key can be this one or that of HEALTH.
 """
 
 from __future__ import annotations
@@ -26,6 +32,7 @@ FORMATS = {
 
 
 CLIENT_LENGTH = len("rl:{") + 22 + len("}")
+HEALTH = b"rl:{health----------------}"  # the client that only /health asks about
 
 
 class Keyspace:
@@ -53,6 +60,11 @@ def answer_name(request_id: str, *, shadow: bool) -> bytes:
 def meaning(limit_key: str, cost: int) -> bytes:
     """What check a request id stands for, in 16 characters: another key or cost under the same id is a conflict."""
     return blake2b(b"%d:%b" % (cost, limit_key.encode()), digest_size=8).hexdigest().encode()
+
+
+def denials(tenant_id: int, bucket: int) -> str:
+    """The key of the tenant's most denied clients in one stretch of time; all of a tenant are in one slot."""
+    return f"rl:{{limited:{tenant_id}}}:{bucket}"
 
 
 def counter_names(rule: Rule) -> tuple[bytes, ...]:

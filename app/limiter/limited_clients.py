@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Protocol
 from redis.exceptions import RedisError
 
 from app.limiter.errors import StoreUnavailable
+from app.limiter.keys import denials
 from app.observability.heavy_hitters import HeavyHitters
 from app.observability.metrics import REDIS_ERRORS
 from app.rules.rule import Rule
@@ -72,7 +73,7 @@ class LimitedClients:
         try:
             with self._client.pipeline(transaction=False) as pipeline:
                 for tenant_id, members in tenants.items():
-                    self._add(pipeline, _key(tenant_id, self._bucket()), members)
+                    self._add(pipeline, denials(tenant_id, self._bucket()), members)
                 pipeline.execute()
         except RedisError as error:
             REDIS_ERRORS.labels("limited").inc()
@@ -88,7 +89,7 @@ class LimitedClients:
         try:
             with self._client.pipeline(transaction=False) as pipeline:
                 for bucket in range(newest - BUCKETS, newest + 1):
-                    pipeline.zrange(_key(tenant_id, bucket), 0, -1, withscores=True)
+                    pipeline.zrange(denials(tenant_id, bucket), 0, -1, withscores=True)
                 for members in pipeline.execute():
                     counts.update({member: int(score) for member, score in members})
         except RedisError as error:
@@ -105,10 +106,6 @@ class LimitedClients:
 
     def _bucket(self) -> int:
         return int(self._clock()) // BUCKET_SECONDS
-
-
-def _key(tenant_id: int, bucket: int) -> str:
-    return f"rl:{{limited:{tenant_id}}}:{bucket}"  # all of a tenant in one slot of a Redis Cluster
 
 
 def _sealed(secret: bytes, rule_id: int, client_id: str) -> bytes:

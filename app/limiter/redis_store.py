@@ -11,26 +11,27 @@ from typing import Any
 
 import hiredis
 import redis
-from opentelemetry.trace import get_current_span
+from opentelemetry.trace import SpanKind, get_current_span
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from app.limiter.decision import Outcome
 from app.limiter.errors import RequestIdConflict, StoreError, StoreFault, StoreUnavailable
+from app.limiter.keys import HEALTH
 from app.limiter.plan import Charge, Plan, packed
 from app.limiter.redis_link import RedisLink
 from app.limiter.scripts import all_scripts
 from app.limiter.wire import Wire
 from app.observability.metrics import REDIS_ERRORS
-from app.observability.tracing import tracer
+from app.observability.tracing import tracer, within
 from app.rules.rule import DEFAULT_RULE_ID, Limit, Rule
 
 MAX_WAITING = 10_000  # callers of one worker; 50 ms of them would be 200,000 checks a second
 # Answers that say the server cannot serve now, by the first word of the error.
 UNABLE = ("LOADING", "READONLY", "OOM", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "TRYAGAIN", "BUSY")
 _unpack = Struct("<2I3q").unpack  # check.lua says of what
-HEALTH = Plan(Rule(id=DEFAULT_RULE_ID, client_id="*", limits=(Limit(rate=1, window=1, algorithm="fixed_window"),)))
+LOOK = Plan(Rule(id=DEFAULT_RULE_ID, client_id="*", limits=(Limit(rate=1, window=1, algorithm="fixed_window"),)))
 
 
 class RedisStore:
@@ -63,7 +64,7 @@ class RedisStore:
     def ping(self) -> bool:
         """Whether the server answers a check within the timeout (a PING alone would not notice a lost script)."""
         try:
-            return isinstance(self.check([Charge(HEALTH, b"rl:{health----------------}", 0)])[0], Outcome)
+            return isinstance(self.check([Charge(LOOK, HEALTH, 0)])[0], Outcome)
         except StoreError:
             return False
 
@@ -71,7 +72,8 @@ class RedisStore:
         commands = b"".join([charge.plan.command(charge, now_us) for charge in charges])
         if not get_current_span().is_recording():  # a span that nobody sees is not for nothing
             return self._call(commands, len(charges), "check")
-        with tracer.start_as_current_span("redis.evalsha", attributes={"redis.command": "EVALSHA"}):
+        span = tracer.start_span("redis.evalsha", kind=SpanKind.CLIENT, attributes={"redis.command": "EVALSHA"})
+        with within(span):
             return self._call(commands, len(charges), "check")
 
     def _call(self, commands: bytes, count: int, operation: str) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Logging: the text format of the seed or JSON, with the correlation id of the request on every line."""
+"""Logging: the text format of the seed or JSON, one line each, with the correlation id of the request on every line."""
 
 from __future__ import annotations
 
@@ -6,31 +6,47 @@ import json
 import logging
 import sys
 from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
 
-correlation_id: ContextVar[str] = ContextVar("correlation_id", default="-")
+NO_REQUEST = "-"
+correlation_id: ContextVar[str] = ContextVar("correlation_id", default=NO_REQUEST)
 
 TEXT = "[%(correlation_id)s] %(asctime)s - %(name)s - %(levelname)s - %(message)s"
+SECONDS = "%Y-%m-%d %H:%M:%S"
+# Whatever could end a line or command a terminal, spelled out.
+ESCAPED = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
+    ord("\n"): "\\n",
+    ord("\r"): "\\r",
+    ord("\t"): "\\t",
+    0x2028: "\\u2028",
+    0x2029: "\\u2029",
+}
 
 
 def configure(level: str, log_format: str) -> None:
-    """Send everything at `level` and above to standard error, one line each."""
+    """Send everything at `level` and above, warnings of Python included, to standard error."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(_with_correlation_id)
-    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter(TEXT))
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter(TEXT, SECONDS))
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.captureWarnings(True)
 
 
-def _with_correlation_id(record: logging.LogRecord) -> bool:
-    record.correlation_id = correlation_id.get()
-    return True
+def formatter() -> logging.Formatter | None:
+    """That of `configure`, for handlers that others make."""
+    return logging.root.handlers[0].formatter
 
 
 class TextFormatter(logging.Formatter):
-    """Line breaks in a message are escaped: what a caller sends cannot pose as a line of its own."""
+    """What a caller sends cannot pose as a line of its own: messages are escaped, the lines of tracebacks indented."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        record.message = record.message.replace("\r", "\\r").replace("\n", "\\n")
+        record.correlation_id = correlation_id.get()
+        record.message = record.message.translate(ESCAPED)
         return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        return "\n".join("  | " + line.translate(ESCAPED) for line in super().formatException(ei).split("\n"))
 
 
 class JsonFormatter(logging.Formatter):
@@ -38,11 +54,12 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
-            "time": self.formatTime(record),
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
-            "correlation_id": record.__dict__["correlation_id"],
+            "correlation_id": correlation_id.get(),
+            "process": record.process,
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

@@ -24,6 +24,7 @@ ENGINE_OPTIONS: dict[str, Any] = {
     "pool_timeout": 2,
     "pool_recycle": 300,
     "pool_pre_ping": True,
+    "hide_parameters": True,  # in the text of errors, and so in logs: client ids, digests of keys
     "connect_args": {
         "connect_timeout": 2,
         "application_name": "ratelimiter",

@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 
 import gevent
 from gunicorn.util import close_graceful, http_date
+from opentelemetry.trace import Span
 
-from app.api.auth import Credentials
 from app.api.bodies import LATE
 from app.api.correlation import chosen
 from app.api.handler import CheckHandler, Reply, Request
 from app.api.problems import UNEXPECTED, Problem
+from app.observability import logs
 from app.server.connection import UNREAD_BYTES, Connection, Handed
 from app.server.plain import Plain
 
@@ -57,12 +58,14 @@ class FastLane:
         return handed
 
     def take(self, connection: Connection, request: Plain, body: bytes) -> None:
-        """Answer the request: a single check with the others of this turn, a batch by itself."""
-        taken = Taken(connection, Request(body, request.credentials, chosen(request.correlation_id)))
+        """Answer the request: a check with the others of this turn; a batch, or a check to be traced, by itself."""
+        handler = self._handler
+        asked = Request(body, request.credentials, chosen(request.correlation_id), request.parent)
+        taken = Taken(connection, asked)
         if request.path != CHECK:
-            gevent.spawn_raw(self._answer_alone, self._handler.handle_batch, taken)
-        elif self._handler.traced:  # each in a span of its own
-            gevent.spawn_raw(self._answer_alone, self._handler.handle_check, taken)
+            gevent.spawn_raw(self._answer_alone, taken, handler.handle_batch)
+        elif (span := handler.span(asked)) is not None:
+            gevent.spawn_raw(self._answer_alone, taken, handler.handle_check, span)
         else:
             if not self._taken:
                 gevent.spawn_raw(self._end_turn)
@@ -72,6 +75,7 @@ class FastLane:
         """Refuse a request whose body did not arrive in time."""
         reply = self._handler.refuse(Problem(408, LATE), correlation_id := chosen(request.correlation_id))
         self._send(connection, reply, correlation_id, close=True)
+        logs.correlation_id.set(logs.NO_REQUEST)  # what the loop itself says later is nobody's
 
     def _end_turn(self) -> None:
         taken, self._taken = self._taken, []
@@ -84,9 +88,9 @@ class FastLane:
             replies = [self._unexpected(request) for _, request in taken]
         self._send_all(taken, replies)
 
-    def _answer_alone(self, handle: Callable[[bytes, Credentials, str], Reply], taken: Taken) -> None:
+    def _answer_alone(self, taken: Taken, handle: Callable[..., Reply], *span: Span) -> None:
         try:
-            reply = handle(*taken.request)
+            reply = handle(taken.request, *span)
         except Exception:
             reply = self._unexpected(taken.request)
         self._send_all([taken], [reply])

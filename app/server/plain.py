@@ -14,6 +14,7 @@ import msgspec
 
 from app.api.auth import Credentials
 from app.api.decoding import JSON_TYPES
+from app.observability.tracing import Parent, parent_of
 
 MAX_HEAD = 4096
 MAX_FIELDS = 50
@@ -31,7 +32,8 @@ SPECIAL = frozenset(
 )
 # Read here, so they must not be given twice.
 SINGLE = frozenset(
-    b"host content-length content-type connection authorization x-api-key x-correlation-id x-forwarded-proto".split()
+    b"host content-length content-type connection authorization x-api-key x-correlation-id x-forwarded-proto "
+    b"traceparent tracestate".split()
 )
 
 
@@ -42,6 +44,7 @@ class Plain(msgspec.Struct, frozen=True):
     length: int
     credentials: Credentials
     correlation_id: str | None
+    parent: Parent | None
 
 
 # Clients repeat themselves: the head of a connection's next check is often the same to the byte. At most 4 MiB.
@@ -73,6 +76,7 @@ def _request(path: bytes, fields: dict[bytes, bytes]) -> Plain | None:
         int(length),
         Credentials(_text(fields.get(b"authorization")), _text(fields.get(b"x-api-key"))),
         _text(fields.get(b"x-correlation-id")),
+        parent_of(_text(fields.get(b"traceparent")), _text(fields.get(b"tracestate"))),
     )
 
 

@@ -17,6 +17,8 @@ TYPES = {
     "ratelimiter_check_duration_seconds": "histogram",
     "ratelimiter_active_clients": "gauge",
     "ratelimiter_circuit_breaker_state": "gauge",
+    "ratelimiter_redis_errors_total": "counter",
+    "ratelimiter_degraded_total": "counter",
     "ratelimiter_shadow_blocked_total": "counter",
     "ratelimiter_rules_version": "gauge",
     "ratelimiter_rules_age_seconds": "gauge",

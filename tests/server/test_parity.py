@@ -13,6 +13,7 @@ from tests.support.node import ADMIN_KEY
 PEEK = b'{"client_id":"parity","cost":0}'
 ID = b"X-Correlation-ID: parity\r\n"
 KEY = f"X-API-Key: {ADMIN_KEY}\r\n".encode()
+TRACE = b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n"
 CHECK = post("/v1/check", PEEK, ID)
 HEAD = CHECK[: -len(PEEK)]
 LENGTH = b"Content-Length: %d\r\n" % len(PEEK)
@@ -21,6 +22,8 @@ CORPUS = {
     "a plain check": CHECK,
     "without a correlation id": post("/v1/check", PEEK),
     "with a malformed correlation id": post("/v1/check", PEEK, b"X-Correlation-ID: two words\r\n"),
+    "with a trace": post("/v1/check", PEEK, ID, TRACE, b"tracestate: a=b\r\n"),
+    "with two traces": post("/v1/check", PEEK, ID, TRACE, TRACE),
     "a plain batch": post("/v1/check/batch", b'{"checks":[' + PEEK + b"," + PEEK + b"]}", ID),
     "two at once": CHECK + CHECK,
     "a check, then another route, then a check": CHECK + request("GET /livez") + CHECK,

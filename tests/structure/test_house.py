@@ -26,6 +26,10 @@ def test_only_config_reads_the_environment() -> None:
     assert set(readers) <= {"config.py", "house.py"}, readers
 
 
+def test_only_keys_spells_a_key() -> None:
+    assert [path.name for path in SOURCES if re.search(r'"rl:', path.read_text())] == ["keys.py"]
+
+
 def test_an_algorithm_is_one_word_for_module_script_and_value() -> None:
     scripts = {path.stem for path in (ROOT / "app/limiter/scripts").glob("*.lua")} - {"check", "keep", "several"}
     modules = {path.stem for path in (ROOT / "app/limiter/algorithms").glob("*.py")} - {"__init__", "view"}

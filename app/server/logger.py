@@ -1,0 +1,17 @@
+"""gunicorn's own lines, in the form of all others."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from gunicorn import glogging
+
+from app.observability import logs
+
+
+class Logger(glogging.Logger):
+    """Where they go, gunicorn's settings say. `logs.configure` has to come first."""
+
+    def _set_handler(self, log: logging.Logger, output: str | None, fmt: Any, stream: Any = None) -> None:
+        super()._set_handler(log, output, logs.formatter() or fmt, stream)

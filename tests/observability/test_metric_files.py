@@ -1,0 +1,65 @@
+"""However many callers and workers come and go, there are no more series and no more files."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from pathlib import Path
+from uuid import uuid4
+
+import requests
+
+from app.embedded import Valkey
+from tests.support.node import Node
+
+CHECKS, ROUNDS = 40, 4
+
+
+def series(node: Node) -> set[str]:
+    lines = node.request("GET", "/metrics", key=None).text.splitlines()
+    return {line.rpartition(" ")[0] for line in lines if not line.startswith("#")}
+
+
+def test_twenty_thousand_clients_make_no_series(node: Node) -> None:
+    def check(*, clients: int) -> None:
+        mark = uuid4().hex
+        for first in range(0, clients, 1000):
+            checks = [{"client_id": f"{mark}-{number}"} for number in range(first, min(first + 1000, clients))]
+            answer = node.request("POST", "/v1/check/batch", key=None, json={"checks": checks})
+            assert answer.status_code == 200
+
+    for _ in range(8):  # each worker answers some
+        check(clients=1)
+    before = series(node)
+    check(clients=20_000)
+    assert series(node) == before
+    assert node.metric("ratelimiter_active_clients") > 19_000
+
+
+def test_workers_that_come_and_go_leave_counters_and_no_files(
+    valkey: Valkey, database_url: str, tmp_path: Path
+) -> None:
+    files = tmp_path / "metrics"
+    settings = {"REDIS_TIMEOUT_MS": 2000, "PROMETHEUS_MULTIPROC_DIR": files}
+    with Node(redis_url=valkey.url, database_url=database_url, data_dir=tmp_path, **settings) as node:
+
+        def workers() -> list[int]:
+            return [int(pid) for pid in re.findall(r"Booting worker with pid: (\d+)", node.log.read_text())]
+
+        def check() -> None:
+            for number in range(CHECKS):  # each on a connection of its own, so that every worker gets some
+                body = {"client_id": f"{uuid4().hex}-{number}"}
+                assert requests.post(f"{node.url}/v1/check", json=body, timeout=10).status_code == 200
+
+        check()
+        names, metrics = {path.name for path in files.iterdir()}, series(node)
+        for _ in range(ROUNDS):
+            known = len(workers())
+            for pid in workers()[-2:]:
+                os.kill(pid, signal.SIGKILL)
+            assert node.eventually(lambda known=known: len(workers()) == known + 2)
+            check()
+        assert node.metric('ratelimiter_allowed_total{client_id="default",endpoint="*"}') == CHECKS * (ROUNDS + 1)
+        assert {path.name for path in files.iterdir()} == names
+        assert series(node) == metrics
