@@ -36,9 +36,12 @@ LEASE_SECONDS = 1
 
 
 @pytest.fixture
-def pair(clock: Clock) -> tuple[Breaker, Breaker]:
-    circuit = Circuit()
+def circuit() -> Circuit:
+    return Circuit()
 
+
+@pytest.fixture
+def pair(circuit: Circuit, clock: Clock) -> tuple[Breaker, Breaker]:
     def worker() -> Breaker:
         return Breaker(
             circuit=circuit,
@@ -189,6 +192,27 @@ def test_one_probe_of_all_workers_and_it_closes_for_all(breaker: Breaker, other:
     breaker.call(meanwhile)
     assert other.status().state == "closed"
     other.call(str)
+
+
+def test_who_is_second_at_the_lock_does_not_probe(
+    breaker: Breaker, other: Breaker, clock: Clock, circuit: Circuit
+) -> None:
+    open_until_probe(breaker, clock)
+    free = circuit.lock
+
+    class Taken:
+        def __enter__(self) -> None:
+            circuit.lock = free
+            failures(other, 1)
+            free.__enter__()
+
+        def __exit__(self, *_: object) -> None:
+            free.__exit__()
+
+    circuit.lock = Taken()  # type: ignore[assignment]
+    with pytest.raises(pybreaker.CircuitBreakerError):
+        breaker.call(pytest.fail, "a second probe")
+    assert breaker.status().failure_count == 4
 
 
 def test_a_probe_that_never_reports_is_replaced_after_its_lease(breaker: Breaker, other: Breaker, clock: Clock) -> None:

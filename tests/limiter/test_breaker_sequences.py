@@ -34,6 +34,14 @@ class Heard(pybreaker.CircuitBreakerListener):
         self.states.append(new_state.name)
 
 
+def result_of(worker: Breaker, gate: AsyncResult) -> Any:
+    """Of a call that ends when the gate says so: what it returned or raised."""
+    try:
+        return worker.call(gate.get)
+    except Exception as error:
+        return error
+
+
 class Node(RuleBasedStateMachine):
     """`calls` are in flight: the greenlet, what lets it end, whether it is the probe."""
 
@@ -62,7 +70,7 @@ class Node(RuleBasedStateMachine):
     def begin(self, worker: int) -> None:
         before = self.workers[worker].current_state
         gate = AsyncResult()
-        greenlet = gevent.spawn(self.workers[worker].call, gate.get)
+        greenlet = gevent.spawn(result_of, self.workers[worker], gate)
         gevent.sleep(0)
         if not greenlet.dead:
             self.calls.append((greenlet, gate))
@@ -70,7 +78,7 @@ class Node(RuleBasedStateMachine):
                 assert self.now >= self.nobody_before, "a second probe, or one before its time"
                 self.probe, self.nobody_before = greenlet, self.now + LEASE_SECONDS
         else:
-            assert isinstance(greenlet.exception, pybreaker.CircuitBreakerError)
+            assert isinstance(greenlet.value, pybreaker.CircuitBreakerError)
             assert before != pybreaker.STATE_CLOSED
             jitter = 2 * JITTER * RESET_SECONDS if before == pybreaker.STATE_OPEN else 0
             assert self.now < self.nobody_before + jitter, "nobody may probe"
