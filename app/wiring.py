@@ -23,12 +23,14 @@ from app.api.handler import CheckHandler
 from app.config import Settings
 from app.extensions import db
 from app.limiter.breaker import Breaker, Transitions
+from app.limiter.circuit import Circuit
 from app.limiter.denial_cache import DenialCache
-from app.limiter.errors import StoreBusy, StoreError, StoreFault
+from app.limiter.errors import StoreError, no_failure_of_the_store
 from app.limiter.ladder import Ladder
 from app.limiter.limited_clients import LimitedClients
 from app.limiter.limiter import Limiter
 from app.limiter.local_store import LocalStore
+from app.limiter.mode_log import ModeLog
 from app.limiter.redis_store import RedisStore, connect
 from app.observability.active_clients import ActiveClients
 from app.observability.tracing import Tracing
@@ -44,6 +46,8 @@ from app.rules.upkeep import Upkeep
 from app.server.stopping import Drain
 
 FLUSH_SECONDS = 5.0  # of denials to Redis, with jitter of a fifth
+PROBE_SECONDS = 1.0  # at least, before a probe is given up: its worker may be busy
+PROBE_TRIPS = 4  # a probe is a call, the scripts where Redis lost them, and the call again: three timeouts of silence
 KEY_USE_SECONDS = 10  # between two statements; a key's last use is written at most once a minute
 
 log = logging.getLogger(__name__)
@@ -86,12 +90,15 @@ def wire(app: Flask, settings: Settings) -> Services:
     )
     store = RedisStore(connect(settings.redis_url, timeout_ms=settings.redis_timeout_ms, clock=time.monotonic))
     breaker = Breaker(
+        circuit=Circuit(),
         failures=settings.breaker_failures,
         reset_seconds=settings.breaker_reset_seconds,
+        lease_seconds=max(PROBE_SECONDS, PROBE_TRIPS * settings.redis_timeout_ms / 1000),
         clock=time.monotonic,
-        exclude=[StoreBusy, StoreFault],
+        exclude=[no_failure_of_the_store],
         listeners=[Transitions()],
     )
+    mode_log = ModeLog(time.monotonic)
     active_clients = ActiveClients(time.monotonic)
     limited_clients = LimitedClients(client=_client(settings.redis_url), rules=reloader, clock=time.time)
     limiter = Limiter(
@@ -101,9 +108,11 @@ def wire(app: Flask, settings: Settings) -> Services:
             local=LocalStore(holders=settings.nodes * settings.web_concurrency),
             breaker=breaker,
             fail_mode=settings.fail_mode,
+            mode_log=mode_log,
             clock=time.time,
         ),
         breaker=breaker,
+        mode_log=mode_log,
         denials=DenialCache(time.monotonic),
         active_clients=active_clients,
         limited_clients=limited_clients,

@@ -11,7 +11,7 @@ from app.api.auth import SECURITY_SCHEMES, public
 from app.api.problems import Problem
 from app.api.schemas import BreakerSchema, HealthSchema, LifeSchema
 from app.extensions import api
-from app.observability.metrics import ACTIVE_CLIENTS
+from app.observability.metrics import ACTIVE_CLIENTS, BREAKER_STATE
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -69,7 +69,7 @@ def readyz() -> dict[str, str]:
 @blueprint.response(200, BreakerSchema)
 @public
 def circuit_breaker_status() -> Any:
-    """The breaker in front of Redis."""
+    """The node's breaker in front of Redis: every worker gives the same answer."""
     return _services().breaker.status()
 
 
@@ -82,6 +82,7 @@ def metrics() -> Response:
     if services.http_metrics is None:
         raise Problem(404, "metrics are off: ENABLE_METRICS=false")
     ACTIVE_CLIENTS.set(services.active_clients.estimate())
+    BREAKER_STATE.set(services.breaker.state_number)
     body, content_type = services.http_metrics.generate_metrics(accept_header=request.headers.get("Accept"))
     return Response(body, content_type=content_type)
 

@@ -1,10 +1,13 @@
-"""pybreaker made fit for concurrent greenlets: its states, names and listeners, with other admission.
+"""pybreaker made fit for greenlets and for the workers of a node: its states, names and listeners, shared and unlocked.
 
 pybreaker holds its lock while the protected call runs, so calls queue behind one another (179 instead of 6,986 a
-second with 50 greenlets and 5 ms calls, measured 2026-11-23), and its clock is the wall's. Here only admission and
-bookkeeping are locked, half-open lets one probe through and refuses the rest, results that arrive after the state
-has changed are ignored, an excluded error proves nothing, a killed greenlet counts for nothing, and one failure that
-meets many calls (the attribute `failure` of their errors) counts once.
+second with 50 greenlets and 5 ms calls, measured 2026-11-23), and its clock is the wall's. Here only failures and
+transitions are locked, half-open lets one probe of the node through and refuses the rest, results that arrive after
+the state has changed are ignored, an excluded error proves nothing, a killed greenlet counts for nothing, and one
+failure that meets many calls (the attribute `failure` of their errors) counts once.
+
+The state is no pybreaker storage: those are told one value at a time, with the wall's time among them. Here state,
+generation, failures and the time of the next probe change in one step, under one lock.
 """
 
 from __future__ import annotations
@@ -17,14 +20,13 @@ from typing import Any, TypeVar
 
 import pybreaker
 
-from app.observability.metrics import BREAKER_STATE
+from app.limiter.circuit import CLOSED, HALF_OPEN, NAMES, OPEN, STATE, Circuit
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-STATE_NUMBERS = {pybreaker.STATE_CLOSED: 0, pybreaker.STATE_HALF_OPEN: 1, pybreaker.STATE_OPEN: 2}
-JITTER = 0.1  # of the time open, so that the probes of many workers do not coincide
+JITTER = 0.1  # of the time open, so that the probes of many nodes do not coincide
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,109 +39,155 @@ class BreakerStatus:
 
 
 class Breaker(pybreaker.CircuitBreaker):
-    """Opens after `failures` in a row for `reset_seconds`. `exclude` as in pybreaker; `clock` is monotonic seconds."""
+    """Opens after `failures` in a row for `reset_seconds`; breakers on one circuit open as one.
+
+    A probe that has said nothing for `lease_seconds`, its worker having died, is replaced. `exclude` as in pybreaker;
+    `clock` is monotonic seconds, the node's own. Listeners hear of the transitions that this worker makes.
+    """
 
     def __init__(
         self,
         *,
+        circuit: Circuit,
         failures: int,
         reset_seconds: float,
+        lease_seconds: float,
         clock: Callable[[], float],
         exclude: list[Any] | None = None,
         listeners: list[pybreaker.CircuitBreakerListener] | None = None,
         name: str = "redis",
     ) -> None:
+        self._circuit = circuit
         super().__init__(
             fail_max=failures, reset_timeout=reset_seconds, exclude=exclude, listeners=listeners, name=name
         )
+        self._lease_seconds = lease_seconds
         self._clock = clock
-        self._retry_at = 0.0
-        self._generation = 0  # of the state: one more with every change
-        self._probing = False
         self._counted: object = None  # the last failure, for as long as calls may still report it
 
     def call(self, func: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """`func(*args, **kwargs)`, or CircuitBreakerError at once while open."""
-        generation = self._admit()
+        circuit = self._circuit
+        mark = circuit.mark  # nearly always closed, and then nothing is locked
+        if mark & STATE:
+            mark = self._probe()
         try:
             result = func(*args, **kwargs)
         except Exception as error:
-            self._failed(generation, error)
+            self._failed(mark, error)
             raise
         except BaseException:  # killed: says nothing about the call
-            self._release(generation)
+            self._give_back(mark)
             raise
-        self._succeeded(generation)
+        if mark & STATE or circuit.failures:
+            self._succeeded(mark)
         return result
+
+    @property
+    def state_number(self) -> int:
+        """Of the node: 0 closed, 1 half open, 2 open."""
+        return self._circuit.mark & STATE
+
+    @property
+    def current_state(self) -> str:
+        """Of the node, in pybreaker's words."""
+        return NAMES[self.state_number]
+
+    @property
+    def fail_counter(self) -> int:
+        """Failures of the node in a row."""
+        return self._circuit.failures
 
     def status(self) -> BreakerStatus:
         """What `/circuit-breaker-status` shows."""
-        left = max(0.0, self._retry_at - self._clock()) if self.current_state == pybreaker.STATE_OPEN else 0.0
-        return BreakerStatus(self.current_state.replace("-", "_"), self.fail_counter, round(left, 3))
-
-    def _admit(self) -> int:
-        if self.current_state == pybreaker.STATE_CLOSED:  # nearly always; one attribute needs no lock
-            return self._generation
-        with self._lock:
-            if self.current_state == pybreaker.STATE_OPEN and self._clock() >= self._retry_at:
-                self.half_open()
-            if self.current_state != pybreaker.STATE_CLOSED:
-                if self.current_state == pybreaker.STATE_OPEN or self._probing:
-                    raise pybreaker.CircuitBreakerError(f"circuit {self.name} is open")
-                self._probing = True
-            return self._generation
-
-    def _failed(self, generation: int, error: Exception) -> None:
-        with self._lock:
-            if generation != self._generation:
-                return
-            if not self.is_system_error(error):
-                self._release(generation)
-                return
-            failure = getattr(error, "failure", error)
-            if failure is self._counted:
-                return
-            self._counted = failure
-            self._inc_counter()
-            if self.current_state == pybreaker.STATE_HALF_OPEN or self.fail_counter >= self.fail_max:
-                self.open()
-
-    def _succeeded(self, generation: int) -> None:
-        if self.current_state == pybreaker.STATE_CLOSED:
-            if self.fail_counter and generation == self._generation:
-                self._state_storage.reset_counter()
-            return
-        with self._lock:
-            if generation == self._generation:
-                self.close()
-
-    def _release(self, generation: int) -> None:
-        if generation == self._generation:
-            self._probing = False
+        state = self.state_number
+        left = max(0.0, self._circuit.until - self._clock()) if state == OPEN else 0.0
+        return BreakerStatus(NAMES[state].replace("-", "_"), self.fail_counter, round(left, 3))
 
     def open(self) -> bool:
-        self._retry_at = self._clock() + self.reset_timeout * random.uniform(1 - JITTER, 1 + JITTER)
-        self._next_generation()
-        return super().open()
+        self._turn(OPEN, self._next_probe_at())
+        return True
 
     def half_open(self) -> None:
-        self._next_generation()
-        super().half_open()
+        self._turn(HALF_OPEN, 0.0)
 
     def close(self) -> None:
-        self._next_generation()
-        super().close()
+        self._turn(CLOSED, 0.0)
 
-    def _next_generation(self) -> None:
-        self._generation += 1
-        self._probing = False
+    def _next_probe_at(self) -> float:
+        return self._clock() + self.reset_timeout * random.uniform(1 - JITTER, 1 + JITTER)
+
+    def _probe(self) -> int:
+        """The mark of the one call that may pass; CircuitBreakerError for the others."""
+        circuit, now = self._circuit, self._clock()
+        if now >= circuit.until:
+            with circuit.lock:
+                before = circuit.mark & STATE
+                if before == CLOSED:  # by now
+                    return circuit.mark
+                mark = circuit.become(HALF_OPEN, now + self._lease_seconds) if now >= circuit.until else 0
+            if mark:
+                self._tell(before, HALF_OPEN)
+                return mark
+        raise pybreaker.CircuitBreakerError(f"circuit {self.name} is open")
+
+    def _failed(self, mark: int, error: Exception) -> None:
+        if not self.is_system_error(error):
+            self._give_back(mark)
+            return
+        circuit, failure = self._circuit, getattr(error, "failure", error)
+        if failure is self._counted or circuit.mark != mark:  # what many have met takes the lock once
+            return
+        with circuit.lock:
+            if circuit.mark != mark:
+                return
+            self._counted = failure
+            circuit.failures += 1
+        if mark & STATE == HALF_OPEN or circuit.failures >= self.fail_max:
+            self._turn(OPEN, self._next_probe_at(), of=mark)
+
+    def _succeeded(self, mark: int) -> None:
+        if mark & STATE == HALF_OPEN:
+            self._turn(CLOSED, 0.0, of=mark)
+            return
+        with self._circuit.lock:
+            if self._circuit.mark == mark:
+                self._circuit.failures = 0
+
+    def _give_back(self, mark: int) -> None:
+        """Let another call probe, where this one was to."""
+        if mark & STATE == HALF_OPEN:
+            with self._circuit.lock:
+                if self._circuit.mark == mark:
+                    self._circuit.until = 0.0
+
+    def _turn(self, state: int, until: float, of: int | None = None) -> None:
+        """Into this state, unless it is no longer the circuit `of` this mark."""
+        circuit = self._circuit
+        with circuit.lock:
+            before = circuit.mark
+            if of is not None and before != of:
+                return
+            circuit.become(state, until)
+        self._tell(before & STATE, state)
+
+    def _tell(self, before: int, state: int) -> None:
+        """Outside the lock: listeners may log."""
+        if before != state:
+            old = self._create_new_state(NAMES[before])
+            self._state = self._create_new_state(NAMES[state], prev_state=old, notify=True)
 
 
 class Transitions(pybreaker.CircuitBreakerListener):
-    """One log line and one gauge value per change of state, none per request."""
+    """One log line per change of state, by the worker that made it: none per worker or request."""
 
     def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
-        BREAKER_STATE.set(STATE_NUMBERS[new_state.name])
         level = logging.INFO if new_state.name == pybreaker.STATE_CLOSED else logging.WARNING
-        old = old_state.name if old_state else None
-        log.log(level, "circuit breaker %s: %s -> %s after %d failures", cb.name, old, new_state.name, cb.fail_counter)
+        log.log(
+            level,
+            "circuit breaker %s: %s -> %s after %d failures",
+            cb.name,
+            old_state.name,
+            new_state.name,
+            cb.fail_counter,
+        )

@@ -22,6 +22,11 @@ class StoreUnavailable(StoreError):
         self.failure = failure or self
 
 
+def no_failure_of_the_store(error: Exception) -> bool:
+    """What a breaker excludes: whatever is the worker's own, the caller's or a bug's."""
+    return not isinstance(error, StoreUnavailable)
+
+
 class StoreBusy(StoreError):
     """This worker has no connection free: its own load, which says nothing about the store."""
 

@@ -9,6 +9,7 @@ from app.limiter.breaker import Breaker
 from app.limiter.decision import Outcome
 from app.limiter.errors import Unavailable
 from app.limiter.local_store import LocalStore
+from app.limiter.mode_log import ModeLog
 from app.limiter.plan import Charge, Plan
 from app.observability.metrics import DEGRADED
 from app.rules.rule import Rule
@@ -19,19 +20,29 @@ RETRY_SECONDS = 1  # what a 503 advises after a failed trip while the breaker is
 class Ladder:
     """`fail_mode` is for rules that name none; `clock` is Unix time in seconds, Redis's being out of reach."""
 
-    def __init__(self, *, local: LocalStore, breaker: Breaker, fail_mode: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        local: LocalStore,
+        breaker: Breaker,
+        fail_mode: str,
+        mode_log: ModeLog,
+        clock: Callable[[], float],
+    ) -> None:
         self._local = local
         self._breaker = breaker
         self._fail_mode = fail_mode
+        self._mode_log = mode_log
         self._clock = clock
 
     def decide(self, charge: Charge) -> tuple[Plan, Outcome] | Unavailable:
         """open: admitted; local: decided on this worker's share; closed: Unavailable.
 
-        With the outcome comes the plan whose limits its numbers are about.
+        With the outcome comes the plan whose limits its numbers are about. The charge's own outcome says what is wrong.
         """
         mode = charge.plan.rule.fail_mode or self._fail_mode
         DEGRADED.labels(mode).inc()
+        self._mode_log.fell_back(mode, charge.outcome)
         if mode == "closed":
             until_probe = math.ceil(self._breaker.status().time_until_retry_seconds)
             return Unavailable(retry_after_seconds=max(RETRY_SECONDS, until_probe))

@@ -12,8 +12,9 @@ from pybreaker import CircuitBreakerError
 from app.limiter.breaker import Breaker
 from app.limiter.decision import Decision, Outcome, Question, decided, degraded, outright
 from app.limiter.denial_cache import DenialCache
-from app.limiter.errors import NotReady, RequestIdConflict, StoreError, StoreUnavailable, Unavailable
+from app.limiter.errors import NotReady, RequestIdConflict, StoreError, StoreFault, StoreUnavailable, Unavailable
 from app.limiter.ladder import Ladder
+from app.limiter.mode_log import ModeLog
 from app.limiter.plan import Charge
 from app.limiter.plans import Plans
 from app.observability.active_clients import ActiveClients
@@ -48,6 +49,7 @@ class Limiter:
         store: Store,
         ladder: Ladder,
         breaker: Breaker,
+        mode_log: ModeLog,
         denials: DenialCache,
         active_clients: ActiveClients,
         limited_clients: LimitedClients,
@@ -57,6 +59,7 @@ class Limiter:
         self._store = store
         self._ladder = ladder
         self._breaker = breaker
+        self._mode_log = mode_log
         self._denials = denials
         self._active_clients = active_clients
         self._limited_clients = limited_clients
@@ -117,19 +120,22 @@ class Limiter:
 
     def _outcomes(self, charges: Sequence[Charge]) -> Sequence[Outcome | StoreError]:
         try:
-            return self._breaker.call(self._trip, charges)
-        except TripFailed as failed:
-            return failed.outcomes
+            outcomes = self._breaker.call(self._trip, charges)
+        except (TripFailed, TripUndecided) as trip:
+            return trip.outcomes
         except StoreError as error:
             return [error] * len(charges)
         except CircuitBreakerError:
             return [StoreUnavailable("circuit open")] * len(charges)
+        self._mode_log.redis_decided()
+        return outcomes
 
     def _trip(self, charges: Sequence[Charge]) -> Sequence[Outcome | StoreError]:
         outcomes = self._store.check(charges)
         for outcome in outcomes:
-            if isinstance(outcome, StoreUnavailable):
-                raise TripFailed(outcomes)
+            if isinstance(outcome, StoreError):
+                _judge(outcomes)
+                break
         return outcomes
 
     def _answer(self, charge: Charge) -> Answer:
@@ -181,3 +187,19 @@ class TripFailed(StoreUnavailable):
     def __init__(self, outcomes: Sequence[Outcome | StoreError]) -> None:
         super().__init__("the store could not decide every check")
         self.outcomes = outcomes
+
+
+class TripUndecided(StoreFault):
+    """All outcomes of the trip are faults: it proves nothing about the store. Carries all of them."""
+
+    def __init__(self, outcomes: Sequence[Outcome | StoreError]) -> None:
+        super().__init__("the store could decide no check")
+        self.outcomes = outcomes
+
+
+def _judge(outcomes: Sequence[Outcome | StoreError]) -> None:
+    """Raise what a trip with errors means to the breaker; nothing where it proves that the store decides."""
+    if any(isinstance(outcome, StoreUnavailable) for outcome in outcomes):
+        raise TripFailed(outcomes)
+    if all(isinstance(outcome, StoreFault) for outcome in outcomes):
+        raise TripUndecided(outcomes)

@@ -4,6 +4,7 @@ In multiprocess mode (PROMETHEUS_MULTIPROC_DIR set before this is imported) each
 scrape adds them up; the `multiprocess_mode` of a gauge says how.
 """
 
+import time
 from bisect import bisect_left
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -16,6 +17,13 @@ class CountingHistogram(Histogram):
         """As `times` calls of `observe(amount)`. Without labels."""
         self._sum.inc(amount * times)
         self._buckets[bisect_left(self._upper_bounds, amount)].inc(times)
+
+
+class NodeGauge(Gauge):
+    """One value for the whole node: the last that any worker set, by the clock that its processes share."""
+
+    def set(self, value: float) -> None:
+        self._value.set(float(value), timestamp=time.monotonic())
 
 
 ALLOWED = Counter(
@@ -32,12 +40,16 @@ CHECK_DURATION = CountingHistogram(
 REDIS_ERRORS = Counter("ratelimiter_redis_errors_total", "Errors of the Redis client", ["operation"])
 DEGRADED = Counter("ratelimiter_degraded_total", "Checks Redis did not decide, by what answered", ["mode"])
 SHADOW_BLOCKED = Counter("ratelimiter_shadow_blocked_total", "Checks a shadow rule would have denied")
-ACTIVE_CLIENTS = Gauge(
+ACTIVE_CLIENTS = NodeGauge(
     "ratelimiter_active_clients",
     "Distinct clients checked on this node in the last minute, an estimate",
     multiprocess_mode="mostrecent",
 )
-BREAKER_STATE = Gauge("ratelimiter_circuit_breaker_state", "0 closed, 1 half open, 2 open", multiprocess_mode="livemax")
+BREAKER_STATE = NodeGauge(
+    "ratelimiter_circuit_breaker_state",
+    "The node's breaker: 0 closed, 1 half open, 2 open",
+    multiprocess_mode="mostrecent",
+)
 RULES_VERSION = Gauge(
     "ratelimiter_rules_version", "Version of the rules the slowest worker decides by", multiprocess_mode="livemin"
 )

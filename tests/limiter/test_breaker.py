@@ -1,4 +1,4 @@
-"""The breaker, on a clock of its own."""
+"""The breaker, on a clock of its own. Two breakers on one circuit are what two workers of a node have."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import gevent
 import pybreaker
 import pytest
 
-from app.limiter.breaker import JITTER, Breaker
+from app.limiter.breaker import JITTER, Breaker, Transitions
+from app.limiter.circuit import Circuit
 from app.limiter.errors import StoreUnavailable
 
 
@@ -31,9 +32,38 @@ def clock() -> Clock:
     return Clock()
 
 
+LEASE_SECONDS = 1
+
+
 @pytest.fixture
-def breaker(clock: Clock) -> Breaker:
-    return Breaker(failures=3, reset_seconds=60, clock=clock, exclude=[Excluded])
+def circuit() -> Circuit:
+    return Circuit()
+
+
+@pytest.fixture
+def pair(circuit: Circuit, clock: Clock) -> tuple[Breaker, Breaker]:
+    def worker() -> Breaker:
+        return Breaker(
+            circuit=circuit,
+            failures=3,
+            reset_seconds=60,
+            lease_seconds=LEASE_SECONDS,
+            clock=clock,
+            exclude=[Excluded],
+            listeners=[Transitions()],
+        )
+
+    return worker(), worker()
+
+
+@pytest.fixture
+def breaker(pair: tuple[Breaker, Breaker]) -> Breaker:
+    return pair[0]
+
+
+@pytest.fixture
+def other(pair: tuple[Breaker, Breaker]) -> Breaker:
+    return pair[1]
 
 
 def fail(error: type[BaseException] = Down) -> None:
@@ -137,3 +167,103 @@ def test_one_failure_that_meets_many_calls_counts_once(breaker: Breaker) -> None
 
 def fail_with(error: Exception) -> None:
     raise error
+
+
+def test_workers_count_together_and_open_as_one(breaker: Breaker, other: Breaker) -> None:
+    failures(breaker, 2)
+    other.call(str)
+    assert breaker.status().failure_count == 0
+    failures(breaker, 2)
+    failures(other, 1)
+    assert breaker.status() == other.status()
+    assert breaker.status().state == breaker.current_state == "open"
+    with pytest.raises(pybreaker.CircuitBreakerError):
+        breaker.call(pytest.fail, "called while open")
+
+
+def test_one_probe_of_all_workers_and_it_closes_for_all(breaker: Breaker, other: Breaker, clock: Clock) -> None:
+    open_until_probe(breaker, clock)
+
+    def meanwhile() -> None:
+        with pytest.raises(pybreaker.CircuitBreakerError):
+            other.call(pytest.fail, "a second probe")
+        assert other.status().state == "half_open"
+
+    breaker.call(meanwhile)
+    assert other.status().state == "closed"
+    other.call(str)
+
+
+def test_who_is_second_at_the_lock_does_not_probe(
+    breaker: Breaker, other: Breaker, clock: Clock, circuit: Circuit
+) -> None:
+    open_until_probe(breaker, clock)
+    free = circuit.lock
+
+    class Taken:
+        def __enter__(self) -> None:
+            circuit.lock = free
+            failures(other, 1)
+            free.__enter__()
+
+        def __exit__(self, *_: object) -> None:
+            free.__exit__()
+
+    circuit.lock = Taken()  # type: ignore[assignment]
+    with pytest.raises(pybreaker.CircuitBreakerError):
+        breaker.call(pytest.fail, "a second probe")
+    assert breaker.status().failure_count == 4
+
+
+def test_a_probe_that_never_reports_is_replaced_after_its_lease(breaker: Breaker, other: Breaker, clock: Clock) -> None:
+    open_until_probe(breaker, clock)
+
+    def lost() -> None:
+        clock.now += LEASE_SECONDS
+        failures(other, 1)
+        raise Down
+
+    with pytest.raises(Down):
+        breaker.call(lost)
+    assert breaker.status().state == "open"
+    assert breaker.status().failure_count == 4  # the late failure of the first probe is not the second's
+
+
+def test_a_late_success_of_a_lost_probe_closes_nothing(breaker: Breaker, other: Breaker, clock: Clock) -> None:
+    open_until_probe(breaker, clock)
+
+    def lost() -> None:
+        clock.now += LEASE_SECONDS
+        failures(other, 1)
+
+    breaker.call(lost)
+    assert other.status().state == "open"
+
+
+def test_a_transition_is_logged_once_by_the_worker_that_made_it(
+    breaker: Breaker, other: Breaker, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "app.limiter.breaker")
+    open_until_probe(breaker, clock)
+    for worker in (other, breaker) * 10:
+        with pytest.raises(Excluded):
+            worker.call(fail, Excluded)
+    other.call(str)
+    breaker.call(str)
+    assert [record.getMessage() for record in caplog.records] == [
+        "circuit breaker redis: closed -> open after 3 failures",
+        "circuit breaker redis: open -> half-open after 3 failures",
+        "circuit breaker redis: half-open -> closed after 0 failures",
+    ]
+
+
+def test_it_can_be_turned_by_hand_as_any_pybreaker(breaker: Breaker, other: Breaker) -> None:
+    breaker.open()
+    with pytest.raises(pybreaker.CircuitBreakerError):
+        other.call(pytest.fail, "called while open")
+    other.half_open()
+    breaker.call(str)
+    assert (other.current_state, other.state_number) == ("closed", 0)
+    breaker.open()
+    other.close()
+    assert breaker.current_state == "closed"

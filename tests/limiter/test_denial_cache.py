@@ -142,7 +142,7 @@ class Rules:
 def subject(store: RedisStore, rules: Rules) -> tuple[Limiter, CountingStore]:
     counting = CountingStore(store._link)
     # The clock stands still: no denial is forgotten by itself.
-    limiter = limiter_of(rules, counting, denials_clock=Clock())
+    limiter = limiter_of(rules, counting, clock=Clock())
     return limiter, counting
 
 

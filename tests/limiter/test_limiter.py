@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from app.embedded import Valkey
 from app.limiter.decision import Check, Decision
 from app.limiter.errors import NotReady, Unavailable
 from app.limiter.keys import Keyspace
 from app.limiter.limiter import Limiter
 from app.limiter.local_store import LocalStore
+from app.limiter.mode_log import CALM_SECONDS
 from app.limiter.plan import Charge, Plan
 from app.limiter.redis_store import RedisStore, connect
 from app.observability.active_clients import ActiveClients
@@ -107,6 +111,27 @@ def test_a_shadow_rule_is_decided_beside_the_enforcing_one_and_never_enforced(st
         (True, "shadow"),
         (False, "over_limit"),
     ]
+
+
+def test_a_fallback_is_logged_when_it_begins_and_when_it_is_over(
+    valkey: Valkey, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "app.limiter.mode_log")
+    now = [1000.0]
+    store = RedisStore(connect(valkey.url, timeout_ms=1000, clock=time.monotonic))
+    book = RuleBook(Snapshot(1, b"secret", ()), default=default_rule(100, 60), algorithm="token_bucket")
+    subject = limiter_of(Fixed(book), store, clock=lambda: now[0])
+    os.kill(valkey.pid, signal.SIGSTOP)
+    try:
+        assert all(decided(answer).degraded for answer in subject.check([(1, Check("a"))] * 10))
+    finally:
+        os.kill(valkey.pid, signal.SIGCONT)
+    assert any(store.ping() for _ in range(100))
+    now[0] += CALM_SECONDS
+    assert not decided(subject.check([(1, Check("a"))])[0]).degraded
+    began, over = caplog.messages
+    assert began.startswith("Redis does not decide all checks, fail_mode open does: Timeout")
+    assert over == "Redis decides all checks again"
 
 
 def test_without_any_rules_nothing_is_decided(nowhere: RedisStore) -> None:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import socket
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -21,6 +17,7 @@ from app.limiter.plan import Charge, Plan
 from app.limiter.redis_store import RedisStore, connect
 from app.rules.rule import MAX_LOGGED_RATE, Limit, Rule
 from tests.support.deciders import START, new_client
+from tests.support.talker import Talker
 
 
 def charge(limit: Limit, cost: int = 1) -> Charge:
@@ -174,7 +171,7 @@ def test_an_unreachable_server_is_unavailable(tmp_path: object) -> None:
 
 @pytest.mark.parametrize("refusal", ["LOADING", "READONLY", "OOM", "CLUSTERDOWN", "MISCONF"])
 def test_a_server_that_cannot_serve_is_unavailable(refusal: str) -> None:
-    with talker(f"-{refusal} for the test\r\n".encode()) as server:
+    with Talker(f"-{refusal} for the test\r\n".encode()) as server:
         outcome = RedisStore(connect(server.url, timeout_ms=5000, clock=time.monotonic)).check(
             [charge(Limit(3, 60, "gcra"))]
         )[0]
@@ -182,7 +179,7 @@ def test_a_server_that_cannot_serve_is_unavailable(refusal: str) -> None:
 
 
 def test_a_check_whose_answer_was_lost_is_never_sent_again() -> None:
-    with talker(b"") as server, pytest.raises(StoreUnavailable):
+    with Talker(b"") as server, pytest.raises(StoreUnavailable):
         RedisStore(connect(server.url, timeout_ms=5000, clock=time.monotonic)).check([charge(Limit(3, 60, "gcra"))])
     assert server.heard.count(b"EVALSHA") == 1
 
@@ -197,44 +194,3 @@ def test_a_stopped_server_is_given_up_after_the_timeout_and_found_again(valkey: 
     finally:
         os.kill(valkey.pid, signal.SIGCONT)
     assert any(store.ping() for _ in range(100))
-
-
-class talker:
-    """A server on 127.0.0.1 that greets like Redis, then gives every check the same answer; b"" hangs up instead."""
-
-    def __init__(self, answer: bytes) -> None:
-        self._answer = answer
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"redis://127.0.0.1:{self._socket.getsockname()[1]}/0"
-        self.heard = b""
-        self._accepted: list[socket.socket] = []
-
-    def __enter__(self) -> talker:
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for open_socket in (self._socket, *self._accepted):
-            with contextlib.suppress(OSError):
-                open_socket.shutdown(socket.SHUT_RDWR)
-        self._thread.join(5)
-        self._socket.close()
-
-    def _serve(self) -> None:
-        for connection in self._connections():
-            with connection:
-                while heard := connection.recv(65536):
-                    self.heard += heard
-                    if b"EVALSHA" in heard and not self._answer:
-                        break
-                    commands = heard.count(b"\r\n$6\r\nCLIENT\r\n") or 1
-                    connection.sendall(self._answer if b"EVALSHA" in heard else b"+OK\r\n" * commands)
-
-    def _connections(self) -> Iterator[socket.socket]:
-        while True:
-            try:
-                self._accepted.append(self._socket.accept()[0])
-            except OSError:
-                return
-            yield self._accepted[-1]

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
+GET = b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n"
 HEAD = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 
 
@@ -34,6 +35,12 @@ class Burst:
         """Each connection posts its own (path, JSON); the bodies of the answers, all of them 200."""
         for connection, (path, body) in zip(self._sockets, requests, strict=True):
             connection.sendall(HEAD % (path.encode(), len(body)) + body)
+        return [_body(answer) for answer in self._answers]
+
+    def get(self, path: str) -> list[bytes]:
+        """Every connection asks for the same; the bodies of the answers, all of them 200."""
+        for connection in self._sockets:
+            connection.sendall(GET % path.encode())
         return [_body(answer) for answer in self._answers]
 
 

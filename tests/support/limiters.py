@@ -6,12 +6,27 @@ import time
 from collections.abc import Callable
 
 from app.limiter.breaker import Breaker
+from app.limiter.circuit import Circuit
 from app.limiter.denial_cache import DenialCache
+from app.limiter.errors import no_failure_of_the_store
 from app.limiter.ladder import Ladder
 from app.limiter.limited_clients import LimitedClients
 from app.limiter.limiter import Limiter, RuleSource, Store
 from app.limiter.local_store import LocalStore
+from app.limiter.mode_log import ModeLog
 from app.observability.active_clients import ActiveClients
+
+
+def breaker_of(clock: Callable[[], float] = time.monotonic) -> Breaker:
+    """Opens after three failures; a minute later it would probe."""
+    return Breaker(
+        circuit=Circuit(),
+        failures=3,
+        reset_seconds=60,
+        lease_seconds=1,
+        clock=clock,
+        exclude=[no_failure_of_the_store],
+    )
 
 
 def limiter_of(
@@ -20,16 +35,25 @@ def limiter_of(
     *,
     fail_mode: str = "open",
     holders: int = 4,
-    denials_clock: Callable[[], float] = time.monotonic,
+    breaker: Breaker | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Limiter:
-    """Its breaker opens after three failures; a minute later it would probe. Denied clients are counted, never sent."""
-    breaker = Breaker(failures=3, reset_seconds=60, clock=time.monotonic)
+    """Denied clients are counted, never sent. `clock` is monotonic, of what is remembered: denials, what was logged."""
+    breaker = breaker or breaker_of()
+    mode_log = ModeLog(clock)
     return Limiter(
         rules=rules,
         store=store,
-        ladder=Ladder(local=LocalStore(holders=holders), breaker=breaker, fail_mode=fail_mode, clock=time.time),
+        ladder=Ladder(
+            local=LocalStore(holders=holders),
+            breaker=breaker,
+            fail_mode=fail_mode,
+            mode_log=mode_log,
+            clock=time.time,
+        ),
         breaker=breaker,
-        denials=DenialCache(denials_clock),
+        mode_log=mode_log,
+        denials=DenialCache(clock),
         active_clients=ActiveClients(time.monotonic),
         limited_clients=LimitedClients(client=None, rules=rules, clock=time.time),
         clock=time.time,

@@ -1,0 +1,45 @@
+"""One log line per change of what decides the checks of a node: Redis, or a fail_mode in its stead."""
+
+from __future__ import annotations
+
+import logging
+import mmap
+from collections.abc import Callable
+
+from app.limiter.node_lock import NodeLock
+from app.rules.rule import FAIL_MODES
+
+CALM_SECONDS = 10.0  # without a fallback before Redis is said to decide again: a fault that comes and goes is one fault
+_MODES, _LAST = range(2)
+
+log = logging.getLogger(__name__)
+
+
+class ModeLog:
+    """Made before the fork. `clock` is monotonic seconds, the node's own."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        memory = memoryview(mmap.mmap(-1, 16))
+        # The fail_modes in use, a bit each, written under the lock; the time of the last fallback, by anybody.
+        self._integers, self._times = memory.cast("Q"), memory.cast("d")
+        self._lock = NodeLock()
+
+    def fell_back(self, mode: str, reason: object) -> None:
+        """`mode` decided a check, since Redis did not because of `reason`."""
+        self._times[_LAST] = self._clock()
+        bit = 1 << FAIL_MODES.index(mode)
+        if not self._integers[_MODES] & bit:
+            with self._lock:
+                before = self._integers[_MODES]
+                self._integers[_MODES] = before | bit
+            if not before & bit:
+                log.warning("Redis does not decide all checks, fail_mode %s does: %s", mode, reason)
+
+    def redis_decided(self) -> None:
+        """Redis decided a trip. Nearly always nothing was to be logged, and this reads one word."""
+        if self._integers[_MODES] and self._clock() - self._times[_LAST] >= CALM_SECONDS:
+            with self._lock:
+                before, self._integers[_MODES] = self._integers[_MODES], 0
+            if before:
+                log.info("Redis decides all checks again")

@@ -1,0 +1,124 @@
+"""The breaker between real processes that were forked from one, as workers are."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from typing import Any
+
+import pybreaker
+import pytest
+
+from app.limiter.breaker import Breaker
+from app.limiter.circuit import Circuit
+
+WORKERS = 4
+ROUNDS = 300
+PATIENCE_SECONDS = 30
+fork = multiprocessing.get_context("fork")
+
+
+class Down(Exception):
+    pass
+
+
+def breaker_on(circuit: Circuit, failures: int, clock: Callable[[], float]) -> Breaker:
+    return Breaker(circuit=circuit, failures=failures, reset_seconds=60, lease_seconds=5, clock=clock)
+
+
+def run(*bodies: Callable[[], Any]) -> list[int | None]:
+    """Each body in a process of its own, all at once; their exit codes."""
+    processes = [fork.Process(target=body) for body in bodies]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(PATIENCE_SECONDS)
+        process.kill()
+        process.join()
+    return [process.exitcode for process in processes]
+
+
+def test_no_failure_is_lost_between_workers() -> None:
+    circuit = Circuit()
+
+    def worker() -> None:
+        breaker = breaker_on(circuit, 10**6, lambda: 1.0)
+        for _ in range(ROUNDS):
+            with pytest.raises(Down):
+                breaker.call(fail)
+
+    assert run(*[worker] * WORKERS) == [0] * WORKERS
+    assert circuit.failures == WORKERS * ROUNDS
+
+
+def test_every_interval_one_worker_probes() -> None:
+    """A failing probe keeps it open; time is the number of the round, so that all meet at each probe."""
+    circuit, start, probes = Circuit(), fork.Barrier(WORKERS), fork.Value("i", 0)
+    breaker_on(circuit, 1, lambda: 0.0).open()
+
+    def probe() -> None:
+        with probes.get_lock():
+            probes.value += 1
+        raise Down
+
+    def worker() -> None:
+        now = [0.0]
+        breaker = breaker_on(circuit, 1, lambda: now[0])
+        for _ in range(ROUNDS):
+            now[0] += 100
+            start.wait(PATIENCE_SECONDS)
+            with pytest.raises((Down, pybreaker.CircuitBreakerError)):
+                breaker.call(probe)
+
+    assert run(*[worker] * WORKERS) == [0] * WORKERS
+    assert probes.value == ROUNDS
+
+
+def test_a_worker_killed_during_the_probe_holds_nobody_up_for_long() -> None:
+    circuit, probing = Circuit(), fork.Event()
+    breaker_on(circuit, 1, lambda: 0.0).open()
+
+    def hang() -> None:
+        probing.set()
+        fork.Event().wait()
+
+    probing_worker = fork.Process(target=lambda: breaker_on(circuit, 1, lambda: 100.0).call(hang))
+    probing_worker.start()
+    assert probing.wait(PATIENCE_SECONDS)
+    probing_worker.kill()
+    probing_worker.join()
+    assert circuit.until == 105
+    with pytest.raises(pybreaker.CircuitBreakerError):
+        breaker_on(circuit, 1, lambda: 104.9).call(pytest.fail, "the lease is not over")
+    breaker_on(circuit, 1, lambda: 105.0).call(str)
+    assert breaker_on(circuit, 1, lambda: 105.0).status().state == "closed"
+
+
+def test_a_worker_killed_with_the_lock_in_hand_leaves_it() -> None:
+    circuit, holding = Circuit(), fork.Event()
+
+    def hold() -> None:
+        with circuit.lock:
+            holding.set()
+            fork.Event().wait()
+
+    holder = fork.Process(target=hold)
+    holder.start()
+    assert holding.wait(PATIENCE_SECONDS)
+
+    def take() -> None:
+        with circuit.lock:
+            pass
+
+    waiting = fork.Process(target=take)
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.exitcode is None
+    holder.kill()
+    holder.join()
+    waiting.join(PATIENCE_SECONDS)
+    assert waiting.exitcode == 0
+
+
+def fail() -> None:
+    raise Down
