@@ -9,13 +9,14 @@ from collections.abc import Iterator
 import pytest
 
 from app.embedded import Valkey
-from tests.faults.conftest import StartNode
+from tests.faults.conftest import StartNode, socket_of
 from tests.support.burst import Burst
 from tests.support.faults import Figures
 from tests.support.load import Load, percentile
 from tests.support.node import Node
 from tests.support.proxy import Proxy
 
+TIMEOUT_MS = 300
 HOUR = {"rate": 1_000_000, "window": 3600, "algorithm": "fixed_window"}
 
 
@@ -41,13 +42,24 @@ def asked(node: Node, **fields: object) -> int:
     return node.request("POST", "/v1/check", key=None, json={"client_id": "lost"} | fields).status_code
 
 
+@pytest.fixture(scope="module")
+def far(valkey: Valkey, own_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Node, Proxy]]:
+    """A node whose way to Redis will be slow or lossy. Its rules fail open, "strict *" closed."""
+    with Proxy(socket_of(valkey)) as proxy:
+        data_dir = tmp_path_factory.mktemp("far")
+        settings = {"REDIS_TIMEOUT_MS": TIMEOUT_MS, "BREAKER_FAILURES": 1_000_000}
+        with Node(redis_url=proxy.url, database_url=own_database, data_dir=data_dir, **settings) as node:
+            node.put_rule(client_id="far", **HOUR)
+            node.put_rule(client_id="strict *", **HOUR, fail_mode="closed")
+            yield node, proxy
+
+
 @pytest.mark.parametrize("milliseconds", [50, 200, 1000])
-@pytest.mark.fault(6, "Redis is so many ms away, timeout 300 ms; `open`")
-def test_a_slow_way_makes_no_queue(proxy: Proxy, start_node: StartNode, milliseconds: int, measured: Figures) -> None:
+@pytest.mark.fault(6, f"Redis is so many ms away, timeout {TIMEOUT_MS} ms; `open`")
+def test_a_slow_way_makes_no_queue(far: tuple[Node, Proxy], milliseconds: int, measured: Figures) -> None:
     """Within the timeout Redis decides; beyond it checks degrade after the timeout, and none waits for another."""
-    node = start_node(proxy.url, REDIS_TIMEOUT_MS=300)
-    node.put_rule(client_id="slow", **HOUR)
-    with Load([node], {"client_id": "slow"}, width=8) as load:
+    node, proxy = far
+    with Load([node], {"client_id": "far"}, width=8) as load:
         assert node.eventually(lambda: len(load.answers) > 100)
         proxy.delay_seconds = milliseconds / 2000  # each way
         slowed = time.monotonic()
@@ -60,18 +72,17 @@ def test_a_slow_way_makes_no_queue(proxy: Proxy, start_node: StartNode, millisec
     measured["p99 ms"] = round(percentile([answer.seconds for answer in meanwhile], 99) * 1e3)
     assert load.errors == []
     assert load.statuses == {200}
-    if milliseconds > 300:
+    if milliseconds > TIMEOUT_MS:
         assert measured["degraded, %"] == 100
     assert measured["p99 ms"] < 3000
 
 
 @pytest.mark.parametrize("percent", [1, 5, 20])
 @pytest.mark.fault(7, "so many % of what passes to and from Redis arrives 200 ms late, as lost packets do; `closed`")
-def test_loss_delays_and_mixes_up_nothing(proxy: Proxy, start_node: StartNode, percent: int, measured: Figures) -> None:
-    """What is late beyond the timeout (50 ms) is refused; no caller gets another's answer."""
-    node = start_node(proxy.url, FAIL_MODE="closed", REDIS_TIMEOUT_MS=50)
-    node.put_rule(client_id="lossy*", **HOUR)
-    with Load([node], lambda caller: {"client_id": f"lossy {caller}"}, width=8) as load:
+def test_loss_delays_and_mixes_up_nothing(far: tuple[Node, Proxy], percent: int, measured: Figures) -> None:
+    """What is late beyond the timeout (300 ms) is refused; no caller gets another's answer."""
+    node, proxy = far
+    with Load([node], lambda caller: {"client_id": f"strict {percent} {caller}"}, width=8) as load:
         assert node.eventually(lambda: len(load.answers) > 100)
         proxy.late_share = percent / 100
         assert not threading.Event().wait(3)
@@ -156,7 +167,7 @@ BREAKERS_OF_A_NODE = 2
 @pytest.mark.fault(19, "Redis stays hung while the breaker is due to probe; 200 callers at once, reset 1 s")
 def test_a_due_breaker_sends_one_probe(hung: Node, proxy: Proxy, measured: Figures) -> None:
     """One probe per interval and breaker; everybody else is answered at once."""
-    before, slow, total = proxy.connections, *durations(hung)
+    before, quick, total = proxy.connections, *durations(hung)
     began = time.monotonic()
     answers = 0
     with Burst(hung.port, 200) as burst:
@@ -167,15 +178,17 @@ def test_a_due_breaker_sends_one_probe(hung: Node, proxy: Proxy, measured: Figur
     # A failed probe waits for its timeout; the shortest interval is a tenth less than a second.
     intervals = int((time.monotonic() - began) / 0.9) + 1
     probes = proxy.connections - before
-    slow_after, total_after = durations(hung)
+    quick_after, total_after = durations(hung)
     measured["checks"], measured["intervals at most"], measured["probes"] = answers, intervals, probes
-    measured["answered within 5 ms, %"] = round(100 - 100 * (slow_after - slow) / (total_after - total), 2)
+    measured["answered without waiting for one, %"] = round(100 * (quick_after - quick) / (total_after - total), 2)
     assert 1 <= probes <= BREAKERS_OF_A_NODE * intervals
     assert total_after - total >= answers
 
 
 def durations(node: Node) -> tuple[float, float]:
-    """Of the answers so far: how many took more than 5 ms, body read to reply built, and how many there were."""
-    quick = node.metric('ratelimiter_check_duration_seconds_bucket{le="0.005"}')
-    total = node.metric("ratelimiter_check_duration_seconds_count")
-    return total - quick, total
+    """Of the answers so far: how many took less than half of the timeout, and how many there were.
+
+    A check waits for the other 100 of its turn to be answered, which takes a few milliseconds of CPU.
+    """
+    quick = node.metric('ratelimiter_check_duration_seconds_bucket{le="0.025"}')
+    return quick, node.metric("ratelimiter_check_duration_seconds_count")

@@ -156,17 +156,17 @@ def test_lost_counters_cost_at_most_one_more_limit(
 @pytest.mark.fault(14, "unique clients fill Redis to its maxmemory (noeviction); `local`")
 def test_a_full_redis_un_limits_nobody(start_redis: StartRedis, start_node: StartNode, measured: Figures) -> None:
     """Every counter survives. Who is over his limit stays denied; who is not gets at most the local shares on top."""
-    server = start_redis(**{"maxmemory": "8mb"})
+    server = start_redis(**{"maxmemory": "5mb"})
     node = start_node(server.url, WEB_CONCURRENCY=WORKERS)
     node.put_rule(client_id="victim*", **HOUR | {"rate": 10})
     node.put_rule(client_id="attacker *", **HOUR | {"fail_mode": "open"})
-    over, under = ([f"victim {kind} {number}" for number in range(20)] for kind in ("over", "under"))
+    over, under = ([f"victim {kind} {number}" for number in range(10)] for kind in ("over", "under"))
     for client in over:
         assert node.check(client, cost=10)["allowed"]
     for client in under:
         assert node.check(client, cost=4)["allowed"]
     attackers = fill(node, server)
-    extra = {client: sum(node.check(client)["allowed"] for _ in range(30)) for client in (*over, *under)}
+    extra = {client: sum(node.check(client)["allowed"] for _ in range(20)) for client in (*over, *under)}
     with redis.Redis.from_url(server.url) as admin:
         admin.config_set("maxmemory", 0)
     assert node.eventually(lambda: not node.check("victim after")["degraded"])

@@ -40,7 +40,7 @@ def test_a_killed_worker_costs_only_what_it_was_answering(
     charged = 1_000_000 - node.check("killed", cost=0)["remaining"]
     measured["kills"], measured["checks"], measured["failed"] = kills, len(load.answers), len(load.errors)
     measured["charged more than answered"] = charged - len(load.answers)
-    measured["slowest new worker, s"] = round(max(respawns), 2)
+    measured["slowest respawn, s"] = round(max(respawns), 2)
     assert load.statuses == {200}
     assert not any(decision["degraded"] for decision in load.decisions())
     assert len(load.errors) <= kills * WIDTH
