@@ -23,6 +23,10 @@ _recent_check = lru_cache(maxsize=1024)(plain_check)
 SHORT = 512
 
 
+# As clients write it; Flask understands more spellings.
+JSON_TYPES = ("application/json", "application/json; charset=utf-8", "application/json;charset=utf-8")
+
+
 def decode_check(raw: bytes) -> Check:
     """One check. Raises Problem 400 (not JSON) or 422 (not a valid check)."""
     plain = _recent_check(raw) if len(raw) <= SHORT else plain_check(raw)

@@ -123,6 +123,7 @@ class CheckHandler:
         except Problem as problem:
             return problem
         except Exception:  # a bug that one request meets is not for those beside it
+            current_correlation_id.set(request.correlation_id)
             log.exception("cannot read a check")
             return Problem(500, UNEXPECTED)
 

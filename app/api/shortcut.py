@@ -14,8 +14,10 @@ from typing import Any
 from app.api.auth import Credentials
 from app.api.bodies import read_body
 from app.api.correlation import HEADER, chosen
+from app.api.decoding import JSON_TYPES
 from app.api.handler import CheckHandler, Reply
 from app.api.problems import UNEXPECTED, Problem
+from app.observability.logs import correlation_id as current_correlation_id
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +35,10 @@ class Shortcut:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         handle = self._handlers.get(environ["PATH_INFO"])
-        if handle is None or environ["REQUEST_METHOD"] != "POST" or environ.get("CONTENT_TYPE") != "application/json":
+        if handle is None or environ["REQUEST_METHOD"] != "POST" or environ.get("CONTENT_TYPE") not in JSON_TYPES:
             return self._rest(environ, start_response)
         correlation_id = chosen(environ.get("HTTP_X_CORRELATION_ID"))
+        current_correlation_id.set(correlation_id)
         credentials = Credentials(environ.get("HTTP_AUTHORIZATION"), environ.get("HTTP_X_API_KEY"))
         try:
             reply = handle(read_body(environ) or b"", credentials, correlation_id)

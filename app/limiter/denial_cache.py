@@ -1,8 +1,10 @@
 """Denials remembered in this worker's memory, so that a client over its limit costs Redis nothing until it may return.
 
 Exact: a denial is repeated only while Redis would repeat it. It is kept only with nothing remaining, for the same
-question, and from the moment the question was *sent* until its retry time, which is no later than Redis's own; and for
-at most a second, so that what the cache cannot know (a reset) is forgotten as soon as the contract asks.
+question, from the moment the question was *sent* until its retry time, which is no later than Redis's own; and for at
+most a second, so that what the cache cannot know (a reset) is forgotten as soon as the contract asks. Checks of more
+than one unit are not kept: something may remain before their time comes. The times shown count from when the answer
+came, so that nobody is told to return too early.
 """
 
 from __future__ import annotations
@@ -22,13 +24,13 @@ class Denial(NamedTuple):
     client: bytes
     outcome: Outcome
     retry_after_us: int
-    asked_at: float  # monotonic seconds
+    kept_at: float  # monotonic seconds
     until: float
 
     def at(self, now: float) -> Decision:
         """As it stands at that moment, its times counted down."""
         outcome = self.outcome
-        gone_us = int((now - self.asked_at) * 1_000_000)
+        gone_us = int((now - self.kept_at) * 1_000_000)
         left_us = max(1, self.retry_after_us - gone_us)
         left = Outcome(False, outcome.binding, 0, left_us, outcome.reset_after_us - gone_us, outcome.now_us + gone_us)
         return decided(self.plan, left)
@@ -59,12 +61,12 @@ class DenialCache:
     def keep(self, question: Question, charge: Charge, outcome: Outcome, asked_at: float) -> None:
         """Remember the outcome if it is a denial that can be repeated. `asked_at`: when the question was sent."""
         wait_us = outcome.retry_after_us
-        if charge.once is not None or outcome.allowed or outcome.remaining or wait_us is None:
+        if charge.cost != 1 or charge.once is not None or outcome.allowed or outcome.remaining or wait_us is None:
             return
         while len(self._denials) >= self._max_denials:
             del self._denials[next(iter(self._denials))]
         until = asked_at + min(MAX_SECONDS, wait_us / 1_000_000)
-        self._denials[question] = Denial(charge.plan, charge.client, outcome, wait_us, asked_at, until)
+        self._denials[question] = Denial(charge.plan, charge.client, outcome, wait_us, self.clock(), until)
 
     def clear(self) -> None:
         """Forget all: the rules have changed."""

@@ -1,7 +1,7 @@
 """The only file that spells a Redis key.
 
 `rl:{<hash of tenant and client>}:<rule>:<limit><algorithm and format>`, for example
-`rl:{Jw0nUqGm3bDk2c7Zs9XyRA}:12:1t`. The braces make all keys of one client live in one slot of a Redis Cluster, so that
+`rl:{Jw0nUqGm3bDk2c7Zs9XyRA}:12:1T`. The braces make all keys of one client live in one slot of a Redis Cluster, so that
 one script may touch them. The hash is keyed with a secret all nodes share, over the tenant's number, a colon and the
 client id: no caller can name another's key, steer slots, or be read from Redis. About 31 bytes in all.
 """
@@ -17,11 +17,11 @@ from app.rules.rule import Rule
 # Names the algorithm and the format of its state: a new format gets a new letter, so that old and new nodes that run
 # side by side never read each other's state.
 FORMATS = {
-    "token_bucket": b"t",
-    "fixed_window": b"f",
+    "token_bucket": b"T",
+    "fixed_window": b"F",
     "sliding_window": b"s",
-    "sliding_window_counter": b"c",
-    "gcra": b"g",
+    "sliding_window_counter": b"C",
+    "gcra": b"G",
 }
 
 

@@ -16,6 +16,7 @@ from app.api.bodies import MAX_BYTES, SECONDS
 from app.server.plain import MAX_HEAD, Plain, plain
 
 READ_BYTES = 16 * 1024
+SEND_SECONDS = 10.0  # for all of an answer; who does not read loses the connection
 READABLE = 1  # what an io watcher of the event loop waits for
 # Bytes after the last answer that are read and forgotten, for two seconds at most: a close with unread bytes resets the
 # connection, and the answer that says why may be lost on its way.
@@ -117,7 +118,7 @@ class Connection:
     def _answer_slowly(self, rest: bytes, close: bool) -> None:
         """The other side reads slowly, or not at all."""
         try:
-            self._client.settimeout(None)
+            self._client.settimeout(SEND_SECONDS)
             self._client.sendall(rest)
             self._client.settimeout(0)
         except OSError:

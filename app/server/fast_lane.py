@@ -92,8 +92,9 @@ class FastLane:
         self._send_all([taken], [reply])
 
     def _unexpected(self, request: Request) -> Reply:
+        reply = self._handler.refuse(Problem(500, UNEXPECTED), request.correlation_id)
         self._worker.log.exception("Error handling request")
-        return self._handler.refuse(Problem(500, UNEXPECTED), request.correlation_id)
+        return reply
 
     def _send_all(self, taken: list[Taken], replies: list[Reply]) -> None:
         worker, now = self._worker, time.monotonic()
@@ -103,7 +104,11 @@ class FastLane:
             worker.alive = False
         for (connection, request), reply in zip(taken, replies, strict=True):
             connection.since = now
-            self._send(connection, reply, request.correlation_id, close=not worker.alive)
+            try:
+                self._send(connection, reply, request.correlation_id, close=not worker.alive)
+            except Exception:  # a bug that one connection meets is not for those beside it
+                worker.log.exception("Error sending an answer")
+                connection.end()
 
     def _send(self, connection: Connection, reply: Reply, correlation_id: str, *, close: bool) -> None:
         answer = b"%b%bConnection: %b\r\nContent-Length: %d\r\n%bX-Correlation-ID: %b\r\n\r\n%b" % (

@@ -58,13 +58,22 @@ def test_a_denial_is_repeated_counting_down_until_its_retry_time(clock: Clock) -
     assert repeated(cache) is None
 
 
-def test_the_time_counts_from_when_the_question_was_sent(clock: Clock) -> None:
+def test_it_ends_by_when_the_question_was_sent_and_shows_times_by_when_the_answer_came(clock: Clock) -> None:
     cache = DenialCache(clock)
     cache.keep(QUESTION, CHARGE, denial(), asked_at=99.7)  # the trip took 300 of the 400 ms
     clock.now = 100.09
-    assert repeated(cache) is not None
+    decision = repeated(cache)
+    assert decision is not None
+    assert decision.retry_after_ms == 310
     clock.now = 100.11
     assert repeated(cache) is None
+
+
+def test_checks_of_more_than_one_unit_are_not_kept(clock: Clock) -> None:
+    cache = DenialCache(clock)
+    question = (1, Check("client", cost=5))
+    cache.keep(question, Charge(PLAN, b"client", 5), denial(), asked_at=100.0)
+    assert repeated(cache, question) is None
 
 
 def test_no_denial_is_repeated_for_more_than_a_second(clock: Clock) -> None:

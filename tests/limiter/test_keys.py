@@ -20,7 +20,7 @@ def test_a_key_is_about_30_bytes_and_one_slot_holds_all_keys_of_a_client() -> No
     rule = Rule(id=12, client_id="*", limits=(Limit(1, 1, "gcra", counter=1), Limit(1, 1, "fixed_window", counter=2)))
     client = Keyspace(b"secret").client(1, "user_123")
     assert len(client) == CLIENT_LENGTH
-    assert counter_names(rule) == (b":12:1g", b":12:2f")
+    assert counter_names(rule) == (b":12:1G", b":12:2F")
     assert (client[:4], client[-1:]) == (b"rl:{", b"}")
     assert b"user_123" not in client
 

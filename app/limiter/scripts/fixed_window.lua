@@ -1,6 +1,6 @@
 -- Fixed window: at most `rate` units from the first charged check until one window later, then anew.
 --
--- State   string "<used> <start>"
+-- State   struct "<I4d": used, start
 --           used   units charged in this window
 --           start  microsecond of the window's first charge
 -- Means nothing once the window has ended.
@@ -9,8 +9,8 @@ local function step(key, rate, window, _, cost, now, charge)
   local used, start = 0, now
   local state = redis.call('GET', key)
   if state then
-    used, start = string.match(state, '^(%d+) (%d+)$')
-    used, start = math.min(tonumber(used), rate), tonumber(start)
+    used, start = struct.unpack('<I4d', state)
+    used = math.min(used, rate)
     if now >= start + window then
       used, start = 0, now
     end
@@ -23,5 +23,5 @@ local function step(key, rate, window, _, cost, now, charge)
   if charged then
     used = used + cost
   end
-  return wait, rate - used, used > 0 and ends_in or 0, (charged or from_future) and string.format('%d %d', used, start)
+  return wait, rate - used, used > 0 and ends_in or 0, (charged or from_future) and struct.pack('<I4d', used, start)
 end

@@ -3,7 +3,7 @@
 -- the virtual-scheduling form is stamp + level / rate. That time alone would forget the units after a change of
 -- rate, so the level is what is kept. Decides exactly as token_bucket does.
 --
--- State   string "<level> <stamp>"
+-- State   struct "<dd": level, stamp
 --           level  units x window at the last conforming check, so that one microsecond drains exactly `rate`
 --           stamp  microsecond of that check
 -- Means nothing once drained.
@@ -12,9 +12,9 @@ local function step(key, rate, window, capacity, cost, now, charge)
   local level, stamp = 0, now
   local state = redis.call('GET', key)
   if state then
-    level, stamp = string.match(state, '^(%d+) (%d+)$')
-    level, stamp = math.min(tonumber(level), capacity * window), tonumber(stamp)
-    level = math.max(0, level - math.max(0, now - stamp) * rate)
+    level, stamp = struct.unpack('<dd', state)
+    local drained = math.max(0, now - stamp) * rate
+    level = math.max(0, math.min(level, capacity * window) - drained)
   end
   local tolerance = (capacity - cost) * window
   local wait = level <= tolerance and 0 or math.ceil((level - tolerance) / rate)
@@ -23,5 +23,5 @@ local function step(key, rate, window, capacity, cost, now, charge)
     level = level + cost * window
   end
   local room = math.floor((capacity * window - level) / window)
-  return wait, room, math.ceil(level / rate), (charged or stamp > now) and string.format('%d %d', level, now), true
+  return wait, room, math.ceil(level / rate), (charged or stamp > now) and struct.pack('<dd', level, now), true
 end

@@ -1,8 +1,8 @@
 -- Sliding window counter: two epoch-aligned windows; the previous one counts by the share of it that a window ending
 -- now still overlaps. used = current + previous x (window - offset) / window, compared without the division.
 --
--- State   string "<index> <current> <previous>"
---           index     number of the epoch-aligned window that `current` counts
+-- State   struct "<I4I4I4": index, current, previous
+--           index     number of the epoch-aligned window that `current` counts (four bytes last until 2106)
 --           current   units charged in it        previous   units charged in the one before
 -- Means nothing once the window after `index` has ended.
 
@@ -11,13 +11,12 @@ local function step(key, rate, window, _, cost, now, charge)
   local ahead = (index + 1) * window - now -- microseconds until the next window begins
   local state = redis.call('GET', key)
   if state then
-    local counted, newer, older = string.match(state, '^(%d+) (%d+) (%d+)$')
-    counted, newer, older = tonumber(counted), math.min(tonumber(newer), rate), math.min(tonumber(older), rate)
+    local counted, newer, older = struct.unpack('<I4I4I4', state)
     from_future = counted > index
     if counted >= index then
-      current, previous = newer, older
+      current, previous = math.min(newer, rate), math.min(older, rate)
     elseif counted == index - 1 then
-      previous = newer
+      previous = math.min(newer, rate)
     end
   end
   local room, wait = (rate - current - cost) * window, 0
@@ -32,5 +31,5 @@ local function step(key, rate, window, _, cost, now, charge)
   end
   local left = math.max(0, math.floor(((rate - current) * window - previous * ahead) / window))
   local reset = current > 0 and ahead + window or previous > 0 and ahead or 0
-  return wait, left, reset, (charged or from_future) and string.format('%d %d %d', index, current, previous)
+  return wait, left, reset, (charged or from_future) and struct.pack('<I4I4I4', index, current, previous)
 end

@@ -1,6 +1,6 @@
 -- Token bucket: holds `capacity` tokens, refilled continuously at `rate` tokens per window.
 --
--- State   string "<spent> <stamp>"
+-- State   struct "<dd": spent, stamp
 --           spent  tokens missing from a full bucket x window, so that one microsecond refills exactly `rate`
 --           stamp  microsecond of the last charge
 -- Means nothing once the bucket is full again.
@@ -10,8 +10,8 @@ local function step(key, rate, window, capacity, cost, now, charge)
   local spent, stamp = 0, now
   local state = redis.call('GET', key)
   if state then
-    spent, stamp = string.match(state, '^(%d+) (%d+)$')
-    spent, stamp = math.min(tonumber(spent), capacity * window), tonumber(stamp)
+    spent, stamp = struct.unpack('<dd', state)
+    spent = math.min(spent, capacity * window)
     if stamp < now then
       spent = math.max(0, spent - (now - stamp) * rate)
     end
@@ -23,5 +23,5 @@ local function step(key, rate, window, capacity, cost, now, charge)
   end
   local wait = missing > 0 and math.ceil(missing / rate) or 0
   local left = math.floor((capacity * window - spent) / window)
-  return wait, left, math.ceil(spent / rate), (charged or stamp > now) and string.format('%d %d', spent, now), true
+  return wait, left, math.ceil(spent / rate), (charged or stamp > now) and struct.pack('<dd', spent, now), true
 end
