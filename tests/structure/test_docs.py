@@ -19,7 +19,7 @@ from tests.support.faults import SAVED, promise
 from tests.support.node import ROOT
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FAULT = re.compile(r"^@pytest\.mark\.fault\(.*\n(?:@.*\n)*def (\w+)", re.MULTILINE)
+FAULT = re.compile(r"^@pytest\.mark\.fault\(.*?^def (\w+)", re.MULTILINE | re.DOTALL)
 ROW = re.compile(r"^\| (\d\d:\d\d:\d\d) \| (\d+) \| (allowed|denied) \| (\d+) \| (.*?) ?\|$", re.MULTILINE)
 
 

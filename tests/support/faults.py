@@ -14,11 +14,14 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from app.embedded.valkey import _binary
 
 Figures = dict[str, float | str]
 Rows = dict[str, dict[str, Any]]
@@ -67,9 +70,5 @@ def save(rows: Rows) -> None:
 
 
 def _valkey_version() -> str:
-    import subprocess
-
-    from app.embedded.valkey import _binary
-
     said = subprocess.run([_binary(), "--version"], capture_output=True, text=True, check=True).stdout
     return said.partition("v=")[2].split()[0]
