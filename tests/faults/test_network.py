@@ -134,7 +134,8 @@ def test_a_cut_off_node_admits_its_share_and_the_other_is_exact(
     whole = start_node(valkey.url, **settings)
     cut = start_node(proxy.url, **settings | {"REDIS_TIMEOUT_MS": 300})
     whole.put_rule(client_id="parted", **HOUR | {"rate": limit})
-    cut.await_rules()
+    known = whole.metric("ratelimiter_rules_version")
+    assert cut.eventually(lambda: cut.metric("ratelimiter_rules_version") >= known)
     proxy.black_hole = True
     with Burst(whole.port, 100) as there, Burst(cut.port, 100) as here:
         decisions = [(there.check(client_id="parted"), here.check(client_id="parted")) for _ in range(3)]
