@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench lock clean
+.PHONY: help run test lint bench faults lock clean
 
 PYTHON ?= python3
 VENV   := .venv
@@ -31,6 +31,10 @@ bench: $(VENV)/dev.done $(BENCH)/bench.done $(NODE_PEER)/node_modules/.package-l
 	@$(BIN)/python -m benchmarks.profile || echo "the profile stays as it was"
 	@$(BIN)/python -m benchmarks.tables
 	@$(BENCH)/bin/python -m benchmarks.plot
+
+faults: $(VENV)/dev.done ## the fault matrix, whole; writes docs/reliability.md
+	@FAULTS=all $(BIN)/python -m pytest -m fault $(ARGS)
+	@$(BIN)/python -m benchmarks.tables
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --no-emit-index-url
 lock: $(VENV)/dev.done ## resolve requirements/*.in again (one lock for every platform and Python)

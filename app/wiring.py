@@ -31,6 +31,7 @@ from app.limiter.limited_clients import LimitedClients
 from app.limiter.limiter import Limiter
 from app.limiter.local_store import LocalStore
 from app.limiter.mode_log import ModeLog
+from app.limiter.newcomers import Newcomers
 from app.limiter.redis_store import RedisStore, connect
 from app.observability.active_clients import ActiveClients
 from app.observability.tracing import Tracing
@@ -129,6 +130,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         limiter=limiter,
         authenticator=authenticator,
         encoder=Encoder(settings.ratelimit_headers, settings.default_window),
+        newcomers=_newcomers(settings),
         tracing=tracing,
         clock=time.perf_counter,
     )
@@ -202,6 +204,12 @@ def _flush(key_use: KeyUse) -> None:
             key_use.flush()
         except Exception as error:  # nothing but the time of a last use is late
             log.warning("the last use of keys cannot be written: %s", str(error).splitlines()[0])
+
+
+def _newcomers(settings: Settings) -> Newcomers | None:
+    """None where new clients are not bounded: then they cost nothing."""
+    per_minute, workers = settings.max_new_clients_per_minute, settings.web_concurrency
+    return Newcomers(per_minute=per_minute, workers=workers, clock=time.monotonic) if per_minute else None
 
 
 def _http_metrics(app: Flask, settings: Settings) -> PrometheusMetrics | None:

@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md, made from the saved results: `python -m benchmarks.tables`.
+"""The tables of docs/performance.md and docs/reliability.md, from the saved results: `python -m benchmarks.tables`.
 
 A table stands between `<!-- NAME -->` and `<!-- end -->`; the text around it is written by hand.
 """
@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.faults import matrix
 from benchmarks.reach import reach
 
 RESULTS = Path(__file__).parent / "results"
-DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
+DOCUMENTS = [Path(__file__).parents[1] / "docs" / name for name in ("performance.md", "reliability.md")]
 BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 HEAD = [
     "| variant | worker µs | least to most | Redis µs | checks/s | p50 ms | p99 ms |",
@@ -112,8 +113,11 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "memory": _memory,
     "log": _log,
     "profile": _profile,
+    "faults_measured": lambda: [_made("faults", "../benchmarks/results/faults.json", _saved("faults"))],
+    "faults": lambda: matrix(_saved("faults")["rows"]),
 }
 
 
 if __name__ == "__main__":
-    DOCUMENT.write_text(with_tables(DOCUMENT.read_text()))
+    for document in DOCUMENTS:
+        document.write_text(with_tables(document.read_text()))

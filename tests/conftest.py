@@ -26,6 +26,8 @@ settings.register_profile("gate", derandomize=True)
 settings.register_profile("explore", derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
 
+pytest_plugins = ["tests.support.faults"]
+
 
 @pytest.fixture(scope="session")
 def sockets() -> Iterator[Path]:

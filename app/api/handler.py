@@ -14,9 +14,10 @@ from app.api.auth import Authenticator, Credentials
 from app.api.decoding import decode_batch, decode_check
 from app.api.encoding import JSON, Encoder
 from app.api.problems import CONTENT_TYPE, UNEXPECTED, Problem
-from app.limiter.decision import Decision, Question
+from app.limiter.decision import Check, Decision, Question
 from app.limiter.errors import NotReady, RequestIdConflict, Unavailable
 from app.limiter.limiter import Answer, Limiter
+from app.limiter.newcomers import Newcomers
 from app.observability.logs import correlation_id as current_correlation_id
 from app.observability.metrics import CHECK_DURATION
 from app.observability.tracing import Parent, Tracing, answered, within
@@ -52,7 +53,10 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 
 
 class CheckHandler:
-    """Decodes, authenticates, decides and encodes. `clock` is monotonic seconds; `tracing` None makes no spans."""
+    """Decodes, authenticates, decides and encodes. `clock` is monotonic seconds; `tracing` None makes no spans.
+
+    `newcomers` judges the clients of callers without a key, where their number is bounded.
+    """
 
     def __init__(
         self,
@@ -60,12 +64,14 @@ class CheckHandler:
         limiter: Limiter,
         authenticator: Authenticator,
         encoder: Encoder,
+        newcomers: Newcomers | None,
         tracing: Tracing | None,
         clock: Callable[[], float],
     ) -> None:
         self._limiter = limiter
         self._authenticator = authenticator
         self._encoder = encoder
+        self._newcomers = newcomers
         self._clock = clock
         self._tracing = tracing
 
@@ -106,13 +112,18 @@ class CheckHandler:
     def _asked(self, request: Request) -> Question | Problem:
         try:
             principal = self._authenticator.principal(request.credentials, "check")
-            return principal.tenant_id, decode_check(request.raw_body)
+            return self._question(principal.tenant_id, decode_check(request.raw_body), request.credentials)
         except Problem as problem:
             return problem
         except Exception:  # a bug that one request meets is not for those beside it
             current_correlation_id.set(request.correlation_id)
             log.exception("cannot read a check")
             return Problem(500, UNEXPECTED)
+
+    def _question(self, tenant_id: int, check: Check, credentials: Credentials) -> Question:
+        if self._newcomers is not None and credentials.key is None:
+            check = self._newcomers.judge(tenant_id, check)
+        return tenant_id, check
 
     def _decide(self, questions: Sequence[Question]) -> Sequence[Answer | Problem]:
         try:
@@ -137,7 +148,8 @@ class CheckHandler:
         current_correlation_id.set(request.correlation_id)
         try:
             tenant_id = self._authenticator.principal(request.credentials, "check").tenant_id
-            reply = self._results([(tenant_id, check) for check in decode_batch(request.raw_body)])
+            checks = decode_batch(request.raw_body)
+            reply = self._results([self._question(tenant_id, check, request.credentials) for check in checks])
         except Problem as problem:
             reply = self.refuse(problem, request.correlation_id)
         CHECK_DURATION.observe(self._clock() - started)

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 
 class Check(msgspec.Struct, frozen=True, gc=False):
-    """One question. `cost` in units; 0 is a peek."""
+    """One question. `cost` in units; 0 is a peek. `newcomer`: counts together with all others that are."""
 
     client_id: str
     limit_key: str = "global"
     cost: int = 1
     request_id: str | None = None
+    newcomer: bool = False
 
 
 Question = tuple[int, Check]  # with the id of the tenant whose caller asks

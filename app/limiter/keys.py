@@ -33,6 +33,7 @@ FORMATS = {
 
 CLIENT_LENGTH = len("rl:{") + 22 + len("}")
 HEALTH = b"rl:{health----------------}"  # the client that only /health asks about
+NEWCOMERS = "\n"  # in place of a client id, which has no control characters: all newcomers of a tenant
 
 
 class Keyspace:
@@ -52,9 +53,12 @@ class Keyspace:
         return b"rl:{" + b2a_base64(digest.digest())[:22] + b"}"
 
 
-def answer_name(request_id: str, *, shadow: bool) -> bytes:
-    """What follows the client's part in the key of an answer kept under a request id (ASCII)."""
-    return b":%b:%b" % (b"s" if shadow else b"q", request_id.encode())
+def answer_name(request_id: str, *, shadow: bool, whose: bytes = b"") -> bytes:
+    """What follows the client's part in the key of an answer kept under a request id (ASCII).
+
+    `whose`: the part of the client who asked, where the key's is not his alone.
+    """
+    return b":%b:%b%b" % (b"s" if shadow else b"q", request_id.encode(), whose[4:-1])
 
 
 def meaning(limit_key: str, cost: int) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.limiter.decision import Check
-from app.limiter.keys import Keyspace, answer_name, meaning
+from app.limiter.keys import NEWCOMERS, Keyspace, answer_name, meaning
 from app.limiter.plan import Charge, Once, Plan
 from app.rules.rule import Rule
 from app.rules.rule_book import RuleBook
@@ -23,18 +23,24 @@ class Plans:
     def charge(self, tenant_id: int, check: Check) -> Charge:
         """What the check asks of the store, by the rule that is enforced."""
         rule = self.book.match(tenant_id, check.client_id, check.limit_key)
-        return self._charge(rule, self._keyspace.client(tenant_id, check.client_id), check)
+        client = self._keyspace.client(tenant_id, check.client_id)
+        if check.newcomer and rule.client_id != check.client_id:  # whom a rule names is no stranger
+            return self._charge(rule, self._keyspace.client(tenant_id, NEWCOMERS), check, whose=client)
+        return self._charge(rule, client, check)
 
     def shadow_charge(self, tenant_id: int, check: Check, client: bytes) -> Charge | None:
         """What a shadow rule asks beside it. `client`: as in the charge of the enforced rule."""
         rule = self.book.match_shadow(tenant_id, check.client_id, check.limit_key)
-        return None if rule is None else self._charge(rule, client, check)
+        if rule is None:
+            return None
+        whose = self._keyspace.client(tenant_id, check.client_id) if check.newcomer else b""
+        return self._charge(rule, client, check, whose=whose)
 
-    def _charge(self, rule: Rule, client: bytes, check: Check) -> Charge:
+    def _charge(self, rule: Rule, client: bytes, check: Check, whose: bytes = b"") -> Charge:
         plan = self._plans.get(rule.id)
         if plan is None:
             plan = self._plans[rule.id] = Plan(rule)
         if check.request_id is None or not check.cost:
             return Charge(plan, client, check.cost)
-        name = answer_name(check.request_id, shadow=rule.shadow)
+        name = answer_name(check.request_id, shadow=rule.shadow, whose=whose)
         return Charge(plan, client, check.cost, Once(name, meaning(check.limit_key, check.cost)))

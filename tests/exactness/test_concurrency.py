@@ -10,6 +10,7 @@ import pytest
 from app.embedded import Valkey
 from app.rules.rule import ALGORITHMS
 from tests.support.burst import Burst
+from tests.support.faults import Figures
 from tests.support.node import Node
 
 LIMIT, AT_ONCE, TIMES = 50, 200, 100
@@ -28,7 +29,11 @@ def wide_node(valkey: Valkey, database_url: str, tmp_path_factory: pytest.TempPa
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_exactly_the_limit_is_admitted_a_hundred_times_in_a_row(wide_node: Node, algorithm: str) -> None:
+@pytest.mark.fault(1, "none: 200 checks of one client at once, through four workers, a hundred times")
+def test_exactly_the_limit_is_admitted_a_hundred_times_in_a_row(
+    wide_node: Node, algorithm: str, measured: Figures
+) -> None:
+    """Exactly the limit is admitted, never one more or less."""
     with Burst(wide_node.port, AT_ONCE) as burst:
         for number in range(TIMES):
             decisions = burst.check(client_id=f"burst {algorithm} {number}")
@@ -36,16 +41,14 @@ def test_exactly_the_limit_is_admitted_a_hundred_times_in_a_row(wide_node: Node,
             admitted = [decision for decision in decisions if decision["allowed"]]
             assert len(admitted) == LIMIT
             assert sorted(decision["remaining"] for decision in admitted) == list(range(LIMIT))
+    measured["bursts"], measured["too many or too few"] = TIMES, 0
 
 
 def test_the_burst_reaches_several_workers(wide_node: Node) -> None:
     """Otherwise the test above would prove little."""
     pids = set()
-    children = Path(f"/proc/{wide_node.pid}/task/{wide_node.pid}/children")
-    if not children.exists():
-        pytest.skip("this system does not list the children of a process")
     with Burst(wide_node.port, AT_ONCE):
-        for pid in children.read_text().split():
+        for pid in wide_node.workers:
             sockets = [fd for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink()]
             if len(sockets) > AT_ONCE // 10:
                 pids.add(pid)

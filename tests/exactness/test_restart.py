@@ -90,16 +90,9 @@ def test_sigterm_drains_and_leaves_nothing_behind(servers: tuple[Valkey, Postgre
     valkey, postgres = servers
     node = Node(redis_url=valkey.url, database_url=postgres.url, data_dir=tmp_path, DRAIN_SECONDS=1)
     with node:
-        workers = _children(node.pid)
+        workers = node.workers
         os.kill(node.pid, signal.SIGTERM)
         assert node.eventually(lambda: node.request("GET", "/readyz").status_code == 503)
         assert node.check("last")["allowed"]  # it still answers
         node.stop(signal.SIGCONT)  # nothing more than to wait for its end
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
-
-
-def _children(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    if not children.exists():
-        pytest.skip("this system does not list the children of a process")
-    return [int(child) for child in children.read_text().split()]

@@ -18,7 +18,9 @@ from app.limiter.limiter import Limiter
 from app.limiter.local_store import LocalStore
 from app.limiter.mode_log import CALM_SECONDS
 from app.limiter.plan import Charge, Plan
+from app.limiter.redis_link import RedisLink
 from app.limiter.redis_store import RedisStore, connect
+from app.limiter.wire import Wire
 from app.observability.active_clients import ActiveClients
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
@@ -159,3 +161,17 @@ def test_active_clients_are_estimated_and_forgotten_after_a_minute() -> None:
     assert abs(active.estimate() - 20_000) < 600
     now[0] += 62
     assert active.estimate() == 0
+
+
+@pytest.mark.parametrize("fail_mode", ["open", "closed", "local"])
+def test_beyond_the_callers_that_may_wait_the_ladder_answers_at_once(fail_mode: str) -> None:
+    def connect() -> Wire:
+        raise AssertionError("nobody waits, so nobody connects")
+
+    full = RedisLink(connect=connect, timeout_seconds=60, max_waiting=0, clock=time.monotonic)
+    [answer] = limiter(RedisStore(full), fail_mode=fail_mode).check([(1, Check("a"))])
+    if fail_mode == "closed":
+        assert isinstance(answer, Unavailable)
+        assert answer.retry_after_seconds == 1
+    else:
+        assert (decided(answer).allowed, decided(answer).degraded) == (True, True)

@@ -13,10 +13,12 @@ from typing import Any
 
 import gevent
 import gevent.socket
+import pytest
 
 from app.embedded import Valkey
 from tests.api.wire import post, request
 from tests.support.answers import Answers
+from tests.support.faults import Figures
 from tests.support.node import Node
 
 ID = b"X-Correlation-ID: mine\r\n"
@@ -52,8 +54,11 @@ def test_an_idle_connection_is_closed_and_a_busy_one_is_not(valkey: Valkey, data
         assert answers.rest() == b""
 
 
-def test_no_request_is_lost_when_workers_are_replaced(valkey: Valkey, database_url: str, tmp_path: Path) -> None:
-    """Every caller goes on asking on its connection until an answer says that this is the last one there."""
+@pytest.mark.fault(18, "workers are replaced under load (max_requests)")
+def test_no_request_is_lost_when_workers_are_replaced(
+    valkey: Valkey, database_url: str, tmp_path: Path, measured: Figures
+) -> None:
+    """No request is lost: a connection ends with an answer that says so, or after it was left unused."""
     settings = {"REDIS_TIMEOUT_MS": 5000, "GUNICORN_CMD_ARGS": f"--max-requests {CHECKS_OF_A_WORKER}"}
     asked, replaced = 0, 0
 
@@ -77,6 +82,7 @@ def test_no_request_is_lost_when_workers_are_replaced(valkey: Valkey, database_u
         gevent.joinall(callers, raise_error=True)
         assert replaced > CALLERS
         assert "Traceback" not in node.log.read_text()
+    measured["requests"], measured["connections ended meanwhile"], measured["lost"] = asked, replaced, 0
 
 
 def test_a_stop_answers_what_is_in_flight_and_says_that_it_closes(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import importlib
+import json
 import re
 from pathlib import Path
 
@@ -10,11 +12,14 @@ import pytest
 
 from app.limiter.redis_store import RedisStore
 from app.rules.rule import ALGORITHMS, Limit
-from benchmarks.tables import DOCUMENT, with_tables
+from benchmarks.tables import DOCUMENTS as MEASURED
+from benchmarks.tables import with_tables
 from tests.support.deciders import Decider, LuaDecider, PythonDecider
+from tests.support.faults import SAVED, promise
 from tests.support.node import ROOT
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FAULT = re.compile(r"^@pytest\.mark\.fault\(.*?^def (\w+)", re.MULTILINE | re.DOTALL)
 ROW = re.compile(r"^\| (\d\d:\d\d:\d\d) \| (\d+) \| (allowed|denied) \| (\d+) \| (.*?) ?\|$", re.MULTILINE)
 
 
@@ -47,6 +52,23 @@ def test_links_and_paths_lead_somewhere(document: Path) -> None:
         assert "NAME" in path or (ROOT / path).exists(), path
 
 
-def test_the_tables_of_measurements_are_those_saved() -> None:
-    text = DOCUMENT.read_text()
+@pytest.mark.parametrize("document", MEASURED, ids=lambda path: path.name)
+def test_the_tables_of_measurements_are_those_saved(document: Path) -> None:
+    text = document.read_text()
     assert with_tables(text) == text
+
+
+def test_every_row_of_the_fault_matrix_is_a_test_with_the_promise_that_was_measured() -> None:
+    rows = json.loads(SAVED.read_text())["rows"]
+    for name, row in rows.items():
+        path, _, test = name.partition("::")
+        module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+        function = getattr(module, test)
+        [marker] = [mark for mark in function.pytestmark if mark.name == "fault"]
+        assert (marker.args[0], promise(function)) == (row["row"], row["promise"])
+    tests = {
+        f"{path.relative_to(ROOT)}::{name}"
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in FAULT.findall(path.read_text())
+    }
+    assert tests == set(rows)

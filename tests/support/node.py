@@ -14,6 +14,8 @@ from typing import Any, Self
 
 import requests
 
+from tests.support.processes import children
+
 ROOT = Path(__file__).parents[2]
 ADMIN_KEY = "test-admin-key"
 START_SECONDS = 30
@@ -50,6 +52,11 @@ class Node:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def workers(self) -> list[int]:
+        """Their pids, where the system tells."""
+        return children(self.pid)
 
     def start(self) -> None:
         with self.log.open("ab") as log:

@@ -1,50 +1,114 @@
-"""A way to Redis that counts who takes it."""
+"""A TCP proxy in front of a server's unix socket, which delays, swallows or resets on demand."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import os
+import random
 import socket
+import struct
 import threading
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, TypeVar
+
+T = TypeVar("T")
+
+READ_BYTES = 65536
+AGAIN_SECONDS = 0.2  # after which Linux sends a lost packet again, at the earliest
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: a close resets the connection
 
 
 class Proxy:
-    """On 127.0.0.1, before a server on a unix socket. From entry to exit; `connections` were opened to it so far."""
+    """Forwards from entry to exit. Change the attributes while it runs: they hold for what comes from then on.
+
+    `delay_seconds`: each way. `late_share`: of what passes, as if its packets were lost and sent again.
+    `lose_answers`: what the server says goes nowhere, what it is told arrives. `black_hole`: nothing passes, yet
+    everybody is connected.
+    """
 
     def __init__(self, server: Path) -> None:
+        self.delay_seconds = 0.0
+        self.late_share = 0.0
+        self.lose_answers = False
+        self.black_hole = False
+        self.connections = 0  # since the start
         self._server = server
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"redis://127.0.0.1:{self._socket.getsockname()[1]}/0"
-        self.connections = 0
-        self._open: list[socket.socket] = []
+        self._dice = random.Random(20261125)
+        self._clients: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self._port}/0"
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self._listener = self._run(asyncio.start_server(self._forward, "127.0.0.1", 0))
+        self._port = self._listener.sockets[0].getsockname()[1]
         return self
 
     def __exit__(self, *_: object) -> None:
-        for end in (self._socket, *self._open):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
+        self._run(self._stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # closed: the end
-            while True:
-                caller = self._socket.accept()[0]
-                self.connections += 1
-                server = socket.socket(socket.AF_UNIX)
-                server.connect(os.fspath(self._server))
-                self._open += [caller, server]
-                for source, sink in ((caller, server), (server, caller)):
-                    threading.Thread(target=_pass_on, args=(source, sink), daemon=True).start()
+    def reset(self) -> int:
+        """Reset every connection; how many there were."""
+        return self._run(self._reset())
 
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
 
-def _pass_on(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-    with contextlib.suppress(OSError):
-        sink.shutdown(socket.SHUT_RDWR)
+    async def _reset(self) -> int:
+        for client in (clients := list(self._clients)):
+            client.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            client.transport.abort()
+        return len(clients)
+
+    async def _stop(self) -> None:
+        self._listener.close()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0.01)  # the transports take a turn of the loop to close
+
+    async def _forward(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._clients.add(client)
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            answers, server = await asyncio.open_unix_connection(self._server)
+            try:
+                pumps = (
+                    self._pump(reader, server, lambda: self.black_hole),
+                    self._pump(answers, client, lambda: self.black_hole or self.lose_answers),
+                )
+                _, rest = await asyncio.wait(map(asyncio.ensure_future, pumps), return_when=asyncio.FIRST_COMPLETED)
+                for pump in rest:
+                    pump.cancel()
+            finally:
+                server.transport.abort()
+        except (OSError, asyncio.CancelledError):  # the server is not there, or the test is over
+            pass
+        finally:
+            client.transport.abort()
+            self._clients.discard(client)
+            self._tasks.discard(task)
+
+    async def _pump(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, swallowed: Callable[[], bool]
+    ) -> None:
+        due = 0.0
+        with contextlib.suppress(OSError):
+            while data := await source.read(READ_BYTES):
+                if not swallowed():
+                    late = AGAIN_SECONDS if self._dice.random() < self.late_share else 0
+                    due = max(due + 1e-6, self._loop.time() + self.delay_seconds + late)  # nothing overtakes
+                    self._loop.call_at(due, sink.write, data)

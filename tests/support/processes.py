@@ -1,0 +1,21 @@
+"""What the system tells about processes (Linux; elsewhere the test is skipped)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+def children(pid: int) -> list[int]:
+    """Of a master: its workers."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    if not listed.exists():
+        pytest.skip("this system does not list the children of a process")
+    return [int(child) for child in listed.read_text().split()]
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory that is not shared with other processes."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("RssAnon:")[2].split()[0]) * 1024
