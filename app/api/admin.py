@@ -148,7 +148,7 @@ def as_rule(sent: dict[str, Any]) -> Rule:
 def shown_versions(newest_first: list[RuleVersionRow]) -> list[dict[str, Any]]:
     """The versions, each with what it changed of the next older one."""
     older: list[RuleVersionRow | None] = [*newest_first[1:], None]
-    return [_version(*pair) for pair in zip(newest_first, older, strict=True)]
+    return [_version(*pair) for pair in zip(newest_first, older, strict=False)]  # of no versions there is no oldest
 
 
 def refresh() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from typing import Any
 
+import psycopg2
 import pytest
 
 from tests.api.wire import problem_of
@@ -207,3 +209,13 @@ def test_lists_are_filtered_and_paged(node: Node, client: str) -> None:
 )
 def test_a_filter_that_cannot_be_is_422_and_named(node: Node, name: str, value: str) -> None:
     assert name in problem_of(node.request("GET", RULES, params={name: value}), 422)["errors"]
+
+
+def test_a_rule_written_by_a_node_of_the_release_before_has_no_versions(
+    node: Node, client: str, database_url: str
+) -> None:
+    rule = node.put_rule(client_id=client, rate=1, window=60)
+    with contextlib.closing(psycopg2.connect(database_url)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("DELETE FROM rule_versions WHERE rule_id = %s", (rule["id"],))
+    answer = node.request("GET", f"/v1/admin/rules/{rule['id']}/versions")
+    assert (answer.status_code, answer.json()) == (200, [])
