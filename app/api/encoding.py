@@ -15,17 +15,16 @@ from app.rules.rule import Limit
 
 SECOND = 1_000_000  # microseconds
 JSON = b"Content-Type: application/json\r\n"
-MAX_TEMPLATES = 20_000  # about 1 KiB each; beyond it they are made anew
 CUT = "|"  # stands nowhere else in a body
 
 
 class Template(NamedTuple):
-    """Text with places for what changes: where it was split, or where it says %s or %d."""
+    """Text with places for what changes: where it was split, or where it says %s. A plan keeps its own."""
 
     admitted: list[str]  # the body of most decisions (allowed, within the limit, by Redis): remaining, reset_at
     denied: list[str]  # of most others (over the limit): remaining, retry_after_ms, reset_at
     body: str
-    head: bytes
+    head: tuple[str, ...]  # remaining, time; unsplit where it says neither
 
 
 class Encoder:
@@ -34,7 +33,6 @@ class Encoder:
     def __init__(self, dialect: str, default_window: int) -> None:
         self._dialect = dialect
         self._default_window = default_window
-        self._templates: dict[tuple[Plan, int], Template] = {}
 
     def body(self, decision: Decision) -> str:
         """The JSON object of one decision."""
@@ -66,19 +64,18 @@ class Encoder:
         else:
             # While denied, what matters next is when to come back, and Retry-After must not be earlier than t.
             at = retry_seconds or _rounded_up(decision.reset_after_us, SECOND)
-        return _lines(self._template(decision).head, outcome.remaining, at, retry_seconds)
+        lines = _again if retry_seconds else _lines
+        return lines(self._template(decision).head, outcome.remaining, at, retry_seconds)
 
     def _template(self, decision: Decision) -> Template:
-        key = (decision.plan, decision.outcome.binding)
-        template = self._templates.get(key)
+        templates, binding = decision.plan.templates, decision.outcome.binding
+        template: Template | None = templates.get(binding)
         if template is None:
-            if len(self._templates) >= MAX_TEMPLATES:
-                self._templates.clear()
             body = self._body_of(decision)
             admitted = body % ("true", CUT, "0", CUT, "within_limit", "false")
             denied = body % ("false", CUT, CUT, CUT, "over_limit", "false")
-            head = JSON + self._head_of(decision)
-            template = self._templates[key] = Template(admitted.split(CUT), denied.split(CUT), body, head)
+            head = tuple(self._head_of(decision).split(CUT))
+            template = templates[binding] = Template(admitted.split(CUT), denied.split(CUT), body, head)
         return template
 
     def _body_of(self, decision: Decision) -> str:
@@ -92,16 +89,15 @@ class Encoder:
             f'"reset_at":%s,"algorithm":{algorithm},"rule_id":{rule_id},"reason":"%s","degraded":%s}}'
         )
 
-    def _head_of(self, decision: Decision) -> bytes:
-        if self._dialect == "off":
-            return b""
+    def _head_of(self, decision: Decision) -> str:
+        head = JSON.decode()
         if self._dialect == "legacy":
-            return b"X-RateLimit-Limit: %d\r\nX-RateLimit-Remaining: %%d\r\nX-RateLimit-Reset: %%d\r\n" % (
-                decision.most_at_once
-            )
-        policies = ", ".join(self._policies(decision)).encode()
-        name = _policy_name(decision.plan, decision.limit).encode()
-        return b'RateLimit-Policy: %b\r\nRateLimit: "%b";r=%%d;t=%%d\r\n' % (policies, name)
+            head += f"X-RateLimit-Limit: {decision.most_at_once}\r\n"
+            head += f"X-RateLimit-Remaining: {CUT}\r\nX-RateLimit-Reset: {CUT}\r\n"
+        elif self._dialect != "off":
+            policies, name = ", ".join(self._policies(decision)), _policy_name(decision.plan, decision.limit)
+            head += f'RateLimit-Policy: {policies}\r\nRateLimit: "{name}";r={CUT};t={CUT}\r\n'
+        return head
 
     def _policies(self, decision: Decision) -> list[str]:
         """draft-ietf-httpapi-ratelimit-headers-10: every limit is a policy, named by the rule and its place there."""
@@ -117,11 +113,17 @@ def _policy_name(plan: Plan, limit: Limit | None) -> str:
     return f"{plan.rule.public_id}{place}"
 
 
-# Whole units and whole seconds repeat themselves, above all while denied. About a megabyte.
-@lru_cache(maxsize=4096)
-def _lines(head: bytes, remaining: int, at: int, retry_seconds: int) -> bytes:
-    lines = head % (remaining, at) if b"%d" in head else head
-    return lines + b"Retry-After: %d\r\n" % retry_seconds if retry_seconds else lines
+def _lines(head: tuple[str, ...], remaining: int, at: int, retry_seconds: int) -> bytes:
+    if len(head) == 1:
+        lines = head[0]
+    else:
+        start, middle, end = head
+        lines = f"{start}{remaining}{middle}{at}{end}"
+    return (f"{lines}Retry-After: {retry_seconds}\r\n" if retry_seconds else lines).encode()
+
+
+# Who is denied hears the same for a second. About a megabyte.
+_again = lru_cache(maxsize=4096)(_lines)
 
 
 def _rounded_up(amount: int, unit: int) -> int:

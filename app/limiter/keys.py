@@ -15,7 +15,6 @@ which neither `:` nor `-` occurs: no client's key can be this one or that of HEA
 from __future__ import annotations
 
 from binascii import b2a_base64
-from functools import lru_cache
 from hashlib import blake2b
 
 from app.rules.rule import Rule
@@ -33,6 +32,7 @@ FORMATS = {
 
 CLIENT_LENGTH = len("rl:{") + 22 + len("}")
 HEALTH = b"rl:{health----------------}"  # the client that only /health asks about
+KNOWN_CLIENTS = 65_536  # about 250 bytes each. A hash costs a microsecond, and most checks are of few clients
 NEWCOMERS = "\n"  # in place of a client id, which has no control characters: all newcomers of a tenant
 
 
@@ -43,11 +43,23 @@ class Keyspace:
         self.secret = secret
         # With the key absorbed once; a copy of it costs less than a new hash.
         self._hash = blake2b(digest_size=16, key=secret)
-        # Most checks are of few clients. About 300 bytes each.
-        self.client = lru_cache(maxsize=16_384)(self._client)
+        self._known: dict[int, dict[str, bytes]] = {}  # by tenant and client
+        self._room = KNOWN_CLIENTS
 
-    def _client(self, tenant_id: int, client_id: str) -> bytes:
+    def client(self, tenant_id: int, client_id: str) -> bytes:
         """What all keys of this client begin with, CLIENT_LENGTH bytes: 22 characters in braces."""
+        known = self._known.get(tenant_id)
+        client = None if known is None else known.get(client_id)
+        return self._learnt(tenant_id, client_id) if client is None else client
+
+    def _learnt(self, tenant_id: int, client_id: str) -> bytes:
+        if not self._room:
+            self._known, self._room = {}, KNOWN_CLIENTS
+        self._room -= 1
+        client = self._known.setdefault(tenant_id, {})[client_id] = self._hashed(tenant_id, client_id)
+        return client
+
+    def _hashed(self, tenant_id: int, client_id: str) -> bytes:
         digest = self._hash.copy()
         digest.update(f"{tenant_id}:{client_id}".encode())
         return b"rl:{" + b2a_base64(digest.digest())[:22] + b"}"

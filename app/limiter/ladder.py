@@ -35,14 +35,14 @@ class Ladder:
         self._mode_log = mode_log
         self._clock = clock
 
-    def decide(self, charge: Charge) -> tuple[Plan, Outcome] | Unavailable:
-        """open: admitted; local: decided on this worker's share; closed: Unavailable.
+    def decide(self, charge: Charge, why: object) -> tuple[Plan, Outcome] | Unavailable:
+        """open: admitted; local: decided on this worker's share; closed: Unavailable. `why`: Redis did not decide.
 
-        With the outcome comes the plan whose limits its numbers are about. The charge's own outcome says what is wrong.
+        With the outcome comes the plan whose limits its numbers are about.
         """
         mode = charge.plan.rule.fail_mode or self._fail_mode
         DEGRADED.labels(mode).inc()
-        self._mode_log.fell_back(mode, charge.outcome)
+        self._mode_log.fell_back(mode, why)
         if mode == "closed":
             until_probe = math.ceil(self._breaker.status().time_until_retry_seconds)
             return Unavailable(retry_after_seconds=max(RETRY_SECONDS, until_probe))

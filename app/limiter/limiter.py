@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -37,6 +37,8 @@ class RuleSource(Protocol):
 
 
 Answer = Decision | Unavailable | RequestIdConflict
+# Of the store, or the error that kept it from deciding; None where the rule counts nothing.
+Stored = Outcome | StoreError | None
 
 
 class Limiter:
@@ -95,30 +97,30 @@ class Limiter:
         self._active_clients.add([charge.client for charge in charges])
         shadows = _shadow_charges(plans, questions, charges) if plans.book.has_shadows else {}
         asked_at = self._denials.clock()
-        self._decide([charge for charge in (*charges, *shadows.values()) if charge.plan.charges])
+        outcomes = self._outcomes([*charges, *shadows.values()])
+        answers = [self._answer(charge, outcome) for charge, outcome in zip(charges, outcomes, strict=False)]
         if plans is self._plans:  # else the rules have changed meanwhile
-            self._remember(questions, charges, shadows, asked_at)
-        answers = [self._answer(charge) for charge in charges]
-        for place, shadow in shadows.items():
-            answers[place] = _beside(shadow, answers[place])
+            self._remember(zip(questions, charges, outcomes, strict=False), asked_at, but=shadows)
+        for place, outcome in zip(shadows, outcomes[len(charges) :], strict=True):
+            answers[place] = _beside(outcome, answers[place])
         return answers
 
     def _remember(
-        self, questions: Sequence[Question], charges: Sequence[Charge], shadows: Container[int], asked_at: float
+        self, decided: Iterable[tuple[Question, Charge, Stored]], asked_at: float, *, but: Container[int]
     ) -> None:
         """Keep denials, except beside a shadow rule: it has to see every check."""
-        for place, charge in enumerate(charges):
-            outcome = charge.outcome
-            if isinstance(outcome, Outcome) and not outcome.allowed and place not in shadows:
-                self._denials.keep(questions[place], charge, outcome, asked_at)
+        for place, (question, charge, outcome) in enumerate(decided):
+            if isinstance(outcome, Outcome) and not outcome.allowed and place not in but:
+                self._denials.keep(question, charge, outcome, asked_at)
 
-    def _decide(self, charges: Sequence[Charge]) -> None:
-        """Fill in the outcomes: the store's, or the error that kept it from deciding."""
-        if charges:
-            for charge, outcome in zip(charges, self._outcomes(charges), strict=True):
-                charge.outcome = outcome
+    def _outcomes(self, charges: Sequence[Charge]) -> Sequence[Stored]:
+        asked = [charge for charge in charges if charge.plan.charges]
+        if len(asked) == len(charges):
+            return self._stored(asked)
+        stored = iter(self._stored(asked) if asked else ())
+        return [next(stored) if charge.plan.charges else None for charge in charges]
 
-    def _outcomes(self, charges: Sequence[Charge]) -> Sequence[Outcome | StoreError]:
+    def _stored(self, charges: Sequence[Charge]) -> Sequence[Outcome | StoreError]:
         try:
             outcomes = self._breaker.call(self._trip, charges)
         except (TripFailed, TripUndecided) as trip:
@@ -138,15 +140,14 @@ class Limiter:
                 break
         return outcomes
 
-    def _answer(self, charge: Charge) -> Answer:
-        outcome = charge.outcome
+    def _answer(self, charge: Charge, outcome: Stored) -> Answer:
         if isinstance(outcome, Outcome):
             return decided(charge.plan, outcome)
         if not charge.plan.charges:
             return outright(charge.plan, int(self._clock() * 1_000_000))
         if isinstance(outcome, RequestIdConflict):
             return outcome
-        fallen_back = self._ladder.decide(charge)
+        fallen_back = self._ladder.decide(charge, outcome)
         return fallen_back if isinstance(fallen_back, Unavailable) else degraded(*fallen_back)
 
     def _count(self, questions: Sequence[Question], answers: Sequence[Answer]) -> None:
@@ -173,9 +174,9 @@ def _shadow_charges(plans: Plans, questions: Sequence[Question], charges: Sequen
     return found
 
 
-def _beside(shadow: Charge, answer: Answer) -> Answer:
+def _beside(shadow: Stored, answer: Answer) -> Answer:
     """The enforced rule's answer, with the reason where only the shadow rule would have denied."""
-    if not (isinstance(answer, Decision) and isinstance(shadow.outcome, Outcome)) or shadow.outcome.allowed:
+    if not (isinstance(answer, Decision) and isinstance(shadow, Outcome)) or shadow.allowed:
         return answer
     SHADOW_BLOCKED.inc()
     return replace(answer, reason="shadow") if answer.allowed else answer

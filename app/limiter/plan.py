@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from struct import Struct, pack
+from typing import Any
 
 import msgspec
 
-from app.limiter.decision import Outcome
-from app.limiter.errors import StoreError
 from app.limiter.keys import CLIENT_LENGTH, counter_names
 from app.limiter.scripts import check_script, number
 from app.observability.metrics import ALLOWED, BLOCKED
@@ -24,43 +23,46 @@ class Plan:
         self.charges = rule.action == "limit"
         self.names = counter_names(rule)
         self.allowed = ALLOWED.labels(rule.label, rule.endpoint or "*")
+        self.templates: dict[int, Any] = {}  # of answers, by the binding limit: whoever encodes them keeps his there
         self.blocked = BLOCKED.labels(rule.label, rule.endpoint or "*")
-        self._pieces = _pieces(rule, self.names) if self.charges else []
         self._limits = b"".join(map(_numbers, rule.limits))
+        self._pieces = _pieces(rule, self.names) if self.charges else [b""]
+        self._one_unit = [*self._pieces[:-1], self._pieces[-1] + self._end(1)]
 
     def command(self, charge: Charge, now_us: int | None = None) -> bytes:
         """The packed EVALSHA for a charge of this plan. Without `now_us`, Redis's clock decides."""
-        cost = _double(charge.cost)
-        if charge.once is None and now_us is None:
-            return b"".join((charge.client.join(self._pieces), cost, self._limits, b"\r\n"))
-        return self._command_with(charge.client, cost, charge.once, now_us)
+        if charge.once is not None or now_us is not None:
+            return self._command_with(charge, charge.once, now_us)
+        if charge.cost == 1:  # most are
+            return charge.client.join(self._one_unit)
+        return charge.client.join(self._pieces) + self._end(charge.cost)
 
-    def _command_with(self, client: bytes, cost: bytes, once: Once | None, now_us: int | None) -> bytes:
+    def _end(self, cost: int) -> bytes:
+        return _double(cost) + self._limits + b"\r\n"
+
+    def _command_with(self, charge: Charge, once: Once | None, now_us: int | None) -> bytes:
         names = (*self.names, once.name) if once else self.names
-        keys = [client + name for name in names]
+        keys = [charge.client + name for name in names]
         meaning = once.meaning if once else b""
         now = () if now_us is None else (b"%d" % now_us,)
-        return packed(b"EVALSHA", _sha(self.rule), b"%d" % len(keys), *keys, cost + self._limits, meaning, *now)
+        numbers = _double(charge.cost) + self._limits
+        return packed(b"EVALSHA", _sha(self.rule), b"%d" % len(keys), *keys, numbers, meaning, *now)
 
 
-class Once(msgspec.Struct, frozen=True):
+class Once(msgspec.Struct, frozen=True, gc=False):
     """A request id: the name under which the client's answer is kept, and what check the id stands for."""
 
     name: bytes
     meaning: bytes
 
 
-class Charge(msgspec.Struct):
-    """Asks to consume `cost` units of every limit of a plan's rule, or of none, for one client.
-
-    `outcome` is what came of it, once it has been decided; None also where the rule allows or blocks outright.
-    """
+class Charge(msgspec.Struct, frozen=True, gc=False):
+    """Asks to consume `cost` units of every limit of a plan's rule, or of none, for one client."""
 
     plan: Plan
     client: bytes
     cost: int
     once: Once | None = None
-    outcome: Outcome | StoreError | None = None
 
 
 def _pieces(rule: Rule, names: tuple[bytes, ...]) -> list[bytes]:

@@ -120,14 +120,16 @@ class RedisLink:
 
     def _received(self, replies: list[Any]) -> None:
         """In the hub: hand the replies out in the order of the commands, then wake who has all of his."""
-        sent, complete = self._sent, []
-        for reply in replies:
+        sent, complete, given = self._sent, [], 0
+        while given < len(replies):
             if not sent:
                 self._fail(ConnectionError("Redis sent an answer nobody asked for"))
                 break
             caller = sent[0]
-            caller.replies.append(reply)
-            caller.missing -= 1
+            his = replies[given : given + caller.missing]
+            caller.replies += his
+            caller.missing -= len(his)
+            given += len(his)
             if not caller.missing:
                 complete.append(sent.popleft())
         if sent:  # Redis is at work: who comes next gets its time from here, however much was queued before him

@@ -46,7 +46,7 @@ class RedisStore:
         Raises StoreError when the trip itself failed: then it is unknown what was charged.
         """
         replies = self._trip(charges, now_us)
-        unknown = [i for i, reply in enumerate(replies) if _code(reply) == "NOSCRIPT"]
+        unknown = [i for i, reply in enumerate(replies) if type(reply) is not bytes and _code(reply) == "NOSCRIPT"]
         if unknown:  # these did not run, so they may be sent again
             self.load_scripts()
             for i, reply in zip(unknown, self._trip([charges[i] for i in unknown], now_us), strict=True):

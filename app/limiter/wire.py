@@ -12,6 +12,7 @@ from redis.connection import AbstractConnection
 from redis.exceptions import ConnectionError
 
 READ_BYTES = 65536
+INCOMPLETE = object()  # in place of a reply, where the rest of it is still to come
 READABLE, WRITABLE = 1, 2  # what an io watcher of the event loop waits for
 
 
@@ -23,7 +24,7 @@ class Wire:
         self._socket = cast(Any, connection)._sock
         self._socket.settimeout(0)
         self._encrypted = isinstance(self._socket, SSLSocket)
-        self._reader = hiredis.Reader()
+        self._reader = hiredis.Reader(notEnoughData=INCOMPLETE)
         self._unsent = b""
         loop = get_hub().loop
         self._readable = loop.io(self._socket.fileno(), READABLE)
@@ -58,8 +59,7 @@ class Wire:
         try:
             while data := self._socket.recv(READ_BYTES):
                 self._reader.feed(data)
-                while (reply := self._reader.gets()) is not False:
-                    replies.append(reply)
+                replies.extend(iter(self._reader.gets, INCOMPLETE))
                 if len(data) < READ_BYTES and not self._encrypted:
                     break
             broken = None if data else ConnectionError("Redis closed the connection")
