@@ -6,21 +6,21 @@ same handler answers whatever else is a check.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from typing import Any
+
+from gevent.event import AsyncResult
 
 from app.api.auth import Credentials
 from app.api.bodies import read_body
 from app.api.correlation import HEADER, chosen
 from app.api.decoding import JSON_TYPES
 from app.api.handler import CheckHandler, Reply, Request
-from app.api.problems import UNEXPECTED, Problem
+from app.api.problems import Problem
+from app.api.turn import Taken, Turn, unexpected
 from app.observability import logs
 from app.observability.tracing import parent_of
-
-log = logging.getLogger(__name__)
 
 STATUS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -31,7 +31,8 @@ class Shortcut:
 
     def __init__(self, handler: CheckHandler, rest: WsgiApp) -> None:
         self._handler = handler
-        self._handlers = {"/v1/check": handler.handle_check, "/v1/check/batch": handler.handle_batch}
+        self._handlers = {"/v1/check": self._check, "/v1/check/batch": handler.handle_batch}
+        self._turn = Turn(handler, _hand_out)
         self._rest = rest
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -42,16 +43,28 @@ class Shortcut:
         logs.correlation_id.set(correlation_id)
         credentials = Credentials(environ.get("HTTP_AUTHORIZATION"), environ.get("HTTP_X_API_KEY"))
         parent = parent_of(environ.get("HTTP_TRACEPARENT"), environ.get("HTTP_TRACESTATE"))
+        request = Request(b"", credentials, correlation_id, parent)
         try:
-            reply = handle(Request(read_body(environ) or b"", credentials, correlation_id, parent))
-        except Exception as error:
-            reply = self._refused(error, correlation_id)
+            reply = handle(request._replace(raw_body=read_body(environ) or b""))
+        except Problem as problem:
+            reply = self._handler.refuse(problem, correlation_id)
+        except Exception:
+            reply = unexpected(self._handler, request)
         length = str(len(reply.body))
         start_response(STATUS[reply.status], [*reply.headers, ("Content-Length", length), (HEADER, correlation_id)])
         return [reply.body]
 
-    def _refused(self, error: Exception, correlation_id: str) -> Reply:
-        if not isinstance(error, Problem):
-            log.error("cannot answer a check", exc_info=error)
-            error = Problem(500, UNEXPECTED)
-        return self._handler.refuse(error, correlation_id)
+    def _check(self, request: Request) -> Reply:
+        """Answer a check with the others of this turn; one that is to be traced, by itself."""
+        span = self._handler.span(request)
+        if span is not None:
+            return self._handler.handle_check(request, span)
+        asker = AsyncResult()
+        self._turn.take(asker, request)
+        reply: Reply = asker.get()
+        return reply
+
+
+def _hand_out(taken: Sequence[Taken[AsyncResult]], replies: Sequence[Reply]) -> None:
+    for (asker, _), reply in zip(taken, replies, strict=True):
+        asker.set(reply)

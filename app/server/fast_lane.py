@@ -7,9 +7,9 @@ are answered together: the check handler decides them in one trip to Redis, and 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
 
 import gevent
 from gunicorn.util import close_graceful, http_date
@@ -18,20 +18,14 @@ from opentelemetry.trace import Span
 from app.api.bodies import LATE
 from app.api.correlation import chosen
 from app.api.handler import CheckHandler, Reply, Request
-from app.api.problems import UNEXPECTED, Problem
+from app.api.problems import Problem
+from app.api.turn import Taken, Turn, unexpected
 from app.observability import logs
 from app.server.connection import UNREAD_BYTES, Connection, Handed
 from app.server.plain import Plain
 
 CHECK = b"/v1/check"
 STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}
-
-
-class Taken(NamedTuple):
-    """A request to answer, and on which connection."""
-
-    connection: Connection
-    request: Request
 
 
 class FastLane:
@@ -41,7 +35,7 @@ class FastLane:
         self._worker = worker
         self._handler = handler
         self._connections: set[Connection] = set()
-        self._taken: list[Taken] = []  # in this turn of the loop
+        self._turn = Turn(handler, self._send_all)
         self._second, self._common = 0, b""
         gevent.spawn(self._sweep)
 
@@ -61,15 +55,12 @@ class FastLane:
         """Answer the request: a check with the others of this turn; a batch, or a check to be traced, by itself."""
         handler = self._handler
         asked = Request(body, request.credentials, chosen(request.correlation_id), request.parent)
-        taken = Taken(connection, asked)
         if request.path != CHECK:
-            gevent.spawn_raw(self._answer_alone, taken, handler.handle_batch)
+            gevent.spawn_raw(self._answer_alone, connection, handler.handle_batch, asked)
         elif (span := handler.span(asked)) is not None:
-            gevent.spawn_raw(self._answer_alone, taken, handler.handle_check, span)
+            gevent.spawn_raw(self._answer_alone, connection, handler.handle_check, asked, span)
         else:
-            if not self._taken:
-                gevent.spawn_raw(self._end_turn)
-            self._taken.append(taken)
+            self._turn.take(connection, asked)
 
     def late(self, connection: Connection, request: Plain) -> None:
         """Refuse a request whose body did not arrive in time."""
@@ -77,30 +68,16 @@ class FastLane:
         self._send(connection, reply, correlation_id, close=True)
         logs.correlation_id.set(logs.NO_REQUEST)  # what the loop itself says later is nobody's
 
-    def _end_turn(self) -> None:
-        taken, self._taken = self._taken, []
-        self._answer_checks(taken)
-
-    def _answer_checks(self, taken: list[Taken]) -> None:
+    def _answer_alone(
+        self, connection: Connection, handle: Callable[..., Reply], request: Request, *span: Span
+    ) -> None:
         try:
-            replies = self._handler.handle_checks([request for _, request in taken])
+            reply = handle(request, *span)
         except Exception:
-            replies = [self._unexpected(request) for _, request in taken]
-        self._send_all(taken, replies)
+            reply = unexpected(self._handler, request)
+        self._send_all([(connection, request)], [reply])
 
-    def _answer_alone(self, taken: Taken, handle: Callable[..., Reply], *span: Span) -> None:
-        try:
-            reply = handle(taken.request, *span)
-        except Exception:
-            reply = self._unexpected(taken.request)
-        self._send_all([taken], [reply])
-
-    def _unexpected(self, request: Request) -> Reply:
-        reply = self._handler.refuse(Problem(500, UNEXPECTED), request.correlation_id)
-        self._worker.log.exception("Error handling request")
-        return reply
-
-    def _send_all(self, taken: list[Taken], replies: list[Reply]) -> None:
+    def _send_all(self, taken: Sequence[Taken[Connection]], replies: Sequence[Reply]) -> None:
         worker, now = self._worker, time.monotonic()
         worker.nr += len(taken)
         if worker.nr >= worker.max_requests and worker.alive:

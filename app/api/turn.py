@@ -1,0 +1,50 @@
+"""Checks that come in one turn of the event loop are decided together: in one walk through the code, and one trip."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+import gevent
+
+from app.api.handler import CheckHandler, Reply, Request
+from app.api.problems import UNEXPECTED, Problem
+
+log = logging.getLogger(__name__)
+
+Asker = TypeVar("Asker")
+Taken = tuple[Asker, Request]
+
+
+class Turn(Generic[Asker]):
+    """Belongs to one worker. `answered` is given all askers of a turn, and their replies in the same order."""
+
+    def __init__(
+        self, handler: CheckHandler, answered: Callable[[Sequence[Taken[Asker]], Sequence[Reply]], None]
+    ) -> None:
+        self._handler = handler
+        self._answered = answered
+        self._taken: list[Taken[Asker]] = []
+
+    def take(self, asker: Asker, request: Request) -> None:
+        """Answer the check at the end of this turn: a lone one waits for nobody."""
+        if not self._taken:
+            gevent.spawn_raw(self._end)
+        self._taken.append((asker, request))
+
+    def _end(self) -> None:
+        taken, self._taken = self._taken, []
+        requests = [request for _, request in taken]
+        try:
+            replies = self._handler.handle_checks(requests)
+        except Exception:
+            replies = [unexpected(self._handler, request) for request in requests]
+        self._answered(taken, replies)
+
+
+def unexpected(handler: CheckHandler, request: Request) -> Reply:
+    """The answer where the exception that is being handled is a bug: it is logged, and not told."""
+    reply = handler.refuse(Problem(500, UNEXPECTED), request.correlation_id)
+    log.exception("cannot answer a check")
+    return reply
