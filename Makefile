@@ -28,6 +28,7 @@ bench: $(VENV)/dev.done $(BENCH)/bench.done $(NODE_PEER)/node_modules/.package-l
 	@$(BIN)/python -m benchmarks.memory
 	@$(BIN)/python -m benchmarks.matching
 	@$(BIN)/python -m benchmarks.refresh
+	@$(BIN)/python -m benchmarks.footprint
 	@$(BIN)/python -m benchmarks.profile || echo "the profile stays as it was"
 	@$(BIN)/python -m benchmarks.tables
 	@$(BENCH)/bin/python -m benchmarks.plot

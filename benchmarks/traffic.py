@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from app.embedded import Postgres, Valkey, runtime_directory
 from tests.conftest import flask
@@ -22,11 +23,17 @@ MARGIN_SECONDS = 60  # for the start and the end of Locust, before it is taken t
 
 def main() -> int:
     options = _options()
-    with contextlib.nullcontext(options.target) if options.target else service() as target:
-        sys.stdout.write(f"load on {target} for {options.seconds} s\n")
-        sys.stdout.flush()
-        command = [sys.executable, "-m", "locust", *_locust(options), "--host", target]
-        return subprocess.run(command, cwd=ROOT, timeout=options.seconds + MARGIN_SECONDS, check=False).returncode
+    if options.target:
+        return _load(options, options.target)
+    with service() as running:
+        return _load(options, running.node.url)
+
+
+def _load(options: argparse.Namespace, target: str) -> int:
+    sys.stdout.write(f"load on {target} for {options.seconds} s\n")
+    sys.stdout.flush()
+    command = [sys.executable, "-m", "locust", *_locust(options), "--host", target]
+    return subprocess.run(command, cwd=ROOT, timeout=options.seconds + MARGIN_SECONDS, check=False).returncode
 
 
 def _options() -> argparse.Namespace:
@@ -46,9 +53,17 @@ def _locust(options: argparse.Namespace) -> list[str]:
     return ["--locustfile", file, *kind, *settings, "--headless", "--only-summary", "--loglevel", "ERROR"]
 
 
+class Running(NamedTuple):
+    """A service and its servers."""
+
+    node: Node
+    valkey: Valkey
+    postgres: Postgres
+
+
 @contextlib.contextmanager
-def service() -> Iterator[str]:
-    """A node of two workers with servers of its own and the example rules; its URL."""
+def service() -> Iterator[Running]:
+    """A node of two workers with servers of its own and the example rules."""
     with contextlib.ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         sockets = stack.enter_context(runtime_directory())
@@ -57,7 +72,7 @@ def service() -> Iterator[str]:
         flask("db", "upgrade", database_url=postgres.url)
         flask("rules", "load-examples", database_url=postgres.url)
         node = Node(redis_url=valkey.url, database_url=postgres.url, data_dir=home, REDIS_TIMEOUT_MS=2000)
-        yield stack.enter_context(node).url
+        yield Running(stack.enter_context(node), valkey, postgres)
 
 
 if __name__ == "__main__":
