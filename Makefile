@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench faults lock clean
+.PHONY: help run test lint bench load faults lock clean
 
 PYTHON ?= python3
 VENV   := .venv
@@ -28,9 +28,15 @@ bench: $(VENV)/dev.done $(BENCH)/bench.done $(NODE_PEER)/node_modules/.package-l
 	@$(BIN)/python -m benchmarks.memory
 	@$(BIN)/python -m benchmarks.matching
 	@$(BIN)/python -m benchmarks.refresh
+	@$(BIN)/python -m benchmarks.footprint
 	@$(BIN)/python -m benchmarks.profile || echo "the profile stays as it was"
 	@$(BIN)/python -m benchmarks.tables
 	@$(BENCH)/bin/python -m benchmarks.plot
+
+# Users that wait for their answers, or with RATE so many checks a second, answered or not.
+LOAD = $(if $(TARGET),--target $(TARGET)) $(if $(USERS),--users $(USERS)) $(if $(DURATION),--seconds $(DURATION)) $(if $(RATE),--rate $(RATE))
+load: $(VENV)/dev.done ## Locust: are limits kept, p95, p99, block rate; TARGET=url USERS=100 DURATION=30 RATE=checks/s
+	@$(BIN)/python -m benchmarks.traffic $(LOAD) $(ARGS)
 
 faults: $(VENV)/dev.done ## the fault matrix, whole; writes docs/reliability.md
 	@FAULTS=all $(BIN)/python -m pytest -m fault $(ARGS)

@@ -26,6 +26,8 @@ SAMPLERS = tuple(
     parent + name for parent in ("", "parentbased_") for name in ("always_on", "always_off", "traceidratio")
 )
 DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg2")
+_WAY = "(?:key|address|header:[A-Za-z0-9-]{1,64})"
+WAYS = re.compile(f"{_WAY}(?: *, *{_WAY})*")
 PASSWORD = re.compile(r"(password=)[^&]*", re.IGNORECASE)  # password, sslpassword, … in a query
 
 
@@ -63,6 +65,7 @@ class Settings:
     admin_api_key: str | None
     check_auth: str
     trusted_proxies: str
+    authorize_by: str
     ratelimit_headers: str
     default_rate: int
     default_window: int
@@ -136,6 +139,11 @@ class _Reader:
             raise SettingsError(_refusal(name, value, allowed)) from None
         return value
 
+    def ways(self, name: str, default: str) -> str:
+        """How a request names its client, first the one that counts first."""
+        allowed = "key, address and header:NAME, separated by commas"
+        return self._read(name, default, str, lambda value: WAYS.fullmatch(value) is not None, allowed)
+
     def _read(self, name: str, default: T, cast: Callable[[str], T], accept: Callable[[T], bool], allowed: str) -> T:
         value = self.text(name)
         if value is None:
@@ -178,6 +186,7 @@ def _read(env: _Reader) -> Settings:
         admin_api_key=env.text("ADMIN_API_KEY"),
         check_auth=env.choice("CHECK_AUTH", ("open", "required"), "open" if bind in LOOPBACK else "required"),
         trusted_proxies=env.addresses("TRUSTED_PROXIES"),
+        authorize_by=env.ways("AUTHORIZE_BY", "key,address"),
         ratelimit_headers=env.choice("RATELIMIT_HEADERS", ("draft-10", "legacy", "off"), "draft-10"),
         default_rate=env.integer("DEFAULT_RATE", 100, 1, MAX_AMOUNT),
         default_window=env.integer("DEFAULT_WINDOW", 60, 1, MAX_WINDOW_SECONDS),

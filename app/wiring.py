@@ -18,6 +18,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from app.api.auth import Authenticator
+from app.api.callers import Callers
 from app.api.encoding import Encoder
 from app.api.handler import CheckHandler
 from app.config import Settings
@@ -61,6 +62,7 @@ class Services:
     settings: Settings
     check_handler: CheckHandler
     authenticator: Authenticator
+    callers: Callers
     key_use: KeyUse
     reloader: RuleReloader
     upkeep: Upkeep
@@ -138,6 +140,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         settings=settings,
         check_handler=handler,
         authenticator=authenticator,
+        callers=Callers(by=settings.authorize_by, trusted=settings.trusted_proxies),
         key_use=key_use,
         reloader=reloader,
         upkeep=Upkeep(reloader, engine),
@@ -217,4 +220,5 @@ def _http_metrics(app: Flask, settings: Settings) -> PrometheusMetrics | None:
     if not settings.enable_metrics:
         return None
     # By rule, not by path: paths come from callers, and each would be a series.
-    return PrometheusMetrics(app, path=None, group_by="url_rule", excluded_paths=["^/v1/check", "^/metrics$"])
+    left_out = ["^/v1/(check|authorize)", "^/metrics$"]
+    return PrometheusMetrics(app, path=None, group_by="url_rule", excluded_paths=left_out)

@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md and docs/reliability.md, from the saved results: `python -m benchmarks.tables`.
+"""The tables of the documents that hold measurements, from the saved results: `python -m benchmarks.tables`.
 
 A table stands between `<!-- NAME -->` and `<!-- end -->`; the text around it is written by hand.
 """
@@ -13,9 +13,11 @@ from typing import Any
 
 from benchmarks.faults import matrix
 from benchmarks.reach import reach
+from benchmarks.scaling import capacity, costs, hot_keys, saturation
+from benchmarks.simulation import failover_table, lease_table, outage_table
 
 RESULTS = Path(__file__).parent / "results"
-DOCUMENTS = [Path(__file__).parents[1] / "docs" / name for name in ("performance.md", "reliability.md")]
+DOCUMENTS = [Path(__file__).parents[1] / "docs" / name for name in ("performance.md", "reliability.md", "scaling.md")]
 BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 HEAD = [
     "| variant | worker µs | least to most | Redis µs | checks/s | p50 ms | p99 ms |",
@@ -115,6 +117,17 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "profile": _profile,
     "faults_measured": lambda: [_made("faults", "../benchmarks/results/faults.json", _saved("faults"))],
     "faults": lambda: matrix(_saved("faults")["rows"]),
+    "footprint_measured": lambda: [
+        _made("check", "../benchmarks/results/check.json", _saved("check")),
+        _made("footprint", "../benchmarks/results/footprint.json", _saved("footprint")),
+    ],
+    "costs": lambda: costs(_saved("check"), _saved("footprint")),
+    "capacity": lambda: capacity(_saved("check"), _saved("footprint")),
+    "saturation": lambda: saturation(_saved("check"), _saved("footprint")),
+    "hot_keys": lambda: hot_keys(_saved("check")),
+    "failovers": failover_table,
+    "outages": outage_table,
+    "leases": lease_table,
 }
 
 

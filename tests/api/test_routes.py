@@ -37,6 +37,8 @@ ROUTES = [
     Route("GET", "/docs/{asset}", PUBLIC, 200),
     Route("POST", "/v1/check", OPEN, 200, {"client_id": "table", "cost": 0}),
     Route("POST", "/v1/check/batch", OPEN, 200, {"checks": [{"client_id": "table", "cost": 0}]}),
+    Route("GET", "/v1/authorize?limit_key=table", OPEN, 200),
+    Route("GET", "/v1/authorize/{limit_key}", OPEN, 200),
     Route("GET", "/rules", "rules:read", 200),
     Route("GET", "/v1/admin/rules", "rules:read", 200),
     Route("POST", "/v1/admin/rules", "rules:write", 422, {}),
@@ -78,6 +80,7 @@ def names(node: Node, make_key: MakeKey) -> dict[str, Any]:
         "key_id": make_key("check")["id"],
         "name": "table",
         "asset": "swagger-ui.css",
+        "limit_key": "table",
     }
 
 

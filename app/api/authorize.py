@@ -1,0 +1,102 @@
+"""The door for proxies that ask before they pass a request on: Traefik, nginx, Caddy, Envoy (docs/forward-auth.md).
+
+The check handler decides. Here is only who asks, what for, and which status a proxy understands: 200 or 429.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from flask import Response, current_app, request
+from flask.blueprints import BlueprintSetupState
+from flask_smorest import Blueprint
+from marshmallow import RAISE, Schema, fields, validate
+from werkzeug.routing import Rule
+
+from app.api.auth import authenticated_in_handler, credentials_of_request
+from app.api.handler import Reply, Request
+from app.api.problems import CONTENT_TYPE, Problem, ProblemSchema
+from app.api.schemas import MAX_LIMIT_KEY, DecisionSchema, text_field
+from app.observability.logs import correlation_id
+from app.rules.rule import MAX_AMOUNT
+
+blueprint = Blueprint("authorize", __name__, url_prefix="/v1", description="Forward authentication")
+
+REFUSALS = (400, 401, 403, 422, 503)
+
+
+class AuthorizeSchema(Schema):
+    """What the proxy's configuration says about the route."""
+
+    limit_key = text_field(MAX_LIMIT_KEY, load_default="global", metadata={"example": "login"})
+    cost = fields.Integer(load_default=1, validate=validate.Range(1, MAX_AMOUNT))
+
+
+class DenialSchema(ProblemSchema, DecisionSchema):
+    """A denial: a problem document with the members of the decision."""
+
+
+def _documented(view: Any) -> Any:
+    view = blueprint.alt_response(200, schema=DecisionSchema, success=True)(view)
+    view = blueprint.alt_response(429, schema=DenialSchema, content_type=CONTENT_TYPE)(view)
+    for status in REFUSALS:
+        view = blueprint.alt_response(status, schema=ProblemSchema, content_type=CONTENT_TYPE)(view)
+    return view
+
+
+@_documented
+@blueprint.arguments(AuthorizeSchema, location="query", unknown=RAISE)
+@authenticated_in_handler
+def authorize(sent: dict[str, Any]) -> Response:
+    """Charge the client that the proxy names, and say whether it may pass: 200 or 429. Any method does the same."""
+    return _answer(**sent)
+
+
+@_documented
+@authenticated_in_handler
+def authorize_below(limit_key: str) -> Response:
+    """The same for proxies that append the client's path and query (Envoy): all behind the next slash is ignored."""
+    return _answer(limit_key.partition("/")[0], 1)
+
+
+def _answer(limit_key: str, cost: int) -> Response:
+    services = current_app.extensions["ratelimiter"]
+    credentials = credentials_of_request()
+    principal = services.authenticator.principal(credentials, "check")
+    client_id = services.callers.client_id(
+        request.remote_addr or "", request.headers, None if credentials.key is None else principal
+    )
+    check = {"client_id": client_id, "limit_key": limit_key, "cost": cost}
+    asked = Request(json.dumps(check).encode(), credentials, correlation_id.get())
+    [reply] = services.check_handler.handle_checks([asked])
+    return _for_proxies(reply)
+
+
+def _for_proxies(reply: Reply) -> Response:
+    """A denial is an answer to a check; a proxy needs a status that it does not let pass."""
+    decision = json.loads(reply.body)
+    response = Response(reply.body, status=reply.status)
+    response.headers.update(reply.headers)
+    if reply.status == 200 and not decision["allowed"]:
+        response.status_code, response.content_type = 429, CONTENT_TYPE
+        response.data = json.dumps(Problem(429, _reason(decision)).document() | decision, separators=(",", ":"))
+    return response
+
+
+def _reason(decision: dict[str, Any]) -> str:
+    wait_ms = decision["retry_after_ms"]
+    return "waiting does not help" if wait_ms is None else f"ask again in {wait_ms / 1000:g} seconds"
+
+
+VIEWS: dict[str, Any] = {"/authorize": authorize, "/authorize/<path:limit_key>": authorize_below}
+for _path, _view in VIEWS.items():
+    _view.provide_automatic_options = False  # Flask's own answer to OPTIONS would let them pass unlimited
+    blueprint.route(_path, methods=["GET"])(_view)
+
+
+@blueprint.record
+def _any_method(state: BlueprintSetupState) -> None:
+    """Proxies may forward the method of their client, whatever it is. GET, above, stands for all in the documents."""
+    for path, view in VIEWS.items():
+        state.app.url_map.add(Rule(f"/v1{path}", endpoint=f"{blueprint.name}.{view.__name__}"))

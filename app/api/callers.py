@@ -1,0 +1,96 @@
+"""Who asks, when a proxy asks for its client: what the proxy says of him counts, what he says himself never does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+
+from app.api.auth import Principal
+from app.api.problems import Problem
+
+FORWARDED_FOR = "X-Forwarded-For"
+BY_KEY, BY_ADDRESS, BY_HEADER = "key", "address", "header:"
+# What client ids by key and by address begin with; no id from a header may, so that nobody spends another's quota.
+KEY, ADDRESS = "key:", "ip:"
+IPV6_PREFIX = 64  # one subscriber has at least so many to choose from
+
+Address = IPv4Address | IPv6Address
+
+
+class Callers:
+    """Names the client of a request by the first way of `by` (AUTHORIZE_BY) that says something.
+
+    `trusted` are the addresses and networks of TRUSTED_PROXIES, separated by commas.
+    """
+
+    def __init__(self, *, by: str, trusted: str) -> None:
+        self._ways = [way.strip() for way in by.split(",")]
+        self._trusted = [ip_network(network.strip()) for network in trusted.split(",") if network.strip()]
+
+    def client_id(self, peer: str, headers: Mapping[str, str], key: Principal | None) -> str:
+        """The id to count by. `peer`: the address that the connection comes from; `key`: whom the key stands for.
+
+        Raises Problem 403 where a peer that is not trusted says who asks, 400 where nobody says it.
+        """
+        for way in self._ways:
+            if way == BY_KEY:
+                named = key and KEY + key.name
+            elif way == BY_ADDRESS:
+                named = ADDRESS + self._origin(peer, headers.get(FORWARDED_FOR))
+            else:
+                named = self._said(peer, headers, way.removeprefix(BY_HEADER))
+            if named:
+                return named
+        raise Problem(400, f"the request names no client, allowed is: {', '.join(self._ways)}")
+
+    def _said(self, peer: str, headers: Mapping[str, str], header: str) -> str | None:
+        value = headers.get(header)
+        if value is None:
+            return None
+        self._require_trust(peer, header)
+        if value.startswith((KEY, ADDRESS)):
+            raise Problem(400, f"{header} begins with {KEY} or {ADDRESS}, which other clients' ids do")
+        try:
+            return value.encode("latin-1").decode()  # WSGI takes every byte for a character
+        except UnicodeDecodeError:
+            raise Problem(400, f"{header} is not UTF-8") from None
+
+    def _origin(self, peer: str, forwarded_for: str | None) -> str:
+        """The right-most address that is no trusted proxy's; the left-most where all are."""
+        if forwarded_for is None:
+            if self._trusts(_address(peer)):
+                raise Problem(400, f"the trusted proxy {peer} sent no {FORWARDED_FOR}")
+            return _shown(_address(peer))
+        self._require_trust(peer, FORWARDED_FOR)
+        for hop in reversed(forwarded_for.split(",")):
+            address = _address(hop)
+            if not self._trusts(address):
+                break
+        return _shown(address)
+
+    def _require_trust(self, peer: str, header: str) -> None:
+        if not self._trusts(_address(peer)):
+            raise Problem(403, f"{header} comes from {peer}, which is not among TRUSTED_PROXIES")
+
+    def _trusts(self, address: Address) -> bool:
+        return any(address in network for network in self._trusted)
+
+
+def _address(text: str) -> Address:
+    """The address, where some proxies add a port. Raises Problem 400."""
+    host = text.strip()
+    if host.startswith("["):
+        host = host[1:].partition("]")[0]
+    elif host.count(":") == 1:
+        host = host.partition(":")[0]
+    try:
+        address = ip_address(host)
+    except ValueError:
+        raise Problem(400, f"{host[:64]!r} is no address") from None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _shown(address: Address) -> str:
+    if isinstance(address, IPv4Address):
+        return str(address)
+    return str(IPv6Network((int(address), IPV6_PREFIX), strict=False))

@@ -1,0 +1,91 @@
+"""Who asks behind a proxy: trusted proxies say it, nobody else does."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.api.auth import Principal
+from app.api.callers import Callers
+from app.api.problems import Problem
+
+PROXIES = "10.0.0.0/8, 2001:db8:ffff::/48"
+KEY = Principal("ci (ab12cd34)", 1, frozenset({"check"}))
+BY_ADDRESS = Callers(by="address", trusted=PROXIES)
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded_for", "client"),
+    [
+        ("198.51.100.7", None, "ip:198.51.100.7"),
+        ("10.0.0.1", "198.51.100.7", "ip:198.51.100.7"),
+        ("10.0.0.1", "198.51.100.7, 10.0.0.2", "ip:198.51.100.7"),
+        ("10.0.0.1", "203.0.113.9, 198.51.100.7, 10.0.0.2", "ip:198.51.100.7"),
+        ("10.0.0.1", "not an address, 198.51.100.7", "ip:198.51.100.7"),
+        ("10.0.0.1", "10.1.1.1,10.0.0.2", "ip:10.1.1.1"),
+        ("10.0.0.1", "198.51.100.7:4711", "ip:198.51.100.7"),
+        ("10.0.0.1", "[2001:db8:1:2:3::4]:4711", "ip:2001:db8:1:2::/64"),
+        ("10.0.0.1", "2001:db8:1:2:ffff::1", "ip:2001:db8:1:2::/64"),
+        ("10.0.0.1", "::ffff:198.51.100.7", "ip:198.51.100.7"),
+        ("::ffff:10.0.0.1", "198.51.100.7", "ip:198.51.100.7"),
+        ("2001:db8:ffff::1", "198.51.100.7, 2001:db8:ffff::2", "ip:198.51.100.7"),
+    ],
+)
+def test_the_right_most_address_that_is_no_proxys_is_the_client(
+    peer: str, forwarded_for: str | None, client: str
+) -> None:
+    headers = {} if forwarded_for is None else {"X-Forwarded-For": forwarded_for}
+    assert BY_ADDRESS.client_id(peer, headers, None) == client
+
+
+@pytest.mark.parametrize(
+    ("peer", "headers", "status", "told"),
+    [
+        ("198.51.100.7", {"X-Forwarded-For": "203.0.113.9"}, 403, "198.51.100.7, which is not among TRUSTED_PROXIES"),
+        ("10.0.0.1", {}, 400, "sent no X-Forwarded-For"),
+        ("10.0.0.1", {"X-Forwarded-For": "198.51.100.7, unknown"}, 400, "'unknown' is no address"),
+        ("10.0.0.1", {"X-Forwarded-For": "198.51.100.7,"}, 400, "'' is no address"),
+        ("10.0.0.1", {"X-Forwarded-For": "9" * 4096}, 400, "is no address"),
+        ("", {}, 400, "'' is no address"),
+    ],
+)
+def test_what_nobody_may_say_is_refused(peer: str, headers: dict[str, str], status: int, told: str) -> None:
+    with pytest.raises(Problem, match=told) as refused:
+        BY_ADDRESS.client_id(peer, headers, None)
+    assert refused.value.status == status
+    assert len(refused.value.detail) < 200
+
+
+@given(st.lists(st.ip_addresses().map(str) | st.text(), max_size=5).map(",".join))
+def test_what_the_client_says_himself_never_counts(spoofed: str) -> None:
+    headers = {"X-Forwarded-For": f"{spoofed},198.51.100.7"}
+    assert BY_ADDRESS.client_id("10.0.0.1", headers, None) == "ip:198.51.100.7"
+
+
+def test_the_first_way_that_says_something_names_the_client() -> None:
+    callers = Callers(by="header:X-User, key,address", trusted=PROXIES)
+    forwarded = {"X-Forwarded-For": "198.51.100.7"}
+    assert callers.client_id("10.0.0.1", forwarded | {"X-User": "ann"}, KEY) == "ann"
+    assert callers.client_id("10.0.0.1", forwarded, KEY) == "key:ci (ab12cd34)"
+    assert callers.client_id("10.0.0.1", forwarded | {"X-User": ""}, None) == "ip:198.51.100.7"
+
+
+def test_what_is_not_read_needs_no_trust() -> None:
+    headers = {"X-Forwarded-For": "203.0.113.9", "X-User": "ann"}
+    assert Callers(by="key", trusted="").client_id("198.51.100.7", headers, KEY) == "key:ci (ab12cd34)"
+
+
+@pytest.mark.parametrize(
+    ("peer", "headers", "status"),
+    [
+        ("198.51.100.7", {"X-User": "ann"}, 403),
+        ("10.0.0.1", {"X-User": "ip:198.51.100.7"}, 400),
+        ("10.0.0.1", {"X-User": "key:ci (ab12cd34)"}, 400),
+        ("10.0.0.1", {}, 400),
+    ],
+)
+def test_a_header_counts_only_from_a_proxy_and_only_as_itself(peer: str, headers: dict[str, str], status: int) -> None:
+    with pytest.raises(Problem) as refused:
+        Callers(by="header:X-User,key", trusted=PROXIES).client_id(peer, headers, None)
+    assert refused.value.status == status
