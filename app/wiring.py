@@ -11,11 +11,8 @@ from functools import partial
 from typing import Any
 
 import gevent
-import redis
 from flask import Flask
 from prometheus_flask_exporter import PrometheusMetrics
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from app.api.auth import Authenticator
 from app.api.encoding import Encoder
@@ -47,6 +44,7 @@ from app.rules.upkeep import Upkeep
 from app.server.stopping import Drain
 
 FLUSH_SECONDS = 5.0  # of denials to Redis, with jitter of a fifth
+UNHURRIED_MS = 1000  # for what no check waits for
 PROBE_SECONDS = 1.0  # at least, before a probe is given up: its worker may be busy
 PROBE_TRIPS = 4  # a probe is a call, the scripts where Redis lost them, and the call again: three timeouts of silence
 KEY_USE_SECONDS = 10  # between two statements; a key's last use is written at most once a minute
@@ -89,7 +87,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         build=partial(RuleBook, default=default, algorithm=settings.algorithm, pace=unhurried),
         clock=time.monotonic,
     )
-    store = RedisStore(connect(settings.redis_url, timeout_ms=settings.redis_timeout_ms, clock=time.monotonic))
+    store = _store(settings, settings.redis_timeout_ms)
     breaker = Breaker(
         circuit=Circuit(),
         failures=settings.breaker_failures,
@@ -101,7 +99,7 @@ def wire(app: Flask, settings: Settings) -> Services:
     )
     mode_log = ModeLog(time.monotonic)
     active_clients = ActiveClients(time.monotonic)
-    limited_clients = LimitedClients(client=_client(settings.redis_url), rules=reloader, clock=time.time)
+    limited_clients = LimitedClients(store=_store(settings, UNHURRIED_MS), rules=reloader, clock=time.time)
     limiter = Limiter(
         rules=reloader,
         store=store,
@@ -191,10 +189,9 @@ def _flush_denials(limited_clients: LimitedClients) -> None:
         limited_clients.flush()
 
 
-def _client(url: str) -> redis.Redis:
-    """For what no check waits for: a connection apart, and time. Never repeats a command. Opens no connection yet."""
-    retry = Retry(NoBackoff(), 0)
-    return redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, retry=retry)
+def _store(settings: Settings, timeout_ms: int) -> RedisStore:
+    """Over a connection of its own. Opens none yet."""
+    return RedisStore(connect(settings.redis_url, timeout_ms=timeout_ms, clock=time.monotonic))
 
 
 def _flush(key_use: KeyUse) -> None:

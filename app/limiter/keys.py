@@ -78,9 +78,9 @@ def meaning(limit_key: str, cost: int) -> bytes:
     return blake2b(b"%d:%b" % (cost, limit_key.encode()), digest_size=8).hexdigest().encode()
 
 
-def denials(tenant_id: int, bucket: int) -> str:
+def denials(tenant_id: int, bucket: int) -> bytes:
     """The key of the tenant's most denied clients in one stretch of time; all of a tenant are in one slot."""
-    return f"rl:{{limited:{tenant_id}}}:{bucket}"
+    return b"rl:{limited:%d}:%d" % (tenant_id, bucket)
 
 
 def counter_names(rule: Rule) -> tuple[bytes, ...]:

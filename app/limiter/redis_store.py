@@ -10,18 +10,17 @@ from struct import Struct
 from typing import Any
 
 import hiredis
-import redis
 from opentelemetry.trace import SpanKind, get_current_span
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from app.limiter.decision import Outcome
 from app.limiter.errors import RequestIdConflict, StoreError, StoreFault, StoreUnavailable
 from app.limiter.keys import HEALTH
 from app.limiter.plan import Charge, Plan, packed
 from app.limiter.redis_link import RedisLink
+from app.limiter.redis_url import SENTINEL, Servers
 from app.limiter.scripts import all_scripts
+from app.limiter.sentinels import Sentinels
 from app.limiter.wire import Wire
 from app.observability.metrics import REDIS_ERRORS
 from app.observability.tracing import tracer, within
@@ -55,11 +54,7 @@ class RedisStore:
 
     def load_scripts(self) -> None:
         """SCRIPT LOAD, so that checks are calls by SHA alone. Safe to repeat. Raises StoreError."""
-        scripts = all_scripts()
-        commands = b"".join(packed(b"SCRIPT", b"LOAD", script.source.encode()) for script in scripts)
-        for reply in self._call(commands, len(scripts), "load"):
-            if isinstance(reply, hiredis.ReplyError):
-                raise self._refused(reply, "load")
+        self.send([(b"SCRIPT", b"LOAD", script.source.encode()) for script in all_scripts()], "load")
 
     def ping(self) -> bool:
         """Whether the server answers a check within the timeout (a PING alone would not notice a lost script)."""
@@ -99,11 +94,17 @@ class RedisStore:
             self._link.drop()  # a demoted primary: the next connection finds out who the primary is
         return StoreUnavailable(str(reply)) if code in UNABLE else StoreFault(str(reply))
 
+    def send(self, commands: Sequence[tuple[bytes, ...]], operation: str) -> list[Any]:
+        """The replies to commands, each in words, for what no check waits for. Raises StoreError if any failed."""
+        replies = self._call(b"".join([packed(*words) for words in commands]), len(commands), operation)
+        for reply in replies:
+            if isinstance(reply, hiredis.ReplyError):
+                raise self._refused(reply, operation)
+        return replies
+
     def forget(self, keys: Sequence[bytes]) -> None:
         """Delete these counters of one client. Raises StoreError."""
-        for reply in self._call(packed(b"UNLINK", *keys), 1, "reset"):
-            if isinstance(reply, hiredis.ReplyError):
-                raise self._refused(reply, "reset")
+        self.send([(b"UNLINK", key) for key in keys], "reset")
 
 
 def _code(reply: Any) -> str | None:
@@ -114,17 +115,7 @@ def _code(reply: Any) -> str | None:
 def connect(url: str, *, timeout_ms: int, clock: Callable[[], float]) -> RedisLink:
     """A link that fails within the timeout and never repeats a command. Opens no connection yet. `clock`: monotonic."""
     timeout = timeout_ms / 1000
-    pool = redis.ConnectionPool.from_url(
-        url,
-        protocol=2,
-        socket_timeout=timeout,
-        socket_connect_timeout=timeout,
-        retry=Retry(NoBackoff(), 0),
-    )
-
-    def wire() -> Wire:
-        connection = pool.connection_class(**pool.connection_kwargs)
-        connection.connect()
-        return Wire(connection)
-
-    return RedisLink(connect=wire, timeout_seconds=timeout, max_waiting=MAX_WAITING, clock=clock)
+    servers = Servers(url, timeout)
+    link = RedisLink(connect=lambda: Wire(opened()), timeout_seconds=timeout, max_waiting=MAX_WAITING, clock=clock)
+    opened = Sentinels(servers, link.drop).connect if servers.topology == SENTINEL else servers.connect
+    return link
