@@ -20,7 +20,10 @@ from app.api.handler import CheckHandler
 from app.config import Settings
 from app.extensions import db
 from app.limiter.breaker import Breaker, Transitions
+from app.limiter.breakers import Breakers, Guard
 from app.limiter.circuit import Circuit
+from app.limiter.cluster import Cluster
+from app.limiter.cluster_store import ClusterStore
 from app.limiter.denial_cache import DenialCache
 from app.limiter.errors import StoreError, no_failure_of_the_store
 from app.limiter.ladder import Ladder
@@ -30,6 +33,7 @@ from app.limiter.local_store import LocalStore
 from app.limiter.mode_log import ModeLog
 from app.limiter.newcomers import Newcomers
 from app.limiter.redis_store import RedisStore, connect
+from app.limiter.redis_url import CLUSTER, Servers
 from app.observability.active_clients import ActiveClients
 from app.observability.tracing import Tracing
 from app.rules.database import DatabaseRules
@@ -62,8 +66,8 @@ class Services:
     key_use: KeyUse
     reloader: RuleReloader
     upkeep: Upkeep
-    store: RedisStore
-    breaker: Breaker
+    store: RedisStore | ClusterStore
+    breaker: Guard
     active_clients: ActiveClients
     limited_clients: LimitedClients
     tracing: Tracing | None
@@ -87,19 +91,10 @@ def wire(app: Flask, settings: Settings) -> Services:
         build=partial(RuleBook, default=default, algorithm=settings.algorithm, pace=unhurried),
         clock=time.monotonic,
     )
-    store = _store(settings, settings.redis_timeout_ms)
-    breaker = Breaker(
-        circuit=Circuit(),
-        failures=settings.breaker_failures,
-        reset_seconds=settings.breaker_reset_seconds,
-        lease_seconds=max(PROBE_SECONDS, PROBE_TRIPS * settings.redis_timeout_ms / 1000),
-        clock=time.monotonic,
-        exclude=[no_failure_of_the_store],
-        listeners=[Transitions()],
-    )
+    store, breaker = _redis(settings, settings.redis_timeout_ms)
     mode_log = ModeLog(time.monotonic)
     active_clients = ActiveClients(time.monotonic)
-    limited_clients = LimitedClients(store=_store(settings, UNHURRIED_MS), rules=reloader, clock=time.time)
+    limited_clients = LimitedClients(store=_redis(settings, UNHURRIED_MS)[0], rules=reloader, clock=time.time)
     limiter = Limiter(
         rules=reloader,
         store=store,
@@ -189,9 +184,24 @@ def _flush_denials(limited_clients: LimitedClients) -> None:
         limited_clients.flush()
 
 
-def _store(settings: Settings, timeout_ms: int) -> RedisStore:
-    """Over a connection of its own. Opens none yet."""
-    return RedisStore(connect(settings.redis_url, timeout_ms=timeout_ms, clock=time.monotonic))
+def _redis(settings: Settings, timeout_ms: int) -> tuple[RedisStore | ClusterStore, Guard]:
+    """What decides, over connections of its own, and what guards it. Opens none yet."""
+    breaker = partial(
+        Breaker,
+        failures=settings.breaker_failures,
+        reset_seconds=settings.breaker_reset_seconds,
+        lease_seconds=max(PROBE_SECONDS, PROBE_TRIPS * timeout_ms / 1000),
+        clock=time.monotonic,
+        exclude=[no_failure_of_the_store],
+        listeners=[Transitions()],
+    )
+    servers = Servers(settings.redis_url, timeout_ms / 1000)
+    if servers.topology != CLUSTER:
+        return RedisStore(connect(settings.redis_url, timeout_ms=timeout_ms, clock=time.monotonic)), breaker(
+            circuit=Circuit()
+        )
+    breakers = Breakers(breaker)
+    return ClusterStore(Cluster(servers, timeout_ms=timeout_ms, breakers=breakers, clock=time.monotonic)), breakers
 
 
 def _flush(key_use: KeyUse) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 
 import hiredis
 from opentelemetry.trace import SpanKind, get_current_span
+from redis.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from app.limiter.decision import Outcome
-from app.limiter.errors import RequestIdConflict, StoreError, StoreFault, StoreUnavailable
+from app.limiter.errors import Redirected, RequestIdConflict, StoreError, StoreFault, StoreUnavailable
 from app.limiter.keys import HEALTH
 from app.limiter.plan import Charge, Plan, packed
 from app.limiter.redis_link import RedisLink
@@ -28,7 +29,8 @@ from app.rules.rule import DEFAULT_RULE_ID, Limit, Rule
 
 MAX_WAITING = 10_000  # callers of one worker; 50 ms of them would be 200,000 checks a second
 # Answers that say the server cannot serve now, by the first word of the error.
-UNABLE = ("LOADING", "READONLY", "OOM", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "TRYAGAIN", "BUSY")
+UNABLE = ("LOADING", "READONLY", "OOM", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "BUSY")
+ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN")
 _unpack = Struct("<2I3q").unpack  # check.lua says of what
 LOOK = Plan(Rule(id=DEFAULT_RULE_ID, client_id="*", limits=(Limit(rate=1, window=1, algorithm="fixed_window"),)))
 
@@ -64,16 +66,16 @@ class RedisStore:
             return False
 
     def _trip(self, charges: Sequence[Charge], now_us: int | None) -> list[Any]:
-        commands = b"".join([charge.plan.command(charge, now_us) for charge in charges])
+        commands = [charge.plan.command(charge, now_us) for charge in charges]
         if not get_current_span().is_recording():  # a span that nobody sees is not for nothing
-            return self._call(commands, len(charges), "check")
+            return self._call(commands, "check")
         span = tracer.start_span("redis.evalsha", kind=SpanKind.CLIENT, attributes={"redis.command": "EVALSHA"})
         with within(span):
-            return self._call(commands, len(charges), "check")
+            return self._call(commands, "check")
 
-    def _call(self, commands: bytes, count: int, operation: str) -> list[Any]:
+    def _call(self, commands: list[bytes], operation: str) -> list[Any]:
         try:
-            return self._link.call(commands, count)
+            return self._link.call(b"".join(commands), len(commands))
         except RedisError as error:
             REDIS_ERRORS.labels(operation).inc()
             raise StoreUnavailable(str(error), failure=error) from error
@@ -88,23 +90,32 @@ class RedisStore:
         return Outcome(wait_us == 0, binding - 1, remaining, wait_us, reset_after_us, now_us)
 
     def _refused(self, reply: hiredis.ReplyError, operation: str) -> StoreError:
-        REDIS_ERRORS.labels(operation).inc()
         code = _code(reply)
+        if code in ELSEWHERE:
+            return Redirected(str(reply))
+        REDIS_ERRORS.labels(operation).inc()
         if code == "READONLY":
             self._link.drop()  # a demoted primary: the next connection finds out who the primary is
         return StoreUnavailable(str(reply)) if code in UNABLE else StoreFault(str(reply))
 
     def send(self, commands: Sequence[tuple[bytes, ...]], operation: str) -> list[Any]:
         """The replies to commands, each in words, for what no check waits for. Raises StoreError if any failed."""
-        replies = self._call(b"".join([packed(*words) for words in commands]), len(commands), operation)
-        for reply in replies:
-            if isinstance(reply, hiredis.ReplyError):
-                raise self._refused(reply, operation)
-        return replies
+        return without_errors(self.replies(commands, operation))
 
-    def forget(self, keys: Sequence[bytes]) -> None:
-        """Delete these counters of one client. Raises StoreError."""
-        self.send([(b"UNLINK", key) for key in keys], "reset")
+    def replies(self, commands: Sequence[tuple[bytes, ...]], operation: str) -> list[Any]:
+        """Likewise, with a StoreError in place of the reply to each that failed."""
+        replies = self._call([packed(*words) for words in commands], operation)
+        return [
+            self._refused(reply, operation) if isinstance(reply, hiredis.ReplyError) else reply for reply in replies
+        ]
+
+
+def without_errors(replies: list[Any]) -> list[Any]:
+    """Raises the first StoreError among them."""
+    for reply in replies:
+        if isinstance(reply, StoreError):
+            raise reply
+    return replies
 
 
 def _code(reply: Any) -> str | None:
@@ -113,9 +124,18 @@ def _code(reply: Any) -> str | None:
 
 
 def connect(url: str, *, timeout_ms: int, clock: Callable[[], float]) -> RedisLink:
-    """A link that fails within the timeout and never repeats a command. Opens no connection yet. `clock`: monotonic."""
-    timeout = timeout_ms / 1000
-    servers = Servers(url, timeout)
-    link = RedisLink(connect=lambda: Wire(opened()), timeout_seconds=timeout, max_waiting=MAX_WAITING, clock=clock)
+    """A link to the server that decides, alone or under Sentinel. Opens no connection yet. `clock`: monotonic.
+
+    It fails within the timeout and never repeats a command.
+    """
+    servers = Servers(url, timeout_ms / 1000)
+    link = link_by(lambda: opened(), timeout_ms=timeout_ms, clock=clock)
     opened = Sentinels(servers, link.drop).connect if servers.topology == SENTINEL else servers.connect
     return link
+
+
+def link_by(opened: Callable[[], AbstractConnection], *, timeout_ms: int, clock: Callable[[], float]) -> RedisLink:
+    """A link whose connections `opened` opens."""
+    return RedisLink(
+        connect=lambda: Wire(opened()), timeout_seconds=timeout_ms / 1000, max_waiting=MAX_WAITING, clock=clock
+    )

@@ -14,10 +14,12 @@ import redis
 
 from app.embedded import Valkey
 from app.embedded.guarded import Program
+from app.limiter.keys import SLOTS
 from tests.support.acl import PASSWORD, acl_command
 from tests.support.node import free_port
 
 MASTER = "limits"
+THIRD = SLOTS // 3 + 1
 DOWN_MS = 500  # of silence, until a primary counts as dead
 QUICK = {"repl-diskless-sync-delay": "0"}
 START_SECONDS = 30
@@ -50,6 +52,7 @@ class Group:
     def __init__(self, directory: Path, sockets: Path, running: ExitStack) -> None:
         self._directory, self._sockets, self._running = directory, sockets, running
         self.servers: dict[int, Valkey] = {}
+        self._buses: dict[int, int] = {}
 
     def start(self, **options: str) -> int:
         """The port of one more."""
@@ -99,6 +102,70 @@ class SentinelGroup(Group):
         return (int(fields["num-slaves"]), int(fields["num-other-sentinels"])) == (1, 2)
 
 
+class ClusterGroup(Group):
+    """Each of `primaries` (ports) has a third of the slots and the replica at the same place of `replicas`."""
+
+    def __init__(self, directory: Path, sockets: Path, running: ExitStack) -> None:
+        super().__init__(directory, sockets, running)
+        ports = [self._start_member(epoch) for epoch in range(1, 7)]
+        self.primaries, self.replicas = ports[:3], ports[3:]
+        for port in ports[1:]:
+            self.ask(port, "CLUSTER", "MEET", "127.0.0.1", ports[0], self._buses[ports[0]])
+        for port, first in zip(self.primaries, range(0, SLOTS, THIRD), strict=True):
+            self.ask(port, "CLUSTER", "ADDSLOTSRANGE", first, min(first + THIRD, SLOTS) - 1)
+        eventually(lambda: all(len(self.nodes(port)) == 6 for port in ports))
+        for port, primary in zip(self.replicas, self.primaries, strict=True):
+            self.ask(port, "CLUSTER", "REPLICATE", self.ask(primary, "CLUSTER", "MYID"))
+        eventually(lambda: all("cluster_state:ok" in self.ask(port, "CLUSTER", "INFO") for port in ports))
+        eventually(lambda: all("link_status:up" in self.ask(port, "INFO", "replication") for port in self.replicas))
+        eventually(lambda: all(self._sees_replicas(port) for port in ports))
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(f"127.0.0.1:{port}" for port in self.primaries)
+        return f"redis+cluster://ratelimiter:{PASSWORD}@{hosts}"
+
+    def nodes(self, port: int) -> list[str]:
+        """Of the whole cluster, a line each, as this one sees it."""
+        return str(self.ask(port, "CLUSTER", "NODES")).splitlines()
+
+    def owner(self, slot: int) -> int:
+        """The port of the primary that has the slot, as the last primary sees it."""
+        for first, last, (_, port, *_), *_ in self.ask(self.primaries[-1], "CLUSTER", "SLOTS"):
+            if first <= slot <= last:
+                return int(port)
+        raise AssertionError(f"nobody has slot {slot}")
+
+    def move(self, slot: int, target: int) -> int:
+        """Move a slot as a resharding tool does, key by key; how many keys it had."""
+        source, moved = self.owner(slot), 0
+        names = {port: self.ask(port, "CLUSTER", "MYID") for port in (source, target)}
+        self.ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", names[source])
+        self.ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", names[target])
+        while keys := self.ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 10):
+            self.ask(source, "MIGRATE", "127.0.0.1", target, "", 0, 5000, "KEYS", *keys)
+            moved += len(keys)
+        for port in (target, source, *(port for port in self.primaries if port not in names)):
+            self.ask(port, "CLUSTER", "SETSLOT", slot, "NODE", names[target])
+        return moved
+
+    def _start_member(self, epoch: int) -> int:
+        bus = free_port()
+        port = self.start(
+            cluster_enabled="yes",
+            cluster_port=str(bus),  # else ten thousand above the other
+            cluster_node_timeout=str(2 * DOWN_MS),
+            cluster_require_full_coverage="no",
+        )
+        self._buses[port] = bus
+        self.ask(port, "CLUSTER", "SET-CONFIG-EPOCH", epoch)
+        self.ask(port, *acl_command("+cluster|slots", "+asking"))
+        return port
+
+    def _sees_replicas(self, port: int) -> bool:
+        return sum(" slave " in line or ",slave " in line for line in self.nodes(port)) == 3
+
+
 def eventually(holds: Callable[[], bool], seconds: float = START_SECONDS) -> None:
     """Returns when the condition holds; fails the test when it does not come true."""
     deadline = time.monotonic() + seconds
@@ -111,3 +178,9 @@ def eventually(holds: Callable[[], bool], seconds: float = START_SECONDS) -> Non
 def sentinel_group(directory: Path, sockets: Path) -> Iterator[SentinelGroup]:
     with ExitStack() as running:
         yield SentinelGroup(directory, sockets, running)
+
+
+@contextmanager
+def cluster_group(directory: Path, sockets: Path) -> Iterator[ClusterGroup]:
+    with ExitStack() as running:
+        yield ClusterGroup(directory, sockets, running)
