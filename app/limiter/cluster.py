@@ -1,7 +1,8 @@
 """Which primary of a cluster has which slot, as one worker knows it, and its connection to each.
 
 The map comes whole from any server that answers CLUSTER SLOTS, and slot by slot from redirections. It is asked for
-again, aside, when anything hints that it is out of date: a redirection, or a primary that does not decide.
+again, aside, when anything hints that it is out of date: a redirection, or a primary that does not decide, if only for
+another worker of the node.
 """
 
 from __future__ import annotations
@@ -63,9 +64,8 @@ class Cluster:
         self._discovery = breakers.of(DISCOVERY)
         self._slots: list[Primary | None] = [None] * SLOTS
         self._known: dict[Address, Primary] = {}
-        self._learnt = Event()
-        self._refreshing = False
-        self._asked_at = -REFRESH_SECONDS
+        self._learnt, self._doubted = Event(), Event()
+        self._following = False
         self._why = "none has answered yet"
 
     def primaries(self) -> set[Primary]:
@@ -97,36 +97,33 @@ class Cluster:
 
     def doubt(self) -> None:
         """Have the map asked for again soon."""
-        if not self._refreshing:
-            self._refreshing = True
-            gevent.spawn(self._refresh)
+        self._doubted.set()
+        if not self._following:
+            self._following = True
+            gevent.spawn(self._follow)
 
     def _await_map(self) -> None:
         if not self._learnt.wait(self._timeout_ms / 1000):
             raise StoreUnavailable(f"no server of the cluster tells its slots: {self._why}")
 
-    def _refresh(self) -> None:
-        try:
-            gevent.sleep(max(0.0, self._asked_at + REFRESH_SECONDS * random.uniform(0.8, 1.2) - self._clock()))
-            self._asked_at = self._clock()
-            primaries, seeds = list(self._known), list(self._servers.addresses)
-            random.shuffle(primaries)
-            for address in dict.fromkeys(primaries + seeds):
-                if self._learn_from(address):
-                    return
-        finally:
-            self._refreshing = False
+    def _follow(self) -> None:
+        while True:
+            if self._doubted.wait(REFRESH_SECONDS) or self._breakers.state_number:
+                self._doubted.clear()
+                primaries = list(self._known)
+                random.shuffle(primaries)
+                any(map(self._learn_from, dict.fromkeys([*primaries, *self._servers.addresses])))
+                gevent.sleep(REFRESH_SECONDS * random.uniform(0.8, 1.2))
 
     def _learn_from(self, address: Address) -> bool:
         try:
             [reply] = self.primary(address).link.call(packed(b"CLUSTER", b"SLOTS"), 1)
-        except (RedisError, StoreError) as error:
+            if isinstance(reply, hiredis.ReplyError) or not reply:
+                raise StoreError(reply or "it knows of no slots")
+            self._learn(address, reply)
+        except (RedisError, StoreError, ValueError, TypeError) as error:  # the last two: no map at all
             self._why = f"{address} ({error})"
             return False
-        if isinstance(reply, hiredis.ReplyError) or not reply:
-            self._why = f"{address} ({reply or 'it has no slots'})"
-            return False
-        self._learn(address, reply)
         return True
 
     def _learn(self, told_by: Address, ranges: list[Any]) -> None:

@@ -129,23 +129,25 @@ class ClusterGroup(Group):
         """Of the whole cluster, a line each, as this one sees it."""
         return str(self.ask(port, "CLUSTER", "NODES")).splitlines()
 
-    def owner(self, slot: int) -> int:
-        """The port of the primary that has the slot, as the last primary sees it."""
-        for first, last, (_, port, *_), *_ in self.ask(self.primaries[-1], "CLUSTER", "SLOTS"):
+    def owner(self, slot: int, seen_by: int | None = None) -> int:
+        """The port of the primary that has the slot, as this one sees it."""
+        for first, last, (_, port, *_), *_ in self.ask(seen_by or self.primaries[-1], "CLUSTER", "SLOTS"):
             if first <= slot <= last:
                 return int(port)
         raise AssertionError(f"nobody has slot {slot}")
 
-    def move(self, slot: int, target: int) -> int:
-        """Move a slot as a resharding tool does, key by key; how many keys it had."""
+    def move(self, slot: int, target: int, pause: Callable[[], object] = lambda: None) -> int:
+        """Move a slot as a resharding tool does, key by key; how many keys it had. `pause`s before and after that."""
         source, moved = self.owner(slot), 0
         names = {port: self.ask(port, "CLUSTER", "MYID") for port in (source, target)}
         self.ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", names[source])
         self.ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", names[target])
-        while keys := self.ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 10):
+        pause()
+        while keys := self.ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 1000):
             self.ask(source, "MIGRATE", "127.0.0.1", target, "", 0, 5000, "KEYS", *keys)
             moved += len(keys)
-        for port in (target, source, *(port for port in self.primaries if port not in names)):
+        pause()
+        for port in (target, source, *(set(self.primaries) - names.keys())):
             self.ask(port, "CLUSTER", "SETSLOT", slot, "NODE", names[target])
         return moved
 
