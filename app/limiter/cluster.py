@@ -24,7 +24,7 @@ from app.limiter.errors import StoreError, StoreUnavailable
 from app.limiter.keys import SLOTS
 from app.limiter.plan import packed
 from app.limiter.redis_link import RedisLink
-from app.limiter.redis_store import RedisStore, link_by
+from app.limiter.redis_store import ELSEWHERE, RedisStore, link_by
 from app.limiter.redis_url import Address, Servers
 
 REFRESH_SECONDS = 0.5  # at least, between two questions for the map
@@ -32,7 +32,13 @@ GRACE_SECONDS = 5.0  # before the connection to a server that is no primary any 
 DISCOVERY = "redis cluster"  # the breaker in front of the first map
 
 
-class AskingStore(RedisStore):
+class MemberStore(RedisStore):
+    """A server that says CLUSTERDOWN says it at once, and of the cluster: no reason to open its own circuit."""
+
+    elsewhere = (*ELSEWHERE, "CLUSTERDOWN")
+
+
+class AskingStore(MemberStore):
     """Asks a primary about slots that are still on their way to it."""
 
     def _call(self, commands: list[bytes], operation: str) -> list[Any]:
@@ -48,7 +54,7 @@ class Primary:
     def __init__(self, address: Address, link: RedisLink, breaker: Breaker) -> None:
         self.address = address
         self.link = link
-        self.store = RedisStore(link)
+        self.store = MemberStore(link)
         self.arriving = AskingStore(link)
         self.breaker = breaker
 

@@ -103,12 +103,12 @@ class ClusterStore:
         for way, places in ways.items():
             for place in places:
                 answer = answers[place]
-                if isinstance(answer, Redirected):
-                    kind, _, rest = str(answer).partition(" ")
+                kind, _, rest = str(answer).partition(" ") if isinstance(answer, Redirected) else ("", "", "")
+                if kind == "CLUSTERDOWN" or isinstance(answer, StoreUnavailable):
+                    self._cluster.doubt()
+                elif kind:
                     again |= kind == "TRYAGAIN"
                     instead[self._way(kind, rest, way, slots[place])].append(place)
-                elif isinstance(answer, StoreUnavailable):
-                    self._cluster.doubt()
         if again:
             gevent.sleep(TRYAGAIN_SECONDS)
         return instead

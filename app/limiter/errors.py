@@ -36,8 +36,8 @@ class StoreFault(StoreError):
 
 
 class Redirected(StoreFault):
-    """A server of a cluster did not run the command: the slot of its keys is elsewhere, or on its way (MOVED, ASK,
-    TRYAGAIN). Says nothing against it."""
+    """A server of a cluster did not run the command: the slot of its keys is elsewhere or on its way (MOVED, ASK,
+    TRYAGAIN), or it has lost the majority (CLUSTERDOWN). Says nothing against it."""
 
 
 class RequestIdConflict(StoreError):

@@ -30,13 +30,15 @@ from app.rules.rule import DEFAULT_RULE_ID, Limit, Rule
 MAX_WAITING = 10_000  # callers of one worker; 50 ms of them would be 200,000 checks a second
 # Answers that say the server cannot serve now, by the first word of the error.
 UNABLE = ("LOADING", "READONLY", "OOM", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "BUSY")
-ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN")
+ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN")  # nothing was run
 _unpack = Struct("<2I3q").unpack  # check.lua says of what
 LOOK = Plan(Rule(id=DEFAULT_RULE_ID, client_id="*", limits=(Limit(rate=1, window=1, algorithm="fixed_window"),)))
 
 
 class RedisStore:
     """Sends charges over one link. `now_us` is for tests: it replaces the server's clock."""
+
+    elsewhere: Sequence[str] = ELSEWHERE
 
     def __init__(self, link: RedisLink) -> None:
         self._link = link
@@ -91,7 +93,7 @@ class RedisStore:
 
     def _refused(self, reply: hiredis.ReplyError, operation: str) -> StoreError:
         code = _code(reply)
-        if code in ELSEWHERE:
+        if code in self.elsewhere:
             return Redirected(str(reply))
         REDIS_ERRORS.labels(operation).inc()
         if code == "READONLY":

@@ -15,7 +15,7 @@ from app.limiter.breakers import Breakers
 from app.limiter.cluster import Cluster
 from app.limiter.cluster_store import ClusterStore
 from app.limiter.decision import Outcome
-from app.limiter.errors import StoreError, StoreUnavailable, no_failure_of_the_store
+from app.limiter.errors import Redirected, StoreError, StoreUnavailable, no_failure_of_the_store
 from app.limiter.keys import SLOTS, health, slot
 from app.limiter.plan import Charge, Plan
 from app.limiter.redis_url import Servers
@@ -206,3 +206,10 @@ def test_a_dead_primary_opens_its_own_breaker_alone(cluster: ClusterGroup) -> No
     assert str(outcomes[0]) == f"circuit of 127.0.0.1:{dead} open"
     assert breakers.status().state == "open"
     assert not store.ping()
+    # With another one gone there is no majority. What is left says so, and that is nothing against it.
+    another, left = (port for port in cluster.primaries if port != dead)
+    kept = next(charge for charge in charges if cluster.owner(slot(charge.client), left) == left)
+    cluster.servers[another].kill()
+    eventually(lambda: str(store.check([kept])[0]).startswith("CLUSTERDOWN"))
+    assert all(isinstance(store.check([kept])[0], Redirected) for _ in range(10))
+    assert breakers.of(f"redis 127.0.0.1:{left}").status().failure_count == 0

@@ -61,6 +61,12 @@ class Group:
         self._run(port, Valkey(**self._place(port), options=QUICK | names))
         return port
 
+    def _users(self, *more: str) -> str:
+        """A file in which a restarted server finds the limiter's user again."""
+        users = self._directory / "users.acl"
+        users.write_text(" ".join(["user", *acl_command(*more)[2:]]) + "\n")
+        return str(users)
+
     def _place(self, port: int) -> dict[str, Any]:
         own = self._sockets / secrets.token_hex(4)
         own.mkdir()
@@ -82,10 +88,9 @@ class Group:
 class SentinelGroup(Group):
     def __init__(self, directory: Path, sockets: Path, running: ExitStack) -> None:
         super().__init__(directory, sockets, running)
-        self.primary = self.start()
-        self.replica = self.start(replicaof=f"127.0.0.1 {self.primary}")
-        for port in self.servers:
-            self.ask(port, *acl_command("+role"))
+        users = self._users("+role")
+        self.primary = self.start(aclfile=users)
+        self.replica = self.start(aclfile=users, replicaof=f"127.0.0.1 {self.primary}")
         self.sentinels = [free_port() for _ in range(3)]
         for port in self.sentinels:
             self._run(port, Sentinel(**self._place(port), watched=self.primary))
@@ -158,10 +163,10 @@ class ClusterGroup(Group):
             cluster_port=str(bus),  # else ten thousand above the other
             cluster_node_timeout=str(2 * DOWN_MS),
             cluster_require_full_coverage="no",
+            aclfile=self._users("+cluster|slots", "+asking"),
         )
         self._buses[port] = bus
         self.ask(port, "CLUSTER", "SET-CONFIG-EPOCH", epoch)
-        self.ask(port, *acl_command("+cluster|slots", "+asking"))
         return port
 
     def _sees_replicas(self, port: int) -> bool:
