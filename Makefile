@@ -24,6 +24,7 @@ lint: $(VENV)/dev.done ## ruff, mypy and the import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 bench: $(VENV)/dev.done $(BENCH)/bench.done $(NODE_PEER)/node_modules/.package-lock.json ## measure CPU per check beside peers, memory, matching, refreshing, a profile; writes docs/performance.md
+	@$(BIN)/python -m benchmarks.instructions || echo "the instructions stay as they were"
 	@$(BIN)/python -m benchmarks.check
 	@$(BIN)/python -m benchmarks.memory
 	@$(BIN)/python -m benchmarks.matching

@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 from environs import EnvError, FileAwareEnv
 from marshmallow import ValidationError
 
+from app.limiter.redis_url import Servers
 from app.rules.rule import ALGORITHMS, FAIL_MODES, MAX_AMOUNT, MAX_RATE_TIMES_WINDOW, MAX_WINDOW_SECONDS
 
 T = TypeVar("T")
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-REDIS_SCHEMES = ("redis", "rediss", "unix")
 NO_DATABASE = "DATABASE_URL is not set: allowed is postgresql://user:password@host/database"
 # Those of the SDK, which would take any other word for "sample everything".
 SAMPLERS = tuple(
@@ -128,6 +128,15 @@ class _Reader:
             raise SettingsError(_refusal(name, _without_password(value), allowed))
         return value
 
+    def redis_url(self, name: str) -> str | None:
+        value = self.text(name)
+        try:
+            if value is not None:
+                Servers(value)
+        except ValueError as error:
+            raise SettingsError(_refusal(name, _without_password(value or ""), str(error))) from None
+        return value
+
     def addresses(self, name: str) -> str:
         """Addresses and networks, separated by commas, as they were given."""
         value = self.text(name, "") or ""
@@ -160,7 +169,7 @@ def _read(env: _Reader) -> Settings:
     bind = env.text("BIND", "127.0.0.1") or ""
     settings = Settings(
         service_name=env.text("SERVICE_NAME", "limiter") or "",
-        redis_url=env.url("REDIS_URL", REDIS_SCHEMES) or _redis_url_from_parts(env),
+        redis_url=env.redis_url("REDIS_URL") or _redis_url_from_parts(env),
         redis_embedded=env.text("REDIS_URL") is None and env.text("REDIS_HOST") is None,
         redis_timeout_ms=env.integer("REDIS_TIMEOUT_MS", 50, 1, 60_000),
         database_url=_for_psycopg2(env.url("DATABASE_URL", DATABASE_SCHEMES)),

@@ -11,11 +11,8 @@ from functools import partial
 from typing import Any
 
 import gevent
-import redis
 from flask import Flask
 from prometheus_flask_exporter import PrometheusMetrics
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from app.api.auth import Authenticator
 from app.api.callers import Callers
@@ -25,7 +22,10 @@ from app.api.proxies import Authorizer
 from app.config import Settings
 from app.extensions import db
 from app.limiter.breaker import Breaker, Transitions
+from app.limiter.breakers import Breakers, Guard
 from app.limiter.circuit import Circuit
+from app.limiter.cluster import Cluster
+from app.limiter.cluster_store import ClusterStore
 from app.limiter.denial_cache import DenialCache
 from app.limiter.errors import StoreError, no_failure_of_the_store
 from app.limiter.ladder import Ladder
@@ -35,6 +35,7 @@ from app.limiter.local_store import LocalStore
 from app.limiter.mode_log import ModeLog
 from app.limiter.newcomers import Newcomers
 from app.limiter.redis_store import RedisStore, connect
+from app.limiter.redis_url import CLUSTER, Servers
 from app.observability.active_clients import ActiveClients
 from app.observability.tracing import Tracing
 from app.rules.database import DatabaseRules
@@ -49,6 +50,7 @@ from app.rules.upkeep import Upkeep
 from app.server.stopping import Drain
 
 FLUSH_SECONDS = 5.0  # of denials to Redis, with jitter of a fifth
+UNHURRIED_MS = 1000  # for what no check waits for
 PROBE_SECONDS = 1.0  # at least, before a probe is given up: its worker may be busy
 PROBE_TRIPS = 4  # a probe is a call, the scripts where Redis lost them, and the call again: three timeouts of silence
 KEY_USE_SECONDS = 10  # between two statements; a key's last use is written at most once a minute
@@ -67,8 +69,8 @@ class Services:
     key_use: KeyUse
     reloader: RuleReloader
     upkeep: Upkeep
-    store: RedisStore
-    breaker: Breaker
+    store: RedisStore | ClusterStore
+    breaker: Guard
     active_clients: ActiveClients
     limited_clients: LimitedClients
     tracing: Tracing | None
@@ -92,19 +94,10 @@ def wire(app: Flask, settings: Settings) -> Services:
         build=partial(RuleBook, default=default, algorithm=settings.algorithm, pace=unhurried),
         clock=time.monotonic,
     )
-    store = RedisStore(connect(settings.redis_url, timeout_ms=settings.redis_timeout_ms, clock=time.monotonic))
-    breaker = Breaker(
-        circuit=Circuit(),
-        failures=settings.breaker_failures,
-        reset_seconds=settings.breaker_reset_seconds,
-        lease_seconds=max(PROBE_SECONDS, PROBE_TRIPS * settings.redis_timeout_ms / 1000),
-        clock=time.monotonic,
-        exclude=[no_failure_of_the_store],
-        listeners=[Transitions()],
-    )
+    store, breaker = _redis(settings, settings.redis_timeout_ms)
     mode_log = ModeLog(time.monotonic)
     active_clients = ActiveClients(time.monotonic)
-    limited_clients = LimitedClients(client=_client(settings.redis_url), rules=reloader, clock=time.time)
+    limited_clients = LimitedClients(store=_redis(settings, UNHURRIED_MS)[0], rules=reloader, clock=time.time)
     limiter = Limiter(
         rules=reloader,
         store=store,
@@ -198,10 +191,24 @@ def _flush_denials(limited_clients: LimitedClients) -> None:
         limited_clients.flush()
 
 
-def _client(url: str) -> redis.Redis:
-    """For what no check waits for: a connection apart, and time. Never repeats a command. Opens no connection yet."""
-    retry = Retry(NoBackoff(), 0)
-    return redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, retry=retry)
+def _redis(settings: Settings, timeout_ms: int) -> tuple[RedisStore | ClusterStore, Guard]:
+    """What decides, over connections of its own, and what guards it. Opens none yet."""
+    breaker = partial(
+        Breaker,
+        failures=settings.breaker_failures,
+        reset_seconds=settings.breaker_reset_seconds,
+        lease_seconds=max(PROBE_SECONDS, PROBE_TRIPS * timeout_ms / 1000),
+        clock=time.monotonic,
+        exclude=[no_failure_of_the_store],
+        listeners=[Transitions()],
+    )
+    servers = Servers(settings.redis_url, timeout_ms / 1000)
+    if servers.topology != CLUSTER:
+        return RedisStore(connect(settings.redis_url, timeout_ms=timeout_ms, clock=time.monotonic)), breaker(
+            circuit=Circuit()
+        )
+    breakers = Breakers(breaker)
+    return ClusterStore(Cluster(servers, timeout_ms=timeout_ms, breakers=breakers, clock=time.monotonic)), breakers
 
 
 def _flush(key_use: KeyUse) -> None:

@@ -55,7 +55,7 @@ def main() -> None:
         say(*by_variant(result["variants"]))
     else:
         RESULT.write_text(json.dumps(result, indent=2) + "\n")
-        say(*reach(result))
+        say(*reach(result, json.loads((RESULT.parent / "instructions.json").read_text())))
     if failures:
         sys.exit("failed runs, in no figure:\n" + "\n".join(failures))
 

@@ -1,8 +1,8 @@
 """Where the worker's time goes: `python -m benchmarks.profile` (py-spy, from the peers' environment).
 
-The pinned worker of the fast lane under the load of benchmarks.check: first undisturbed, for its CPU per check, then
-sampled with the C frames beneath Python. Saved in benchmarks/results/profile.json: self time by
-area and by function.
+The pinned worker of the fast lane under the load of benchmarks.check, once with checks that are allowed, once with
+denied ones: first undisturbed, for its CPU per check, then sampled with the C frames beneath Python. Self time by area
+and by function is saved in benchmarks/results/profile.json.
 """
 
 from __future__ import annotations
@@ -18,50 +18,55 @@ from typing import Any
 
 import redis
 
-from benchmarks.load import RunError
+from benchmarks.load import Load, RunError
 from benchmarks.machine import described
 from benchmarks.processes import cpu_ns, kernel_ns, workers
 from benchmarks.services import BENCH_BIN, SERVICES, Service, site
-from benchmarks.variants import VARIANTS
+from benchmarks.variants import VARIANTS, Variant
 
 RESULT = Path(__file__).parent / "results" / "profile.json"
-VARIANT = VARIANTS["token_bucket"]
+PROFILED = {"allowed": VARIANTS["token_bucket"], "denied": VARIANTS["denied"]}
 SECONDS, RATE = 10, 250
 FUNCTIONS = 60
 
 
 def main() -> None:
-    with site() as here, SERVICES[VARIANT.service](here) as service:
-        VARIANT.prepare(service)
-        VARIANT.load.run(service.port, seconds=2, seed=0)  # warms up
-        costs = _costs(service)
-        stacks = _sampled(service)
+    with site() as here, SERVICES["fast lane"](here) as service:
+        profiles = {name: _profile(variant, service) for name, variant in PROFILED.items()}
         server = redis.Redis.from_url(here.valkey.url).info("server")["valkey_version"]
-    result = described("python -m benchmarks.profile", server) | costs | _shares(stacks, costs["worker_us"])
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
-    for row in [*result["areas"], *result["functions"]]:
-        sys.stdout.write("{percent:5.1f} %  {us:6.2f} µs  {where}  ".format(**row) + row.get("function", "") + "\n")
+    RESULT.write_text(json.dumps(described("python -m benchmarks.profile", server) | profiles, indent=2) + "\n")
+    for name, profile in profiles.items():
+        sys.stdout.write(f"{name}: {profile['worker_us']} µs, of which the kernel's {profile['kernel_us']}\n")
+        for row in [*profile["areas"], *profile["functions"]]:
+            sys.stdout.write("{percent:5.1f} %  {us:6.2f} µs  {where}  ".format(**row) + row.get("function", "") + "\n")
 
 
-def _costs(service: Service) -> dict[str, float]:
+def _profile(variant: Variant, service: Service) -> dict[str, Any]:
+    variant.prepare(service)
+    variant.load.run(service.port, seconds=2, seed=0)  # warms up
+    costs = _costs(variant.load, service)
+    return costs | _shares(_sampled(variant.load, service), costs["worker_us"])
+
+
+def _costs(load: Load, service: Service) -> dict[str, float]:
     """Microseconds of CPU per check, and the part of it that the kernel spent."""
     (worker,) = workers(service.pid)
     used, kernel = cpu_ns([worker])[0], kernel_ns(worker)
-    requests = VARIANT.load.run(service.port, seconds=SECONDS, seed=1).requests
+    requests = load.run(service.port, seconds=SECONDS, seed=1).requests
     return {
         "worker_us": round((cpu_ns([worker])[0] - used) / requests / 1000, 2),
         "kernel_us": round((kernel_ns(worker) - kernel) / requests / 1000, 2),
     }
 
 
-def _sampled(service: Service) -> Counter[str]:
+def _sampled(load: Load, service: Service) -> Counter[str]:
     """How often each innermost function was seen, as py-spy names it: `function (file)`."""
     (worker,) = workers(service.pid)
     with tempfile.NamedTemporaryFile() as output:
         options = ["--duration", str(SECONDS), "--rate", str(RATE), "--format", "raw", "--function", "--native"]
         command = [str(BENCH_BIN / "py-spy"), "record", "--pid", str(worker), "--output", output.name, *options]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as spy:
-            VARIANT.load.run(service.port, seconds=SECONDS, seed=2)
+            load.run(service.port, seconds=SECONDS, seed=2)
             _, complaint = spy.communicate(timeout=60)
         if spy.returncode != 0:
             raise RunError(f"py-spy: {complaint.strip()}")

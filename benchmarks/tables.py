@@ -24,7 +24,7 @@ HEAD = [
     "|---|---|---|---|---|---|---|",
 ]
 PEERS = ("seed's stack", "flask-limiter", "rate-limiter-flexible", "gunicorn", "nginx")
-AREAS, FUNCTIONS = 12, 20
+AREAS, FUNCTIONS = 10, 12
 
 
 def with_tables(text: str) -> str:
@@ -91,18 +91,36 @@ def _log() -> list[str]:
 
 def _profile() -> list[str]:
     result = _saved("profile")
-    rows: Iterable[dict[str, Any]] = result["functions"][:FUNCTIONS]
+    lines = [_made("profile", "../benchmarks/results/profile.json", result)]
+    for name in ("allowed", "denied"):
+        lines += ["", *_profile_of(name, result[name])]
+    return lines
+
+
+def _profile_of(name: str, profile: dict[str, Any]) -> list[str]:
+    functions: Iterable[dict[str, Any]] = profile["functions"][:FUNCTIONS]
     return [
-        _made("profile", "../benchmarks/results/profile.json", result),
-        f"Of {result['worker_us']:.1f} µs a check {result['kernel_us']:.1f} are the kernel's.",
+        f"A check that is {name}: of {profile['worker_us']:.1f} µs {profile['kernel_us']:.1f} are the kernel's.",
         "",
         "| where | % | µs |",
         "|---|---|---|",
-        *(f"| `{row['where']}` | {row['percent']:.1f} | {row['us']:.1f} |" for row in result["areas"][:AREAS]),
+        *(f"| `{row['where']}` | {row['percent']:.1f} | {row['us']:.1f} |" for row in profile["areas"][:AREAS]),
         "",
         "| function | where | % | µs |",
         "|---|---|---|---|",
-        *(f"| `{row['function']}` | `{row['where']}` | {row['percent']:.1f} | {row['us']:.1f} |" for row in rows),
+        *(f"| `{row['function']}` | `{row['where']}` | {row['percent']:.1f} | {row['us']:.1f} |" for row in functions),
+    ]
+
+
+def _instructions() -> list[str]:
+    result = _saved("instructions")
+    figures = result["redis_instructions_per_check"].items()
+    return [
+        _made("instructions", "../benchmarks/results/instructions.json", result),
+        "",
+        "| clients | Redis's instructions a check |",
+        "|---|---|",
+        *(f"| {int(clients):,} | {count:,} |" for clients, count in figures),
     ]
 
 
@@ -110,7 +128,8 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "measured": _measured,
     "ours": _variants(lambda name: not name.startswith(PEERS)),
     "peers": _variants(lambda name: name.startswith((*PEERS, "token_bucket"))),
-    "reach": lambda: reach(_saved("check")),
+    "reach": lambda: reach(_saved("check"), _saved("instructions")),
+    "instructions": _instructions,
     "memory_measured": lambda: [_made("memory", "../benchmarks/results/memory.json", _saved("memory"))],
     "memory": _memory,
     "log": _log,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from hypothesis import settings
 
 from app.embedded import Postgres, Valkey, runtime_directory
 from app.limiter.redis_store import RedisStore, connect
+from tests.support.acl import PASSWORD, acl_command
 from tests.support.node import ROOT, Node
 
 # The same examples in every run, so that the gate does not depend on luck. To look for new ones:
@@ -51,11 +51,8 @@ def redis_client(valkey: Valkey) -> Iterator[redis.Redis]:
 @pytest.fixture(scope="session")
 def limiter_redis_url(valkey: Valkey, redis_client: redis.Redis) -> str:
     """As a user that may do exactly what docs/operations.md grants: what the tests show, they show under that."""
-    [granted] = re.findall(
-        r"^ACL SETUSER ratelimiter (.*) >\S+$", (ROOT / "docs/operations.md").read_text(), re.MULTILINE
-    )
-    redis_client.execute_command("ACL", "SETUSER", "ratelimiter", *granted.split(), ">s3cret-of-redis")
-    return valkey.url.replace("://", "://ratelimiter:s3cret-of-redis@", 1)
+    redis_client.execute_command(*acl_command())
+    return valkey.url.replace("://", f"://ratelimiter:{PASSWORD}@", 1)
 
 
 @pytest.fixture(scope="session")

@@ -40,6 +40,17 @@ def test_the_defaults_are_the_contracts() -> None:
         ("REDIS_URL", "http://localhost", "redis://…"),
         ("DATABASE_URL", "mysql://localhost", "postgresql://…"),
         ("REDIS_URL", "redis://localhost:port/0", "redis://…"),
+        ("REDIS_URL", "redis://localhost/0?foo=1", "options that exist (got an unexpected keyword argument 'foo')"),
+        ("REDIS_URL", "redis+sentinel://one:26379,two:26379", "redis+sentinel://host:port,…/master"),
+        ("REDIS_URL", "redis+sentinel://one:26379,two:/master", "redis+sentinel://host:port,…/master"),
+        ("REDIS_URL", "redis+sentinel://one:0/master", "redis+sentinel://host:port,…/master"),
+        ("REDIS_URL", "redis+sentinel://one,/master", "redis+sentinel://host:port,…/master"),
+        ("REDIS_URL", "redis+sentinel://one/master/first", "redis+sentinel://host:port,…/master"),
+        ("REDIS_URL", "redis+cluster://one:7000,two:many", "redis+cluster://host:port,…"),
+        ("REDIS_URL", "redis+cluster://one:7000/1", "redis+cluster://host:port,…"),
+        ("REDIS_URL", "redis+cluster://one two:7000", "redis+cluster://host:port,…"),
+        ("REDIS_URL", "redis+proxy://one:7000", "redis+cluster://host:port,…"),
+        ("REDIS_URL", "unix+cluster://one:7000", "redis+cluster://host:port,…"),
         ("DATABASE_URL", "postgresql://localhost:port/name", "postgresql://…"),
         ("TRUSTED_PROXIES", "nobody", "addresses and networks"),
         ("AUTHORIZE_BY", "cookie", "key, address and header:NAME"),
@@ -98,16 +109,25 @@ def test_redis_by_parts_and_the_driver_of_the_database_by_name(monkeypatch: pyte
     assert settings.database_url == "postgresql+psycopg2://user:secret@host/name"
 
 
-@pytest.mark.parametrize("url", ["redis://:s3cret@[x", "redis://:s3cret@host:port"])
+@pytest.mark.parametrize(
+    "url", ["redis://:s3cret@[x", "redis://:s3cret@host:port", "redis+cluster://:s3cret@one,two:port"]
+)
 def test_a_refusal_holds_no_secret(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("REDIS_URL", url)
-    with pytest.raises(SettingsError, match="REDIS_URL=redis://") as caught:
+    with pytest.raises(SettingsError, match="REDIS_URL=redis") as caught:
         Settings.from_env()
     assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    "redis_url", ["redis://:s3cret@host/0", "rediss://user:s3cret@host/0", "unix:///socket?db=0&password=s3cret"]
+    "redis_url",
+    [
+        "redis://:s3cret@host/0",
+        "rediss://user:s3cret@host/0",
+        "unix:///socket?db=0&password=s3cret",
+        "redis+cluster://user:s3cret@one:7000,two",
+        "rediss+sentinel://user:s3cret@one,two:26379/master/1?sentinel_password=s3cret",
+    ],
 )
 def test_what_is_logged_holds_no_secret(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://user:s3cret@host/name?sslpassword=s3cret&sslmode=require")

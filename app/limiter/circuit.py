@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from hashlib import blake2b
 
 import pybreaker
 
@@ -11,6 +12,8 @@ from app.limiter.node_lock import NodeLock
 CLOSED, HALF_OPEN, OPEN = range(3)  # as the metric numbers them
 NAMES = (pybreaker.STATE_CLOSED, pybreaker.STATE_HALF_OPEN, pybreaker.STATE_OPEN)
 STATE = 3  # the bits of a mark that are the state; those above count transitions
+BYTES = 24
+NAMED = 256
 _MARK, _FAILURES, _UNTIL = range(3)
 
 
@@ -21,10 +24,10 @@ class Circuit:
     last, is what says how the others are meant.
     """
 
-    def __init__(self) -> None:
-        memory = memoryview(mmap.mmap(-1, 24))
+    def __init__(self, memory: memoryview | None = None, lock: NodeLock | None = None) -> None:
+        memory = memory or memoryview(mmap.mmap(-1, BYTES))
         self._integers, self._times = memory.cast("Q"), memory.cast("d")
-        self.lock = NodeLock()
+        self.lock = lock or NodeLock()
 
     @property
     def mark(self) -> int:
@@ -57,3 +60,28 @@ class Circuit:
         mark = (self.mark | STATE) + 1 | state
         self._integers[_MARK] = mark
         return mark
+
+
+class Circuits:
+    """Circuits by name, of which all workers of a node find the same: made before the fork, when no name is known yet.
+
+    Names are never given up, since another worker may still use them: after NAMED of them new ones share what there
+    is. A circuit that was left open by the last user of its place lets a probe pass, and closes.
+    """
+
+    def __init__(self) -> None:
+        memory = memoryview(mmap.mmap(-1, NAMED * (BYTES + 8)))
+        lock = NodeLock()
+        places = [memory[place * BYTES : (place + 1) * BYTES] for place in range(NAMED)]
+        self._circuits = [Circuit(place, lock) for place in places]
+        self._names = memory[NAMED * BYTES :].cast("Q")  # hashed; 0 where there is room
+        self._lock = lock
+
+    def of(self, name: str) -> Circuit:
+        hashed = int.from_bytes(blake2b(name.encode(), digest_size=8).digest()) | 1
+        with self._lock:
+            for place, taken in enumerate(self._names):
+                if taken in (hashed, 0):
+                    self._names[place] = hashed
+                    return self._circuits[place]
+        return self._circuits[hashed // 2 % NAMED]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from app.limiter.decision import Outcome
 from app.limiter.errors import StoreError
@@ -17,7 +17,7 @@ from app.rules.rule_book import RuleBook
 class Store(Protocol):
     def check(self, charges: Sequence[Charge]) -> list[Outcome | StoreError]: ...
 
-    def forget(self, keys: Sequence[bytes]) -> None: ...
+    def send(self, commands: Sequence[tuple[bytes, ...]], operation: str) -> list[Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Counters:
         """Delete the counters of the rules; how many there may have been. Raises StoreError."""
         keys = [self._client + name for rule in counting(rules) for name in counter_names(rule)]
         if keys:
-            self._store.forget(keys)
+            self._store.send([(b"UNLINK", key) for key in keys], "reset")
         return len(keys)
 
 

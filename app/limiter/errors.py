@@ -35,6 +35,11 @@ class StoreFault(StoreError):
     """The store answered, but not with an outcome: a broken script or a key of another type. Needs a human."""
 
 
+class Redirected(StoreFault):
+    """A server of a cluster did not run the command: the slot of its keys is elsewhere or on its way (MOVED, ASK,
+    TRYAGAIN), or it has lost the majority (CLUSTERDOWN). Says nothing against it."""
+
+
 class RequestIdConflict(StoreError):
     """The request id was used for another check of this client less than a minute ago. Nothing was charged."""
 

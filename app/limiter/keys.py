@@ -9,13 +9,15 @@ It is over the tenant's number, a colon and the client id; a number holds no col
 are spelled the same.
 
 `rl:{limited:<tenant>}:<five minutes>` counts the denials of a tenant's clients. A hash is 22 characters of base64, in
-which neither `:` nor `-` occurs: no client's key can be this one or that of HEALTH.
+which neither `:` nor `-` occurs: no client's key can be this one or those of the health check.
 """
 
 from __future__ import annotations
 
-from binascii import b2a_base64
+from binascii import b2a_base64, crc_hqx
+from collections.abc import Callable
 from hashlib import blake2b
+from itertools import count
 
 from app.rules.rule import Rule
 
@@ -34,6 +36,20 @@ CLIENT_LENGTH = len("rl:{") + 22 + len("}")
 HEALTH = b"rl:{health----------------}"  # the client that only /health asks about
 KNOWN_CLIENTS = 65_536  # about 250 bytes each. A hash costs a microsecond, and most checks are of few clients
 NEWCOMERS = "\n"  # in place of a client id, which has no control characters: all newcomers of a tenant
+
+
+SLOTS = 16_384  # of a cluster
+
+
+def slot(key: bytes) -> int:
+    """Where a cluster keeps the key: by what is in its braces (CRC-16/XMODEM, as the cluster specification has it)."""
+    return crc_hqx(key[4 : key.index(b"}")], 0) % SLOTS
+
+
+def health(mine: Callable[[int], bool]) -> bytes:
+    """Like HEALTH, in one of the slots that are `mine`; there must be one."""
+    names = (b"rl:{health-%015d}" % number for number in count())
+    return next(name for name in names if mine(slot(name)))
 
 
 class Keyspace:
@@ -78,9 +94,9 @@ def meaning(limit_key: str, cost: int) -> bytes:
     return blake2b(b"%d:%b" % (cost, limit_key.encode()), digest_size=8).hexdigest().encode()
 
 
-def denials(tenant_id: int, bucket: int) -> str:
+def denials(tenant_id: int, bucket: int) -> bytes:
     """The key of the tenant's most denied clients in one stretch of time; all of a tenant are in one slot."""
-    return f"rl:{{limited:{tenant_id}}}:{bucket}"
+    return b"rl:{limited:%d}:%d" % (tenant_id, bucket)
 
 
 def counter_names(rule: Rule) -> tuple[bytes, ...]:

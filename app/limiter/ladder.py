@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from app.limiter.breaker import Breaker
+from app.limiter.breakers import Guard
 from app.limiter.decision import Outcome
 from app.limiter.errors import Unavailable
 from app.limiter.local_store import LocalStore
@@ -24,7 +24,7 @@ class Ladder:
         self,
         *,
         local: LocalStore,
-        breaker: Breaker,
+        breaker: Guard,
         fail_mode: str,
         mode_log: ModeLog,
         clock: Callable[[], float],

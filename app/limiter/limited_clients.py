@@ -14,16 +14,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import blake2b, shake_256
 from typing import Any, NamedTuple, Protocol
 
-from redis.exceptions import RedisError
-
-from app.limiter.errors import StoreUnavailable
+from app.limiter.errors import StoreError
 from app.limiter.keys import denials
 from app.observability.heavy_hitters import HeavyHitters
-from app.observability.metrics import REDIS_ERRORS
 from app.rules.rule import Rule
 from app.rules.rule_book import RuleBook
 
@@ -49,11 +46,15 @@ class RuleSource(Protocol):
     def book(self) -> RuleBook | None: ...
 
 
-class LimitedClients:
-    """Belongs to one worker. `client` is a redis-py client that does not retry; `clock` is Unix time in seconds."""
+class Store(Protocol):
+    def send(self, commands: Sequence[tuple[bytes, ...]], operation: str) -> list[Any]: ...
 
-    def __init__(self, *, client: Any, rules: RuleSource, clock: Callable[[], float]) -> None:
-        self._client = client
+
+class LimitedClients:
+    """Belongs to one worker. No check should wait for `store`'s link; `clock` is Unix time in seconds."""
+
+    def __init__(self, *, store: Store, rules: RuleSource, clock: Callable[[], float]) -> None:
+        self._store = store
         self._rules = rules
         self._clock = clock
         self._denied = HeavyHitters[tuple[int, int, str]](COUNTED)
@@ -71,41 +72,34 @@ class LimitedClients:
         for (tenant_id, rule_id, client_id), count in counts.items():
             tenants[tenant_id][_sealed(book.edition.key_secret, rule_id, client_id)] = count
         try:
-            with self._client.pipeline(transaction=False) as pipeline:
-                for tenant_id, members in tenants.items():
-                    self._add(pipeline, denials(tenant_id, self._bucket()), members)
-                pipeline.execute()
-        except RedisError as error:
-            REDIS_ERRORS.labels("limited").inc()
+            for tenant_id, members in tenants.items():
+                self._store.send(_added(denials(tenant_id, self._bucket()), members), "limited")
+        except StoreError as error:
             log.debug("denials of the last seconds are not counted: %s", error)
 
     def most(self, tenant_id: int) -> list[Limited]:
-        """The tenant's clients and rules with the most denials, at most SHOWN. Raises StoreUnavailable."""
+        """The tenant's clients and rules with the most denials, at most SHOWN. Raises StoreError."""
         book = self._rules.book
         if book is None:
             return []
         self.flush()
         newest, counts = self._bucket(), Counter[bytes]()
-        try:
-            with self._client.pipeline(transaction=False) as pipeline:
-                for bucket in range(newest - BUCKETS, newest + 1):
-                    pipeline.zrange(denials(tenant_id, bucket), 0, -1, withscores=True)
-                for members in pipeline.execute():
-                    counts.update({member: int(score) for member, score in members})
-        except RedisError as error:
-            REDIS_ERRORS.labels("limited").inc()
-            raise StoreUnavailable(str(error), failure=error) from error
+        keys = [denials(tenant_id, bucket) for bucket in range(newest - BUCKETS, newest + 1)]
+        for members in self._store.send([(b"ZRANGE", key, b"0", b"-1", b"WITHSCORES") for key in keys], "limited"):
+            counts.update({member: int(score) for member, score in zip(members[::2], members[1::2], strict=True)})
         opened = ((_opened(book.edition.key_secret, member), count) for member, count in counts.most_common(SHOWN))
         return [Limited(name[1], name[0], count) for name, count in opened if name is not None]
 
-    def _add(self, pipeline: Any, key: str, members: dict[bytes, int]) -> None:
-        for member, count in members.items():
-            pipeline.zincrby(key, count, member)
-        pipeline.zremrangebyrank(key, 0, -KEPT - 1)
-        pipeline.expire(key, (BUCKETS + 1) * BUCKET_SECONDS)
-
     def _bucket(self) -> int:
         return int(self._clock()) // BUCKET_SECONDS
+
+
+def _added(key: bytes, members: dict[bytes, int]) -> list[tuple[bytes, ...]]:
+    return [
+        *((b"ZINCRBY", key, b"%d" % count, member) for member, count in members.items()),
+        (b"ZREMRANGEBYRANK", key, b"0", b"%d" % (-KEPT - 1)),
+        (b"EXPIRE", key, b"%d" % ((BUCKETS + 1) * BUCKET_SECONDS)),
+    ]
 
 
 def _sealed(secret: bytes, rule_id: int, client_id: str) -> bytes:

@@ -9,14 +9,15 @@ from msgspec.structs import replace
 from prometheus_client import Counter
 from pybreaker import CircuitBreakerError
 
-from app.limiter.breaker import Breaker
+from app.limiter.breakers import Guard
 from app.limiter.decision import Decision, Outcome, Question, decided, degraded, outright
 from app.limiter.denial_cache import DenialCache
-from app.limiter.errors import NotReady, RequestIdConflict, StoreError, StoreFault, StoreUnavailable, Unavailable
+from app.limiter.errors import NotReady, RequestIdConflict, StoreError, StoreUnavailable, Unavailable
 from app.limiter.ladder import Ladder
 from app.limiter.mode_log import ModeLog
 from app.limiter.plan import Charge
 from app.limiter.plans import Plans
+from app.limiter.trip import TripFailed, TripUndecided, judge
 from app.observability.active_clients import ActiveClients
 from app.observability.metrics import SHADOW_BLOCKED
 from app.rules.rule import Rule
@@ -50,7 +51,7 @@ class Limiter:
         rules: RuleSource,
         store: Store,
         ladder: Ladder,
-        breaker: Breaker,
+        breaker: Guard,
         mode_log: ModeLog,
         denials: DenialCache,
         active_clients: ActiveClients,
@@ -136,7 +137,7 @@ class Limiter:
         outcomes = self._store.check(charges)
         for outcome in outcomes:
             if isinstance(outcome, StoreError):
-                _judge(outcomes)
+                judge(outcomes)
                 break
         return outcomes
 
@@ -180,27 +181,3 @@ def _beside(shadow: Stored, answer: Answer) -> Answer:
         return answer
     SHADOW_BLOCKED.inc()
     return replace(answer, reason="shadow") if answer.allowed else answer
-
-
-class TripFailed(StoreUnavailable):
-    """Some outcomes of the trip are errors that count against the store. Carries all of them."""
-
-    def __init__(self, outcomes: Sequence[Outcome | StoreError]) -> None:
-        super().__init__("the store could not decide every check")
-        self.outcomes = outcomes
-
-
-class TripUndecided(StoreFault):
-    """All outcomes of the trip are faults: it proves nothing about the store. Carries all of them."""
-
-    def __init__(self, outcomes: Sequence[Outcome | StoreError]) -> None:
-        super().__init__("the store could decide no check")
-        self.outcomes = outcomes
-
-
-def _judge(outcomes: Sequence[Outcome | StoreError]) -> None:
-    """Raise what a trip with errors means to the breaker; nothing where it proves that the store decides."""
-    if any(isinstance(outcome, StoreUnavailable) for outcome in outcomes):
-        raise TripFailed(outcomes)
-    if all(isinstance(outcome, StoreFault) for outcome in outcomes):
-        raise TripUndecided(outcomes)

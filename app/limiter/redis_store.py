@@ -10,18 +10,18 @@ from struct import Struct
 from typing import Any
 
 import hiredis
-import redis
 from opentelemetry.trace import SpanKind, get_current_span
-from redis.backoff import NoBackoff
+from redis.connection import AbstractConnection
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from app.limiter.decision import Outcome
-from app.limiter.errors import RequestIdConflict, StoreError, StoreFault, StoreUnavailable
+from app.limiter.errors import Redirected, RequestIdConflict, StoreError, StoreFault, StoreUnavailable
 from app.limiter.keys import HEALTH
 from app.limiter.plan import Charge, Plan, packed
 from app.limiter.redis_link import RedisLink
+from app.limiter.redis_url import SENTINEL, Servers
 from app.limiter.scripts import all_scripts
+from app.limiter.sentinels import Sentinels
 from app.limiter.wire import Wire
 from app.observability.metrics import REDIS_ERRORS
 from app.observability.tracing import tracer, within
@@ -29,13 +29,16 @@ from app.rules.rule import DEFAULT_RULE_ID, Limit, Rule
 
 MAX_WAITING = 10_000  # callers of one worker; 50 ms of them would be 200,000 checks a second
 # Answers that say the server cannot serve now, by the first word of the error.
-UNABLE = ("LOADING", "READONLY", "OOM", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "TRYAGAIN", "BUSY")
+UNABLE = ("LOADING", "READONLY", "OOM", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "BUSY")
+ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN")  # nothing was run
 _unpack = Struct("<2I3q").unpack  # check.lua says of what
 LOOK = Plan(Rule(id=DEFAULT_RULE_ID, client_id="*", limits=(Limit(rate=1, window=1, algorithm="fixed_window"),)))
 
 
 class RedisStore:
     """Sends charges over one link. `now_us` is for tests: it replaces the server's clock."""
+
+    elsewhere: Sequence[str] = ELSEWHERE
 
     def __init__(self, link: RedisLink) -> None:
         self._link = link
@@ -55,11 +58,7 @@ class RedisStore:
 
     def load_scripts(self) -> None:
         """SCRIPT LOAD, so that checks are calls by SHA alone. Safe to repeat. Raises StoreError."""
-        scripts = all_scripts()
-        commands = b"".join(packed(b"SCRIPT", b"LOAD", script.source.encode()) for script in scripts)
-        for reply in self._call(commands, len(scripts), "load"):
-            if isinstance(reply, hiredis.ReplyError):
-                raise self._refused(reply, "load")
+        self.send([(b"SCRIPT", b"LOAD", script.source.encode()) for script in all_scripts()], "load")
 
     def ping(self) -> bool:
         """Whether the server answers a check within the timeout (a PING alone would not notice a lost script)."""
@@ -69,16 +68,16 @@ class RedisStore:
             return False
 
     def _trip(self, charges: Sequence[Charge], now_us: int | None) -> list[Any]:
-        commands = b"".join([charge.plan.command(charge, now_us) for charge in charges])
+        commands = [charge.plan.command(charge, now_us) for charge in charges]
         if not get_current_span().is_recording():  # a span that nobody sees is not for nothing
-            return self._call(commands, len(charges), "check")
+            return self._call(commands, "check")
         span = tracer.start_span("redis.evalsha", kind=SpanKind.CLIENT, attributes={"redis.command": "EVALSHA"})
         with within(span):
-            return self._call(commands, len(charges), "check")
+            return self._call(commands, "check")
 
-    def _call(self, commands: bytes, count: int, operation: str) -> list[Any]:
+    def _call(self, commands: list[bytes], operation: str) -> list[Any]:
         try:
-            return self._link.call(commands, count)
+            return self._link.call(b"".join(commands), len(commands))
         except RedisError as error:
             REDIS_ERRORS.labels(operation).inc()
             raise StoreUnavailable(str(error), failure=error) from error
@@ -93,17 +92,32 @@ class RedisStore:
         return Outcome(wait_us == 0, binding - 1, remaining, wait_us, reset_after_us, now_us)
 
     def _refused(self, reply: hiredis.ReplyError, operation: str) -> StoreError:
-        REDIS_ERRORS.labels(operation).inc()
         code = _code(reply)
+        if code in self.elsewhere:
+            return Redirected(str(reply))
+        REDIS_ERRORS.labels(operation).inc()
         if code == "READONLY":
             self._link.drop()  # a demoted primary: the next connection finds out who the primary is
         return StoreUnavailable(str(reply)) if code in UNABLE else StoreFault(str(reply))
 
-    def forget(self, keys: Sequence[bytes]) -> None:
-        """Delete these counters of one client. Raises StoreError."""
-        for reply in self._call(packed(b"UNLINK", *keys), 1, "reset"):
-            if isinstance(reply, hiredis.ReplyError):
-                raise self._refused(reply, "reset")
+    def send(self, commands: Sequence[tuple[bytes, ...]], operation: str) -> list[Any]:
+        """The replies to commands, each in words, for what no check waits for. Raises StoreError if any failed."""
+        return without_errors(self.replies(commands, operation))
+
+    def replies(self, commands: Sequence[tuple[bytes, ...]], operation: str) -> list[Any]:
+        """Likewise, with a StoreError in place of the reply to each that failed."""
+        replies = self._call([packed(*words) for words in commands], operation)
+        return [
+            self._refused(reply, operation) if isinstance(reply, hiredis.ReplyError) else reply for reply in replies
+        ]
+
+
+def without_errors(replies: list[Any]) -> list[Any]:
+    """Raises the first StoreError among them."""
+    for reply in replies:
+        if isinstance(reply, StoreError):
+            raise reply
+    return replies
 
 
 def _code(reply: Any) -> str | None:
@@ -112,19 +126,18 @@ def _code(reply: Any) -> str | None:
 
 
 def connect(url: str, *, timeout_ms: int, clock: Callable[[], float]) -> RedisLink:
-    """A link that fails within the timeout and never repeats a command. Opens no connection yet. `clock`: monotonic."""
-    timeout = timeout_ms / 1000
-    pool = redis.ConnectionPool.from_url(
-        url,
-        protocol=2,
-        socket_timeout=timeout,
-        socket_connect_timeout=timeout,
-        retry=Retry(NoBackoff(), 0),
+    """A link to the server that decides, alone or under Sentinel. Opens no connection yet. `clock`: monotonic.
+
+    It fails within the timeout and never repeats a command.
+    """
+    servers = Servers(url, timeout_ms / 1000)
+    link = link_by(lambda: opened(), timeout_ms=timeout_ms, clock=clock)
+    opened = Sentinels(servers, link.drop).connect if servers.topology == SENTINEL else servers.connect
+    return link
+
+
+def link_by(opened: Callable[[], AbstractConnection], *, timeout_ms: int, clock: Callable[[], float]) -> RedisLink:
+    """A link whose connections `opened` opens."""
+    return RedisLink(
+        connect=lambda: Wire(opened()), timeout_seconds=timeout_ms / 1000, max_waiting=MAX_WAITING, clock=clock
     )
-
-    def wire() -> Wire:
-        connection = pool.connection_class(**pool.connection_kwargs)
-        connection.connect()
-        return Wire(connection)
-
-    return RedisLink(connect=wire, timeout_seconds=timeout, max_waiting=MAX_WAITING, clock=clock)

@@ -53,7 +53,19 @@ class Lane(Protocol):
 class Connection:
     """Takes over a connected gevent socket. One request is out at a time; what follows it waits in the socket."""
 
-    __slots__ = ("_client", "_ended", "_greenlet", "_handed", "_lane", "_read", "_timer", "_watcher", "busy", "since")
+    __slots__ = (
+        "_client",
+        "_ended",
+        "_greenlet",
+        "_handed",
+        "_lane",
+        "_read",
+        "_reading",
+        "_timer",
+        "_watcher",
+        "busy",
+        "since",
+    )
 
     def __init__(self, client: Any, lane: Lane) -> None:
         client.settimeout(0)
@@ -61,6 +73,7 @@ class Connection:
         self._lane = lane
         self._read = b""
         self._watcher = get_hub().loop.io(client.fileno(), READABLE)
+        self._reading = True  # whether that is on: asking it costs more
         self._timer: Any = None  # runs while a body is incomplete
         self._greenlet = getcurrent()
         self._handed: Handed | None = None
@@ -133,12 +146,14 @@ class Connection:
         self.busy = False
         if self._read:
             self._advance()
-        if not self._watcher.active and not self._ended:
+        if not self._reading and not self._ended:
+            self._reading = True
             self._watcher.start(self._readable)
 
     def _readable(self) -> None:
         """In the hub: take what has come. While a request is out, the next one stays in the socket."""
         if self.busy:
+            self._reading = False
             self._watcher.stop()
             return
         try:

@@ -65,7 +65,7 @@ class FastLane:
     def late(self, connection: Connection, request: Plain) -> None:
         """Refuse a request whose body did not arrive in time."""
         reply = self._handler.refuse(Problem(408, LATE), correlation_id := chosen(request.correlation_id))
-        self._send(connection, reply, correlation_id, close=True)
+        self._send(connection, reply, correlation_id, self._server_and_date(), True)
         logs.correlation_id.set(logs.NO_REQUEST)  # what the loop itself says later is nobody's
 
     def _answer_alone(
@@ -78,7 +78,7 @@ class FastLane:
         self._send_all([(connection, request)], [reply])
 
     def _send_all(self, taken: Sequence[Taken[Connection]], replies: Sequence[Reply]) -> None:
-        worker, now = self._worker, time.monotonic()
+        worker, now, common = self._worker, time.monotonic(), self._server_and_date()
         worker.nr += len(taken)
         if worker.nr >= worker.max_requests and worker.alive:
             worker.log.info("Autorestarting worker after current request.")
@@ -86,15 +86,15 @@ class FastLane:
         for (connection, request), reply in zip(taken, replies, strict=True):
             connection.since = now
             try:
-                self._send(connection, reply, request.correlation_id, close=not worker.alive)
+                self._send(connection, reply, request.correlation_id, common, not worker.alive)
             except Exception:  # a bug that one connection meets is not for those beside it
                 worker.log.exception("Error sending an answer")
                 connection.end()
 
-    def _send(self, connection: Connection, reply: Reply, correlation_id: str, *, close: bool) -> None:
+    def _send(self, connection: Connection, reply: Reply, correlation_id: str, common: bytes, close: bool) -> None:
         answer = b"%b%bConnection: %b\r\nContent-Length: %d\r\n%bX-Correlation-ID: %b\r\n\r\n%b" % (
             STATUS[reply.status],
-            self._server_and_date(),
+            common,
             b"close" if close else b"keep-alive",
             len(reply.body),
             reply.head,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pybreaker
 import pytest
 
 from app.limiter.breaker import Breaker
-from app.limiter.circuit import Circuit
+from app.limiter.circuit import NAMED, Circuit, Circuits
 
 WORKERS = 4
 ROUNDS = 300
@@ -122,3 +123,28 @@ def test_a_worker_killed_with_the_lock_in_hand_leaves_it() -> None:
 
 def fail() -> None:
     raise Down
+
+
+def test_workers_find_the_same_circuit_by_its_name() -> None:
+    """Each names others first, so that they meet in different orders."""
+    circuits, start = Circuits(), fork.Barrier(WORKERS)
+
+    def worker(number: int) -> None:
+        start.wait(PATIENCE_SECONDS)
+        for name in range(number, number + WORKERS):
+            circuit = circuits.of(f"primary {name % WORKERS}")
+            with circuit.lock:
+                circuit.failures += 1 + name % WORKERS
+
+    assert run(*(partial(worker, number) for number in range(WORKERS))) == [0] * WORKERS
+    failures = [circuits.of(f"primary {number}").failures for number in range(WORKERS)]
+    assert failures == [WORKERS * (1 + number) for number in range(WORKERS)]
+
+
+def test_more_names_than_there_is_room_for_share_circuits() -> None:
+    circuits = Circuits()
+    first = [circuits.of(f"primary {number}") for number in range(NAMED)]
+    assert len(set(map(id, first))) == NAMED
+    assert circuits.of("one more") is circuits.of("one more")
+    assert circuits.of("one more") in first
+    assert circuits.of("primary 0") is first[0]

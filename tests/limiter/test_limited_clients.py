@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ import redis
 from app.embedded import Valkey
 from app.limiter.errors import StoreUnavailable
 from app.limiter.limited_clients import BUCKET_SECONDS, BUCKETS, KEPT, SHOWN, Limited, LimitedClients
+from app.limiter.redis_store import RedisStore, connect
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 
@@ -33,22 +35,29 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def database(valkey: Valkey) -> Iterator[redis.Redis]:
+def url(valkey: Valkey) -> str:
     """A database of the server that no other test uses."""
-    with contextlib.closing(redis.Redis.from_url(valkey.url, db=9)) as client:
+    return valkey.url.replace("?db=0", "?db=9")
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[redis.Redis]:
+    with contextlib.closing(redis.Redis.from_url(url)) as client:
         client.flushdb()
         yield client
 
 
 @pytest.fixture
-def worker(database: redis.Redis, clock: Clock) -> Worker:
+def worker(url: str, database: redis.Redis, clock: Clock) -> Iterator[Worker]:
     """Makes workers of nodes that share a secret."""
+    link = connect(url, timeout_ms=20_000, clock=time.monotonic)
 
     def make(secret: bytes = b"secret") -> LimitedClients:
         book = RuleBook(Snapshot(1, secret, ()), default=DEFAULT, algorithm="gcra")
-        return LimitedClients(client=database, rules=SimpleNamespace(book=book), clock=clock)
+        return LimitedClients(store=RedisStore(link), rules=SimpleNamespace(book=book), clock=clock)
 
-    return make
+    yield make
+    link.drop()
 
 
 def deny(worker: LimitedClients, client_id: str, times: int, *, rule: Rule = RULE, tenant_id: int = 1) -> None:
@@ -118,8 +127,8 @@ def test_redis_learns_no_names_and_another_secret_opens_none(worker: Worker, dat
 
 def test_without_redis_counting_goes_on_and_looking_says_so(clock: Clock) -> None:
     book = RuleBook(Snapshot(1, b"", ()), default=DEFAULT, algorithm="gcra")
-    away = redis.Redis(host="127.0.0.1", port=1)
-    subject = LimitedClients(client=away, rules=SimpleNamespace(book=book), clock=clock)
+    away = RedisStore(connect("redis://127.0.0.1:1", timeout_ms=1000, clock=time.monotonic))
+    subject = LimitedClients(store=away, rules=SimpleNamespace(book=book), clock=clock)
     deny(subject, "a", 1)
     subject.flush()
     with pytest.raises(StoreUnavailable):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from app.embedded import Valkey
-from tests.support.node import Node
+from app.limiter.keys import SLOTS
+from tests.support.node import Node, free_port
 from tests.support.tls import certificate, tls_proxy
+from tests.support.topologies import Group, eventually
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl, which makes certificates, is missing")
 
@@ -38,6 +41,22 @@ def test_checks_are_decided_over_tls(encrypted: Encrypted, database_url: str, tm
         assert not any(result["degraded"] for result in answer.json()["results"])
         assert node.request("GET", "/v1/admin/limited").status_code == 200
         assert node.request("GET", "/health", key=None).json()["redis_available"]
+
+
+def test_a_cluster_is_asked_over_tls(database_url: str, tmp_path: Path, sockets: Path) -> None:
+    """One server with all slots, which announces the port of the proxy in front of it."""
+    files = certificate(tmp_path)
+    with ExitStack() as running:
+        group = Group(tmp_path, sockets, running)
+        server = group.start(cluster_enabled="yes", cluster_port=str(free_port()))
+        port = running.enter_context(tls_proxy(str(group.socket(server)), files))
+        group.ask(server, "CONFIG", "SET", "cluster-announce-port", port)
+        group.ask(server, "CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
+        eventually(lambda: "cluster_state:ok" in group.ask(server, "CLUSTER", "INFO"))
+        url = f"rediss+cluster://127.0.0.1:{port}?ssl_ca_certs={files[0]}"
+        with Node(redis_url=url, database_url=database_url, data_dir=tmp_path, REDIS_TIMEOUT_MS=5000) as node:
+            assert [node.check("over-tls", cost=50)["remaining"] for _ in range(2)] == [50, 0]
+            assert node.request("GET", "/health", key=None).json()["redis_available"]
 
 
 def test_a_certificate_nobody_vouches_for_is_refused(encrypted: Encrypted, database_url: str, tmp_path: Path) -> None:

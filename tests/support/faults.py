@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from app.embedded.valkey import _binary
+from app.embedded.valkey import binary
 
 Figures = dict[str, float | str]
 Rows = dict[str, dict[str, Any]]
@@ -70,5 +70,5 @@ def save(rows: Rows) -> None:
 
 
 def _valkey_version() -> str:
-    said = subprocess.run([_binary(), "--version"], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run([binary(), "--version"], capture_output=True, text=True, check=True).stdout
     return said.partition("v=")[2].split()[0]

@@ -55,6 +55,6 @@ def limiter_of(
         mode_log=mode_log,
         denials=DenialCache(clock),
         active_clients=ActiveClients(time.monotonic),
-        limited_clients=LimitedClients(client=None, rules=rules, clock=time.time),
+        limited_clients=LimitedClients(store=None, rules=rules, clock=time.time),
         clock=time.time,
     )

@@ -1,0 +1,60 @@
+"""A breaker for each primary of a cluster: one that is dead is not waited for, and the others decide on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeVar
+
+from app.limiter.breaker import Breaker, BreakerStatus
+from app.limiter.circuit import Circuit, Circuits
+
+T = TypeVar("T")
+
+
+class MakesBreaker(Protocol):
+    def __call__(self, *, circuit: Circuit, name: str) -> Breaker: ...
+
+
+class Breakers:
+    """Made before the fork: breakers of one name open as one on the whole node.
+
+    To a limiter and to operators it is one breaker, which lets everything pass: each part of a trip meets its own.
+    """
+
+    def __init__(self, make: MakesBreaker) -> None:
+        self._make = make
+        self._circuits = Circuits()
+        self._breakers: dict[str, Breaker] = {}
+
+    def of(self, name: str) -> Breaker:
+        """This worker's breaker of that name."""
+        breaker = self._breakers.get(name)
+        if breaker is None:
+            breaker = self._breakers[name] = self._make(circuit=self._circuits.of(name), name=name)
+        return breaker
+
+    def keep(self, names: Iterable[str]) -> None:
+        """Forget the others."""
+        self._breakers = {name: self.of(name) for name in names}
+
+    def call(self, func: Callable[..., T], *args: Any) -> T:
+        return func(*args)
+
+    @property
+    def state_number(self) -> int:
+        """The worst of them: 0 closed, 1 half open, 2 open."""
+        return max((breaker.state_number for breaker in self._breakers.values()), default=0)
+
+    def status(self) -> BreakerStatus:
+        """Of the worst one. With several alike, of that with the most failures, then the longest wait."""
+        found = [(breaker.state_number, breaker.status()) for breaker in self._breakers.values()]
+        worst = max(found, key=_badness, default=(0, BreakerStatus("closed", 0, 0.0)))
+        return worst[1]
+
+
+Guard = Breaker | Breakers  # what a limiter asks the store through
+
+
+def _badness(found: tuple[int, BreakerStatus]) -> tuple[int, int, float]:
+    state_number, status = found
+    return state_number, status.failure_count, status.time_until_retry_seconds

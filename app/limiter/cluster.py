@@ -1,0 +1,163 @@
+"""Which primary of a cluster has which slot, as one worker knows it, and its connection to each.
+
+The map comes whole from any server that answers CLUSTER SLOTS, and slot by slot from redirections. It is asked for
+again, aside, when anything hints that it is out of date: a redirection, or a primary that does not decide, if only for
+another worker of the node.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import hiredis
+from gevent.event import Event
+from pybreaker import CircuitBreakerError
+from redis.exceptions import RedisError
+
+from app.limiter.breaker import Breaker
+from app.limiter.breakers import Breakers
+from app.limiter.errors import StoreError, StoreUnavailable
+from app.limiter.keys import SLOTS
+from app.limiter.plan import packed
+from app.limiter.redis_link import RedisLink
+from app.limiter.redis_store import ELSEWHERE, RedisStore, link_by
+from app.limiter.redis_url import Address, Servers
+
+REFRESH_SECONDS = 0.5  # at least, between two questions for the map
+GRACE_SECONDS = 5.0  # before the connection to a server that is no primary any more is closed
+DISCOVERY = "redis cluster"  # the breaker in front of the first map
+
+
+class MemberStore(RedisStore):
+    """A server that says CLUSTERDOWN says it at once, and of the cluster: no reason to open its own circuit."""
+
+    elsewhere = (*ELSEWHERE, "CLUSTERDOWN")
+
+
+class AskingStore(MemberStore):
+    """Asks a primary about slots that are still on their way to it."""
+
+    def _call(self, commands: list[bytes], operation: str) -> list[Any]:
+        asking = packed(b"ASKING")
+        return super()._call([word for command in commands for word in (asking, command)], operation)[1::2]
+
+
+class Primary:
+    """A server of the cluster that a slot is, or was, said to be at. `breaker` is the node's for this server."""
+
+    __slots__ = ("address", "arriving", "breaker", "link", "store")
+
+    def __init__(self, address: Address, link: RedisLink, breaker: Breaker) -> None:
+        self.address = address
+        self.link = link
+        self.store = MemberStore(link)
+        self.arriving = AskingStore(link)
+        self.breaker = breaker
+
+
+class Cluster:
+    """Belongs to the worker that first asks it. `clock` is monotonic seconds."""
+
+    def __init__(self, servers: Servers, *, timeout_ms: int, breakers: Breakers, clock: Callable[[], float]) -> None:
+        self._servers = servers
+        self._timeout_ms = timeout_ms
+        self._breakers = breakers
+        self._clock = clock
+        self._discovery = breakers.of(DISCOVERY)
+        self._slots: list[Primary | None] = [None] * SLOTS
+        self._known: dict[Address, Primary] = {}
+        self._learnt, self._doubted = Event(), Event()
+        self._following = False
+        self._why = "none has answered yet"
+
+    def primaries(self) -> set[Primary]:
+        """All of the map. Raises StoreUnavailable."""
+        return _primaries(self.slots())
+
+    def slots(self) -> list[Primary | None]:
+        """By slot; None where nobody has it. Raises StoreUnavailable while no map is known, after the timeout."""
+        if not self._learnt.is_set():
+            self.doubt()
+            try:
+                self._discovery.call(self._await_map)
+            except CircuitBreakerError:
+                raise StoreUnavailable(f"no server of the cluster tells its slots: {self._why}") from None
+        return self._slots
+
+    def primary(self, address: Address) -> Primary:
+        """The server at this address, whether the map has it yet or not."""
+        known = self._known.get(address)
+        if known is None:
+            link = link_by(lambda: self._servers.connect(address), timeout_ms=self._timeout_ms, clock=self._clock)
+            known = self._known[address] = Primary(address, link, self._breakers.of(_name(address)))
+        return known
+
+    def moved(self, slot: int, address: Address) -> None:
+        """A server says that this slot is at that one."""
+        self._slots[slot] = self.primary(address)
+        self.doubt()
+
+    def doubt(self) -> None:
+        """Have the map asked for again soon."""
+        self._doubted.set()
+        if not self._following:
+            self._following = True
+            gevent.spawn(self._follow)
+
+    def _await_map(self) -> None:
+        if not self._learnt.wait(self._timeout_ms / 1000):
+            raise StoreUnavailable(f"no server of the cluster tells its slots: {self._why}")
+
+    def _follow(self) -> None:
+        while True:
+            if self._doubted.wait(REFRESH_SECONDS) or self._breakers.state_number:
+                self._doubted.clear()
+                primaries = list(self._known)
+                random.shuffle(primaries)
+                any(map(self._learn_from, dict.fromkeys([*primaries, *self._servers.addresses])))
+                gevent.sleep(REFRESH_SECONDS * random.uniform(0.8, 1.2))
+
+    def _learn_from(self, address: Address) -> bool:
+        try:
+            [reply] = self.primary(address).link.call(packed(b"CLUSTER", b"SLOTS"), 1)
+            if isinstance(reply, hiredis.ReplyError) or not reply:
+                raise StoreError(reply or "it knows of no slots")
+            self._learn(address, reply)
+        except (RedisError, StoreError, ValueError, TypeError) as error:  # the last two: no map at all
+            self._why = f"{address} ({error})"
+            return False
+        return True
+
+    def _learn(self, told_by: Address, ranges: list[Any]) -> None:
+        slots: list[Primary | None] = [None] * SLOTS
+        for first, last, (host, port, *_), *_ in ranges:
+            primary = self.primary(Address(host.decode() if host else told_by.host, port))
+            slots[first : last + 1] = [primary] * (last + 1 - first)
+        before, now = _primaries(self._slots), _primaries(slots)
+        self._slots = slots
+        self._learnt.set()
+        self._breakers.keep(_name(primary.address) for primary in now)
+        for primary in now - before:
+            gevent.spawn(_prepare, primary)
+        for primary in set(self._known.values()) - now:
+            del self._known[primary.address]
+            gevent.spawn_later(GRACE_SECONDS, primary.link.drop)
+
+
+def _name(address: Address) -> str:
+    """Of the breaker, in the log."""
+    return f"redis {address}"
+
+
+def _primaries(slots: list[Primary | None]) -> set[Primary]:
+    return {primary for primary in slots if primary}
+
+
+def _prepare(primary: Primary) -> None:
+    """Connected, and with the scripts, before the first check that needs it; where that fails, checks do it."""
+    with contextlib.suppress(StoreError):
+        primary.store.load_scripts()

@@ -1,0 +1,117 @@
+"""What REDIS_URL says: which servers there are, how the one that decides is found, and how to connect to each.
+
+redis://, rediss:// (TLS) and unix:// are redis-py's own. With Sentinel and with Cluster several servers are named:
+
+    redis+sentinel://user:password@sentinel:26379,sentinel:26379/master[/database]?sentinel_password=…
+    redis+cluster://user:password@node:6379,node:6379
+
+User and password are of the servers that decide. rediss+sentinel:// and rediss+cluster:// speak TLS with everyone.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.connection import AbstractConnection
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+SINGLE, SENTINEL, CLUSTER = "single", "sentinel", "cluster"
+ALLOWED = "redis://…, rediss://… (TLS), unix://…, redis+sentinel://host:port,…/master, redis+cluster://host:port,…"
+HOST_AND_PORT = re.compile(r"(?P<host>[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>\d{1,5}))?")
+PORTS = {SENTINEL: 26379, CLUSTER: 6379}
+
+
+class Address(NamedTuple):
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Servers:
+    """Raises ValueError, which says what is allowed. Opens no connection yet; each later step may take the timeout."""
+
+    def __init__(self, url: str, timeout_seconds: float = 1.0) -> None:
+        self.addresses: tuple[Address, ...] = ()
+        self.master = ""
+        try:
+            self.topology, single = self._read(url)
+            self._options = _options(single)
+        except ValueError:
+            raise ValueError(ALLOWED) from None
+        own = {name: self._options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
+        self._of_sentinels = own | {"db": 0}
+        self._options |= {
+            "protocol": 2,
+            "socket_timeout": timeout_seconds,
+            "socket_connect_timeout": timeout_seconds,
+            "retry": Retry(NoBackoff(), 0),  # a command is never repeated
+        }
+        self._class = self._options.pop("connection_class", redis.Connection)
+        self._connection()  # an option that does not exist is refused here
+
+    def connect(self, address: Address | None = None) -> AbstractConnection:
+        """A connection on which commands can be sent: to the one server there is, or to this one. Raises RedisError."""
+        return _connected(self._connection(address))
+
+    def connect_to_sentinel(self, address: Address) -> AbstractConnection:
+        return _connected(self._connection(address, **self._of_sentinels))
+
+    def _connection(self, address: Address | None = None, **instead: Any) -> AbstractConnection:
+        where = address._asdict() if address else {}
+        try:
+            connection: AbstractConnection = self._class(**self._options | where | instead)
+        except TypeError as error:
+            raise ValueError(f"{ALLOWED}, with options that exist ({str(error).partition('() ')[2]})") from None
+        return connection
+
+    def _read(self, url: str) -> tuple[str, str]:
+        """Takes the servers out. The topology, and the URL of a single server with the same options."""
+        parts = urlsplit(url)
+        scheme, plus, topology = parts.scheme.partition("+")
+        if not plus:
+            return SINGLE, url
+        account, at, hosts = parts.netloc.rpartition("@")
+        self.master, _, database = parts.path.strip("/").partition("/")
+        if topology == CLUSTER and self.master == "0":  # the only database it has
+            self.master = ""
+        if (
+            topology not in PORTS
+            or scheme == "unix"
+            or bool(self.master) != (topology == SENTINEL)
+            or not (database or "0").isdecimal()
+        ):
+            raise ValueError
+        self.addresses = tuple(_address(host, PORTS[topology]) for host in hosts.split(","))
+        return topology, f"{scheme}://{account}{at}{self.addresses[0]}/{database}?{parts.query}"
+
+
+def _options(url: str) -> dict[str, Any]:
+    """As redis-py reads them."""
+    if urlsplit(url).port == 0:
+        raise ValueError
+    pool = redis.ConnectionPool.from_url(url)
+    return {"connection_class": pool.connection_class} | pool.connection_kwargs
+
+
+def _address(text: str, default: int) -> Address:
+    found = HOST_AND_PORT.fullmatch(text)
+    port = int(found["port"] or default) if found else 0
+    if not found or not 0 < port < 65_536:
+        raise ValueError
+    return Address(found["host"].strip("[]"), port)
+
+
+def _connected(connection: AbstractConnection) -> AbstractConnection:
+    try:
+        connection.connect()
+    except RedisError:
+        connection.disconnect()
+        raise
+    return connection

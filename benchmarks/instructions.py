@@ -1,0 +1,108 @@
+"""Redis's instructions per check, with few clients and with a million: `python -m benchmarks.instructions`.
+
+Microseconds grow with the number of clients, since fewer of them lie in the processor's caches; instructions tell
+whether more is done. valgrind counts those of a server that was filled beforehand, with two numbers of checks: what the
+second takes more is theirs. Saved in benchmarks/results/instructions.json.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import redis
+
+from app.embedded import Valkey, runtime_directory
+from app.embedded.valkey import binary
+from app.limiter.keys import Keyspace
+from app.limiter.plan import Charge, Plan
+from app.limiter.redis_store import RedisStore, connect
+from app.rules.rule import Limit, Rule
+from benchmarks.machine import described
+from tests.support.node import free_port
+
+RESULT = Path(__file__).parent / "results" / "instructions.json"
+CLIENTS = (1_000, 1_000_000)
+CHECKS = (2_000, 12_000)
+AT_ONCE = 1_000
+PLAN = Plan(Rule(id=1, client_id="*", limits=(Limit(9_000, 1_000_000, "token_bucket"),)))
+START_SECONDS = 300
+REFERENCES = re.compile(r"I\s+refs:\s+([\d,]+)")
+
+
+def main() -> None:
+    if shutil.which("valgrind") is None:
+        sys.exit("valgrind is missing: install the package valgrind (Debian and Ubuntu: apt-get install valgrind)")
+    figures = {}
+    for clients in CLIENTS:
+        with tempfile.TemporaryDirectory() as home:
+            version = _fill(Path(home), clients)
+            few, many = (_counted(Path(home), clients, checks) for checks in CHECKS)
+        figures[str(clients)] = round((many - few) / (CHECKS[1] - CHECKS[0]))
+        sys.stdout.write(f"{clients} clients: {figures[str(clients)]} instructions a check\n")
+        sys.stdout.flush()
+    result = described("python -m benchmarks.instructions", version) | {"redis_instructions_per_check": figures}
+    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _fill(home: Path, clients: int) -> str:
+    """Give every client a counter, and save them for the servers to come; the server's version."""
+    with runtime_directory() as sockets, Valkey(data_dir=home, socket_dir=sockets, durable=False) as valkey:
+        _check(valkey.url, range(clients))
+        server = redis.Redis.from_url(valkey.url)
+        server.save()
+        return str(server.info("server")["valkey_version"])
+
+
+def _counted(home: Path, clients: int, checks: int) -> int:
+    """All instructions of a server that reads what was saved and answers so many checks."""
+    port = free_port()
+    count = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(home), "--save", ""]
+    with (home / "valgrind").open("w") as log:
+        server = subprocess.Popen([*count, str(binary()), *options], stdout=subprocess.DEVNULL, stderr=log)
+        try:
+            client = redis.Redis(port=port)
+            _await(client)
+            # Spread over all of them: 7,919 has no factor in common with their number.
+            _check(f"redis://127.0.0.1:{port}/0", [number * 7_919 % clients for number in range(checks)])
+            client.shutdown(nosave=True)
+            server.wait(START_SECONDS)
+        finally:
+            server.kill()
+            server.wait()
+    found = REFERENCES.search((home / "valgrind").read_text())
+    if found is None:
+        sys.exit((home / "valgrind").read_text())
+    return int(found[1].replace(",", ""))
+
+
+def _await(client: redis.Redis) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            client.ping()
+            return
+        except redis.ConnectionError:  # not there yet, or still loading
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+def _check(url: str, clients: range | list[int]) -> None:
+    """One check of each, in pipelines, through the scripts and under the key names of production."""
+    keyspace = Keyspace(b"benchmark")
+    store = RedisStore(connect(url, timeout_ms=60_000, clock=time.monotonic))
+    for start in range(0, len(clients), AT_ONCE):
+        names = [f"user_{number}" for number in clients[start : start + AT_ONCE]]
+        store.check([Charge(PLAN, keyspace.client(1, name), 1) for name in names])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""A cluster of three primaries and three replicas: exact, while a primary dies and while slots move (rows 10, 33)."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.limiter.keys import Keyspace, slot
+from tests.faults.conftest import Sql, StartNode
+from tests.support.burst import Burst
+from tests.support.faults import ALL, Figures
+from tests.support.load import Answer, Load, percentile
+from tests.support.node import Node
+from tests.support.topologies import ClusterGroup, cluster_group, eventually
+
+LIMIT, WORKERS, CALLERS = 100_000, 2, 6
+HOUR = {"rate": LIMIT, "window": 3600, "algorithm": "fixed_window", "fail_mode": "local"}
+SOON = {"WEB_CONCURRENCY": WORKERS, "REDIS_TIMEOUT_MS": 500, "BREAKER_FAILURES": 3}
+MOVES = 60 if ALL else 18
+
+SlotOf = Callable[[str], int]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, sockets: Path) -> Iterator[ClusterGroup]:
+    with cluster_group(tmp_path_factory.mktemp("cluster"), sockets) as running:
+        yield running
+
+
+@pytest.fixture
+def slot_of(sql: Sql) -> SlotOf:
+    """Where the counters of a client are."""
+    [[secret]] = sql("SELECT key_secret FROM rule_book")
+    keyspace = Keyspace(bytes.fromhex(secret))
+    return lambda client_id: slot(keyspace.client(1, client_id))
+
+
+@pytest.mark.fault(1, "none, on a cluster: 100 checks at once of each of 30 clients in all its parts, 2 nodes")
+def test_each_client_gets_exactly_his_limit(
+    cluster: ClusterGroup, start_node: StartNode, slot_of: SlotOf, measured: Figures
+) -> None:
+    """Exactly the limit is admitted; a batch with clients of all primaries is answered in its order."""
+    limit, clients = 30, [f"exact {number}" for number in range(30)]
+    nodes = [start_node(cluster.url), start_node(cluster.url)]
+    nodes[0].put_rule(client_id="exact *", **HOUR | {"rate": limit})
+    nodes[1].await_rules()
+    assert {cluster.owner(slot_of(client)) for client in clients} == set(cluster.primaries)
+    with Burst(nodes[0].port, 50) as here, Burst(nodes[1].port, 50) as there:
+        for client in clients:
+            decisions = here.check(client_id=client) + there.check(client_id=client)
+            assert not any(decision["degraded"] for decision in decisions)
+            assert sum(decision["allowed"] for decision in decisions) == limit
+    batch = [{"client_id": f"exact batch {number}", "cost": number % limit} for number in range(300)]
+    answer = nodes[0].request("POST", "/v1/check/batch", key=None, json={"checks": batch}).json()
+    assert [result["remaining"] for result in answer["results"]] == [limit - check["cost"] for check in batch]
+    measured["clients"], measured["too many or too few"] = len(clients), 0
+
+
+@pytest.mark.parametrize("kind", ["one limit", "several limits and a request_id"])
+@pytest.mark.fault(33, f"{MOVES} slots with live counters move to other primaries, key by key, under load; `local`")
+def test_resharding_charges_every_check_once(
+    cluster: ClusterGroup, start_node: StartNode, slot_of: SlotOf, kind: str, measured: Figures
+) -> None:
+    """No check fails, none is charged twice or lost. Of one key, none is degraded; of several, those that Redis
+    cannot decide while they are parted (TRYAGAIN)."""
+    several, numbers = kind != "one limit", itertools.count()
+    node = start_node(cluster.url, **SOON | {"REDIS_TIMEOUT_MS": 5000})
+    limits = [{"rate": LIMIT * times, "window": 3600 * times, "algorithm": "fixed_window"} for times in (1, 2)]
+    node.put_rule(client_id=f"{kind} *", fail_mode="local", limits=limits[: 1 + several])
+    clients = [f"{kind} {caller}" for caller in range(CALLERS)]
+
+    def check(caller: int) -> dict[str, Any]:
+        return {"client_id": clients[caller]} | ({"request_id": f"{caller}-{next(numbers)}"} if several else {})
+
+    with Load([node], check, width=CALLERS) as load:
+        assert node.eventually(lambda: len(load.answers) > 100)
+        keys = sum(move(cluster, slot_of(clients[turn % CALLERS])) for turn in range(MOVES))
+    degraded = [answer for answer in load.answers if answer.json()["degraded"]]
+    measured["keys moved"], measured["checks"], measured["degraded"] = keys, len(load.answers), len(degraded)
+    measured["p99 ms"] = round(percentile([answer.seconds for answer in load.answers], 99) * 1e3, 1)
+    measured["charges lost or doubled"] = sum(abs(lost(node, load, client)) for client in clients)
+    assert load.errors == []
+    assert load.statuses == {200}
+    assert measured["charges lost or doubled"] == 0
+    assert several or not degraded
+    assert node.request("GET", "/circuit-breaker-status", key=None).json()["state"] == "closed"
+
+
+def move(cluster: ClusterGroup, number: int) -> int:
+    """To the next primary, slowly enough for checks to meet every step."""
+    at = cluster.primaries.index(cluster.owner(number))
+    return cluster.move(number, cluster.primaries[(at + 1) % 3], lambda: threading.Event().wait(0.02))
+
+
+def lost(node: Node, load: Load, client: str) -> int:
+    """How many of the charges that Redis answered with "allowed" it does not know of."""
+    admitted = [answer for answer in of(client, load) if answer["allowed"] and not answer["degraded"]]
+    assert node.eventually(lambda: not node.check(client, cost=0)["degraded"])
+    return len(admitted) - (LIMIT - node.check(client, cost=0)["remaining"])
+
+
+def of(client: str, load: Load) -> list[dict[str, Any]]:
+    """The decisions that the caller of this client got."""
+    caller = int(client.rpartition(" ")[2])
+    return [answer.json() for answer in load.answers if answer.caller == caller]
+
+
+@contextlib.contextmanager
+def away(cluster: ClusterGroup, port: int, fault: str) -> Iterator[None]:
+    """Killed or stopped; afterwards it is back, as a replica."""
+    server = cluster.servers[port]
+    os.kill(server.pid, signal.SIGSTOP) if fault == "hung" else server.kill()
+    try:
+        yield
+    finally:
+        os.kill(server.pid, signal.SIGCONT) if fault == "hung" else server.start()
+    eventually(lambda: "master_link_status:up" in cluster.ask(port, "INFO", "replication"))
+
+
+def recovered(load: Load, clients: list[str]) -> bool:
+    """Whether Redis decided the last checks of these."""
+    callers = {int(client.rpartition(" ")[2]) for client in clients}
+    last = [answer for answer in load.answers[-200 * CALLERS :] if answer.caller in callers][-50:]
+    return len(last) == 50 and not any(answer.json()["degraded"] for answer in last)
+
+
+def breakers(node: Node) -> set[str]:
+    """What its workers say."""
+    with Burst(node.port, 20) as burst:
+        return {json.loads(answer)["state"] for answer in burst.get("/circuit-breaker-status")}
+
+
+def report(load: Load, since: float, measured: Figures) -> None:
+    degraded: list[Answer] = [answer for answer in load.answers if answer.json()["degraded"]]
+    meanwhile = [answer.seconds for answer in load.answers if since < answer.began < degraded[-1].began]
+    measured["admitted per s before"] = sum(since - 1 < answer.began < since for answer in load.answers)
+    measured["degraded checks"] = len(degraded)
+    measured["the last one after, s"] = round(degraded[-1].began - since, 2)
+    measured["p99 ms meanwhile"] = round(percentile(meanwhile, 99) * 1e3)
+
+
+@pytest.mark.parametrize("fault", ["killed", "hung"])
+@pytest.mark.fault(10, "one primary of a cluster is killed, or hangs, under load; `local`")
+def test_a_failover_in_a_cluster_is_followed(
+    cluster: ClusterGroup, start_node: StartNode, slot_of: SlotOf, fault: str, measured: Figures
+) -> None:
+    """Its replica takes over, and the node follows before its breaker would have probed; no check fails. Clients of
+    the other primaries do not notice."""
+    node = start_node(cluster.url, **SOON)
+    node.put_rule(client_id=f"{fault} *", **HOUR)
+    clients = [f"{fault} {caller}" for caller in range(CALLERS)]
+    with Load([node], lambda caller: {"client_id": clients[caller]}, width=CALLERS) as load:
+        began = time.monotonic()
+        assert node.eventually(lambda: time.monotonic() > began + 1)
+        witness = next(port for port in cluster.primaries if port != cluster.owner(slot_of(clients[0])))
+        dying = cluster.owner(slot_of(clients[0]), witness)
+        hit = [client for client in clients if cluster.owner(slot_of(client), witness) == dying]
+        struck = time.monotonic()
+        with away(cluster, dying, fault):
+            eventually(lambda: cluster.owner(slot_of(clients[0]), witness) != dying)
+            assert node.eventually(lambda: recovered(load, hit), seconds=30)
+            assert node.eventually(lambda: breakers(node) == {"closed"})
+    cluster.primaries[cluster.primaries.index(dying)] = cluster.owner(slot_of(clients[0]), witness)
+    report(load, struck, measured)
+    measured["charges lost"] = sum(lost(node, load, client) for client in hit)
+    unharmed = [client for client in clients if client not in hit]
+    before = sum(struck - 1.5 < answer.began < struck for answer in load.answers)
+    assert load.errors == []
+    assert load.statuses == {200}
+    assert not any(decision["degraded"] for client in unharmed for decision in of(client, load))
+    assert all(lost(node, load, client) == 0 for client in unharmed)
+    assert measured["charges lost"] <= before  # the rate, times half a second for a busy machine, and what timed out
