@@ -54,7 +54,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     extensions.migrate.init_app(app, extensions.db)
     extensions.api.init_app(app)
     services = app.extensions["ratelimiter"] = wiring.wire(app, settings)
-    app.wsgi_app = Shortcut(services.check_handler, app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = Shortcut(services.check_handler, services.authorizer, app.wsgi_app)  # type: ignore[method-assign]
     for concern in (correlation, traces, problems, bodies, auth):  # in this order each request meets them
         concern.init_app(app)
     for door in (check, authorize, admin, transfer, templates, counters, limited, access, audit, health, docs):

@@ -18,6 +18,7 @@ from app.api.auth import Authenticator
 from app.api.callers import Callers
 from app.api.encoding import Encoder
 from app.api.handler import CheckHandler
+from app.api.proxies import Authorizer
 from app.config import Settings
 from app.extensions import db
 from app.limiter.breaker import Breaker, Transitions
@@ -64,7 +65,7 @@ class Services:
     settings: Settings
     check_handler: CheckHandler
     authenticator: Authenticator
-    callers: Callers
+    authorizer: Authorizer
     key_use: KeyUse
     reloader: RuleReloader
     upkeep: Upkeep
@@ -133,7 +134,10 @@ def wire(app: Flask, settings: Settings) -> Services:
         settings=settings,
         check_handler=handler,
         authenticator=authenticator,
-        callers=Callers(by=settings.authorize_by, trusted=settings.trusted_proxies),
+        authorizer=Authorizer(
+            authenticator=authenticator,
+            callers=Callers(by=settings.authorize_by, trusted=settings.trusted_proxies),
+        ),
         key_use=key_use,
         reloader=reloader,
         upkeep=Upkeep(reloader, engine),

@@ -1,11 +1,10 @@
-"""The door for proxies that ask before they pass a request on: Traefik, nginx, Caddy, Envoy (docs/forward-auth.md).
+"""The Flask door for proxies that ask before they pass a request on: Traefik, nginx, Caddy, Envoy.
 
-The check handler decides. Here is only who asks, what for, and which status a proxy understands: 200 or 429.
+docs/forward-auth.md is for those who set one up.
 """
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from flask import Response, current_app, request
@@ -15,8 +14,9 @@ from marshmallow import RAISE, Schema, fields, validate
 from werkzeug.routing import Rule
 
 from app.api.auth import authenticated_in_handler, credentials_of_request
-from app.api.handler import Reply, Request
-from app.api.problems import CONTENT_TYPE, Problem, ProblemSchema
+from app.api.handler import Request
+from app.api.problems import CONTENT_TYPE, ProblemSchema
+from app.api.proxies import for_proxies
 from app.api.schemas import MAX_LIMIT_KEY, DecisionSchema, text_field
 from app.observability.logs import correlation_id
 from app.rules.rule import MAX_AMOUNT
@@ -62,31 +62,14 @@ def authorize_below(limit_key: str) -> Response:
 
 def _answer(limit_key: str, cost: int) -> Response:
     services = current_app.extensions["ratelimiter"]
-    credentials = credentials_of_request()
-    principal = services.authenticator.principal(credentials, "check")
-    client_id = services.callers.client_id(
-        request.remote_addr or "", request.headers, None if credentials.key is None else principal
-    )
-    check = {"client_id": client_id, "limit_key": limit_key, "cost": cost}
-    asked = Request(json.dumps(check).encode(), credentials, correlation_id.get())
-    [reply] = services.check_handler.handle_checks([asked])
-    return _for_proxies(reply)
-
-
-def _for_proxies(reply: Reply) -> Response:
-    """A denial is an answer to a check; a proxy needs a status that it does not let pass."""
-    decision = json.loads(reply.body)
+    asked = Request(b"", credentials_of_request(), correlation_id.get())
+    header, peer = request.headers.get, request.remote_addr or ""
+    check = services.authorizer.check(asked, limit_key, cost, peer=peer, header=header)
+    [decided] = services.check_handler.handle_checks([check])
+    reply = for_proxies(decided)
     response = Response(reply.body, status=reply.status)
     response.headers.update(reply.headers)
-    if reply.status == 200 and not decision["allowed"]:
-        response.status_code, response.content_type = 429, CONTENT_TYPE
-        response.data = json.dumps(Problem(429, _reason(decision)).document() | decision, separators=(",", ":"))
     return response
-
-
-def _reason(decision: dict[str, Any]) -> str:
-    wait_ms = decision["retry_after_ms"]
-    return "waiting does not help" if wait_ms is None else f"ask again in {wait_ms / 1000:g} seconds"
 
 
 VIEWS: dict[str, Any] = {"/authorize": authorize, "/authorize/<path:limit_key>": authorize_below}

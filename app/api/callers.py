@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 from app.api.auth import Principal
@@ -15,6 +15,7 @@ KEY, ADDRESS = "key:", "ip:"
 IPV6_PREFIX = 64  # one subscriber has at least so many to choose from
 
 Address = IPv4Address | IPv6Address
+Header = Callable[[str], str | None]  # the value of the header of that name, in whatever case
 
 
 class Callers:
@@ -27,7 +28,7 @@ class Callers:
         self._ways = [way.strip() for way in by.split(",")]
         self._trusted = [ip_network(network.strip()) for network in trusted.split(",") if network.strip()]
 
-    def client_id(self, peer: str, headers: Mapping[str, str], key: Principal | None) -> str:
+    def client_id(self, peer: str, header: Header, key: Principal | None) -> str:
         """The id to count by. `peer`: the address that the connection comes from; `key`: whom the key stands for.
 
         Raises Problem 403 where a peer that is not trusted says who asks, 400 where nobody says it.
@@ -36,24 +37,24 @@ class Callers:
             if way == BY_KEY:
                 named = key and KEY + key.name
             elif way == BY_ADDRESS:
-                named = ADDRESS + self._origin(peer, headers.get(FORWARDED_FOR))
+                named = ADDRESS + self._origin(peer, header(FORWARDED_FOR))
             else:
-                named = self._said(peer, headers, way.removeprefix(BY_HEADER))
+                named = self._said(peer, way.removeprefix(BY_HEADER), header)
             if named:
                 return named
         raise Problem(400, f"the request names no client, allowed is: {', '.join(self._ways)}")
 
-    def _said(self, peer: str, headers: Mapping[str, str], header: str) -> str | None:
-        value = headers.get(header)
+    def _said(self, peer: str, name: str, header: Header) -> str | None:
+        value = header(name)
         if value is None:
             return None
-        self._require_trust(peer, header)
+        self._require_trust(peer, name)
         if value.startswith((KEY, ADDRESS)):
-            raise Problem(400, f"{header} begins with {KEY} or {ADDRESS}, which other clients' ids do")
+            raise Problem(400, f"{name} begins with {KEY} or {ADDRESS}, which other clients' ids do")
         try:
             return value.encode("latin-1").decode()  # WSGI takes every byte for a character
         except UnicodeDecodeError:
-            raise Problem(400, f"{header} is not UTF-8") from None
+            raise Problem(400, f"{name} is not UTF-8") from None
 
     def _origin(self, peer: str, forwarded_for: str | None) -> str:
         """The right-most address that is no trusted proxy's; the left-most where all are."""

@@ -1,7 +1,7 @@
-"""The short way to the check handler: WSGI in front of Flask, for the checks that clients normally send.
+"""The short way to the check handler: WSGI in front of Flask, for what clients and proxies normally send.
 
-Flask costs several times what a check costs. What is not a POST of JSON to the two routes goes on to Flask, where the
-same handler answers whatever else is a check.
+Flask costs several times what a check costs. What is not a POST of JSON to the two routes of checks, or a GET without a
+body of a proxy, goes on to Flask, where the same handler answers whatever else is a check.
 """
 
 from __future__ import annotations
@@ -16,28 +16,32 @@ from app.api.auth import Credentials
 from app.api.bodies import read_body
 from app.api.correlation import HEADER, chosen
 from app.api.decoding import JSON_TYPES
-from app.api.handler import CheckHandler, Reply, Request
+from app.api.handler import CHECK, CheckHandler, Reply, Request
 from app.api.problems import Problem
+from app.api.proxies import Authorizer, for_proxies, plain_question
 from app.api.turn import Taken, Turn, unexpected
 from app.observability import logs
 from app.observability.tracing import parent_of
 
 STATUS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+AUTHORIZE = "/v1/authorize"
+BODY = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}  # of which a GET seldom has one
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 class Shortcut:
     """WSGI application; `rest` is the one for everything else."""
 
-    def __init__(self, handler: CheckHandler, rest: WsgiApp) -> None:
+    def __init__(self, handler: CheckHandler, authorizer: Authorizer, rest: WsgiApp) -> None:
         self._handler = handler
+        self._authorizer = authorizer
         self._handlers = {"/v1/check": self._check, "/v1/check/batch": handler.handle_batch}
         self._turn = Turn(handler, _hand_out)
         self._rest = rest
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        handle = self._handlers.get(environ["PATH_INFO"])
-        if handle is None or environ["REQUEST_METHOD"] != "POST" or environ.get("CONTENT_TYPE") not in JSON_TYPES:
+        handle = self._way(environ)
+        if handle is None:
             return self._rest(environ, start_response)
         correlation_id = chosen(environ.get("HTTP_X_CORRELATION_ID"))
         logs.correlation_id.set(correlation_id)
@@ -45,7 +49,7 @@ class Shortcut:
         parent = parent_of(environ.get("HTTP_TRACEPARENT"), environ.get("HTTP_TRACESTATE"))
         request = Request(b"", credentials, correlation_id, parent)
         try:
-            reply = handle(request._replace(raw_body=read_body(environ) or b""))
+            reply = handle(request)
         except Problem as problem:
             reply = self._handler.refuse(problem, correlation_id)
         except Exception:
@@ -54,9 +58,27 @@ class Shortcut:
         start_response(STATUS[reply.status], [*reply.headers, ("Content-Length", length), (HEADER, correlation_id)])
         return [reply.body]
 
-    def _check(self, request: Request) -> Reply:
+    def _way(self, environ: dict[str, Any]) -> Callable[[Request], Reply] | None:
+        """How to answer the request; None: as Flask does."""
+        path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
+        if method == "POST" and path in self._handlers and environ.get("CONTENT_TYPE") in JSON_TYPES:
+            handle = self._handlers[path]
+            return lambda request: handle(request._replace(raw_body=read_body(environ) or b""))
+        if method == "GET" and path == AUTHORIZE and not BODY & environ.keys():
+            question = plain_question(environ["QUERY_STRING"])
+            return question and (lambda request: self._authorize(environ, request, *question))
+        return None
+
+    def _authorize(self, environ: dict[str, Any], request: Request, limit_key: str, cost: int) -> Reply:
+        def header(name: str) -> str | None:
+            return environ.get(f"HTTP_{name.upper().replace('-', '_')}")
+
+        check = self._authorizer.check(request, limit_key, cost, peer=environ["REMOTE_ADDR"], header=header)
+        return for_proxies(self._check(check, f"GET {AUTHORIZE}"))
+
+    def _check(self, request: Request, name: str = CHECK) -> Reply:
         """Answer a check with the others of this turn; one that is to be traced, by itself."""
-        span = self._handler.span(request)
+        span = self._handler.span(request, name)
         if span is not None:
             return self._handler.handle_check(request, span)
         asker = AsyncResult()

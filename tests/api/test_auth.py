@@ -17,7 +17,8 @@ from tests.support.node import ADMIN_KEY, Node
 
 UNAUTHENTICATED = {"/health", "/livez", "/readyz", "/circuit-breaker-status", "/metrics", "/openapi.json", "/docs"}
 DOCS_FILE = "/docs/<asset>"
-CHECKS = {"/v1/check", "/v1/check/batch"}
+CHECKS = {"/v1/check", "/v1/check/batch", "/v1/authorize", "/v1/authorize/0"}
+AUTHORIZE_BELOW = "/v1/authorize/<path:limit_key>"
 BODIES = {
     "/v1/check": {"client_id": "auth", "cost": 0},
     "/v1/check/batch": {"checks": [{"client_id": "auth", "cost": 0}]},
@@ -61,7 +62,7 @@ def test_every_route_states_what_it_asks_for(app: Flask) -> None:
         stated = auth.stated(app, rule.endpoint)
         if rule.rule in UNAUTHENTICATED | {DOCS_FILE}:
             assert stated == auth.PUBLIC, rule
-        elif rule.rule in CHECKS:
+        elif rule.rule in CHECKS | {AUTHORIZE_BELOW}:
             assert stated == auth.IN_HANDLER, rule
         else:
             assert stated in auth.SCOPES, rule

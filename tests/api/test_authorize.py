@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from app.api.proxies import plain_question
 from app.embedded import Valkey
 from tests.api.conftest import MakeKey, OtherTenant, PutRules
 from tests.api.wire import CLOSE, PROBLEM, exchange, problem_of, request
@@ -54,6 +55,52 @@ def test_a_client_passes_until_the_limit_and_is_then_denied_with_all_that_a_chec
     assert (document["allowed"], document["reason"]) == (False, "over_limit")
     assert f"ask again in {document['retry_after_ms'] / 1000:g} seconds" == document["detail"]
     assert proxied.check(client)["allowed"] is False  # it is the counter of checks
+
+
+def test_both_doors_say_the_same(proxied: Node, put_rules: PutRules, client: str) -> None:
+    put_rules({"client_id": client, "rate": 2, "window": 60, "algorithm": "fixed_window"})
+    proxied.await_rules()
+    by_flask = {"Content-Length": "0"}  # announces a body, which the short way leaves to Flask
+    for headers, key in [
+        ({USER: client}, None),
+        ({USER: client}, None),
+        ({USER: "ip:"}, None),
+        ({}, "wrong"),
+        ({}, None),
+    ]:
+        short, flask = (
+            proxied.request("GET", "/v1/authorize?cost=1", key=key, headers=headers | {"X-Correlation-ID": "x"} | more)
+            for more in ({}, by_flask)
+        )
+        assert short.status_code == flask.status_code
+        assert short.headers.keys() == flask.headers.keys()
+        assert short.headers["Content-Type"] == flask.headers["Content-Type"]
+        varying = {"remaining", "retry_after_ms", "reset_at"} | ({"detail"} if short.status_code == 429 else set())
+        assert dropped(short.json(), varying) == dropped(flask.json(), varying)
+
+
+def dropped(document: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name not in names}
+
+
+@pytest.mark.parametrize(
+    ("query", "question"),
+    [
+        ("", ("global", 1)),
+        ("limit_key=a-B.9_", ("a-B.9_", 1)),
+        ("cost=10", ("global", 10)),
+        ("limit_key=login&cost=3", ("login", 3)),
+        ("cost=3&limit_key=login", None),
+        ("limit_key=", None),
+        ("limit_key=acost=1", None),
+        ("limit_key=a%20b", None),
+        ("cost=0", None),
+        ("cost=1000000000", None),
+        ("page=2", None),
+    ],
+)
+def test_the_short_way_reads_plain_queries_only(query: str, question: tuple[str, int] | None) -> None:
+    assert plain_question(query) == question
 
 
 def test_a_blocked_client_is_told_no_time(proxied: Node, put_rules: PutRules, client: str) -> None:

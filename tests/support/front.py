@@ -24,7 +24,7 @@ FILES = ROOT / "deploy/forward-auth"
 START_SECONDS, STOP_SECONDS = 30, 10
 CLIENT = "127.0.0.2"
 NOT_YET = 404  # Traefik listens before it knows its routes
-NGINX = """daemon off; pid nginx.pid; error_log stderr; events {}
+NGINX = """daemon off; master_process off; pid nginx.pid; error_log stderr; events {}
 http { access_log off; include here.nginx.conf; client_body_temp_path body; proxy_temp_path proxy;
 fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi; }
 """

@@ -1,0 +1,58 @@
+"""What a proxy asks about its client, as a check; and the decision, as a status that proxies understand.
+
+For the doors: Flask's (authorize.py), and the short one (shortcut.py) for questions as they normally come.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+from typing import Any
+
+from app.api.auth import Authenticator
+from app.api.callers import Callers, Header
+from app.api.encoding import JSON
+from app.api.handler import Reply, Request
+from app.api.problems import CONTENT_TYPE, Problem
+
+PROBLEM = f"Content-Type: {CONTENT_TYPE}\r\n".encode()
+DENIED = b'{"allowed":false'  # how the encoder's answers begin
+PLAIN = re.compile(r"(?:limit_key=([A-Za-z0-9._-]{1,128}))?(?:(?:^|&)cost=([1-9][0-9]{0,8}))?")
+
+
+class Authorizer:
+    """Makes checks of what proxies ask."""
+
+    def __init__(self, *, authenticator: Authenticator, callers: Callers) -> None:
+        self._authenticator = authenticator
+        self._callers = callers
+
+    def check(self, request: Request, limit_key: str, cost: int, *, peer: str, header: Header) -> Request:
+        """The check to be handled, with everything of `request` but its body. Raises Problem 400, 401 or 403."""
+        principal = self._authenticator.principal(request.credentials, "check")
+        key = None if request.credentials.key is None else principal
+        check = {"client_id": self._callers.client_id(peer, header, key), "limit_key": limit_key, "cost": cost}
+        return request._replace(raw_body=json.dumps(check, ensure_ascii=False).encode())
+
+
+# A route asks the same each time. At most half a megabyte.
+@lru_cache(maxsize=1024)
+def plain_question(query: str) -> tuple[str, int] | None:
+    """limit_key and cost of a query without anything unusual; None: for Flask to read, or to refuse."""
+    found = PLAIN.fullmatch(query)
+    return (found[1] or "global", int(found[2] or 1)) if found else None
+
+
+def for_proxies(reply: Reply) -> Reply:
+    """A denial is an answer to a check; a proxy needs a status that it does not let pass."""
+    if reply.status != 200 or not reply.body.startswith(DENIED):
+        return reply
+    decision = json.loads(reply.body)
+    document = Problem(429, _reason(decision)).document() | decision
+    return Reply(429, reply.head.replace(JSON, PROBLEM, 1), json.dumps(document, separators=(",", ":")).encode())
+
+
+def _reason(decision: dict[str, Any]) -> str:
+    wait_ms = decision["retry_after_ms"]
+    return "waiting does not help" if wait_ms is None else f"ask again in {wait_ms / 1000:g} seconds"
