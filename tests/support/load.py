@@ -8,11 +8,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
-
-from tests.support.node import Node
+from typing import Any, Protocol, Self
 
 PAUSE_SECONDS = 0.01  # after an error, so that a node that is away is not asked a thousand times
+
+
+class Listening(Protocol):
+    """A node, or what stands in front of some."""
+
+    port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class Load:
     """
 
     def __init__(
-        self, nodes: Sequence[Node], check: dict[str, Any] | Callable[[int], dict[str, Any]], *, width: int = 1
+        self, nodes: Sequence[Listening], check: dict[str, Any] | Callable[[int], dict[str, Any]], *, width: int = 1
     ) -> None:
         self.answers: list[Answer] = []
         self.errors: list[Exception] = []
@@ -65,7 +69,7 @@ class Load:
         """What was answered with 200."""
         return [answer.json() for answer in self.answers if answer.status == 200]
 
-    def _send(self, caller: int, node: Node) -> None:
+    def _send(self, caller: int, node: Listening) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=30)
         while not self._stop.is_set():
             try:

@@ -86,6 +86,12 @@ class Node:
         finally:
             self._process = None
 
+    def kill(self) -> None:
+        """Master and workers at once, as when a container or its machine dies."""
+        for pid in (self.pid, *self.workers):
+            os.kill(pid, signal.SIGKILL)
+        self.stop()
+
     def request(self, method: str, path: str, *, key: str | None = ADMIN_KEY, **kwargs: Any) -> requests.Response:
         """Any request; with the admin key unless `key` is None or another one."""
         headers = ({"Authorization": f"Bearer {key}"} if key else {}) | kwargs.pop("headers", {})

@@ -1,0 +1,149 @@
+"""Three nodes of two workers behind the real Traefik, with its files as they are (rows 34 to 37 of the fault matrix)."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from app.embedded import Valkey
+from tests.support.burst import Burst
+from tests.support.faults import Figures
+from tests.support.load import Load, percentile
+from tests.support.node import Node
+from tests.support.traefik import DYNAMIC, Traefik
+
+WIDTH, HOUR = 24, 3600
+MANY = 1_000_000
+CHECKS_OF_A_WORKER = 300
+PROBES = yaml.safe_load((DYNAMIC / "limiter.yml").read_text())["http"]["services"]["checks"]["loadBalancer"]["healthCheck"]
+
+Cluster = tuple[list[Node], Traefik]
+
+
+@pytest.fixture(scope="module")
+def start_three(
+    valkey: Valkey, own_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Cluster]]:
+    """Starts three nodes and a Traefik in front of them, until the end of the module."""
+    with ExitStack() as running:
+
+        def start(**settings: Any) -> Cluster:
+            common = {"redis_url": valkey.url, "database_url": own_database, "NODES": 3, "DRAIN_SECONDS": 3}
+            patient = {"REDIS_TIMEOUT_MS": 5000, "BREAKER_FAILURES": MANY}
+            places = [tmp_path_factory.mktemp("node") for _ in range(3)]
+            nodes = [running.enter_context(Node(data_dir=place, **common | patient | settings)) for place in places]
+            traefik = Traefik(tmp_path_factory.mktemp("traefik"), [node.port for node in nodes])
+            return nodes, running.enter_context(traefik)
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def three(start_three: Callable[..., Cluster]) -> Cluster:
+    return start_three()
+
+
+@pytest.mark.fault(34, "none: 10,000 checks of one key, 200 at a time, through three nodes of two workers behind Traefik")
+def test_exactly_the_limit_is_admitted_behind_traefik(three: Cluster, measured: Figures) -> None:
+    """Exactly the limit is admitted, and every node takes part."""
+    nodes, traefik = three
+    limit, client = 4_321, "behind"
+    put_rule(nodes, client_id=client, rate=limit, window=HOUR, algorithm="fixed_window")
+    before = [checks_of(node, client) for node in nodes]
+    with Burst(traefik.port, 200) as burst:
+        decisions = [decision for _ in range(50) for decision in burst.check(client_id=client)]
+    shares = [checks_of(node, client) - earlier for node, earlier in zip(nodes, before, strict=True)]
+    measured["checks"], measured["limit"] = len(decisions), limit
+    measured["admitted"] = sum(decision["allowed"] for decision in decisions)
+    measured["checks per node"] = ", ".join(f"{share:,.0f}" for share in shares)
+    assert not any(decision["degraded"] for decision in decisions)
+    assert measured["admitted"] == limit
+    assert sum(shares) == len(decisions)
+    assert min(shares) > len(decisions) / 6
+
+
+@pytest.mark.fault(35, "one of three nodes behind Traefik is killed (SIGKILL) under load")
+def test_a_killed_node_costs_only_what_it_was_answering(three: Cluster, measured: Figures) -> None:
+    """At most the requests in flight on it fail, Traefik leaves it out after the next probe, and the count stays exact."""
+    (doomed, *others), traefik = three
+    put_rule(three[0], client_id="killed", rate=MANY, window=9_000, algorithm="fixed_window")
+    with Load([traefik], {"client_id": "killed"}, width=WIDTH) as load:
+        assert traefik.eventually(lambda: len(load.answers) > 500)
+        killed = time.monotonic()
+        doomed.kill()
+        assert traefik.eventually(lambda: traefik.up() == [False, True, True])
+        measured["left out after, s"] = round(time.monotonic() - killed, 2)
+        assert traefik.eventually(lambda: load.answers[-1].began > killed + 3)
+    doomed.start()
+    assert traefik.eventually(lambda: all(traefik.up()))
+    answered = len(load.decisions())
+    failed = len(load.answers) - answered + len(load.errors)
+    charged = MANY - others[0].check("killed", cost=0)["remaining"]
+    measured["probes, s"] = f"every {PROBES['interval']}, {PROBES['timeout']} each"
+    measured["checks"], measured["failed"], measured["at once"] = answered + failed, failed, WIDTH
+    measured["charged more than answered"] = charged - answered
+    measured["p99 of answers after it, ms"] = ms(load, since=killed)
+    assert failed <= WIDTH
+    assert load.statuses <= {200, 502}
+    assert not any(decision["degraded"] for decision in load.decisions())
+    assert answered <= charged <= answered + failed
+
+
+@pytest.mark.fault(36, "all three nodes behind Traefik are restarted one after the other (SIGTERM) under load")
+def test_a_rolling_restart_costs_no_check(three: Cluster, measured: Figures) -> None:
+    """No check fails or degrades, and each is charged exactly once."""
+    nodes, traefik = three
+    put_rule(nodes, client_id="rolled", rate=MANY, window=9_000, algorithm="fixed_window")
+    with Load([traefik], {"client_id": "rolled"}, width=WIDTH) as load:
+        began = time.monotonic()
+        for node in nodes:
+            node.stop(signal.SIGTERM)
+            node.start()
+            assert traefik.eventually(lambda: all(traefik.up()))
+        measured["seconds"] = round(time.monotonic() - began, 1)
+    measured["checks"], measured["failed"] = len(load.answers), len(load.errors)
+    measured["p99 ms"] = ms(load, since=began)
+    assert load.errors == []
+    assert load.statuses == {200}
+    assert not any(decision["degraded"] for decision in load.decisions())
+    assert MANY - nodes[0].check("rolled", cost=0)["remaining"] == len(load.answers)
+
+
+@pytest.mark.fault(37, f"every worker of three nodes behind Traefik is replaced after {CHECKS_OF_A_WORKER} checks")
+def test_replaced_workers_cost_no_check(start_three: Callable[..., Cluster], measured: Figures) -> None:
+    """No check fails, and each is charged exactly once."""
+    nodes, traefik = start_three(GUNICORN_CMD_ARGS=f"--max-requests {CHECKS_OF_A_WORKER}", REDIS_TIMEOUT_MS=20_000)
+    put_rule(nodes, client_id="recycled", rate=MANY, window=9_000, algorithm="fixed_window")
+    with Load([traefik], {"client_id": "recycled"}, width=WIDTH) as load:
+        assert traefik.eventually(lambda: len(load.answers) >= 20 * CHECKS_OF_A_WORKER, 60)
+    measured["checks"], measured["failed"] = len(load.answers), len(load.errors)
+    measured["workers replaced"] = sum(node.log.read_text().count("Autorestarting worker") for node in nodes)
+    assert load.errors == []
+    assert load.statuses == {200}
+    assert measured["workers replaced"] > 6
+    assert MANY - nodes[0].check("recycled", cost=0)["remaining"] == len(load.answers)
+
+
+def put_rule(nodes: list[Node], **rule: Any) -> None:
+    """Until every node decides by it."""
+    nodes[0].put_rule(**rule)
+    current = nodes[0].metric("ratelimiter_rules_version")
+    for node in nodes[1:]:
+        assert node.eventually(lambda node=node: node.metric("ratelimiter_rules_version") >= current)
+
+
+def checks_of(node: Node, client_id: str) -> float:
+    """That it has answered."""
+    labels = f'{{client_id="{client_id}",endpoint="*"}}'
+    return sum(node.metric(f"ratelimiter_{what}_total{labels}") for what in ("allowed", "blocked"))
+
+
+def ms(load: Load, *, since: float) -> int:
+    return round(percentile((answer.seconds for answer in load.answers if answer.began > since), 99) * 1000)
