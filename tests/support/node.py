@@ -87,10 +87,12 @@ class Node:
             self._process = None
 
     def kill(self) -> None:
-        """Master and workers at once, as when a container or its machine dies."""
-        for pid in (self.pid, *self.workers):
+        """Master and workers at once, as when a container dies. Returns when none is left."""
+        workers = self.workers
+        for pid in (self.pid, *workers):
             os.kill(pid, signal.SIGKILL)
         self.stop()
+        assert self.eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
 
     def request(self, method: str, path: str, *, key: str | None = ADMIN_KEY, **kwargs: Any) -> requests.Response:
         """Any request; with the admin key unless `key` is None or another one."""

@@ -65,7 +65,9 @@ class Traefik:
     def up(self, service: str = "checks") -> list[bool]:
         """Of each server, in order, whether it gets requests (by its metric; until the first probe it does)."""
         metrics = self.request("GET", "/metrics", port=self.internal).text
-        found = dict(re.findall(rf'^traefik_service_server_up{{service="{service}@file",url="(.*)"}} (\d)', metrics, re.M))
+        found = dict(
+            re.findall(rf'^traefik_service_server_up{{service="{service}@file",url="(.*)"}} (\d)', metrics, re.M)
+        )
         return [found.get(server["url"], "1") == "1" for server in self._servers]
 
     def eventually(self, holds: Callable[[], bool], seconds: float = START_SECONDS) -> bool:
