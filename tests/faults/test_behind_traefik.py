@@ -22,9 +22,8 @@ WIDTH, HOUR = 12, 3600
 PROCESSES = 3  # of a node: each ends its connections when it dies, some milliseconds apart
 MANY = 1_000_000
 CHECKS_OF_A_WORKER = 300
-PROBES = yaml.safe_load((DYNAMIC / "limiter.yml").read_text())["http"]["services"]["checks"]["loadBalancer"][
-    "healthCheck"
-]
+SERVICES = yaml.safe_load((DYNAMIC / "limiter.yml").read_text())["http"]["services"]
+PROBES = SERVICES["checks"]["loadBalancer"]["healthCheck"]
 
 Cluster = tuple[list[Node], Traefik]
 
@@ -52,9 +51,7 @@ def three(start_three: Callable[..., Cluster]) -> Cluster:
     return start_three()
 
 
-@pytest.mark.fault(
-    34, "none: 10,000 checks of one key, 200 at a time, through three nodes of two workers behind Traefik"
-)
+@pytest.mark.fault(34, "none: 10,000 checks of one key, 200 at a time, through Traefik and three nodes of two workers")
 def test_exactly_the_limit_is_admitted_behind_traefik(three: Cluster, measured: Figures) -> None:
     """Exactly the limit is admitted, and every node takes part."""
     nodes, traefik = three

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import requests
 
-from tests.support.processes import children
+from tests.support.processes import children, runs
 
 ROOT = Path(__file__).parents[2]
 ADMIN_KEY = "test-admin-key"
@@ -92,7 +92,7 @@ class Node:
         for pid in (self.pid, *workers):
             os.kill(pid, signal.SIGKILL)
         self.stop()
-        assert self.eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+        assert self.eventually(lambda: not any(map(runs, workers)))
 
     def request(self, method: str, path: str, *, key: str | None = ADMIN_KEY, **kwargs: Any) -> requests.Response:
         """Any request; with the admin key unless `key` is None or another one."""

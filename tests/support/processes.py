@@ -15,6 +15,14 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in listed.read_text().split()]
 
 
+def runs(pid: int) -> bool:
+    """Whether it still does; what has ended and waits for somebody to take note of it does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def resident_bytes(pid: int) -> int:
     """Memory that is not shared with other processes."""
     status = Path(f"/proc/{pid}/status").read_text()

@@ -1,4 +1,4 @@
-"""The real Traefik with traefik.yml and deploy/traefik/ as they are, but for addresses: nodes and ports of 127.0.0.1."""
+"""The real Traefik with traefik.yml and deploy/traefik/ as they are, but for the addresses in them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import requests
-import yaml
 
 from tests.support.front import program
 from tests.support.node import ROOT, free_port
@@ -23,13 +22,13 @@ NOT_YET = 404  # it listens before it knows its routes
 
 
 class Traefik:
-    """In front of servers on `ports`, from entry to exit. `port` is that of checks, `admin` and `internal` the others'.
+    """In front of one to three servers on `ports`, from entry to exit.
 
-    Its log, `log`, has one line per error of the configuration; none is allowed at the start.
+    `port` is the entry point of checks, `admin` and `internal` are the others. `log` has errors of the configuration.
     """
 
     def __init__(self, directory: Path, ports: Sequence[int]) -> None:
-        self._servers = [{"url": f"http://127.0.0.1:{port}"} for port in ports]
+        self._servers = [f"http://127.0.0.1:{port}" for port in ports]
         self.port, self.admin, self.internal = free_port(), free_port(), free_port()
         self.log = directory / "traefik.log"
         self._directory = directory
@@ -39,7 +38,7 @@ class Traefik:
         environment = {"PATH": os.environ["PATH"], "HOME": str(self._directory)}
         with self.log.open("wb") as output:
             self._process = subprocess.Popen(
-                [program("traefik"), "--configfile=here/traefik.yml"],
+                [program("traefik"), "--configfile=here.yml"],
                 cwd=self._directory,
                 env=environment,
                 stdout=output,
@@ -65,10 +64,9 @@ class Traefik:
     def up(self, service: str = "checks") -> list[bool]:
         """Of each server, in order, whether it gets requests (by its metric; until the first probe it does)."""
         metrics = self.request("GET", "/metrics", port=self.internal).text
-        found = dict(
-            re.findall(rf'^traefik_service_server_up{{service="{service}@file",url="(.*)"}} (\d)', metrics, re.M)
-        )
-        return [found.get(server["url"], "1") == "1" for server in self._servers]
+        series = rf'^traefik_service_server_up{{service="{service}@file",url="(.*)"}} (\d)'
+        found = dict(re.findall(series, metrics, re.MULTILINE))
+        return [found.get(server, "1") == "1" for server in self._servers]
 
     def eventually(self, holds: Callable[[], bool], seconds: float = START_SECONDS) -> bool:
         """Whether the condition comes true within the bound, while Traefik runs."""
@@ -85,16 +83,18 @@ class Traefik:
         return ping == 200 and self.request("GET", "/v1/check").status_code != NOT_YET
 
     def _write_configuration(self) -> None:
-        here = self._directory / "here"
-        (here / "dynamic").mkdir(parents=True)
-        static = yaml.safe_load(STATIC.read_text())
-        ports = {"check": self.port, "admin": self.admin, "internal": self.internal}
-        for name, entry_point in static["entryPoints"].items():
-            entry_point["address"] = f"127.0.0.1:{ports[name]}"
-        static["providers"]["file"]["directory"] = str(here / "dynamic")
-        (here / "traefik.yml").write_text(yaml.safe_dump(static))
+        dynamic = self._directory / "dynamic"
+        dynamic.mkdir()
+        ports = {"8000": self.port, "8001": self.admin, "8082": self.internal}
+        here = {f'address: ":{port}"': f"address: 127.0.0.1:{free}" for port, free in ports.items()}
+        here["/etc/traefik/dynamic"] = str(dynamic)
+        here |= {f"http://limiter-{n + 1}:8000": self._servers[n % len(self._servers)] for n in range(3)}
+        (self._directory / "here.yml").write_text(replaced(STATIC.read_text(), here))
         for file in DYNAMIC.iterdir():
-            dynamic = yaml.safe_load(file.read_text())
-            for service in dynamic["http"].get("services", {}).values():
-                service["loadBalancer"]["servers"] = self._servers
-            (here / "dynamic" / file.name).write_text(yaml.safe_dump(dynamic))
+            (dynamic / file.name).write_text(replaced(file.read_text(), here))
+
+
+def replaced(text: str, by: dict[str, str]) -> str:
+    for written, other in by.items():
+        text = text.replace(written, other)
+    return text

@@ -17,8 +17,8 @@ PROBE = b"GET /readyz "
 class Unfaithful:
     """On a free port, from entry to exit: ready by its probes, and `heard` is every other request as it came.
 
-    What it does with those: `answers`, `closes` without an answer, `resets` the connection before it has read a byte, or
-    `answers once` on each connection and closes when it hears the next request.
+    What it does with those: `answers`, `closes` without an answer, `resets` the connection before it has read a byte,
+    or `answers once` on each connection and closes when it hears the next request.
     """
 
     def __init__(self, conduct: str) -> None:
