@@ -16,11 +16,16 @@ def children(pid: int) -> list[int]:
 
 
 def runs(pid: int) -> bool:
-    """Whether it still does; what has ended and waits for somebody to take note of it does not."""
+    """Whether any of its threads still does. What has ended and waits for somebody to take note of it does not."""
+    tasks = list(Path(f"/proc/{pid}/task").glob("*/stat"))
+    return any(_state(task) not in ("", "Z", "X") for task in tasks)
+
+
+def _state(stat: Path) -> str:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+        return stat.read_text().rpartition(") ")[2][:1]
+    except OSError:  # gone meanwhile
+        return ""
 
 
 def resident_bytes(pid: int) -> int:
