@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench load faults lock clean
+.PHONY: help run test lint secrets bench load faults lock clean
 
 PYTHON ?= python3
 VENV   := .venv
@@ -20,8 +20,12 @@ run: $(VENV)/embedded.done ## start everything and serve on 127.0.0.1:PORT (8000
 test: $(VENV)/dev.done ## the whole suite, on servers it starts itself
 	@$(BIN)/python -m pytest $(ARGS)
 
-lint: $(VENV)/dev.done ## ruff, mypy and the import contracts
+lint: $(VENV)/dev.done ## ruff, mypy, the import contracts, Dockerfile and docker-compose.yml
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+	@$(BIN)/hadolint Dockerfile && $(BIN)/docker-compose --profile '*' config -q
+
+secrets: ## make what docker-compose.yml mounts as secrets, once
+	@$(PYTHON) deploy/make_secrets.py
 
 bench: $(VENV)/dev.done $(BENCH)/bench.done $(NODE_PEER)/node_modules/.package-lock.json ## measure CPU per check beside peers, memory, matching, refreshing, a profile; writes docs/performance.md
 	@$(BIN)/python -m benchmarks.instructions || echo "the instructions stay as they were"
