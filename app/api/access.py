@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import g
+from flask import current_app, g
 from flask_smorest import Blueprint
 from flask_smorest.pagination import PaginationParameters
 from marshmallow import ValidationError
@@ -57,9 +57,13 @@ def create_tenant(sent: dict[str, str]) -> Tenant:
 @blueprint.response(204)
 @requires(ALL_TENANTS)
 def delete_tenant(sent: dict[str, bool], tenant_id: int) -> None:
-    """Delete the tenant, its rules and its keys (409 says how many, until `confirm=true`). Its audit stays."""
+    """Delete the tenant, its rules, keys and counters (409 says how many, until `confirm=true`). Its audit stays.
+
+    The counters are out of reach at once, and out of Redis some ten seconds later.
+    """
     _tenants().delete(tenant_id, author(), confirmed=sent["confirm"])
     refresh()
+    current_app.extensions["ratelimiter"].deleted_tenants.forget_soon(tenant_id)
 
 
 @blueprint.route("/api-keys", methods=["GET"])

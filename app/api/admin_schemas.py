@@ -104,7 +104,7 @@ class TenantSchema(StrictSchema):
 
 
 class TenantDeletionSchema(Schema):
-    confirm = Switch(load_default=False, metadata={"description": "delete its rules and keys too"})
+    confirm = Switch(load_default=False, metadata={"description": "delete its rules, keys and counters too"})
 
 
 class KeySchema(StrictSchema):
