@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from app.rules.changes import RuleChanges, changing, load_examples
 from app.rules.database import DatabaseRules
 from app.rules.documents import document_of
+from app.rules.editions import Editions
 from app.rules.errors import Conflict, NotFound, Stale
 from app.rules.examples import EXAMPLES
 from app.rules.history import AuditFilter, Author, History
@@ -271,10 +272,10 @@ def test_a_merge_changes_what_differs_and_deletes_what_is_absent_only_when_told(
 def test_a_merge_that_fails_changes_nothing(session: Session, engine: Engine) -> None:
     subject = changes(session, 2)
     before = RuleRepository(session).rules(2)
-    edition = RuleRepository(session).edition()
+    edition = Editions(session).current()
     with pytest.raises(IntegrityError):
         subject.merge([rule("m1", tenant_id=2), rule("m2", Limit(0, 60), tenant_id=2)], replace=True)
-    assert (RuleRepository(session).rules(2), RuleRepository(session).edition()) == (before, edition)
+    assert (RuleRepository(session).rules(2), Editions(session).current()) == (before, edition)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.orm import Session
 
 from app.rules.changes import RuleChanges
-from app.rules.database import IDS_AT_ONCE, DatabaseRules
+from app.rules.database import RULES_AT_ONCE, DatabaseRules
+from app.rules.editions import CHANNEL, Editions
 from app.rules.history import Author
-from app.rules.repository import CHANNEL, RuleRepository
+from app.rules.repository import RuleRepository
 from app.rules.rule import Limit, Rule
 from app.rules.rule_book import Snapshot
 
@@ -71,12 +72,12 @@ def by_hand(session: Session, *statements: str) -> None:
 
 
 def test_a_snapshot_is_what_the_repository_reads(engine: Engine, session: Session) -> None:
-    for number in range(IDS_AT_ONCE + 3):
+    for number in range(RULES_AT_ONCE + 3):
         put_rule(session, rule(f"many-{number}", Limit(5, 60, "gcra", 7), Limit(1, 1), fail_mode="local", shadow=True))
     snapshot = DatabaseRules(engine).other_than(None)
     assert snapshot is not None
     assert list(snapshot.rules) == RuleRepository(session).rules(1)
-    assert snapshot.edition == RuleRepository(session).edition()
+    assert snapshot.edition == Editions(session).current()
 
 
 def test_only_what_changed_is_read_again(engine: Engine, session: Session) -> None:
@@ -131,7 +132,7 @@ def test_a_change_is_announced_when_it_is_committed_and_not_before(engine: Engin
         listener.autocommit = True
         cursor = listener.cursor()
         cursor.execute(f"LISTEN {CHANNEL}")
-        RuleRepository(session).bump_version()
+        Editions(session).bump()
         session.flush()
         cursor.execute("SELECT 1")
         assert listener.notifies == []
