@@ -4,33 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import select
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psycopg2
 import pytest
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
-from app.rules.changes import RuleChanges
 from app.rules.database import RULES_AT_ONCE, DatabaseRules
 from app.rules.editions import CHANNEL, Editions
-from app.rules.history import Author
 from app.rules.repository import RuleRepository
 from app.rules.rule import Limit, Rule
 from app.rules.rule_book import Snapshot
-
-
-@pytest.fixture(scope="module")
-def engine(new_database: Callable[[str], str]) -> Iterator[Engine]:
-    engine = create_engine(new_database("snapshots"))
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def session(engine: Engine) -> Iterator[Session]:
-    with Session(engine) as session:
-        yield session
+from tests.support.stored import changes, put_rule, rule
 
 
 @contextlib.contextmanager
@@ -45,18 +31,6 @@ def counting(engine: Engine, table: str) -> Iterator[list[str]]:
     event.listen(engine, "before_cursor_execute", note)
     yield seen
     event.remove(engine, "before_cursor_execute", note)
-
-
-def rule(client_id: str, *limits: Limit, **fields: object) -> Rule:
-    return Rule(id=-1, client_id=client_id, limits=limits or (Limit(5, 60),), **fields)  # type: ignore[arg-type]
-
-
-def put_rule(session: Session, sent: Rule) -> tuple[Rule, bool]:
-    return changes(session).put(sent)
-
-
-def changes(session: Session) -> RuleChanges:
-    return RuleChanges(session, 1, Author("tester", "-"))
 
 
 def by_client(snapshot: Snapshot | None) -> dict[str, Rule]:
