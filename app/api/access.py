@@ -6,12 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flask import current_app, g
-from flask_smorest import Blueprint
 from flask_smorest.pagination import PaginationParameters
 from marshmallow import ValidationError
 
-from app.api.admin import refresh
-from app.api.admin_schemas import (
+from app.api.access_schemas import (
     KeyFilterSchema,
     KeySchema,
     NewKeySchema,
@@ -19,15 +17,14 @@ from app.api.admin_schemas import (
     TenantDeletionSchema,
     TenantSchema,
 )
-from app.api.arguments import PAGES, StrictParser
+from app.api.admin import refresh
+from app.api.arguments import AdminBlueprint
 from app.api.auth import author, requires
 from app.api.problems import Problem
 from app.extensions import db
 from app.rules.access import ApiKeys, KeyRecord, Tenant, Tenants, can_expire_at
 
-blueprint = Blueprint("access", __name__, url_prefix="/v1/admin", description="Tenants and API keys")
-blueprint.ARGUMENTS_PARSER = StrictParser()
-blueprint.DEFAULT_PAGINATION_PARAMETERS = PAGES
+blueprint = AdminBlueprint("access", __name__, url_prefix="/v1/admin", description="Tenants and API keys")
 
 ALL_TENANTS = "tenants:write"
 

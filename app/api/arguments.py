@@ -1,11 +1,12 @@
-"""How the admin views read their bodies: by the same strict rules as checks."""
+"""How the admin views read what is sent: bodies by the same strict rules as checks, queries, pages."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from flask import Request
-from marshmallow import Schema
+from flask_smorest import Blueprint
+from marshmallow import Schema, fields
 from webargs.flaskparser import FlaskParser
 
 from app.api.decoding import parsed, require_json
@@ -19,3 +20,15 @@ class StrictParser(FlaskParser):
     def load_json(self, req: Request, schema: Schema) -> Any:  # noqa: ARG002 - the signature is webargs'
         require_json(req.mimetype)
         return parsed(req.get_data())
+
+
+class AdminBlueprint(Blueprint):
+    ARGUMENTS_PARSER = StrictParser()
+    DEFAULT_PAGINATION_PARAMETERS = PAGES
+
+
+class Switch(fields.Boolean):
+    """true or false, spelled so in a query."""
+
+    truthy = {"true"}
+    falsy = {"false"}

@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Any
 
 from flask import g
-from flask_smorest import Blueprint
 from flask_smorest.pagination import PaginationParameters
+from marshmallow import Schema, fields
 
-from app.api.admin_schemas import AuditEventSchema, AuditFilterSchema
-from app.api.arguments import PAGES
+from app.api.arguments import AdminBlueprint
 from app.api.auth import requires
 from app.api.problems import Problem
+from app.api.schemas import printable
 from app.extensions import db
 from app.rules.history import AuditFilter, History
 
-blueprint = Blueprint("audit", __name__, url_prefix="/v1/admin", description="Audit")
-blueprint.DEFAULT_PAGINATION_PARAMETERS = PAGES
+blueprint = AdminBlueprint("audit", __name__, url_prefix="/v1/admin", description="Audit")
+
+
+class AuditFilterSchema(Schema):
+    """Filters of the audit. `since` is inclusive, `until` exclusive."""
+
+    tenant_id = fields.Integer(metadata={"description": "another than one's own: with tenants:write"})
+    actor = fields.String(validate=printable)
+    action = fields.String(validate=printable)
+    subject = fields.String(validate=printable)
+    correlation_id = fields.String(validate=printable)
+    since = fields.AwareDateTime(format="iso", default_timezone=UTC)
+    until = fields.AwareDateTime(format="iso", default_timezone=UTC)
+
+
+class AuditEventSchema(Schema):
+    """`before` and `after`: what was changed, as far as it is no secret; null where there was, or is, nothing."""
+
+    id = fields.Integer(required=True)
+    at = fields.DateTime(required=True)
+    actor = fields.String(required=True)
+    action = fields.String(required=True)
+    subject = fields.String(required=True)
+    before = fields.Dict(required=True, allow_none=True)
+    after = fields.Dict(required=True, allow_none=True)
+    correlation_id = fields.String(required=True)
 
 
 @blueprint.route("/audit", methods=["GET"])
