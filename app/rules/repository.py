@@ -14,7 +14,7 @@ from app.rules.models import LimitRow, RuleRow
 from app.rules.numbering import numbered, successor
 from app.rules.pages import slice_of, total_of
 from app.rules.rule import Limit, Rule
-from app.rules.rule_rows import LIMITS, RULES, limit_columns, limit_of, rule_columns, rule_of
+from app.rules.rule_rows import DECIDING, LIMITS, RULES, limit_columns, limit_of, rule_columns
 
 WHO = (RuleRow.tenant_id, RuleRow.client_id, RuleRow.endpoint, RuleRow.shadow)
 
@@ -27,8 +27,8 @@ class RuleRepository:
         self._free: dict[int, int] = {}  # of the rules read: the first number of a counter that was never used
 
     def of_ids(self, ids: Sequence[int]) -> Iterator[Rule]:
-        """The rules with these ids, each made as it is asked for."""
-        return self._read(select(RULES).where(RULES.c.id == func.any(list(ids))))
+        """The rules with these ids, without their times, each made as it is asked for."""
+        return self._read(select(*DECIDING).where(RULES.c.id == func.any(list(ids))))
 
     def rules(self, tenant_id: int, **wanted: Any) -> list[Rule]:
         """The tenant's rules, oldest first; `wanted` gives fields they must have."""
@@ -83,15 +83,18 @@ class RuleRepository:
         delete_rows(self._session, RuleRow.id, [rule.id for rule in rules])
 
     def _read(self, wanted: Select[Any]) -> Iterator[Rule]:
-        rows = self._session.execute(wanted.order_by(RULES.c.id)).all()
+        found = self._session.execute(wanted.order_by(RULES.c.id))
+        names, rows = list(found.keys()), found.all()
         limits: dict[int, list[Limit]] = {}
         mine = LIMITS.c.rule_id == func.any([row.id for row in rows])
-        found = self._session.execute(select(LIMITS).where(mine).order_by(LIMITS.c.rule_id, LIMITS.c.position))
-        for rule_id, _, *columns in found:
+        theirs = select(LIMITS).where(mine).order_by(LIMITS.c.rule_id, LIMITS.c.position)
+        for rule_id, _, *columns in self._session.execute(theirs):
             limits.setdefault(rule_id, []).append(limit_of(*columns))
         for row in rows:
-            self._free[row.id] = row.next_counter
-            yield rule_of(row, tuple(limits.get(row.id, ())))
+            fields = dict(zip(names, row, strict=True))
+            rule_id = fields["id"]
+            self._free[rule_id] = fields.pop("next_counter")
+            yield Rule(limits=tuple(limits.get(rule_id, ())), **fields)
 
     def _insert_limits(self, rules: Sequence[Rule]) -> None:
         rows = (limit_columns(rule, position, limit) for rule in rules for position, limit in enumerate(rule.limits))

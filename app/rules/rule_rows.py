@@ -5,15 +5,13 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Row
-
 from app.rules.bulk import table_of
 from app.rules.models import LimitRow, RuleRow
 from app.rules.rule import Limit, Rule
 
 # Read as plain rows: a snapshot has thousands, and objects of the ORM would cost ten times as much.
 RULES, LIMITS = table_of(RuleRow), table_of(LimitRow)
-RULE_COLUMNS = tuple(RULES.c.keys())
+DECIDING = [column for column in RULES.c if column.name not in ("created_at", "updated_at")]  # what checks need
 
 
 def rule_columns(rule: Rule, *, first_counter: int) -> dict[str, Any]:
@@ -41,13 +39,6 @@ def limit_columns(rule: Rule, position: int, limit: Limit) -> dict[str, Any]:
         "burst": limit.burst,
         "counter": limit.counter,
     }
-
-
-def rule_of(row: Row[Any], limits: tuple[Limit, ...]) -> Rule:
-    """Of a row of RULES, whose columns are named as the fields."""
-    fields = dict(zip(RULE_COLUMNS, row, strict=True))
-    del fields["next_counter"]
-    return Rule(limits=limits, **fields)
 
 
 @lru_cache(maxsize=4096)
