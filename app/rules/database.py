@@ -16,7 +16,7 @@ from app.rules.repository import RuleRepository
 from app.rules.rule import Rule
 from app.rules.rule_book import Edition, Snapshot
 
-RULES_AT_ONCE = 250  # rows of one answer, which is read in one piece
+RULES_AT_ONCE = 500  # rows of one answer, which is read in one piece
 
 # Rules are cached, so a worker needs few connections: one polls, the rest serve the admin API.
 ENGINE_OPTIONS: dict[str, Any] = {
