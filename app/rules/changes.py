@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from psycopg2.errors import LockNotAvailable, QueryCanceled
-from sqlalchemy.exc import OperationalError
+from psycopg2.errors import ForeignKeyViolation, LockNotAvailable, QueryCanceled
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from app.rules.documents import document_of, rule_of
@@ -157,8 +157,10 @@ def changing(session: Session) -> Iterator[None]:
         _take_turn(session)
         yield
         session.commit()
-    except BaseException:
+    except BaseException as error:
         session.rollback()
+        if isinstance(error, IntegrityError) and isinstance(error.orig, ForeignKeyViolation):
+            raise Conflict("the tenant was deleted meanwhile") from error  # its keys are good for another second
         raise
 
 

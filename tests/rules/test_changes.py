@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from app.rules.changes import changing, load_examples
 from app.rules.database import DatabaseRules
 from app.rules.documents import document_of
+from app.rules.editions import Editions
 from app.rules.errors import Conflict, NotFound, Stale
 from app.rules.examples import EXAMPLES
 from app.rules.history import AuditFilter, History
@@ -55,6 +56,14 @@ def test_a_tenant_cannot_change_what_is_not_its_own(session: Session) -> None:
         with pytest.raises(NotFound):
             attempt(stored.id)
     assert RuleRepository(session).get(1, stored.id) == stored
+
+
+def test_a_change_for_a_tenant_that_was_deleted_meanwhile_is_refused(session: Session) -> None:
+    """Its keys are known to the workers for another moment."""
+    before = Editions(session).current()
+    with pytest.raises(Conflict, match="deleted"):
+        changes(session, 99).put(rule("e", tenant_id=99))
+    assert Editions(session).current() == before
 
 
 def test_every_change_is_a_new_version_of_all_rules(session: Session, engine: Engine) -> None:
