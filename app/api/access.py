@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from flask import current_app, g
@@ -18,7 +19,7 @@ from app.api.access_schemas import (
     TenantSchema,
 )
 from app.api.admin import refresh
-from app.api.arguments import AdminBlueprint
+from app.api.arguments import AdminBlueprint, paged
 from app.api.auth import author, requires
 from app.api.problems import Problem
 from app.extensions import db
@@ -35,9 +36,7 @@ ALL_TENANTS = "tenants:write"
 @requires(ALL_TENANTS)
 def list_tenants(pagination_parameters: PaginationParameters) -> list[Tenant]:
     """All tenants, oldest first."""
-    wanted = pagination_parameters
-    tenants, wanted.item_count = _tenants().page(wanted.first_item, wanted.page_size)
-    return tenants
+    return paged(pagination_parameters, _tenants().page)
 
 
 @blueprint.route("/tenants", methods=["POST"])
@@ -70,9 +69,8 @@ def delete_tenant(sent: dict[str, bool], tenant_id: int) -> None:
 @requires("keys:write")
 def list_keys(filters: dict[str, Any], pagination_parameters: PaginationParameters) -> list[KeyRecord]:
     """The tenant's keys in force, or those revoked, oldest first."""
-    wanted, keys = pagination_parameters, ApiKeys(db.session(), _tenant_id(filters.get("tenant")))
-    found, wanted.item_count = keys.page(wanted.first_item, wanted.page_size, revoked=filters["revoked"])
-    return found
+    keys = ApiKeys(db.session(), _tenant_id(filters.get("tenant")))
+    return paged(pagination_parameters, partial(keys.page, revoked=filters["revoked"]))
 
 
 @blueprint.route("/api-keys", methods=["POST"])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from flask import Request
 from flask_smorest import Blueprint
+from flask_smorest.pagination import PaginationParameters
 from marshmallow import Schema, fields
 from webargs.flaskparser import FlaskParser
 
 from app.api.decoding import parsed, require_json
+
+T = TypeVar("T")
 
 PAGES = {"page": 1, "page_size": 1000, "max_page_size": 1000}  # of every list; a rule takes about 500 bytes
 
@@ -25,6 +29,12 @@ class StrictParser(FlaskParser):
 class AdminBlueprint(Blueprint):
     ARGUMENTS_PARSER = StrictParser()
     DEFAULT_PAGINATION_PARAMETERS = PAGES
+
+
+def paged(wanted: PaginationParameters, page: Callable[[int, int], tuple[list[T], int]]) -> list[T]:
+    """The page that is wanted, of what `page` gives for an offset and a count: the rows, and how many there are."""
+    rows, wanted.item_count = page(wanted.first_item, wanted.page_size)
+    return rows
 
 
 class Switch(fields.Boolean):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC
+from functools import partial
 from typing import Any
 
 from flask import g
 from flask_smorest.pagination import PaginationParameters
 from marshmallow import Schema, fields
 
-from app.api.arguments import AdminBlueprint
+from app.api.arguments import AdminBlueprint, paged
 from app.api.auth import requires
 from app.api.problems import Problem
 from app.api.schemas import printable
@@ -51,9 +52,7 @@ class AuditEventSchema(Schema):
 @requires("audit:read")
 def list_events(filters: dict[str, Any], pagination_parameters: PaginationParameters) -> list[Any]:
     """The tenant's audit, newest first. Nothing changes or deletes an event but the retention."""
-    wanted, tenant_id = pagination_parameters, filters.pop("tenant_id", g.principal.tenant_id)
+    tenant_id = filters.pop("tenant_id", g.principal.tenant_id)
     if tenant_id != g.principal.tenant_id and "tenants:write" not in g.principal.scopes:
         raise Problem(403, "the API key lacks the scope tenants:write, which another tenant's audit needs")
-    history = History(db.session(), tenant_id)
-    events, wanted.item_count = history.events(AuditFilter(**filters), wanted.first_item, wanted.page_size)
-    return events
+    return paged(pagination_parameters, partial(History(db.session(), tenant_id).events, AuditFilter(**filters)))
