@@ -81,6 +81,7 @@ def test_edits_under_load_are_neither_torn_nor_lost_and_soon_everywhere(
     """Each is whole in every answer, none is lost, and every worker of every node decides by it within a second."""
     nodes[0].put_rule(client_id="edited", **edit(0))
     Writer.before = sql(VERSION)[0][0]
+    seconds_until(nodes, Writer.before)  # else the first answers of the other node are the default's
     writers = [Writer(node, nodes, 1 + place * EDITS) for place, node in enumerate(nodes)]
     with Load(nodes, {"client_id": "edited"}) as load:
         for writer in writers:
