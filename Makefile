@@ -45,7 +45,7 @@ load: $(VENV)/dev.done ## Locust: are limits kept, p95, p99, block rate; TARGET=
 
 faults: $(VENV)/dev.done ## the fault matrix, whole; writes docs/reliability.md
 	@FAULTS=all $(BIN)/python -m pytest -m fault $(ARGS)
-	@$(BIN)/python -m benchmarks.tables
+	@$(BIN)/python -m benchmarks.tables reliability.md
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --no-emit-index-url
 lock: $(VENV)/dev.done ## resolve requirements/*.in again (one lock for every platform and Python)

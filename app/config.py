@@ -28,6 +28,7 @@ SAMPLERS = tuple(
 DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg2")
 _WAY = "(?:key|address|header:[A-Za-z0-9-]{1,64})"
 WAYS = re.compile(f"{_WAY}(?: *, *{_WAY})*")
+CREDENTIALS = re.compile(r"(://[^:@]*:).*@")  # the user and what follows, up to the last @
 PASSWORD = re.compile(r"(password=)[^&]*", re.IGNORECASE)  # password, sslpassword, … in a query
 
 
@@ -233,10 +234,5 @@ def _is_url(value: str, schemes: tuple[str, ...]) -> bool:
 
 
 def _without_password(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return url.partition("://")[0] + "://…"
-    if parts.password is not None:
-        url = url.replace(f":{parts.password}@", ":***@", 1)
-    return PASSWORD.sub(r"\1***", url)
+    """Also where it is no URL, for instance because the password has a / in it that should be %2F."""
+    return PASSWORD.sub(r"\1***", CREDENTIALS.sub(r"\1***@", url))

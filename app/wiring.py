@@ -26,6 +26,7 @@ from app.limiter.breakers import Breakers, Guard
 from app.limiter.circuit import Circuit
 from app.limiter.cluster import Cluster
 from app.limiter.cluster_store import ClusterStore
+from app.limiter.deleted_tenants import DeletedTenants
 from app.limiter.denial_cache import DenialCache
 from app.limiter.errors import StoreError, no_failure_of_the_store
 from app.limiter.ladder import Ladder
@@ -73,6 +74,7 @@ class Services:
     breaker: Guard
     active_clients: ActiveClients
     limited_clients: LimitedClients
+    deleted_tenants: DeletedTenants
     tracing: Tracing | None
     http_metrics: PrometheusMetrics | None
     drain: Drain
@@ -97,7 +99,8 @@ def wire(app: Flask, settings: Settings) -> Services:
     store, breaker = _redis(settings, settings.redis_timeout_ms)
     mode_log = ModeLog(time.monotonic)
     active_clients = ActiveClients(time.monotonic)
-    limited_clients = LimitedClients(store=_redis(settings, UNHURRIED_MS)[0], rules=reloader, clock=time.time)
+    unhurried_store, _ = _redis(settings, UNHURRIED_MS)
+    limited_clients = LimitedClients(store=unhurried_store, rules=reloader, clock=time.time)
     limiter = Limiter(
         rules=reloader,
         store=store,
@@ -145,6 +148,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         breaker=breaker,
         active_clients=active_clients,
         limited_clients=limited_clients,
+        deleted_tenants=DeletedTenants(store=unhurried_store, limited_clients=limited_clients),
         tracing=tracing,
         http_metrics=_http_metrics(app, settings),
         drain=Drain(),

@@ -1,4 +1,5 @@
-"""The tables of the documents that hold measurements, from the saved results: `python -m benchmarks.tables`.
+"""The tables of the documents that hold measurements, from the saved results: `python -m benchmarks.tables`,
+or of those that it is told, such as reliability.md.
 
 A table stands between `<!-- NAME -->` and `<!-- end -->`; the text around it is written by hand.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -152,4 +154,5 @@ TABLES: dict[str, Callable[[], list[str]]] = {
 
 if __name__ == "__main__":
     for document in DOCUMENTS:
-        document.write_text(with_tables(document.read_text()))
+        if len(sys.argv) == 1 or document.name in sys.argv[1:]:
+            document.write_text(with_tables(document.read_text()))

@@ -146,3 +146,15 @@ def test_every_setting_is_in_the_example_file_and_in_the_readme() -> None:
     assert len(read) > 25
     assert read <= set(VARIABLES)
     assert [name for name in sorted(read) if f"`{name}`" not in readme] == []
+
+
+@pytest.mark.parametrize("character", ["/", "#", "?", "@"])
+@pytest.mark.parametrize("name", ["REDIS_URL", "DATABASE_URL"])
+def test_a_password_that_makes_it_no_url_is_not_told(
+    monkeypatch: pytest.MonkeyPatch, name: str, character: str
+) -> None:
+    monkeypatch.setenv(name, f"ftp://user:s3cret{character}s3cret@host/0")
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_env()
+    assert "s3cret" not in str(refused.value)
+    assert "user:***@host" in str(refused.value)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-from flask import g
-from flask_smorest import Blueprint
+from flask import current_app, g
 from flask_smorest.pagination import PaginationParameters
 from marshmallow import ValidationError
 
-from app.api.admin import refresh
-from app.api.admin_schemas import (
+from app.api.access_schemas import (
     KeyFilterSchema,
     KeySchema,
     NewKeySchema,
@@ -19,15 +18,14 @@ from app.api.admin_schemas import (
     TenantDeletionSchema,
     TenantSchema,
 )
-from app.api.arguments import PAGES, StrictParser
+from app.api.admin import refresh
+from app.api.arguments import AdminBlueprint, paged
 from app.api.auth import author, requires
 from app.api.problems import Problem
 from app.extensions import db
 from app.rules.access import ApiKeys, KeyRecord, Tenant, Tenants, can_expire_at
 
-blueprint = Blueprint("access", __name__, url_prefix="/v1/admin", description="Tenants and API keys")
-blueprint.ARGUMENTS_PARSER = StrictParser()
-blueprint.DEFAULT_PAGINATION_PARAMETERS = PAGES
+blueprint = AdminBlueprint("access", __name__, url_prefix="/v1/admin", description="Tenants and API keys")
 
 ALL_TENANTS = "tenants:write"
 
@@ -38,9 +36,7 @@ ALL_TENANTS = "tenants:write"
 @requires(ALL_TENANTS)
 def list_tenants(pagination_parameters: PaginationParameters) -> list[Tenant]:
     """All tenants, oldest first."""
-    wanted = pagination_parameters
-    tenants, wanted.item_count = _tenants().page(wanted.first_item, wanted.page_size)
-    return tenants
+    return paged(pagination_parameters, _tenants().page)
 
 
 @blueprint.route("/tenants", methods=["POST"])
@@ -57,9 +53,13 @@ def create_tenant(sent: dict[str, str]) -> Tenant:
 @blueprint.response(204)
 @requires(ALL_TENANTS)
 def delete_tenant(sent: dict[str, bool], tenant_id: int) -> None:
-    """Delete the tenant, its rules and its keys (409 says how many, until `confirm=true`). Its audit stays."""
+    """Delete the tenant, its rules, keys and counters (409 says how many, until `confirm=true`). Its audit stays.
+
+    The counters are out of reach at once, and out of Redis some ten seconds later.
+    """
     _tenants().delete(tenant_id, author(), confirmed=sent["confirm"])
     refresh()
+    current_app.extensions["ratelimiter"].deleted_tenants.forget_soon(tenant_id)
 
 
 @blueprint.route("/api-keys", methods=["GET"])
@@ -69,9 +69,8 @@ def delete_tenant(sent: dict[str, bool], tenant_id: int) -> None:
 @requires("keys:write")
 def list_keys(filters: dict[str, Any], pagination_parameters: PaginationParameters) -> list[KeyRecord]:
     """The tenant's keys in force, or those revoked, oldest first."""
-    wanted, keys = pagination_parameters, ApiKeys(db.session(), _tenant_id(filters.get("tenant")))
-    found, wanted.item_count = keys.page(wanted.first_item, wanted.page_size, revoked=filters["revoked"])
-    return found
+    keys = ApiKeys(db.session(), _tenant_id(filters.get("tenant")))
+    return paged(pagination_parameters, partial(keys.page, revoked=filters["revoked"]))
 
 
 @blueprint.route("/api-keys", methods=["POST"])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from flask import Response, current_app, g, jsonify
-from flask_smorest import Blueprint
 from flask_smorest.pagination import PaginationParameters
 
 from app.api.admin_schemas import RollbackSchema, RuleFilterSchema, RulePatchSchema, RuleVersionSchema
-from app.api.arguments import PAGES, StrictParser
+from app.api.arguments import AdminBlueprint, paged
 from app.api.auth import author, requires
 from app.api.preconditions import conditional, expected, shown
 from app.api.rule_forms import answered, answered_document, rule_from, sendable
@@ -23,9 +23,7 @@ from app.rules.models import RuleVersionRow
 from app.rules.repository import RuleRepository
 from app.rules.rule import Rule
 
-blueprint = Blueprint("admin", __name__, description="Rules")
-blueprint.ARGUMENTS_PARSER = StrictParser()
-blueprint.DEFAULT_PAGINATION_PARAMETERS = PAGES
+blueprint = AdminBlueprint("admin", __name__, description="Rules")
 
 Answer = tuple[dict[str, Any], int, dict[str, str]]
 RULE = "/v1/admin/rules/<int:rule_id>"
@@ -50,8 +48,7 @@ def put_rule(sent: dict[str, Any]) -> Answer:
 @requires("rules:read")
 def list_rules(filters: dict[str, Any], pagination_parameters: PaginationParameters) -> list[dict[str, Any]]:
     """The rules of the tenant, oldest first."""
-    wanted = pagination_parameters
-    rules, wanted.item_count = _repository().page(g.principal.tenant_id, filters, wanted.first_item, wanted.page_size)
+    rules = paged(pagination_parameters, partial(_repository().page, g.principal.tenant_id, filters))
     return [answered(rule) for rule in rules]
 
 

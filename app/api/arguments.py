@@ -1,14 +1,19 @@
-"""How the admin views read their bodies: by the same strict rules as checks."""
+"""How the admin views read what is sent: bodies by the same strict rules as checks, queries, pages."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from flask import Request
-from marshmallow import Schema
+from flask_smorest import Blueprint
+from flask_smorest.pagination import PaginationParameters
+from marshmallow import Schema, fields
 from webargs.flaskparser import FlaskParser
 
 from app.api.decoding import parsed, require_json
+
+T = TypeVar("T")
 
 PAGES = {"page": 1, "page_size": 1000, "max_page_size": 1000}  # of every list; a rule takes about 500 bytes
 
@@ -19,3 +24,21 @@ class StrictParser(FlaskParser):
     def load_json(self, req: Request, schema: Schema) -> Any:  # noqa: ARG002 - the signature is webargs'
         require_json(req.mimetype)
         return parsed(req.get_data())
+
+
+class AdminBlueprint(Blueprint):
+    ARGUMENTS_PARSER = StrictParser()
+    DEFAULT_PAGINATION_PARAMETERS = PAGES
+
+
+def paged(wanted: PaginationParameters, page: Callable[[int, int], tuple[list[T], int]]) -> list[T]:
+    """The page that is wanted, of what `page` gives for an offset and a count: the rows, and how many there are."""
+    rows, wanted.item_count = page(wanted.first_item, wanted.page_size)
+    return rows
+
+
+class Switch(fields.Boolean):
+    """true or false, spelled so in a query."""
+
+    truthy = {"true"}
+    falsy = {"false"}

@@ -2,21 +2,47 @@
 
 from __future__ import annotations
 
+from datetime import UTC
+from functools import partial
 from typing import Any
 
 from flask import g
-from flask_smorest import Blueprint
 from flask_smorest.pagination import PaginationParameters
+from marshmallow import Schema, fields
 
-from app.api.admin_schemas import AuditEventSchema, AuditFilterSchema
-from app.api.arguments import PAGES
+from app.api.arguments import AdminBlueprint, paged
 from app.api.auth import requires
 from app.api.problems import Problem
+from app.api.schemas import printable
 from app.extensions import db
 from app.rules.history import AuditFilter, History
 
-blueprint = Blueprint("audit", __name__, url_prefix="/v1/admin", description="Audit")
-blueprint.DEFAULT_PAGINATION_PARAMETERS = PAGES
+blueprint = AdminBlueprint("audit", __name__, url_prefix="/v1/admin", description="Audit")
+
+
+class AuditFilterSchema(Schema):
+    """Filters of the audit. `since` is inclusive, `until` exclusive."""
+
+    tenant_id = fields.Integer(metadata={"description": "another than one's own: with tenants:write"})
+    actor = fields.String(validate=printable)
+    action = fields.String(validate=printable)
+    subject = fields.String(validate=printable)
+    correlation_id = fields.String(validate=printable)
+    since = fields.AwareDateTime(format="iso", default_timezone=UTC)
+    until = fields.AwareDateTime(format="iso", default_timezone=UTC)
+
+
+class AuditEventSchema(Schema):
+    """`before` and `after`: what was changed, as far as it is no secret; null where there was, or is, nothing."""
+
+    id = fields.Integer(required=True)
+    at = fields.DateTime(required=True)
+    actor = fields.String(required=True)
+    action = fields.String(required=True)
+    subject = fields.String(required=True)
+    before = fields.Dict(required=True, allow_none=True)
+    after = fields.Dict(required=True, allow_none=True)
+    correlation_id = fields.String(required=True)
 
 
 @blueprint.route("/audit", methods=["GET"])
@@ -26,9 +52,7 @@ blueprint.DEFAULT_PAGINATION_PARAMETERS = PAGES
 @requires("audit:read")
 def list_events(filters: dict[str, Any], pagination_parameters: PaginationParameters) -> list[Any]:
     """The tenant's audit, newest first. Nothing changes or deletes an event but the retention."""
-    wanted, tenant_id = pagination_parameters, filters.pop("tenant_id", g.principal.tenant_id)
+    tenant_id = filters.pop("tenant_id", g.principal.tenant_id)
     if tenant_id != g.principal.tenant_id and "tenants:write" not in g.principal.scopes:
         raise Problem(403, "the API key lacks the scope tenants:write, which another tenant's audit needs")
-    history = History(db.session(), tenant_id)
-    events, wanted.item_count = history.events(AuditFilter(**filters), wanted.first_item, wanted.page_size)
-    return events
+    return paged(pagination_parameters, partial(History(db.session(), tenant_id).events, AuditFilter(**filters)))

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from flask import current_app, g
-from flask_smorest import Blueprint
 from flask_smorest.pagination import PaginationParameters
 
 from app.api.admin import refresh
-from app.api.admin_schemas import ClientSchema, CounterSchema, ExplanationSchema, QuestionSchema, ResetSchema
-from app.api.arguments import PAGES, StrictParser
+from app.api.arguments import AdminBlueprint
 from app.api.auth import author, requires
+from app.api.counter_schemas import ClientSchema, CounterSchema, ExplanationSchema, QuestionSchema, ResetSchema
 from app.extensions import db
 from app.limiter.counters import Counters, Reading, counting
 from app.limiter.errors import NotReady
@@ -21,9 +20,7 @@ from app.rules.history import Author, History
 from app.rules.repository import RuleRepository
 from app.rules.rule_book import RuleBook
 
-blueprint = Blueprint("counters", __name__, url_prefix="/v1/admin", description="Counters")
-blueprint.ARGUMENTS_PARSER = StrictParser()
-blueprint.DEFAULT_PAGINATION_PARAMETERS = PAGES
+blueprint = AdminBlueprint("counters", __name__, url_prefix="/v1/admin", description="Counters")
 
 MAX_CANDIDATES = 1000  # explained at a time, by precedence
 

@@ -80,6 +80,11 @@ class CheckHandler:
         tracing = self._tracing
         return None if tracing is None else tracing.begin(name, request.correlation_id, request.parent)
 
+    @property
+    def probe_due(self) -> bool:
+        """Whether the next check may wait for a store that has failed, and those answered together with it."""
+        return self._limiter.probe_due
+
     def handle_check(self, request: Request, span: Span | None = None) -> Reply:
         """Answer one check, inside its span if that has begun already."""
         return _within(span or self.span(request), self._single, request)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from flask import current_app, g
-from flask_smorest import Blueprint
+from flask_smorest import Page
 from marshmallow import Schema, fields
 
+from app.api.arguments import AdminBlueprint
 from app.api.auth import requires
 from app.api.problems import Problem
 from app.limiter.errors import StoreError
 
-blueprint = Blueprint("limited", __name__, description="Who is limited")
+blueprint = AdminBlueprint("limited", __name__, description="Who is limited")
 
 
 class LimitedSchema(Schema):
@@ -27,6 +28,7 @@ class LimitedSchema(Schema):
 
 @blueprint.route("/v1/admin/limited", methods=["GET"])
 @blueprint.response(200, LimitedSchema(many=True))
+@blueprint.paginate(Page)
 @requires("rules:read")
 def limited() -> list[dict[str, Any]]:
     """The tenant's clients that were denied most in the last hour on all nodes, at most 100, the most denied first.

@@ -5,21 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from flask import g
-from flask_smorest import Blueprint, Page
+from flask_smorest import Page
 
 from app.api.admin import as_rule, changes, refresh
-from app.api.admin_schemas import ApplicationSchema, StoredTemplateSchema, TemplateSchema
-from app.api.arguments import PAGES, StrictParser
+from app.api.arguments import AdminBlueprint
 from app.api.auth import author, requires
 from app.api.rule_forms import answered, answered_document
 from app.api.schemas import StoredRuleSchema
+from app.api.template_schemas import ApplicationSchema, StoredTemplateSchema, TemplateSchema
 from app.extensions import db
 from app.rules.documents import Document, document_of
 from app.rules.templates import Template, Templates
 
-blueprint = Blueprint("templates", __name__, url_prefix="/v1/admin/templates", description="Templates")
-blueprint.ARGUMENTS_PARSER = StrictParser()
-blueprint.DEFAULT_PAGINATION_PARAMETERS = PAGES
+blueprint = AdminBlueprint("templates", __name__, url_prefix="/v1/admin/templates", description="Templates")
 
 
 @blueprint.route("", methods=["GET"])

@@ -1,4 +1,8 @@
-"""Checks that come in one turn of the event loop are decided together: in one walk through the code, and one trip."""
+"""Checks that come in one turn of the event loop are decided together: in one walk through the code, and one trip.
+
+But for the turn in which the circuit breaker is due to probe: one check is the probe, and waits for a Redis that may
+still hang; the others must not.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +39,13 @@ class Turn(Generic[Asker]):
 
     def _end(self) -> None:
         taken, self._taken = self._taken, []
+        if len(taken) > 1 and self._handler.probe_due:
+            for one in taken:  # the first waits, and nobody with him
+                gevent.spawn_raw(self._answer, [one])
+        else:
+            self._answer(taken)
+
+    def _answer(self, taken: Sequence[Taken[Asker]]) -> None:
         requests = [request for _, request in taken]
         try:
             replies = self._handler.handle_checks(requests)

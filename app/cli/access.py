@@ -6,6 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 import click
+from flask import current_app
 
 from app.cli.commands import Commands, as_json, author, of_tenant, say_json, say_table, tenant_named
 from app.extensions import db
@@ -48,12 +49,14 @@ def create_tenant(name: str) -> None:
 
 @tenants.command("delete")
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Delete its rules and keys too.")
+@click.option("--yes", is_flag=True, help="Delete its rules, keys and counters too.")
 def delete_tenant(name: str, yes: bool) -> None:
     """Delete a tenant. Says what goes with it, and does it only with --yes."""
     tenant = tenant_named(name)
     Tenants(db.session()).delete(tenant.id, author(), confirmed=yes)
-    click.echo(f"tenant {tenant.id}: deleted")
+    click.echo(f"tenant {tenant.id}: deleted; its counters follow once every node has heard of it")
+    deleted = current_app.extensions["ratelimiter"].deleted_tenants.forget(tenant.id)
+    click.echo(f"tenant {tenant.id}: {deleted} keys deleted in Redis")
 
 
 @keys.command("list")

@@ -84,6 +84,12 @@ class Breaker(pybreaker.CircuitBreaker):
         return result
 
     @property
+    def probe_due(self) -> bool:
+        """Whether the next call may be the probe, and wait for what has failed."""
+        circuit = self._circuit
+        return circuit.mark & STATE != CLOSED and self._clock() >= circuit.until
+
+    @property
     def state_number(self) -> int:
         """Of the node: 0 closed, 1 half open, 2 open."""
         return self._circuit.mark & STATE

@@ -41,6 +41,11 @@ class Breakers:
         return func(*args)
 
     @property
+    def probe_due(self) -> bool:
+        """Whether the next call may be the probe of one of them."""
+        return any(breaker.probe_due for breaker in self._breakers.values())
+
+    @property
     def state_number(self) -> int:
         """The worst of them: 0 closed, 1 half open, 2 open."""
         return max((breaker.state_number for breaker in self._breakers.values()), default=0)

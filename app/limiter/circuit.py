@@ -21,7 +21,8 @@ class Circuit:
     """Made before the fork. Anybody reads at any time; writing takes `lock`.
 
     Each value is one aligned word, read and written whole. A worker may die between any two writes: the mark, written
-    last, is what says how the others are meant.
+    last, is what says how the others are meant. One that was stopped there and goes on may write what was true before:
+    no state lasts longer than its `until`, so that costs a probe at most.
     """
 
     def __init__(self, memory: memoryview | None = None, lock: NodeLock | None = None) -> None:

@@ -52,10 +52,14 @@ class ClusterStore:
 
         return without_errors(self._ask([slot(words[1]) for words in commands], ask))
 
+    def servers(self) -> list[RedisStore]:
+        """Those that have the keys between them: the primaries. Raises StoreError."""
+        return [primary.store for primary in self._cluster.primaries()]
+
     def load_scripts(self) -> None:
         """Onto every primary. Raises StoreError."""
-        for primary in self._cluster.primaries():
-            primary.store.load_scripts()
+        for server in self.servers():
+            server.load_scripts()
 
     def ping(self) -> bool:
         """Whether every slot has a primary, and each of them answers a check."""

@@ -1,21 +1,23 @@
 """The only file that spells a Redis key.
 
-`rl:{<hash of tenant and client>}:<rule>:<limit><algorithm and format>`, for example
-`rl:{Jw0nUqGm3bDk2c7Zs9XyRA}:12:1T`. The braces make all keys of one client live in one slot of a Redis Cluster, so that
+`rl:{<tenant><hash of tenant and client>}:<rule>:<limit><algorithm and format>`, for example
+`rl:{AAAADAGm3bDk2c7Zs9XyRA}:12:1T`. The braces make all keys of one client live in one slot of a Redis Cluster, so that
 one script may touch them. About 31 bytes in all.
 
-The hash is keyed with a secret all nodes share: no caller can name another's key, steer slots, or be read from Redis.
-It is over the tenant's number, a colon and the client id; a number holds no colon, so no two pairs of tenant and client
-are spelled the same.
+The tenant is its number, four bytes in base64, so that all keys of one can be found. The hash, twelve bytes in base64,
+is keyed with a secret all nodes share: no caller can name another's key, steer slots, or be read from Redis. It is over
+the tenant's number, a colon and the client id; a number holds no colon, so no two pairs of tenant and client are
+spelled the same.
 
-`rl:{limited:<tenant>}:<five minutes>` counts the denials of a tenant's clients. A hash is 22 characters of base64, in
-which neither `:` nor `-` occurs: no client's key can be this one or those of the health check.
+`rl:{limited:<tenant>}:<five minutes>` counts the denials of a tenant's clients. Tenant and hash are 22 characters of
+base64, in which neither `:` nor `-` occurs: no client's key can be this one or those of the health check.
 """
 
 from __future__ import annotations
 
 from binascii import b2a_base64, crc_hqx
 from collections.abc import Callable
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import count
 
@@ -32,7 +34,8 @@ FORMATS = {
 }
 
 
-CLIENT_LENGTH = len("rl:{") + 22 + len("}")
+TENANT_LENGTH, HASH_LENGTH = 6, 16
+CLIENT_LENGTH = len("rl:{") + TENANT_LENGTH + HASH_LENGTH + len("}")
 HEALTH = b"rl:{health----------------}"  # the client that only /health asks about
 KNOWN_CLIENTS = 65_536  # about 250 bytes each. A hash costs a microsecond, and most checks are of few clients
 NEWCOMERS = "\n"  # in place of a client id, which has no control characters: all newcomers of a tenant
@@ -58,7 +61,7 @@ class Keyspace:
     def __init__(self, secret: bytes) -> None:
         self.secret = secret
         # With the key absorbed once; a copy of it costs less than a new hash.
-        self._hash = blake2b(digest_size=16, key=secret)
+        self._hash = blake2b(digest_size=12, key=secret)
         self._known: dict[int, dict[str, bytes]] = {}  # by tenant and client
         self._room = KNOWN_CLIENTS
 
@@ -78,7 +81,17 @@ class Keyspace:
     def _hashed(self, tenant_id: int, client_id: str) -> bytes:
         digest = self._hash.copy()
         digest.update(f"{tenant_id}:{client_id}".encode())
-        return b"rl:{" + b2a_base64(digest.digest())[:22] + b"}"
+        return b"rl:{%b%b}" % (_tenant(tenant_id), b2a_base64(digest.digest())[:HASH_LENGTH])
+
+
+def of_tenant(tenant_id: int) -> bytes:
+    """The glob that all keys of the tenant's clients match, and no other."""
+    return b"rl:{%b%b}:*" % (_tenant(tenant_id), b"?" * HASH_LENGTH)
+
+
+@lru_cache(maxsize=1024)
+def _tenant(tenant_id: int) -> bytes:
+    return b2a_base64(tenant_id.to_bytes(4))[:TENANT_LENGTH]
 
 
 def answer_name(request_id: str, *, shadow: bool, whose: bytes = b"") -> bytes:

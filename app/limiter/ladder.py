@@ -12,7 +12,7 @@ from app.limiter.local_store import LocalStore
 from app.limiter.mode_log import ModeLog
 from app.limiter.plan import Charge, Plan
 from app.observability.metrics import DEGRADED
-from app.rules.rule import Rule
+from app.rules.rule import FAIL_MODES, Rule
 
 RETRY_SECONDS = 1  # what a 503 advises after a failed trip while the breaker is still closed
 
@@ -34,6 +34,7 @@ class Ladder:
         self._fail_mode = fail_mode
         self._mode_log = mode_log
         self._clock = clock
+        self._degraded = {mode: DEGRADED.labels(mode) for mode in FAIL_MODES}
 
     def decide(self, charge: Charge, why: object) -> tuple[Plan, Outcome] | Unavailable:
         """open: admitted; local: decided on this worker's share; closed: Unavailable. `why`: Redis did not decide.
@@ -41,7 +42,7 @@ class Ladder:
         With the outcome comes the plan whose limits its numbers are about.
         """
         mode = charge.plan.rule.fail_mode or self._fail_mode
-        DEGRADED.labels(mode).inc()
+        self._degraded[mode].inc()
         self._mode_log.fell_back(mode, why)
         if mode == "closed":
             until_probe = math.ceil(self._breaker.status().time_until_retry_seconds)

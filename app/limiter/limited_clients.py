@@ -83,12 +83,17 @@ class LimitedClients:
         if book is None:
             return []
         self.flush()
-        newest, counts = self._bucket(), Counter[bytes]()
-        keys = [denials(tenant_id, bucket) for bucket in range(newest - BUCKETS, newest + 1)]
-        for members in self._store.send([(b"ZRANGE", key, b"0", b"-1", b"WITHSCORES") for key in keys], "limited"):
+        counts = Counter[bytes]()
+        questions = [(b"ZRANGE", key, b"0", b"-1", b"WITHSCORES") for key in self.keys(tenant_id)]
+        for members in self._store.send(questions, "limited"):
             counts.update({member: int(score) for member, score in zip(members[::2], members[1::2], strict=True)})
         opened = ((_opened(book.edition.key_secret, member), count) for member, count in counts.most_common(SHOWN))
         return [Limited(name[1], name[0], count) for name, count in opened if name is not None]
+
+    def keys(self, tenant_id: int) -> list[bytes]:
+        """Where Redis keeps the tenant's last hour."""
+        newest = self._bucket()
+        return [denials(tenant_id, bucket) for bucket in range(newest - BUCKETS, newest + 1)]
 
     def _bucket(self) -> int:
         return int(self._clock()) // BUCKET_SECONDS

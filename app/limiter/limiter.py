@@ -69,6 +69,11 @@ class Limiter:
         self._clock = clock
         self._plans: Plans | None = None
 
+    @property
+    def probe_due(self) -> bool:
+        """Whether the next check may wait for a store that has failed. Nobody should be decided with it."""
+        return self._breaker.probe_due
+
     def check(self, questions: Sequence[Question]) -> list[Answer]:
         """Decide in order, in one trip to the store. Raises NotReady while no rules are known."""
         plans = self._current_plans()

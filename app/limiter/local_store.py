@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from app.limiter.algorithms import State, decide
 from app.limiter.decision import Outcome

@@ -111,6 +111,10 @@ class RedisStore:
             self._refused(reply, operation) if isinstance(reply, hiredis.ReplyError) else reply for reply in replies
         ]
 
+    def servers(self) -> Sequence[RedisStore]:
+        """Those that have the keys between them."""
+        return [self]
+
 
 def without_errors(replies: list[Any]) -> list[Any]:
     """Raises the first StoreError among them."""

@@ -78,7 +78,7 @@ class Tenants:
         return tenant
 
     def delete(self, tenant_id: int, author: Author, *, confirmed: bool) -> None:
-        """Delete the tenant with its rules and keys; its audit stays. Unconfirmed only where nothing is lost."""
+        """Delete the tenant with its rules and keys; its audit stays. Unconfirmed only where it has none."""
         with changing(self._session):
             row = self._session.execute(select(TenantRow).where(TenantRow.id == tenant_id)).scalar_one_or_none()
             if row is None:
@@ -88,7 +88,8 @@ class Tenants:
             rules = total_of(self._session, select(RuleRow).where(RuleRow.tenant_id == tenant_id))
             keys = total_of(self._session, _in_force(tenant_id))
             if (rules or keys) and not confirmed:
-                raise Conflict(f"with tenant {row.name} go {rules} rules and {keys} keys: confirm to delete them all")
+                lost = f"{rules} rules, {keys} keys and all its counters"
+                raise Conflict(f"with tenant {row.name} go {lost}: confirm to delete them all")
             before = {"name": row.name, "rules": rules, "keys": keys}
             self._session.delete(row)
             self._history.note(author, "tenant.delete", f"tenant {tenant_id}", before=before)

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from psycopg2.errors import LockNotAvailable, QueryCanceled
-from sqlalchemy.exc import OperationalError
+from psycopg2.errors import ForeignKeyViolation, LockNotAvailable, QueryCanceled
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from app.rules.documents import document_of, rule_of
+from app.rules.editions import Editions
 from app.rules.errors import Conflict, NotFound, Stale
 from app.rules.examples import EXAMPLES
 from app.rules.history import CREATE, DELETE, REPLACE, ROLLBACK, UPDATE, Author, History, RuleChange
@@ -156,8 +157,10 @@ def changing(session: Session) -> Iterator[None]:
         _take_turn(session)
         yield
         session.commit()
-    except BaseException:
+    except BaseException as error:
         session.rollback()
+        if isinstance(error, IntegrityError) and isinstance(error.orig, ForeignKeyViolation):
+            raise Conflict("the tenant was deleted meanwhile") from error  # its keys are good for another second
         raise
 
 
@@ -165,20 +168,20 @@ def _take_turn(session: Session) -> None:
     """Raise the version, which holds its row. Waits for other changes several times as long as a statement may."""
     for _ in range(TURNS - 1):
         try:
-            RuleRepository(session).bump_version()
+            Editions(session).bump()
             return
         except OperationalError as error:
             if not isinstance(error.orig, WAITED):
                 raise
             session.rollback()
-    RuleRepository(session).bump_version()
+    Editions(session).bump()
 
 
 def load_examples(session: Session) -> int:
     """Store the example rules, once in the life of a database: a deleted example stays deleted. Returns how many."""
     rules = RuleRepository(session)
     with changing(session):
-        if not rules.claim_examples():
+        if not Editions(session).claim_examples():
             session.rollback()
             return 0
         stored = rules.add([rule for rule in EXAMPLES if rules.twin(rule) is None])

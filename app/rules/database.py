@@ -10,12 +10,13 @@ from gevent.socket import wait_read, wait_write
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from app.rules.editions import Editions
 from app.rules.pace import Pace, at_once
 from app.rules.repository import RuleRepository
 from app.rules.rule import Rule
 from app.rules.rule_book import Edition, Snapshot
 
-IDS_AT_ONCE = 50
+RULES_AT_ONCE = 500  # rows of one answer, which is read in one piece
 
 # Rules are cached, so a worker needs few connections: one polls, the rest serve the admin API.
 ENGINE_OPTIONS: dict[str, Any] = {
@@ -49,21 +50,21 @@ class DatabaseRules:
     def other_than(self, edition: Edition | None) -> Snapshot | None:
         """The current snapshot, or None where it is `edition`. Raises what SQLAlchemy raises."""
         with Session(self._engine) as session:
-            rules = RuleRepository(session)
-            current = rules.edition()
+            editions = Editions(session)
+            current = editions.current()
             if current == edition:
                 return None
             if current.key_secret != self._key_secret:  # another database: its marks mean other rows
                 self._key_secret, self._marks, self._rules = current.key_secret, {}, {}
-            return rules.snapshot(self._read(rules))
+            return editions.snapshot(self._read(editions, RuleRepository(session)))
 
-    def _read(self, rules: RuleRepository) -> Iterable[Rule]:
-        marks = dict(self._pace(rules.marks()))
+    def _read(self, editions: Editions, rules: RuleRepository) -> Iterable[Rule]:
+        marks = dict(self._pace(editions.marks()))
         same = (rule_id for rule_id, mark in marks.items() if self._marks.get(rule_id) == mark)
         found = {rule_id: self._rules[rule_id] for rule_id in self._pace(same)}
         missing = [rule_id for rule_id in marks if rule_id not in found]
-        for first in self._pace(range(0, len(missing), IDS_AT_ONCE)):
-            found |= {rule.id: rule for rule in rules.of_ids(missing[first : first + IDS_AT_ONCE])}
+        parts = (missing[first : first + RULES_AT_ONCE] for first in range(0, len(missing), RULES_AT_ONCE))
+        found |= {rule.id: rule for rule in self._pace(rule for part in parts for rule in rules.of_ids(part))}
         self._marks, self._rules = marks, found
         return (found[rule_id] for rule_id in marks)
 

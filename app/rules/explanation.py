@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from app.rules.rule import DEFAULT_RULE_ID, Rule
 from app.rules.rule_book import RuleBook, Snapshot

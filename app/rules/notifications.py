@@ -14,7 +14,7 @@ import gevent
 from gevent.socket import wait_read
 from sqlalchemy import Engine
 
-from app.rules.repository import CHANNEL
+from app.rules.editions import CHANNEL
 
 log = logging.getLogger(__name__)
 

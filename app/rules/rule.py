@@ -1,9 +1,15 @@
-"""Values: who is limited (Rule) and how much (Limit). Nothing here knows a database, Redis or HTTP."""
+"""Values: who is limited (Rule) and how much (Limit). Nothing here knows a database, Redis or HTTP.
+
+Structs rather than dataclasses: when all rules change a worker makes ten thousands of them, each in a tenth of the
+time; `gc=False` because none can be part of a cycle.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from datetime import datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 ALGORITHMS = ("token_bucket", "fixed_window", "sliding_window", "sliding_window_counter", "gcra")
 BUCKETS = ("token_bucket", "gcra")  # the algorithms that know a burst
@@ -21,8 +27,7 @@ DEFAULT_TENANT_ID = 1
 DEFAULT_RULE_ID = 0  # the built-in default has no row; callers see "default"
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(Struct, frozen=True, gc=False):
     """`rate` units per `window` seconds. `counter` numbers this limit's state within its rule, never reused."""
 
     rate: int
@@ -49,8 +54,7 @@ class Limit:
         return replace(self, algorithm=default_algorithm)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class Rule(Struct, frozen=True, kw_only=True, gc=False):
     """For which client (exact, glob or `*`) on which endpoint (None: any) which limits hold, all of them at once."""
 
     id: int

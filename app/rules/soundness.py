@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from app.rules.rule import (
     ACTIONS,
     ALGORITHMS,
@@ -39,6 +41,7 @@ def _problem(rule: Rule) -> str | None:
     return next((f"the limit {limit} is impossible" for limit in rule.limits if not _possible(limit)), None)
 
 
+@lru_cache(maxsize=4096)  # thousands of rules have the same few limits
 def _possible(limit: Limit) -> bool:
     most = max(limit.rate, limit.burst or 0)
     return (

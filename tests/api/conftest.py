@@ -13,6 +13,7 @@ from flask import Flask
 
 from app import create_app
 from app.config import Settings
+from app.embedded import Valkey
 from app.rules.api_key import SCOPES
 from tests.support.node import Node
 
@@ -85,3 +86,20 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
         yield create_app(Settings.from_env())
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
+
+
+@pytest.fixture(scope="module")
+def own_node(
+    request: pytest.FixtureRequest,
+    valkey: Valkey,
+    new_database: Callable[[str], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Node]:
+    """A node of one worker whose database has only the rules of this file, with the file's SETTINGS."""
+    with Node(
+        redis_url=valkey.url,
+        database_url=new_database(request.module.__name__),
+        data_dir=tmp_path_factory.mktemp("own"),
+        **{"REDIS_TIMEOUT_MS": 2000, "WEB_CONCURRENCY": 1} | getattr(request.module, "SETTINGS", {}),
+    ) as node:
+        yield node

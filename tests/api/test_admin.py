@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from app.embedded import Valkey
 from tests.api.wire import problem_of
 from tests.support.node import Node
 
 RULES = "/v1/admin/rules"
+SETTINGS = {"DEFAULT_RATE": 7, "DEFAULT_WINDOW": 70}  # of its own node
 STORED = {
     "id",
     "version",
@@ -32,23 +31,6 @@ STORED = {
     "created_at",
     "updated_at",
 }
-
-
-@pytest.fixture(scope="module")
-def own_node(
-    valkey: Valkey, new_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Node]:
-    """A node whose database has only the rules of this file."""
-    with Node(
-        redis_url=valkey.url,
-        database_url=new_database("admin"),
-        data_dir=tmp_path_factory.mktemp("admin"),
-        REDIS_TIMEOUT_MS=2000,
-        WEB_CONCURRENCY=1,
-        DEFAULT_RATE=7,
-        DEFAULT_WINDOW=70,
-    ) as node:
-        yield node
 
 
 def _create(node: Node, **rule: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 import redis
 
+from app.limiter.keys import of_tenant
 from tests.api.conftest import MakeKey, OtherTenant
 from tests.api.wire import problem_of
 from tests.support.node import Node
@@ -46,7 +47,7 @@ def test_deleting_a_tenant_says_what_goes_with_it_and_its_audit_stays(
     key = make_key("rules:read", "rules:write", tenant=name)["key"]
     node.request("POST", RULES, key=key, json={"client_id": client, "rate": 1, "window": 1})
     path = f"{TENANTS}/{tenant['id']}"
-    assert "1 rules and 1 keys" in problem_of(node.request("DELETE", path), 409)["detail"]
+    assert "1 rules, 1 keys and all its counters" in problem_of(node.request("DELETE", path), 409)["detail"]
     assert len(node.request("GET", RULES, key=key).json()) == 1
     assert node.request("DELETE", path, params={"confirm": "true"}).status_code == 204
     node.await_rules()
@@ -55,6 +56,27 @@ def test_deleting_a_tenant_says_what_goes_with_it_and_its_audit_stays(
     assert [event["action"] for event in theirs] == ["rule.create", "key.create"]
     [event] = node.request("GET", "/v1/admin/audit", params={"subject": f"tenant {tenant['id']}"}).json()[:1]
     assert (event["action"], event["before"]) == ("tenant.delete", {"name": name, "rules": 1, "keys": 1})
+
+
+def test_a_new_tenant_never_sees_the_counters_of_a_deleted_one_and_they_leave_redis(
+    node: Node, make_key: MakeKey, name: str, client: str, redis_client: redis.Redis
+) -> None:
+    def spend_as_a_new_tenant() -> tuple[int, int]:
+        """The tenant's number, and what the client has left after a check."""
+        tenant = node.request("POST", TENANTS, json={"name": name}).json()["id"]
+        key = make_key("check", tenant=name)["key"]
+        check = {"client_id": client, "request_id": "same", "cost": 90}
+        return tenant, node.request("POST", "/v1/check", key=key, json=check).json()["remaining"]
+
+    first, left = spend_as_a_new_tenant()
+    own = of_tenant(first)
+    assert len(redis_client.keys(own)) == 2  # the counter, and the answer under the request id
+    assert node.request("DELETE", f"{TENANTS}/{first}", params={"confirm": "true"}).status_code == 204
+    second, left_again = spend_as_a_new_tenant()
+    assert second != first
+    assert left_again == left
+    assert node.eventually(lambda: not redis_client.keys(own), 30)
+    assert len(redis_client.keys(of_tenant(second))) == 2
 
 
 def test_the_default_tenant_stays(node: Node) -> None:

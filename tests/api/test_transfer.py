@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import yaml
 
-from app.embedded import Valkey
 from tests.api.wire import problem_of
 from tests.support.node import Node
 
@@ -32,21 +30,6 @@ FULL: list[dict[str, Any]] = [
     },
 ]
 MANY = 2_500  # rules: several statements' worth
-
-
-@pytest.fixture(scope="module")
-def own_node(
-    valkey: Valkey, new_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Node]:
-    """A node whose database has only the rules of this file."""
-    with Node(
-        redis_url=valkey.url,
-        database_url=new_database("transfer"),
-        data_dir=tmp_path_factory.mktemp("transfer"),
-        REDIS_TIMEOUT_MS=2000,
-        WEB_CONCURRENCY=1,
-    ) as node:
-        yield node
 
 
 @pytest.fixture(autouse=True)

@@ -32,6 +32,7 @@ def cli(valkey: Valkey, new_database: Callable[[str], str], tmp_path_factory: py
         environment.setenv("LOG_LEVEL", "WARNING")
         environment.setenv("DATA_DIR", str(Path.cwd()))
         app = create_app(Settings.from_env())
+    app.extensions["ratelimiter"].deleted_tenants._settle_seconds = 0  # no worker of a node decides here
 
     def run(*command: str, code: int = 0, stdin: str | None = None) -> Result:
         result = app.test_cli_runner().invoke(args=command, input=stdin)
@@ -40,7 +41,8 @@ def cli(valkey: Valkey, new_database: Callable[[str], str], tmp_path_factory: py
         return result
 
     yield run
-    app.extensions["ratelimiter"].store._link.drop()
+    for store in (app.extensions["ratelimiter"].store, app.extensions["ratelimiter"].deleted_tenants._store):
+        store._link.drop()
     with app.app_context():
         app.extensions["sqlalchemy"].engine.dispose()
     logging.root.handlers[:] = handlers

@@ -122,9 +122,9 @@ def test_a_new_hash_secret_revokes_every_key(cli: Cli) -> None:
 def test_deleting_a_tenant_says_what_goes_with_it_first(cli: Cli, client: str) -> None:
     cli("tenants", "create", client)
     cli("rules", "set", "a", "--tenant", client, "--rate", "1", "--window", "1")
-    assert "1 rules and 0 keys" in cli("tenants", "delete", client, code=1).output
+    assert "1 rules, 0 keys and all its counters" in cli("tenants", "delete", client, code=1).output
     assert client in cli("tenants", "list").output
-    cli("tenants", "delete", client, "--yes")
+    assert cli("tenants", "delete", client, "--yes").output.endswith(": 0 keys deleted in Redis\n")
     assert client not in [tenant["name"] for tenant in _json(cli, "tenants", "list")]
     assert f"there is no tenant {client}" in cli("rules", "list", "--tenant", client, code=1).output
 

@@ -109,6 +109,7 @@ def test_a_hung_redis_costs_its_timeout_and_then_nothing(
         round(percentile([answer.seconds for answer in meanwhile], percent) * 1e3, 1) for percent in (50, 99)
     )
     measured["that waited"], measured["charged late"] = len(waited), charged - by_redis
+    measured["slowest ms"] = round(max(answer.seconds for answer in meanwhile) * 1e3, 1)
     assert load.errors == []
     assert load.statuses == {200}
     assert by_redis <= charged <= by_redis + len(waited)

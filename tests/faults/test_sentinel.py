@@ -1,22 +1,26 @@
-"""A primary under three sentinels dies, or is replaced (row 10 of the fault matrix)."""
+"""A primary under three sentinels dies, is replaced, or goes on where nobody sees it (rows 10 and 11 of the matrix)."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import redis
 
 from tests.faults.conftest import StartNode
+from tests.support.acl import PASSWORD
 from tests.support.faults import Figures
-from tests.support.load import Load
+from tests.support.load import Answer, Load
 from tests.support.node import Node
 from tests.support.proxy import Proxy
 from tests.support.topologies import MASTER, SentinelGroup, eventually, sentinel_group
 
 LIMIT, WORKERS, WIDTH = 100_000, 2, 8
 LAG_SECONDS = 0.2
+CUT_OFF = "cut-off"  # the user as whom one node asks the sentinels
 HOUR = {"rate": LIMIT, "window": 3600, "algorithm": "fixed_window", "fail_mode": "local"}
 SOON = {"WEB_CONCURRENCY": WORKERS, "REDIS_TIMEOUT_MS": 500, "BREAKER_FAILURES": 3, "BREAKER_RESET_SECONDS": 1}
 
@@ -85,3 +89,73 @@ def test_an_ordered_failover_is_followed(group: SentinelGroup, start_node: Start
     account(load, node, "ordered", ordered, measured)
     assert node.request("GET", "/health", key=None).json()["redis_available"]
     assert node.request("GET", "/circuit-breaker-status", key=None).json()["state"] == "closed"
+
+
+def both(answers: list[Answer]) -> list[list[Answer]]:
+    """Those of the first node, and those of the second."""
+    return [[answer for answer in list(answers) if answer.caller // WIDTH == node] for node in (0, 1)]
+
+
+def degraded(answers: list[Answer]) -> list[bool]:
+    return [answer.json()["degraded"] for answer in answers]
+
+
+@contextmanager
+def parted(group: SentinelGroup, between: Proxy) -> Iterator[None]:
+    """Sentinels and replica do not reach the primary, nor CUT_OFF the sentinels; nodes keep their connections to it."""
+    with redis.Redis(port=group.primary, single_connection_client=True) as primary:
+        between.black_hole = True
+        primary.execute_command("ACL", "SETUSER", "default", "off")
+        for kind in ("normal", "pubsub"):
+            primary.execute_command("CLIENT", "KILL", "TYPE", kind, "USER", "default", "SKIPME", "yes")
+        for sentinel in group.sentinels:
+            group.ask(sentinel, "ACL", "SETUSER", CUT_OFF, "off")
+            group.ask(sentinel, "CLIENT", "KILL", "USER", CUT_OFF)
+        yield
+        for sentinel in group.sentinels:
+            group.ask(sentinel, "ACL", "SETUSER", CUT_OFF, "on")
+        primary.execute_command("ACL", "SETUSER", "default", "on")
+        between.black_hole = False
+        between.reset()
+
+
+@pytest.mark.fault(
+    11,
+    "a primary and one of two nodes are cut off from its replica and the sentinels; min-replicas-max-lag 2; `local`",
+)
+def test_a_primary_that_nobody_sees_soon_stops_to_take_charges(
+    group: SentinelGroup, start_node: StartNode, measured: Figures
+) -> None:
+    """The replica takes over. The old primary takes charges, which will be lost, no longer than its replicas may lag;
+    then its node goes by `fail_mode`, until it sees the sentinels again and follows. No check fails."""
+    for sentinel in group.sentinels:
+        group.ask(sentinel, "ACL", "SETUSER", CUT_OFF, "on", f">{PASSWORD}", "~*", "&*", "+@all")
+    nodes = [start_node(group.url, **SOON)]
+    nodes.append(start_node(f"{group.url}?sentinel_username={CUT_OFF}&sentinel_password={PASSWORD}", **SOON))
+    nodes[0].put_rule(client_id="split", **HOUR)
+    nodes[1].await_rules()
+    group.ask(group.primary, "CONFIG", "SET", "min-replicas-to-write", 1, "min-replicas-max-lag", 2)
+    with Proxy(group.socket(group.primary)) as between:
+        group.ask(group.replica, "REPLICAOF", "127.0.0.1", between.url.rpartition(":")[2].removesuffix("/0"))
+        eventually(lambda: "master_link_status:up" in group.ask(group.replica, "INFO", "replication"))
+        with Load(nodes, {"client_id": "split"}, width=WIDTH) as load:
+            assert nodes[0].eventually(lambda: min(map(len, both(load.answers))) > 100)
+            with parted(group, between):
+                began = time.monotonic()
+                eventually(lambda: group.ask(group.replica, "ROLE")[0] == "master")
+                assert nodes[1].eventually(lambda: all(degraded(both(load.answers[-20 * WIDTH :])[1][-WIDTH:])))
+                assert nodes[0].eventually(lambda: not any(degraded(both(load.answers[-20 * WIDTH :])[0])))
+            healed = time.monotonic()
+            assert nodes[1].eventually(lambda: not any(degraded(load.answers[-40 * WIDTH :])), seconds=40)
+            measured["followed after the split, s"] = round(time.monotonic() - healed, 1)
+    late = [answer for answer in both(load.answers)[1] if began < answer.began < healed and not degraded([answer])[0]]
+    last = max([began, *(answer.began for answer in late)])
+    measured["charges of the old primary meanwhile"] = len(late)
+    measured["the last one after, s"] = round(last - began, 2)
+    taken = sum(answer.json()["allowed"] and not answer.json()["degraded"] for answer in load.answers)
+    measured["charges lost"] = taken - (LIMIT - nodes[0].check("split", cost=0)["remaining"])
+    measured["checks"] = len(load.answers)
+    assert load.errors == []
+    assert load.statuses == {200}
+    # Nothing but what was on its way to the replica, and what the old primary took until it stopped.
+    assert measured["charges lost"] <= sum(began - 1 < answer.began <= last for answer in load.answers)

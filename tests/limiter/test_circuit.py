@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import pybreaker
 import pytest
 
+from app.limiter import node_lock
 from app.limiter.breaker import Breaker
 from app.limiter.circuit import NAMED, Circuit, Circuits
+from app.limiter.node_lock import NodeLock
 
 WORKERS = 4
 ROUNDS = 300
@@ -95,30 +100,67 @@ def test_a_worker_killed_during_the_probe_holds_nobody_up_for_long() -> None:
     assert breaker_on(circuit, 1, lambda: 105.0).status().state == "closed"
 
 
-def test_a_worker_killed_with_the_lock_in_hand_leaves_it() -> None:
-    circuit, holding = Circuit(), fork.Event()
+@contextmanager
+def holder_of(lock: NodeLock) -> Iterator[int]:
+    """The pid of a worker with the lock in its hand; killed at the end."""
+    holding = fork.Event()
 
     def hold() -> None:
-        with circuit.lock:
+        with lock:
             holding.set()
             fork.Event().wait()
 
     holder = fork.Process(target=hold)
     holder.start()
-    assert holding.wait(PATIENCE_SECONDS)
+    try:
+        assert holding.wait(PATIENCE_SECONDS)
+        yield holder.pid
+    finally:
+        holder.kill()
+        holder.join()
+
+
+def test_a_worker_killed_with_the_lock_in_hand_leaves_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node_lock, "PATIENCE_SECONDS", PATIENCE_SECONDS)
+    circuit = Circuit()
 
     def take() -> None:
         with circuit.lock:
             pass
 
     waiting = fork.Process(target=take)
-    waiting.start()
-    waiting.join(0.2)
-    assert waiting.exitcode is None
-    holder.kill()
-    holder.join()
-    waiting.join(PATIENCE_SECONDS)
+    with holder_of(circuit.lock):
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.exitcode is None
+    waiting.join(PATIENCE_SECONDS / 2)
     assert waiting.exitcode == 0
+
+
+def test_a_worker_stopped_with_the_lock_in_hand_holds_nobody_up() -> None:
+    circuit = Circuit()
+
+    def worker() -> None:
+        now = [0.0]
+        breaker = breaker_on(circuit, 2, lambda: now[0])
+        for _ in range(2):
+            with pytest.raises(Down):
+                breaker.call(fail)
+        assert breaker.status().state == "open"
+        for _ in range(ROUNDS):  # one of them all may wait, else this takes a minute
+            now[0] += 100
+            with pytest.raises(Down):
+                breaker.call(fail)
+            with pytest.raises(pybreaker.CircuitBreakerError):
+                breaker.call(pytest.fail, "called while open")
+        now[0] += 100
+        breaker.call(str)
+        assert breaker.status().state == "closed"
+
+    with holder_of(circuit.lock) as pid:
+        os.kill(pid, signal.SIGSTOP)
+        assert run(worker) == [0]
+    assert run(worker) == [0]
 
 
 def fail() -> None:

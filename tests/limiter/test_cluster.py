@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,8 +16,10 @@ from app.limiter.breakers import Breakers
 from app.limiter.cluster import Cluster
 from app.limiter.cluster_store import ClusterStore
 from app.limiter.decision import Outcome
+from app.limiter.deleted_tenants import DeletedTenants
 from app.limiter.errors import Redirected, StoreError, StoreUnavailable, no_failure_of_the_store
-from app.limiter.keys import SLOTS, health, slot
+from app.limiter.keys import SLOTS, Keyspace, health, slot
+from app.limiter.limited_clients import LimitedClients
 from app.limiter.plan import Charge, Plan
 from app.limiter.redis_url import Servers
 from app.rules.rule import Limit, Rule
@@ -80,6 +83,17 @@ def test_a_node_says_and_does_what_it_does_with_one_server(
     breaker = node.request("GET", "/circuit-breaker-status", key=None).json()
     assert breaker == {"state": "closed", "failure_count": 0, "time_until_retry_seconds": 0.0}
     assert PASSWORD not in node.log.read_text()
+
+
+def test_a_deleted_tenants_keys_leave_every_primary(cluster: ClusterGroup) -> None:
+    store, _ = store_at(cluster.url)
+    keyspace, deleted, other = Keyspace(b"secret"), 12, 13
+    clients = [keyspace.client(tenant, f"client {number}") for tenant in (deleted, other) for number in range(30)]
+    store.check([Charge(PLAN, client, 1) for client in clients])
+    limited = LimitedClients(store=store, rules=SimpleNamespace(book=None), clock=time.time)
+    assert DeletedTenants(store=store, limited_clients=limited, settle_seconds=0).forget(deleted) == 30
+    left = store.check([Charge(PLAN, client, 0) for client in clients])
+    assert [outcome.remaining for outcome in left if isinstance(outcome, Outcome)] == [5] * 30 + [4] * 30
 
 
 def denied_by(node: Node) -> set[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.limiter.keys import CLIENT_LENGTH, FORMATS, Keyspace, counter_names
+from app.limiter.keys import CLIENT_LENGTH, FORMATS, HEALTH, Keyspace, counter_names, denials, of_tenant
 from app.rules.rule import ALGORITHMS, Limit, Rule
 
 CLIENTS = st.text(min_size=1, max_size=256).filter(lambda text: text.isprintable())
@@ -32,3 +34,13 @@ def test_two_clients_never_share_a_key(a: str, b: str, tenant: int, other: int) 
     assert (keyspace.client(tenant, a) == keyspace.client(other, b)) == same
     assert keyspace.client(tenant, a) != Keyspace(b"another").client(tenant, a)
     assert keyspace.client(tenant, a).count(b"{") == keyspace.client(tenant, a).count(b"}") == 1
+
+
+@given(client=CLIENTS, tenant=st.integers(1, 2**31 - 1), other=st.integers(1, 2**31 - 1))
+def test_all_keys_of_a_tenant_are_found_and_no_others(client: str, tenant: int, other: int) -> None:
+    pattern = of_tenant(tenant).decode()
+    assert fnmatchcase((Keyspace(b"secret").client(tenant, client) + b":12:1G").decode(), pattern)
+    key_of_other = Keyspace(b"secret").client(other, client) + b":12:1G"
+    assert fnmatchcase(key_of_other.decode(), pattern) == (tenant == other)
+    for no_counter in (HEALTH + b":0:1F", denials(tenant, 5)):
+        assert not fnmatchcase(no_counter.decode(), pattern)

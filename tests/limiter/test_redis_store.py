@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import time
-from dataclasses import replace
 
 import pytest
 import redis
+from msgspec.structs import replace
 
 from app.embedded import Valkey
 from app.limiter.decision import Outcome

@@ -38,11 +38,10 @@ def test_sentinels_that_are_away_are_passed_over(group: SentinelGroup) -> None:
     assert store_at(group.url.replace("@", "@127.0.0.1:1,localhost:2,")).ping()
 
 
-def test_a_sentinel_that_never_answers_costs_its_timeout(group: SentinelGroup) -> None:
+def test_a_sentinel_that_never_answers_is_passed_over(group: SentinelGroup) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         store = store_at(group.url.replace("@", f"@127.0.0.1:{silent.getsockname()[1]},"), timeout_ms=300)
-        assert "did not answer within 0.3 s" in why(store)
-        eventually(store.ping)  # what was begun went on beside the check that gave up
+        eventually(store.ping)
 
 
 def test_a_name_that_no_sentinel_knows_is_said(group: SentinelGroup) -> None:

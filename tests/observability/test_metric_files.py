@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 from uuid import uuid4
 
@@ -35,6 +36,20 @@ def test_twenty_thousand_clients_make_no_series(node: Node) -> None:
     check(clients=20_000)
     assert series(node) == before
     assert node.metric("ratelimiter_active_clients") > 19_000
+
+
+def test_invented_methods_make_no_series(node: Node) -> None:
+    """The method is a label of the request metrics, and a caller may send any word as one."""
+
+    def send(words: Iterable[str]) -> None:
+        for word in words:
+            assert node.request(word, "/health").status_code == node.request(word, "/nowhere").status_code + 1 == 405
+
+    for _ in range(8):  # each worker answers some
+        send(["PATCH"])
+    before = series(node)
+    send(f"BREW{number}" for number in range(20))
+    assert series(node) == before
 
 
 def test_workers_that_come_and_go_leave_counters_and_no_files(

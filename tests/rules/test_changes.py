@@ -1,65 +1,25 @@
-"""Changes in the real tables: what they keep, what they number anew, and that they wait for one another."""
+"""Changes in the real tables: what they keep and leave behind, and that they wait for one another."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import pytest
-from sqlalchemy import Engine, create_engine, event, text
-from sqlalchemy.exc import IntegrityError
+from msgspec.structs import replace
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.orm import Session
 
-from app.rules.changes import RuleChanges, changing, load_examples
+from app.rules.changes import changing, load_examples
 from app.rules.database import DatabaseRules
 from app.rules.documents import document_of
+from app.rules.editions import Editions
 from app.rules.errors import Conflict, NotFound, Stale
 from app.rules.examples import EXAMPLES
-from app.rules.history import AuditFilter, Author, History
-from app.rules.models import LimitRow, RuleRow
+from app.rules.history import AuditFilter, History
 from app.rules.repository import RuleRepository
-from app.rules.rule import Limit, Rule
+from app.rules.rule import Limit
 from app.rules.rule_book import Edition
-
-AUTHOR = Author("tester", "correlation-1")
-
-
-@pytest.fixture(scope="module")
-def engine(new_database: Callable[[str], str]) -> Iterator[Engine]:
-    engine = create_engine(new_database("changes"))
-    with engine.begin() as connection:
-        connection.execute(text("INSERT INTO tenants (name) VALUES ('second')"))
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def session(engine: Engine) -> Iterator[Session]:
-    with Session(engine) as session:
-        yield session
-
-
-def rule(client_id: str, *limits: Limit, **fields: object) -> Rule:
-    return Rule(id=-1, client_id=client_id, limits=limits or (Limit(5, 60),), **fields)  # type: ignore[arg-type]
-
-
-def changes(session: Session, tenant_id: int = 1) -> RuleChanges:
-    return RuleChanges(session, tenant_id, AUTHOR)
-
-
-def put_rule(session: Session, sent: Rule) -> tuple[Rule, bool]:
-    return changes(session, sent.tenant_id).put(sent)
-
-
-def audited(session: Session, count: int, tenant_id: int = 1) -> list[tuple[str, str]]:
-    """Action and subject of the newest events, newest first."""
-    events, _ = History(session, tenant_id).events(AuditFilter(), 0, count)
-    return [(event.action, event.subject) for event in events]
-
-
-def counters(stored: Rule) -> list[int]:
-    return [limit.counter for limit in stored.limits]
+from tests.support.stored import audited, changes, counters, put_rule, rule
 
 
 def test_creating_then_replacing_keeps_the_id_and_raises_the_version(session: Session) -> None:
@@ -73,39 +33,12 @@ def test_creating_then_replacing_keeps_the_id_and_raises_the_version(session: Se
     assert second.created_at == first.created_at
 
 
-def test_a_limit_keeps_its_counter_while_algorithm_and_window_stay(session: Session) -> None:
-    stored, _ = put_rule(session, rule("b", Limit(5, 60, "gcra"), Limit(9, 1)))
-    assert counters(stored) == [1, 2]
-    stored, _ = put_rule(session, rule("b", Limit(7, 60, "gcra", burst=3), Limit(8, 1)))
-    assert counters(stored) == [1, 2]
-    stored, _ = put_rule(session, rule("b", Limit(8, 1), Limit(7, 60, "gcra")))
-    assert counters(stored) == [2, 1]  # another order is no other limit
-    stored, _ = put_rule(session, rule("b", Limit(8, 2), Limit(7, 60, "fixed_window")))
-    assert counters(stored) == [3, 4]
-    stored, _ = put_rule(session, rule("b", Limit(8, 1), Limit(7, 60, "gcra")))
-    assert counters(stored) == [5, 6]  # back again is new again
-
-
-def test_a_new_limit_takes_no_counter_from_one_that_stays(session: Session) -> None:
-    stored, _ = put_rule(session, rule("b2", Limit(1000, 3600), Limit(10, 60)))
-    assert counters(stored) == [1, 2]
-    stored, _ = put_rule(session, rule("b2", Limit(5000, 3600), Limit(10, 60), Limit(1000, 3600)))
-    assert counters(stored) == [3, 2, 1]
-    stored, _ = put_rule(session, rule("b2", Limit(1000, 3600), Limit(5000, 3600)))
-    assert counters(stored) == [1, 3]
-
-
 def test_a_shadow_stands_beside_the_rule_it_tries_a_change_of(session: Session) -> None:
     enforced, _ = put_rule(session, rule("b3"))
     shadow, created = put_rule(session, rule("b3", shadow=True))
     assert created
     assert shadow.id != enforced.id
     assert RuleRepository(session).get(1, enforced.id) == enforced
-
-
-def test_two_equal_limits_have_two_counters(session: Session) -> None:
-    stored, _ = put_rule(session, rule("c", Limit(5, 60), Limit(5, 60)))
-    assert counters(stored) == [1, 2]
 
 
 def test_a_rule_created_after_a_deletion_has_another_id(session: Session) -> None:
@@ -123,6 +56,14 @@ def test_a_tenant_cannot_change_what_is_not_its_own(session: Session) -> None:
         with pytest.raises(NotFound):
             attempt(stored.id)
     assert RuleRepository(session).get(1, stored.id) == stored
+
+
+def test_a_change_for_a_tenant_that_was_deleted_meanwhile_is_refused(session: Session) -> None:
+    """Its keys are known to the workers for another moment."""
+    before = Editions(session).current()
+    with pytest.raises(Conflict, match="deleted"):
+        changes(session, 99).put(rule("e", tenant_id=99))
+    assert Editions(session).current() == before
 
 
 def test_every_change_is_a_new_version_of_all_rules(session: Session, engine: Engine) -> None:
@@ -240,64 +181,3 @@ def test_an_edit_cannot_make_two_rules_for_the_same_client_and_endpoint(session:
     renamed = changes(session).edit(second.id, lambda current: replace(current, client_id="y3", endpoint="e"))
     assert (renamed.id, counters(renamed)) == (second.id, counters(second))
     assert RuleRepository(session).get(1, second.id) == renamed
-
-
-def test_a_merge_changes_what_differs_and_deletes_what_is_absent_only_when_told(session: Session) -> None:
-    subject = changes(session, 2)
-    kept, _ = subject.put(rule("kept", tenant_id=2))
-    changed, _ = subject.put(rule("changed", Limit(5, 60), Limit(7, 3600), tenant_id=2))
-    absent, _ = subject.put(rule("absent", tenant_id=2))
-    sent = [
-        rule("kept", tenant_id=2),
-        rule("changed", Limit(7, 3600), Limit(9, 60), tenant_id=2),
-        rule("new", Limit(1, 1), tenant_id=2),
-        rule("new", Limit(1, 1), shadow=True, tenant_id=2),
-    ]
-    planned = subject.compare(sent, replace=True)
-    assert planned.deleted == [absent]
-    merged = subject.merge(sent)
-    assert (merged.deleted, merged.unchanged) == ([], [kept])
-    [(before, after)] = merged.replaced
-    assert (before, after.id, after.version, counters(after)) == (changed, changed.id, 2, [2, 1])
-    stored = {stored.id: stored for stored in RuleRepository(session).rules(2)}
-    assert [stored[created.id] for created in merged.created] == merged.created
-    assert stored[after.id] == after
-    assert subject.merge(sent, replace=True).deleted == [absent]
-    events = audited(session, 10, tenant_id=2)
-    assert not subject.merge(sent, replace=True).changes_anything
-    assert audited(session, 10, tenant_id=2) == events
-
-
-def test_a_merge_that_fails_changes_nothing(session: Session, engine: Engine) -> None:
-    subject = changes(session, 2)
-    before = RuleRepository(session).rules(2)
-    edition = RuleRepository(session).edition()
-    with pytest.raises(IntegrityError):
-        subject.merge([rule("m1", tenant_id=2), rule("m2", Limit(0, 60), tenant_id=2)], replace=True)
-    assert (RuleRepository(session).rules(2), RuleRepository(session).edition()) == (before, edition)
-
-
-@pytest.mark.parametrize(
-    "limit",
-    [
-        {"rate": 0, "window_seconds": 60},
-        {"rate": 1, "window_seconds": 0},
-        {"rate": 1, "window_seconds": 31_536_001},
-        {"rate": 10**9, "window_seconds": 10},
-        {"rate": 1, "window_seconds": 60, "burst": 0},
-        {"rate": 1, "window_seconds": 60, "algorithm": "leaky"},
-    ],
-)
-def test_the_database_refuses_an_impossible_limit_too(session: Session, limit: dict[str, object]) -> None:
-    row = RuleRow(tenant_id=1, client_id="h", next_counter=1)
-    session.add(row)
-    session.flush()
-    session.add(LimitRow(rule_id=row.id, position=0, counter=1, **limit))
-    with pytest.raises(IntegrityError):
-        session.flush()
-
-
-def test_the_database_refuses_a_second_rule_for_the_same_client_and_endpoint(session: Session) -> None:
-    session.add_all([RuleRow(tenant_id=1, client_id="i", next_counter=1) for _ in range(2)])
-    with pytest.raises(IntegrityError):
-        session.flush()

@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import select
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psycopg2
 import pytest
-from sqlalchemy import Engine, create_engine, event
+from msgspec.structs import replace
+from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
-from app.rules.changes import RuleChanges
-from app.rules.database import IDS_AT_ONCE, DatabaseRules
-from app.rules.history import Author
-from app.rules.repository import CHANNEL, RuleRepository
+from app.rules.database import RULES_AT_ONCE, DatabaseRules
+from app.rules.editions import CHANNEL, Editions
+from app.rules.repository import RuleRepository
 from app.rules.rule import Limit, Rule
 from app.rules.rule_book import Snapshot
-
-
-@pytest.fixture(scope="module")
-def engine(new_database: Callable[[str], str]) -> Iterator[Engine]:
-    engine = create_engine(new_database("snapshots"))
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def session(engine: Engine) -> Iterator[Session]:
-    with Session(engine) as session:
-        yield session
+from tests.support.stored import changes, put_rule, rule
 
 
 @contextlib.contextmanager
@@ -46,18 +34,6 @@ def counting(engine: Engine, table: str) -> Iterator[list[str]]:
     event.remove(engine, "before_cursor_execute", note)
 
 
-def rule(client_id: str, *limits: Limit, **fields: object) -> Rule:
-    return Rule(id=-1, client_id=client_id, limits=limits or (Limit(5, 60),), **fields)  # type: ignore[arg-type]
-
-
-def put_rule(session: Session, sent: Rule) -> tuple[Rule, bool]:
-    return changes(session).put(sent)
-
-
-def changes(session: Session) -> RuleChanges:
-    return RuleChanges(session, 1, Author("tester", "-"))
-
-
 def by_client(snapshot: Snapshot | None) -> dict[str, Rule]:
     assert snapshot is not None
     return {found.client_id: found for found in snapshot.rules}
@@ -71,12 +47,13 @@ def by_hand(session: Session, *statements: str) -> None:
 
 
 def test_a_snapshot_is_what_the_repository_reads(engine: Engine, session: Session) -> None:
-    for number in range(IDS_AT_ONCE + 3):
+    for number in range(RULES_AT_ONCE + 3):
         put_rule(session, rule(f"many-{number}", Limit(5, 60, "gcra", 7), Limit(1, 1), fail_mode="local", shadow=True))
     snapshot = DatabaseRules(engine).other_than(None)
     assert snapshot is not None
-    assert list(snapshot.rules) == RuleRepository(session).rules(1)
-    assert snapshot.edition == RuleRepository(session).edition()
+    stored = RuleRepository(session).rules(1)
+    assert list(snapshot.rules) == [replace(each, created_at=None, updated_at=None) for each in stored]
+    assert snapshot.edition == Editions(session).current()
 
 
 def test_only_what_changed_is_read_again(engine: Engine, session: Session) -> None:
@@ -131,7 +108,7 @@ def test_a_change_is_announced_when_it_is_committed_and_not_before(engine: Engin
         listener.autocommit = True
         cursor = listener.cursor()
         cursor.execute(f"LISTEN {CHANNEL}")
-        RuleRepository(session).bump_version()
+        Editions(session).bump()
         session.flush()
         cursor.execute("SELECT 1")
         assert listener.notifies == []

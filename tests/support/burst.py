@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
+import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +33,27 @@ class Burst:
         body = json.dumps(fields).encode()
         answers = self.post([("/v1/check", body)] * len(self._sockets))
         return [json.loads(answer) for answer in answers]
+
+    def staggered(self, number: int, per_second: int, **fields: Any) -> list[float]:
+        """So many of the same check, at a constant rate, each on a connection that waits for nothing; the seconds that
+        each answer took. Who waits long keeps nobody else from asking.
+        """
+        body = json.dumps(fields).encode()
+        request, idle = HEAD % (b"/v1/check", len(body)) + body, deque(self._sockets)
+        asked: dict[socket.socket, float] = {}
+        took: list[float] = []
+        began = time.monotonic()
+        while len(took) < number:
+            sent = len(took) + len(asked)
+            if sent < number and idle and (left := began + sent / per_second - time.monotonic()) <= 0:
+                asked[idle[0]] = time.monotonic()
+                idle.popleft().sendall(request)
+                continue
+            for connection in select.select(asked, [], [], max(left, 0) if sent < number and idle else 30)[0]:
+                assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+                took.append(time.monotonic() - asked.pop(connection))
+                idle.append(connection)
+        return took
 
     def post(self, requests: Sequence[tuple[str, bytes]]) -> list[bytes]:
         """Each connection posts its own (path, JSON); the bodies of the answers, all of them 200."""

@@ -93,6 +93,8 @@ class Proxy:
                 _, rest = await asyncio.wait(map(asyncio.ensure_future, pumps), return_when=asyncio.FIRST_COMPLETED)
                 for pump in rest:
                     pump.cancel()
+                while self.black_hole:  # nor does anybody learn that the other has gone
+                    await asyncio.sleep(0.01)
             finally:
                 server.transport.abort()
         except (OSError, asyncio.CancelledError):  # the server is not there, or the test is over

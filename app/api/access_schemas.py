@@ -1,0 +1,66 @@
+"""Tenants and API keys, as marshmallow schemas."""
+
+from __future__ import annotations
+
+from datetime import UTC
+
+from marshmallow import Schema, fields, validate
+
+from app.api.arguments import Switch
+from app.api.schemas import (
+    StrictSchema,
+    printable,
+    text_field,
+)
+from app.rules.api_key import SCOPES
+from app.rules.models import MAX_NAME
+
+DAY_SECONDS = 86_400
+MAX_OVERLAP_SECONDS = 30 * DAY_SECONDS
+
+
+class TenantSchema(StrictSchema):
+    """Owns rules and keys; what one tenant has no other can see."""
+
+    id = fields.Integer(dump_only=True)
+    name = text_field(MAX_NAME, required=True)
+    created_at = fields.DateTime(dump_only=True)
+
+
+class TenantDeletionSchema(Schema):
+    confirm = Switch(load_default=False, metadata={"description": "delete its rules, keys and counters too"})
+
+
+class KeySchema(StrictSchema):
+    """`tenant`: a name, one's own by default; another one's needs `tenants:write`. `key` is shown this once."""
+
+    id = fields.String(dump_only=True)
+    tenant = text_field(MAX_NAME)
+    name = text_field(MAX_NAME, required=True)
+    scopes = fields.List(
+        fields.String(validate=validate.OneOf(SCOPES)), required=True, validate=validate.Length(1, len(SCOPES))
+    )
+    created_at = fields.DateTime(dump_only=True)
+    expires_at = fields.AwareDateTime(format="iso", default_timezone=UTC, allow_none=True)
+    revoked_at = fields.DateTime(dump_only=True, allow_none=True)
+    last_used_at = fields.DateTime(
+        dump_only=True, allow_none=True, metadata={"description": "to about a minute; null: never"}
+    )
+
+
+class NewKeySchema(KeySchema):
+    key = fields.String(dump_only=True, required=True, metadata={"description": "shown this once"})
+
+
+class KeyFilterSchema(Schema):
+    tenant = fields.String(validate=printable)
+    revoked = Switch(load_default=False)
+
+
+class RotationSchema(StrictSchema):
+    overlap_seconds = fields.Integer(
+        strict=True,
+        load_default=DAY_SECONDS,
+        validate=validate.Range(0, MAX_OVERLAP_SECONDS),
+        metadata={"description": "how long the old key goes on"},
+    )

@@ -1,0 +1,63 @@
+"""Templates, as marshmallow schemas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
+
+from app.api.schemas import (
+    MAX_CLIENT_ID,
+    RuleSchema,
+    StoredRuleSchema,
+    StrictSchema,
+    text_field,
+)
+
+MAX_TEMPLATE_RULES = 20
+TEMPLATE_NAME = r"\A[A-Za-z0-9._-]{1,64}\Z"  # it stands in paths
+
+
+class TemplateRuleSchema(RuleSchema):
+    """A rule for whichever client the template will be applied to."""
+
+    class Meta:
+        exclude = ("client_id",)
+
+
+class TemplateSchema(TemplateRuleSchema):
+    """`rules`, or the fields of a single one."""
+
+    name = fields.String(
+        required=True, validate=validate.Regexp(TEMPLATE_NAME), metadata={"pattern": "^[A-Za-z0-9._-]{1,64}$"}
+    )
+    rules = fields.List(fields.Nested(TemplateRuleSchema), validate=validate.Length(1, MAX_TEMPLATE_RULES))
+
+    @validates_schema
+    def _holds_together(self, data: dict[str, Any], *, partial: Any, **_: Any) -> None:
+        if "rules" not in data:
+            super()._holds_together(data, partial=partial)
+        elif {"rate", "window", "limits"} & data.keys():
+            raise ValidationError("Give either rules or the fields of one, not both.", "rules")
+
+    @validates_schema
+    def _one_each(self, data: dict[str, Any], **_: Any) -> None:
+        who = [(rule["endpoint"], rule["shadow"]) for rule in data.get("rules", ())]
+        if len(set(who)) < len(who):
+            raise ValidationError("Two of them are for the same endpoint.", "rules")
+
+
+class StoredTemplateRuleSchema(StoredRuleSchema):
+    class Meta:
+        exclude = ("id", "version", "client_id", "created_at", "updated_at")
+
+
+class StoredTemplateSchema(Schema):
+    name = fields.String(required=True)
+    description = fields.String(required=True)
+    builtin = fields.Boolean(required=True)
+    rules = fields.List(fields.Nested(StoredTemplateRuleSchema), required=True)
+
+
+class ApplicationSchema(StrictSchema):
+    client_id = text_field(MAX_CLIENT_ID, required=True, metadata={"description": "exact, a glob with *, or * for all"})

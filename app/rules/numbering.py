@@ -1,0 +1,45 @@
+"""Which counter each limit of a rule counts in. A number is given once in the life of a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from app.rules.rule import Limit, Rule
+
+
+def successor(current: Rule, rule: Rule, next_counter: int) -> Rule:
+    """`rule` as the next version of `current`. Limits of unchanged algorithm and window keep their counters."""
+    return replace(
+        rule,
+        id=current.id,
+        version=current.version + 1,
+        created_at=current.created_at,
+        limits=numbered(rule.limits, current.limits, next_counter),
+    )
+
+
+def numbered(limits: Sequence[Limit], kept: Sequence[Limit] = (), next_counter: int = 1) -> tuple[Limit, ...]:
+    """The limits with their counters: that of the kept limit it equals, else of one with its algorithm and window, else
+    a new one."""
+    free = list(kept)
+    counters: dict[int, int] = {}
+    for same in (_all_of, _what_counts):
+        for place, limit in enumerate(limits):
+            old = next((old for old in free if same(old) == same(limit)), None)
+            if place not in counters and old is not None:
+                counters[place] = old.counter
+                free.remove(old)
+    for place in range(len(limits)):
+        if place not in counters:
+            counters[place], next_counter = next_counter, next_counter + 1
+    return tuple(replace(limit, counter=counters[place]) for place, limit in enumerate(limits))
+
+
+def _all_of(limit: Limit) -> Limit:
+    return replace(limit, counter=0)
+
+
+def _what_counts(limit: Limit) -> tuple[str | None, int]:
+    return limit.algorithm, limit.window

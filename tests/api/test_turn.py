@@ -1,0 +1,71 @@
+"""Checks of one turn of the event loop, while the breaker is due to probe a Redis that still hangs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+
+import gevent
+
+from app.api.auth import Authenticator, Credentials
+from app.api.encoding import Encoder
+from app.api.handler import CheckHandler, Reply, Request
+from app.api.turn import Taken, Turn
+from app.embedded import Valkey
+from app.limiter.limiter import RuleSource
+from app.limiter.redis_store import RedisStore
+from app.rules.rule import default_rule
+from app.rules.rule_book import RuleBook, Snapshot
+from tests.limiter.test_breaker import Clock
+from tests.support.limiters import breaker_of, limiter_of
+
+CALLERS = 20
+
+
+def until(holds: Callable[[], bool]) -> None:
+    with gevent.Timeout(20):
+        while not holds():
+            gevent.sleep(0.001)
+
+
+def test_of_a_turn_one_waits_with_the_probe_and_the_others_are_answered(valkey: Valkey, store: RedisStore) -> None:
+    clock, answered = Clock(), {}
+    breaker = breaker_of(clock)
+    assert store.ping()  # connected
+    book = RuleBook(Snapshot(1, b"secret", ()), default=default_rule(100, 60), algorithm="gcra")
+    rules: RuleSource = SimpleNamespace(book=book)
+    handler = CheckHandler(
+        limiter=limiter_of(rules, store, breaker=breaker),
+        authenticator=Authenticator(
+            bootstrap_key=None, open_checks=True, rules=rules, used=lambda _: None, clock=time.time
+        ),
+        encoder=Encoder("off", 60),
+        newcomers=None,
+        tracing=None,
+        clock=time.perf_counter,
+    )
+
+    def note(taken: Sequence[Taken[int]], replies: Sequence[Reply]) -> None:
+        answered.update({asker: json.loads(reply.body) for (asker, _), reply in zip(taken, replies, strict=True)})
+
+    turn = Turn(handler, note)
+    breaker.open()
+    clock.now += 66
+    os.kill(valkey.pid, signal.SIGSTOP)
+    try:
+        for caller in range(CALLERS):
+            body = json.dumps({"client_id": f"in a turn {caller}"}).encode()
+            turn.take(caller, Request(body, Credentials(None, None), "-"))
+        until(lambda: len(answered) >= CALLERS - 1)
+        assert sorted(answered) == list(range(1, CALLERS))
+        assert all(decision["degraded"] for decision in answered.values())
+        assert breaker.status().state == "half_open"
+    finally:
+        os.kill(valkey.pid, signal.SIGCONT)
+    until(lambda: len(answered) == CALLERS)
+    assert not answered[0]["degraded"]
+    assert breaker.status().state == "closed"

@@ -1,0 +1,54 @@
+"""What Redis holds of a deleted tenant goes, all of it and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from types import SimpleNamespace
+
+import redis
+
+from app.embedded import Valkey
+from app.limiter.decision import Check
+from app.limiter.deleted_tenants import STEP_KEYS, DeletedTenants
+from app.limiter.errors import StoreError
+from app.limiter.limited_clients import LimitedClients
+from app.limiter.plans import Plans
+from app.limiter.redis_store import RedisStore, connect
+from app.rules.rule import Limit, Rule, default_rule
+from app.rules.rule_book import RuleBook, Snapshot
+
+GONE, STAYS = 12, 13
+CLIENTS = 2 * STEP_KEYS + 1
+LIMITS = (Limit(5, 60, "gcra"), Limit(9, 3600, "gcra", counter=2))
+RULE = Rule(id=7, tenant_id=GONE, client_id="*", endpoint="login", limits=LIMITS)
+BOOK = RuleBook(Snapshot(1, b"secret", (RULE,)), default=default_rule(100, 60), algorithm="fixed_window")
+
+
+def fill(store: RedisStore, limited: LimitedClients, tenant_id: int) -> None:
+    """Counters of a rule of the tenant, and of the default; answers under request ids; those of newcomers; a denial."""
+    checks = [Check(client_id=f"client-{number}") for number in range(CLIENTS)]
+    checks += [Check(client_id="one", limit_key="login", request_id="a"), Check(client_id="two", newcomer=True)]
+    outcomes = store.check([Plans(BOOK).charge(tenant_id, check) for check in checks])
+    assert not [outcome for outcome in outcomes if isinstance(outcome, StoreError)]
+    limited.denied(tenant_id, "denied", RULE)
+    limited.flush()
+
+
+def test_a_deleted_tenant_leaves_nothing_in_redis_and_others_keep_all(valkey: Valkey) -> None:
+    url = valkey.url.replace("?db=0", "?db=10")  # a database of the server that no other test uses
+    store = RedisStore(connect(url, timeout_ms=20_000, clock=time.monotonic))
+    with contextlib.closing(redis.Redis.from_url(url)) as database:
+        database.flushdb()
+        limited = LimitedClients(store=store, rules=SimpleNamespace(book=BOOK), clock=time.time)
+        subject = DeletedTenants(store=store, limited_clients=limited, settle_seconds=0)
+        fill(store, limited, STAYS)
+        expected = sorted(database.scan_iter())
+        fill(store, limited, GONE)
+        added = database.dbsize() - len(expected)
+        # Two counters and an answer of the login, one counter of newcomers, one set of names.
+        assert added == CLIENTS + 5
+        assert subject.forget(GONE) == added
+        assert sorted(database.scan_iter()) == expected
+        assert subject.forget(GONE) == 0
+    store._link.drop()
