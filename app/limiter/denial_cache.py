@@ -10,7 +10,7 @@ came, so that nobody is told to return too early.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from app.limiter.decision import Decision, Outcome, Question
 from app.limiter.plan import Charge, Plan
@@ -25,10 +25,12 @@ class Denial(NamedTuple):
     outcome: Outcome
     kept_at: float  # monotonic seconds
     until: float
+    wording: dict[Any, Any]
 
     def at(self, now: float) -> Decision:
         """As it stands at that moment, its times counted down."""
-        return Decision(self.plan, self.outcome, "over_limit", age_us=int((now - self.kept_at) * 1_000_000))
+        age_us = int((now - self.kept_at) * 1_000_000)
+        return Decision(self.plan, self.outcome, "over_limit", age_us=age_us, wording=self.wording)
 
 
 class DenialCache:
@@ -61,7 +63,7 @@ class DenialCache:
         while len(self._denials) >= self._max_denials:
             del self._denials[next(iter(self._denials))]
         until = asked_at + min(MAX_SECONDS, wait_us / 1_000_000)
-        self._denials[question] = Denial(charge.plan, charge.client, outcome, self.clock(), until)
+        self._denials[question] = Denial(charge.plan, charge.client, outcome, self.clock(), until, {})
 
     def clear(self) -> None:
         """Forget all: the rules have changed."""
