@@ -40,12 +40,16 @@ class DenialCache:
         self.clock = clock
         self._max_denials = max_denials
         self._denials: dict[Question, Denial] = {}
+        self._latest = 0.0  # the end of the one that is true for longest
 
     def among(self, questions: Sequence[Question]) -> dict[int, tuple[bytes, Decision]]:
         """What is denied without asking: by the place of the question, ascending, its client and the decision."""
         if not self._denials:
             return {}
         now, found = self.clock(), {}
+        if now >= self._latest:
+            self.clear()
+            return {}
         for place, question in enumerate(questions):
             denial = self._denials.get(question)
             if denial is not None:
@@ -63,6 +67,7 @@ class DenialCache:
         while len(self._denials) >= self._max_denials:
             del self._denials[next(iter(self._denials))]
         until = asked_at + min(MAX_SECONDS, wait_us / 1_000_000)
+        self._latest = max(self._latest, until)
         self._denials[question] = Denial(charge.plan, charge.client, outcome, self.clock(), until, {})
 
     def clear(self) -> None:
