@@ -1,8 +1,8 @@
 """Where the worker's time goes: `python -m benchmarks.profile` (py-spy, from the peers' environment).
 
 The pinned worker of the fast lane under the load of benchmarks.check, with checks that are allowed, with denied ones
-and with batches: first undisturbed, for its CPU per check, then sampled with the C frames beneath Python. Self time by area
-and by function is saved in benchmarks/results/profile.json.
+and with batches: first undisturbed, for its CPU per check, then sampled with the C frames beneath Python. Self time by
+area and by function is saved in benchmarks/results/profile.json.
 """
 
 from __future__ import annotations
