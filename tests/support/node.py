@@ -89,8 +89,9 @@ class Node:
     def kill(self) -> None:
         """Master and workers at once, as when a container dies. Returns when none is left."""
         workers = self.workers
-        for pid in (self.pid, *workers):
-            os.kill(pid, signal.SIGKILL)
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, so that none answers while another is gone
+            for pid in (self.pid, *workers):
+                os.kill(pid, number)
         self.stop()
         assert self.eventually(lambda: not any(map(runs, workers)))
 
