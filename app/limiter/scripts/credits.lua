@@ -1,7 +1,7 @@
 -- What each algorithm does with units that were charged and not used, in the state that its own file describes.
 --   credits.NAME(key, rate, window, units, at, now, held)
 --     units  to be given back; charged at `at`, when a bucket then held `held`
---     -> whole units given back: fewer, or none, where they no longer count
+--     -> units given back, rounded up: fewer, or none, where they no longer count
 -- Leaves a state as it would be had they never been charged, or with more consumed, and its time to live as it is.
 
 local WALK = 1000 -- entries of a log; of what was charged before so many later charges nothing is given back
@@ -19,7 +19,7 @@ function credits.token_bucket(key, rate, window, units, at, now, held)
   local least = math.min(held - math.max(0, stamp - at) * rate, spent - math.max(0, now - stamp) * rate)
   local credit = math.max(0, math.min(units * window, least))
   redis.call('SET', key, struct.pack('<dd', spent - credit, stamp), 'KEEPTTL')
-  return math.floor(credit / window)
+  return math.ceil(credit / window)
 end
 
 credits.gcra = credits.token_bucket
