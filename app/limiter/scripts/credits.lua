@@ -4,7 +4,9 @@
 --     -> units given back, rounded up: fewer, or none, where they no longer count
 -- Leaves a state as it would be had they never been charged, or with more consumed, and its time to live as it is.
 
-local WALK = 1000 -- entries of a log; of what was charged before so many later charges nothing is given back
+-- Entries of a log that are searched: a few, which do where leases are taken, then more. Half a millisecond; of what was
+-- charged before so many later charges nothing is given back.
+local FEW, MANY = 30, 1000
 
 local credits = {}
 
@@ -53,7 +55,10 @@ end
 
 -- Of the entries stamped `at` any may be theirs: together they hold as many units, and no total falls below the one before.
 function credits.sliding_window(key, _, window, units, at, now)
-  local tail = redis.call('LRANGE', key, -2 * (WALK + 1), -1)
+  local tail = redis.call('LRANGE', key, -2 * (FEW + 1), -1)
+  if tail[1] and tonumber(tail[1]) >= at then
+    tail = redis.call('LRANGE', key, -2 * (MANY + 1), -1)
+  end
   local first = #tail + 1
   while first > 3 and tonumber(tail[first - 2]) >= at do
     first = first - 2
