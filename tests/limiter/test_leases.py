@@ -179,6 +179,19 @@ def test_a_window_that_has_ended_gets_nothing_back(store: RedisStore, algorithm:
     assert subject.remaining(later) == 2
 
 
+def test_what_an_idle_holder_keeps_is_nobodys_until_he_returns_it_or_the_limit_refills(
+    store: RedisStore, algorithm: str
+) -> None:
+    subject = Leaser(store, [Limit(10, 60, algorithm)])
+    for permits in (7, 3):
+        assert subject.lease(permits, START, ttl_us=SECOND).permits == permits
+    assert not subject.check(1, START).allowed
+    assert subject.give_back(1, 3, START) == 3
+    assert [subject.check(1, START).allowed for _ in range(4)] == [True] * 3 + [False]
+    assert not subject.check(2, START + SECOND).allowed  # the other has expired, and counts as used
+    assert subject.check(10, START + 120 * SECOND).allowed
+
+
 def test_of_several_limits_each_gets_what_still_counts_there(store: RedisStore) -> None:
     short, long = Limit(10, 1, "fixed_window", counter=1), Limit(100, 3600, "sliding_window", counter=2)
     subject = Leaser(store, [short, long])
