@@ -9,6 +9,9 @@ is keyed with a secret all nodes share: no caller can name another's key, steer 
 the tenant's number, a colon and the client id; a number holds no colon, so no two pairs of tenant and client are
 spelled the same.
 
+`rl:{…}:q:<request id>` is an answer kept for a minute (`s` of a shadow rule), `rl:{…}:l:12:1T:<nonce>` a lease of the
+counters that it names.
+
 `rl:{limited:<tenant>}:<five minutes>` counts the denials of a tenant's clients. Tenant and hash are 22 characters of
 base64, in which neither `:` nor `-` occurs: no client's key can be this one or those of the health check.
 """

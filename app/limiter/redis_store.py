@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from struct import Struct
+from struct import error as StructError
 from typing import Any
 
 import hiredis
@@ -32,8 +33,7 @@ MAX_WAITING = 10_000  # callers of one worker; 50 ms of them would be 200,000 ch
 UNABLE = ("LOADING", "READONLY", "OOM", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "BUSY")
 ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN")  # nothing was run
 _unpack = Struct("<2I3q").unpack  # check.lua says of what
-CHECKED_BYTES = 32
-_unpack_lease = Struct("<2I3qi").unpack  # lease.lua
+_unpack_lease = Struct("<2I3qi").unpack  # lease.lua does
 LOOK = Plan(Rule(id=DEFAULT_RULE_ID, client_id="*", limits=(Limit(rate=1, window=1, algorithm="fixed_window"),)))
 
 
@@ -87,9 +87,10 @@ class RedisStore:
     def _read(self, reply: Any) -> Outcome | StoreError:
         if isinstance(reply, hiredis.ReplyError):
             return self._refused(reply, "check")
-        if len(reply) != CHECKED_BYTES:
+        try:
+            binding, remaining, retry_after_us, reset_after_us, now_us = _unpack(reply)
+        except StructError:  # of another length
             return self._read_other(reply)
-        binding, remaining, retry_after_us, reset_after_us, now_us = _unpack(reply)
         wait_us = None if retry_after_us < 0 else retry_after_us
         return Outcome(wait_us == 0, binding - 1, remaining, wait_us, reset_after_us, now_us)
 
