@@ -244,6 +244,16 @@ def test_the_counter_takes_back_what_its_window_before_still_counts(store: Redis
     assert subject.remaining(later) == 7
 
 
+def test_a_clock_that_was_ahead_leaves_nothing_to_take_back_in_the_counter(store: RedisStore) -> None:
+    subject = Leaser(store, [Limit(10, 60, "sliding_window_counter")])
+    subject.lease(5, START)
+    for windows in (9, 10):
+        assert subject.check(4, START + windows * 60 * SECOND).allowed
+    before = subject.remaining(START + 1)
+    assert subject.give_back(0, 5, START + 1) == 0
+    assert subject.remaining(START + 1) == before
+
+
 def test_a_log_is_searched_back_a_thousand_entries(store: RedisStore, redis_client: redis.Redis) -> None:
     subject = Leaser(store, [Limit(5000, 60, "sliding_window")])
     subject.check(7, START)
