@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Mapping
+from typing import Any, Callable, Iterable, Mapping
 from urllib.parse import quote
 
 from ratelimiter_client import answers, questions
 from ratelimiter_client.breaker import log
 from ratelimiter_client.decision import Check, Decision, Lease, undecided
+from ratelimiter_client.decorator import ClientId, F, limited
 from ratelimiter_client.endpoint import Endpoint
 from ratelimiter_client.errors import RateLimiterError
 from ratelimiter_client.service import Service
@@ -61,7 +62,8 @@ class RateLimiter:
     ) -> Decision:
         """May the client do this now? If so, its `cost` (0 to 10^9 units) has been charged.
 
-        A name that the service would refuse (too long, control characters) is counted by its SHA-256 digest. What else
+        A name that the service would refuse (empty, too long, control characters) is counted by its SHA-256 digest; an
+        int is taken as its digits. What else
         it refuses, a cost of -1 or a client_id of None, is a failure like any other: the fail mode decides, and the log
         has it once. `request_id` (1-64 of A-Z a-z 0-9 . _ -): the same within a minute is the same check.
         `correlation_id` (of the same characters) and the W3C `traceparent` are sent along where they are well-formed.
@@ -84,19 +86,13 @@ class RateLimiter:
         Each is a Check, or a tuple or mapping of its fields. They are independent: one that is denied, or invalid,
         changes nothing about the others. The timeout is each trip's. Their decisions have no `headers`.
         """
-        decisions: dict[int, Decision] = {}
-        valid = []
-        again = True
-        for place, item in enumerate(checks):
-            try:
-                fields = self._question(Check(**item) if isinstance(item, Mapping) else Check(*item))
-                again = again and _repeatable(fields)
-                valid.append((place, questions.encoded(fields)))
-            except (RateLimiterError, TypeError) as error:
-                decisions[place] = self._undecided(RateLimiterError(str(error), status=422))
+        asked = [self._item(item) for item in checks]
+        again = all(isinstance(item, Decision) or _repeatable(item) for item in asked)
+        decisions = {place: item for place, item in enumerate(asked) if isinstance(item, Decision)}
+        valid = ((place, questions.encoded(item)) for place, item in enumerate(asked) if isinstance(item, dict))
         for places, body in questions.packed(valid):
             decisions.update(zip(places, self._batch(body, len(places), again)))
-        return [decisions[place] for place in range(len(decisions))]
+        return [decisions[place] for place in range(len(asked))]
 
     def lease(self, client_id: str | int, limit_key: str, permits: int, ttl: float) -> Lease:
         """Charge up to `permits` (1 to 10^9) units at once, to be spent within `ttl` seconds (0.001 to 3600).
@@ -118,6 +114,21 @@ class RateLimiter:
         path = f"{LEASES}/{quote(lease_id, safe='')}/return"
         return self._service.ask(path, body, answers.returned, again=True)
 
+    def limit(
+        self,
+        limit_key: str = "global",
+        *,
+        identify: ClientId,
+        cost: int = 1,
+        on_denied: Callable[[Decision], Any] | None = None,
+    ) -> Callable[[F], F]:
+        """A decorator: every call of the function is a check of `cost` units.
+
+        `identify`: the client id, or a function that makes it of the call's arguments. A denied call returns what
+        `on_denied` makes of the decision, or raises RateLimited where there is no such function.
+        """
+        return limited(self.check, limit_key, identify=identify, cost=cost, on_denied=on_denied)
+
     def close(self) -> None:
         """Close the connections that wait. A later call opens a new one."""
         self._service.process.connections.close()
@@ -130,6 +141,15 @@ class RateLimiter:
 
     def _question(self, check: Check) -> dict[str, Any]:
         return questions.question(check, self._service.process.new_id() if self._retry else None)
+
+    def _item(self, item: tuple[Any, ...] | Mapping[str, Any]) -> dict[str, Any] | Decision:
+        """The question to send, or the decision on one that cannot be sent."""
+        try:
+            return self._question(Check(**item) if isinstance(item, Mapping) else Check(*item))
+        except TypeError as error:
+            return self._undecided(RateLimiterError(str(error), status=422))
+        except RateLimiterError as error:
+            return self._undecided(error)
 
     def _batch(self, body: bytes, number: int, again: bool) -> list[Decision]:
         try:

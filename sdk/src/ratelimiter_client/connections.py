@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from ratelimiter_client.endpoint import Endpoint
 from ratelimiter_client.transport import Answer, Connection
 
@@ -51,7 +53,5 @@ class Connections:
             self._drop(0)
 
     def _drop(self, place: int) -> None:
-        try:
+        with suppress(IndexError):  # another thread took it
             self._idle.pop(place).close()
-        except IndexError:  # another thread took it
-            pass

@@ -8,7 +8,7 @@ from ratelimiter_client.errors import ProtocolError, RateLimiterError
 
 Headers = Tuple[Tuple[str, str], ...]
 
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "allowed": bool,
     "remaining": int,
     "retry_after_ms": (int, type(None)),
@@ -70,7 +70,7 @@ def decision_of(fields: dict[str, Any], headers: Headers = ()) -> Decision:
     for value, kind in zip(values, SHAPE.values()):
         if not isinstance(value, kind):
             raise ProtocolError("the answer is no decision")
-    return Decision(*values, headers)
+    return Decision._make((*values, headers, None))
 
 
 def undecided(error: RateLimiterError, *, allowed: bool) -> Decision:

@@ -13,6 +13,7 @@ from ratelimiter_client.errors import RateLimiterError
 MAX_CLIENT_ID = 256
 MAX_LIMIT_KEY = 128
 MAX_AMOUNT = 10**9
+MAX_BITS = 256  # of integers taken as names
 MAX_TTL_MS = 3_600_000
 MAX_BATCH = 1000
 MAX_BATCH_BYTES = 250_000
@@ -26,16 +27,14 @@ encoded = json.JSONEncoder(separators=(",", ":")).encode
 def literal(name: str, value: object, most: int) -> str:
     """The text to send for a name. Raises RateLimiterError where it is none.
 
-    One that the service would refuse (longer than `most` characters, or with control characters) is sent as its
+    One that the service would refuse (empty, longer than `most` characters, or with control characters) is sent as its
     SHA-256 digest: names often come from strangers, who must not escape their limit by such a name.
     """
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < MAX_BITS:
         value = str(value)
-    if not isinstance(value, str) or not value:
-        raise RateLimiterError(
-            f"{name} is {type(value).__name__ if value != '' else 'empty'}, allowed is text", status=422
-        )
-    if len(value) > most or UNPRINTABLE.search(value):
+    if not isinstance(value, str):
+        raise RateLimiterError(f"{name} is {type(value).__name__}, allowed is text", status=422)
+    if not 0 < len(value) <= most or UNPRINTABLE.search(value):
         return "sha256:" + hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
     return value
 
@@ -43,7 +42,7 @@ def literal(name: str, value: object, most: int) -> str:
 def amount(name: str, value: object, low: int, high: int = MAX_AMOUNT) -> int:
     """Raises RateLimiterError for what is no integer of that range."""
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise RateLimiterError(f"{name} is {value!r:.50}, allowed is an integer from {low} to {high}", status=422)
+        raise RateLimiterError(f"{name} is not an integer from {low} to {high}", status=422)
     return value
 
 
@@ -70,9 +69,9 @@ def question(check: Check, request_id: str | None) -> dict[str, Any]:
 def context(correlation_id: str | None, traceparent: str | None) -> str:
     """Header lines of those that are well-formed."""
     lines = ""
-    if correlation_id is not None and TOKEN.fullmatch(correlation_id):
+    if isinstance(correlation_id, str) and TOKEN.fullmatch(correlation_id):
         lines = f"X-Correlation-ID: {correlation_id}\r\n"
-    if traceparent is not None and TRACEPARENT.fullmatch(traceparent):
+    if isinstance(traceparent, str) and TRACEPARENT.fullmatch(traceparent):
         lines += f"traceparent: {traceparent}\r\n"
     return lines
 

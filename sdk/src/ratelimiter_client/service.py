@@ -76,12 +76,12 @@ class Service:
         except (OSError, ProtocolError, ValueError, RecursionError) as error:
             process.breaker.failed(error)
             raise RateLimiterError(f"{type(error).__name__}: {error}") from error
-        error = refusal(answer)
+        refused = refusal(answer)
         if answer.status < 500 or answer.status == 503:  # 503: it is there, and may well decide by other rules
             process.breaker.succeeded()
         else:
-            process.breaker.failed(error)
-        raise error
+            process.breaker.failed(refused)
+        raise refused
 
     def _exchange(self, process: Process, request: bytes, most: int, again: bool) -> Answer:
         deadline = time.monotonic() + self._timeout

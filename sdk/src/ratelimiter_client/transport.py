@@ -1,8 +1,8 @@
 """HTTP/1.1 over one socket, for short questions with a deadline.
 
-Not http.client: its reader starts the clock anew with each read, so that a server which sends a byte at a time, or
-headers without end, holds the caller for as long as it likes; and its parser of headers costs more than all of this.
-What it cannot read it takes for a failure: answers in chunks, or without a Content-Length, as gateways may send.
+Not http.client: there the clock starts anew with each read, so that a server which sends a byte at a time, or a
+"100 Continue" again and again, holds the caller for as long as it likes; and a check costs twice the time in it. What
+this cannot read is a failure: answers in chunks, or without a Content-Length, which only gateways send here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ratelimiter_client.errors import ProtocolError
 MAX_HEAD = 16 * 1024
 READ_BYTES = 16 * 1024
 STATUS = re.compile(rb"HTTP/1\.([01]) ([2-5][0-9][0-9])[ \r]")
-LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
+LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*(?=\r\n)", re.IGNORECASE)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 CLOSE = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
 # Visible ASCII only: applications hand them on.
