@@ -1,6 +1,7 @@
 """What the tests share: the real service, one that is broken, and a relay between the two."""
 
 import contextlib
+import ipaddress
 import itertools
 import json
 import os
@@ -23,6 +24,11 @@ def new_client_id():
     return f"sdk-{_RUN}-{next(_numbers)}"
 
 
+def new_network():
+    """An IPv6 network of 64 bits that is nobody's but the test's."""
+    return ipaddress.IPv6Network((0xFD << 120 | int.from_bytes(os.urandom(7), "big") << 64, 64))
+
+
 def admin(method, path, body=None):
     """The JSON of the answer; HTTPError where it is an error."""
     headers = {"Authorization": f"Bearer {ADMIN_KEY}", "Content-Type": "application/json"}
@@ -34,9 +40,10 @@ def admin(method, path, body=None):
 
 def put_rule(client, rate, client_id=None, **fields):
     """`rate` an hour, once and without refills in between, for a client id, which is returned. Waits until it holds."""
+    limit = {"rate": rate, "window": 3600, "algorithm": "fixed_window"} if rate else {"action": "block"}
     client_id = client_id or new_client_id()
-    rule = {"client_id": client_id, "rate": rate, "window": 3600, "algorithm": "fixed_window"}
-    admin("POST", "/v1/admin/rules", {**rule, **fields})
+    rule = {"client_id": client_id, **limit, **fields}
+    admin("POST", "/v1/admin/rules", rule)
     asked = client_id.replace("*", "x")
     in_a_row = 0
     while in_a_row < 20:  # every worker of the node follows within a second
