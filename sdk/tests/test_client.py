@@ -2,7 +2,7 @@
 
 import unittest
 
-from support import PATIENT, URL, Broken, http, new_client_id, put_rule
+from support import PATIENT, URL, Broken, http, new_client_id
 
 from ratelimiter_client import Check, RateLimiter, RateLimiterError
 
@@ -23,7 +23,7 @@ class TestChecks(unittest.TestCase):
         self.assertGreaterEqual(self.client.peek(client_id, "login").remaining, 97)
 
     def test_a_denial_is_a_decision(self):
-        client_id = put_rule(self.client, 2)
+        client_id = new_client_id(2)
         self.assertEqual([self.client.check(client_id).allowed for _ in range(4)], [True, True, False, False])
         denied = self.client.check(client_id)
         self.assertEqual((denied.reason, denied.remaining, denied.error), ("over_limit", 0, None))
@@ -31,13 +31,13 @@ class TestChecks(unittest.TestCase):
         self.assertIn("Retry-After", dict(denied.headers))
 
     def test_the_same_request_id_is_the_same_check(self):
-        client_id = put_rule(self.client, 10)
+        client_id = new_client_id(10)
         decisions = {self.client.check(client_id, request_id=client_id) for _ in range(3)}
         self.assertEqual(len(decisions), 1)
         self.assertEqual(self.client.peek(client_id).remaining, 9)
 
     def test_many_are_answered_in_their_order(self):
-        client_id = put_rule(self.client, 2)
+        client_id = new_client_id(2)
         asked = [
             Check(client_id),
             (client_id, "global", 5),
@@ -52,13 +52,14 @@ class TestChecks(unittest.TestCase):
         self.assertEqual(self.client.check_many([]), [])
 
     def test_more_than_a_batch_takes_are_several(self):
-        client_id = put_rule(self.client, 3000)
+        client_id = new_client_id(3000)
         decisions = self.client.check_many([(client_id,)] * 2020)
         self.assertEqual({(decision.allowed, decision.error) for decision in decisions}, {(True, None)})
         self.assertEqual(self.client.peek(client_id).remaining, 3000 - 2020)
 
     def test_large_checks_are_several_batches(self):
-        decisions = self.client.check_many([(f"{number:04}" + "é" * 250,) for number in range(500)])
+        start = new_client_id()
+        decisions = self.client.check_many([(f"{start}-{number}".ljust(256, "é"),) for number in range(500)])
         self.assertEqual({(decision.remaining, decision.error) for decision in decisions}, {(99, None)})
 
     def test_names_the_service_would_refuse_are_limited_too(self):
@@ -87,7 +88,7 @@ class TestChecks(unittest.TestCase):
         self.assertIsNone(self.client.check("a", correlation_id=5, traceparent=b"").error)
 
     def test_the_id_of_another_check_is_a_failure(self):
-        client_id = put_rule(self.client, 10)
+        client_id = new_client_id(10)
         self.client.check(client_id, request_id=client_id)
         with self.assertLogs("ratelimiter_client", "ERROR"):
             self.assertIn("409", self.client.check(client_id, cost=2, request_id=client_id).error)

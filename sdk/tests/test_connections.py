@@ -9,7 +9,7 @@ import threading
 import unittest
 from pathlib import Path
 
-from support import PATIENT, URL, Broken, Relay, http, new_client_id, put_rule
+from support import PATIENT, URL, Broken, Relay, http, new_client_id
 from test_failures import BODY, OK
 
 from ratelimiter_client import RateLimiter, RateLimiterError
@@ -51,7 +51,7 @@ class TestConnections(unittest.TestCase):
 
     def test_many_threads_are_counted_exactly(self):
         with RateLimiter(URL, timeout=PATIENT) as client:
-            client_id = put_rule(client, 100)
+            client_id = new_client_id(100)
             allowed = []
             threads = [
                 threading.Thread(target=lambda: allowed.extend(client.check(client_id).allowed for _ in range(25)))
@@ -86,7 +86,7 @@ class TestConnections(unittest.TestCase):
 class TestRetry(unittest.TestCase):
     def test_an_answer_lost_on_its_way_is_charged_once(self):
         with Relay() as relay, RateLimiter(relay.url, timeout=PATIENT) as client:
-            client_id = put_rule(client, 10)
+            client_id = new_client_id(10)
             for done in range(1, 4):
                 relay.cut = 1
                 self.assertEqual(client.check(client_id).remaining, 10 - done)

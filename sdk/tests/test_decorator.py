@@ -2,7 +2,7 @@
 
 import unittest
 
-from support import PATIENT, URL, new_client_id, put_rule
+from support import PATIENT, URL, new_client_id
 
 from ratelimiter_client import RateLimited, RateLimiter
 
@@ -15,7 +15,7 @@ class TestDecorator(unittest.TestCase):
     def test_a_denied_call_raises_and_does_not_run(self):
         ran = []
 
-        @self.client.limit("mail", identify=put_rule(self.client, 5), cost=2)
+        @self.client.limit("mail", identify=new_client_id(5), cost=2)
         def send(to, *, text=""):
             """Sends."""
             ran.append((to, text))
@@ -29,8 +29,7 @@ class TestDecorator(unittest.TestCase):
         self.assertEqual(ran, [("a", ""), ("b", "c")])
 
     def test_each_by_its_arguments(self):
-        prefix = new_client_id()
-        put_rule(self.client, 1, prefix + "*")
+        prefix = new_client_id(1)
 
         @self.client.limit(identify=lambda user: prefix + user, on_denied=lambda decision: decision.reason)
         def greet(user):

