@@ -83,7 +83,7 @@ class TestFailures(unittest.TestCase):
             for name, server in servers.items():
                 with self.subTest(name), server:
                     # A busy machine may need long for what is no matter of time.
-                    test(server.url, 0.1 if servers is HELD else PATIENT)
+                    test(server.url, 0.05 if servers is HELD else PATIENT)
                     self.assertTrue(server.heard or servers is HELD)
 
     def test_the_fail_mode_answers(self):

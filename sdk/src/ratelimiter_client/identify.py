@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Any, Callable, Dict, Iterable, Optional, Union
+from typing import Any, Callable, Dict, Iterable, Union
 
 Environ = Dict[str, Any]
 Identify = Callable[[Environ], Optional[str]]
