@@ -98,7 +98,7 @@ class Gate:
     def _named(self, pair: tuple[Who, What], environ: Environ) -> tuple[str, str]:
         who, what = pair
         client_id = _value(self._identify if who is None else who, environ)
-        return client_id or self._address(environ) or "", _value(what, environ) or DEFAULT_KEY
+        return str(client_id or self._address(environ)), _value(what, environ) or DEFAULT_KEY
 
 
 def configured(options: dict[str, Any]) -> Gate:

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 from typing import Any, Callable, Dict, Iterable, Union
 
 Environ = Dict[str, Any]
-Identify = Callable[[Environ], Optional[str]]
+Identify = Callable[[Environ], Union[str, int, None]]
 Address = Union[IPv4Address, IPv6Address]
 
 ADDRESS, KEY, COOKIE = "ip:", "key:", "cookie:"
