@@ -1,7 +1,7 @@
 """Where the worker's time goes: `python -m benchmarks.profile` (py-spy, from the peers' environment).
 
-The pinned worker of the fast lane under the load of benchmarks.check, once with checks that are allowed, once with
-denied ones: first undisturbed, for its CPU per check, then sampled with the C frames beneath Python. Self time by area
+The pinned worker of the fast lane under the load of benchmarks.check, with checks that are allowed, with denied ones
+and with batches: first undisturbed, for its CPU per check, then sampled with the C frames beneath Python. Self time by area
 and by function is saved in benchmarks/results/profile.json.
 """
 
@@ -25,7 +25,11 @@ from benchmarks.services import BENCH_BIN, SERVICES, Service, site
 from benchmarks.variants import VARIANTS, Variant
 
 RESULT = Path(__file__).parent / "results" / "profile.json"
-PROFILED = {"allowed": VARIANTS["token_bucket"], "denied": VARIANTS["denied"]}
+PROFILED = {
+    "allowed": VARIANTS["token_bucket"],
+    "denied": VARIANTS["denied"],
+    "one of a batch of 100": VARIANTS["batch of 100"],
+}
 SECONDS, RATE = 10, 250
 FUNCTIONS = 60
 
@@ -52,10 +56,10 @@ def _costs(load: Load, service: Service) -> dict[str, float]:
     """Microseconds of CPU per check, and the part of it that the kernel spent."""
     (worker,) = workers(service.pid)
     used, kernel = cpu_ns([worker])[0], kernel_ns(worker)
-    requests = load.run(service.port, seconds=SECONDS, seed=1).requests
+    checks = load.run(service.port, seconds=SECONDS, seed=1).requests * load.checks_per_request
     return {
-        "worker_us": round((cpu_ns([worker])[0] - used) / requests / 1000, 2),
-        "kernel_us": round((kernel_ns(worker) - kernel) / requests / 1000, 2),
+        "worker_us": round((cpu_ns([worker])[0] - used) / checks / 1000, 2),
+        "kernel_us": round((kernel_ns(worker) - kernel) / checks / 1000, 2),
     }
 
 

@@ -94,7 +94,7 @@ def _log() -> list[str]:
 def _profile() -> list[str]:
     result = _saved("profile")
     lines = [_made("profile", "../benchmarks/results/profile.json", result)]
-    for name in ("allowed", "denied"):
+    for name in (name for name, found in result.items() if isinstance(found, dict) and "areas" in found):
         lines += ["", *_profile_of(name, result[name])]
     return lines
 

@@ -16,7 +16,7 @@ from app.limiter.decision import Check
 from app.rules.rule import MAX_AMOUNT
 
 
-class PlainCheck(msgspec.Struct, forbid_unknown_fields=True):
+class PlainCheck(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     client_id: Annotated[str, Meta(min_length=1, max_length=MAX_CLIENT_ID)]
     limit_key: Annotated[str, Meta(min_length=1, max_length=MAX_LIMIT_KEY)] | UnsetType = UNSET
     cost: Annotated[int, Meta(ge=0, le=MAX_AMOUNT)] | UnsetType = UNSET

@@ -6,8 +6,7 @@ What does not change from one decision of a limit to the next is encoded once, i
 from __future__ import annotations
 
 import json
-from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from app.limiter.decision import Decision
 from app.limiter.plan import Plan
@@ -16,6 +15,7 @@ from app.rules.rule import Limit
 SECOND = 1_000_000  # microseconds
 JSON = b"Content-Type: application/json\r\n"
 CUT = "|"  # stands nowhere else in a body
+BODY = "body"  # under which the wording of a denial has its body; heads are under their seconds
 
 WORDS = ("false", "true")  # json.dumps takes longer than the rest
 
@@ -24,7 +24,6 @@ class Template(NamedTuple):
     """Text with places for what changes: where it was split, or where it says %s. A plan keeps its own."""
 
     admitted: list[str]  # the body of most decisions (allowed, within the limit, by Redis): remaining, reset_at
-    denied: list[str]  # of most others (over the limit): remaining, retry_after_ms, reset_at
     body: str
     head: tuple[str, ...]  # remaining, time; unsplit where it says neither
 
@@ -38,46 +37,68 @@ class Encoder:
 
     def body(self, decision: Decision) -> str:
         """The JSON object of one decision."""
-        outcome = decision.outcome
-        template: Template = decision.plan.templates.get(outcome.binding) or self._template(decision)
-        at = str(outcome.now_us + outcome.reset_after_us)
+        if decision.wording is not None:
+            start, end = decision.wording.get(BODY) or self._worded(decision.wording, decision)
+            return f"{start}{_rounded_up(decision.retry_after_us or 0, 1_000)}{end}"
         if decision.reason == "within_limit":
+            outcome = decision.outcome
+            template: Template = decision.plan.templates.get(outcome.binding) or self._template(decision)
             start, middle, end = template.admitted
+            at = str(outcome.now_us + outcome.reset_after_us)
             return f"{start}{outcome.remaining}{middle}{at[:-6]}.{at[-6:]}{end}"
         wait_us = decision.retry_after_us
-        retry = None if wait_us is None else _rounded_up(wait_us, 1_000)
-        if decision.reason == "over_limit" and not decision.degraded:
-            start, first, second, end = template.denied
-            return f"{start}{outcome.remaining}{first}{retry}{second}{at[:-6]}.{at[-6:]}{end}"
+        return self._body(decision, "null" if wait_us is None else str(_rounded_up(wait_us, 1_000)))
+
+    def head(self, decision: Decision) -> bytes:
+        """The header lines of one decision, each with its line end."""
+        retry_seconds = 0 if decision.outcome.allowed else _rounded_up(decision.retry_after_us or 0, SECOND)
+        wording = decision.wording
+        if wording is None:
+            return self._head(decision, retry_seconds)
+        lines: bytes | None = wording.get(retry_seconds)
+        if lines is None:
+            lines = wording[retry_seconds] = self._head(decision, retry_seconds)
+        return lines
+
+    def _worded(self, wording: dict[Any, Any], decision: Decision) -> tuple[str, str]:
+        """What a denial that is told again says before its retry_after_ms, and after it, for the denial to keep."""
+        start, _, end = self._body(decision, CUT).partition(CUT)
+        wording[BODY] = start, end
+        return start, end
+
+    def _body(self, decision: Decision, retry_after_ms: str) -> str:
+        outcome = decision.outcome
+        template: Template = decision.plan.templates.get(outcome.binding) or self._template(decision)
+        at = str(decision.reset_at_us)
         return template.body % (
             WORDS[outcome.allowed],
             outcome.remaining,
-            "null" if retry is None else retry,
+            retry_after_ms,
             f"{at[:-6]}.{at[-6:]}",
             decision.reason,
             WORDS[decision.degraded],
         )
 
-    def head(self, decision: Decision) -> bytes:
-        """The header lines of one decision, each with its line end."""
+    def _head(self, decision: Decision, retry_seconds: int) -> bytes:
         outcome = decision.outcome
-        retry_seconds = 0 if outcome.allowed else _rounded_up(decision.retry_after_us or 0, SECOND)
-        if self._dialect == "legacy":
-            at = _rounded_up(decision.reset_at_us, SECOND)
-        else:
-            # While denied, what matters next is when to come back, and Retry-After must not be earlier than t.
-            at = retry_seconds or _rounded_up(decision.reset_after_us, SECOND)
         template: Template = decision.plan.templates.get(outcome.binding) or self._template(decision)
-        lines = _again if retry_seconds else _lines
-        return lines(template.head, outcome.remaining, at, retry_seconds)
+        lines = template.head[0]
+        if len(template.head) > 1:
+            if self._dialect == "legacy":
+                at = _rounded_up(decision.reset_at_us, SECOND)
+            else:
+                # While denied, what matters next is when to come back, and Retry-After must not be earlier than t.
+                at = retry_seconds or _rounded_up(decision.reset_after_us, SECOND)
+            start, middle, end = template.head
+            lines = f"{start}{outcome.remaining}{middle}{at}{end}"
+        return (f"{lines}Retry-After: {retry_seconds}\r\n" if retry_seconds else lines).encode()
 
     def _template(self, decision: Decision) -> Template:
         """Make it, for the plan to keep."""
         body = self._body_of(decision)
         admitted = body % ("true", CUT, "0", CUT, "within_limit", "false")
-        denied = body % ("false", CUT, CUT, CUT, "over_limit", "false")
         head = tuple(self._head_of(decision).split(CUT))
-        template = Template(admitted.split(CUT), denied.split(CUT), body, head)
+        template = Template(admitted.split(CUT), body, head)
         decision.plan.templates[decision.outcome.binding] = template
         return template
 
@@ -114,19 +135,6 @@ def _policy_name(plan: Plan, limit: Limit | None) -> str:
     limits = plan.rule.limits
     place = f".{limits.index(limit) + 1}" if limit and len(limits) > 1 else ""
     return f"{plan.rule.public_id}{place}"
-
-
-def _lines(head: tuple[str, ...], remaining: int, at: int, retry_seconds: int) -> bytes:
-    if len(head) == 1:
-        lines = head[0]
-    else:
-        start, middle, end = head
-        lines = f"{start}{remaining}{middle}{at}{end}"
-    return (f"{lines}Retry-After: {retry_seconds}\r\n" if retry_seconds else lines).encode()
-
-
-# Who is denied hears the same for a second. About a megabyte.
-_again = lru_cache(maxsize=4096)(_lines)
 
 
 def _rounded_up(amount: int, unit: int) -> int:

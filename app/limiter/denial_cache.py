@@ -10,7 +10,7 @@ came, so that nobody is told to return too early.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from app.limiter.decision import Decision, Outcome, Question
 from app.limiter.plan import Charge, Plan
@@ -25,10 +25,12 @@ class Denial(NamedTuple):
     outcome: Outcome
     kept_at: float  # monotonic seconds
     until: float
+    wording: dict[Any, Any]
 
     def at(self, now: float) -> Decision:
         """As it stands at that moment, its times counted down."""
-        return Decision(self.plan, self.outcome, "over_limit", age_us=int((now - self.kept_at) * 1_000_000))
+        age_us = int((now - self.kept_at) * 1_000_000)
+        return Decision(self.plan, self.outcome, "over_limit", age_us=age_us, wording=self.wording)
 
 
 class DenialCache:
@@ -38,12 +40,16 @@ class DenialCache:
         self.clock = clock
         self._max_denials = max_denials
         self._denials: dict[Question, Denial] = {}
+        self._latest = 0.0  # the end of the one that is true for longest
 
     def among(self, questions: Sequence[Question]) -> dict[int, tuple[bytes, Decision]]:
         """What is denied without asking: by the place of the question, ascending, its client and the decision."""
         if not self._denials:
             return {}
         now, found = self.clock(), {}
+        if now >= self._latest:
+            self.clear()
+            return {}
         for place, question in enumerate(questions):
             denial = self._denials.get(question)
             if denial is not None:
@@ -61,7 +67,8 @@ class DenialCache:
         while len(self._denials) >= self._max_denials:
             del self._denials[next(iter(self._denials))]
         until = asked_at + min(MAX_SECONDS, wait_us / 1_000_000)
-        self._denials[question] = Denial(charge.plan, charge.client, outcome, self.clock(), until)
+        self._latest = max(self._latest, until)
+        self._denials[question] = Denial(charge.plan, charge.client, outcome, self.clock(), until, {})
 
     def clear(self) -> None:
         """Forget all: the rules have changed."""

@@ -104,7 +104,10 @@ class Limiter:
         shadows = _shadow_charges(plans, questions, charges) if plans.book.has_shadows else {}
         asked_at = self._denials.clock()
         outcomes = self._outcomes([*charges, *shadows.values()])
-        answers = [self._answer(charge, outcome) for charge, outcome in zip(charges, outcomes, strict=False)]
+        answers = [
+            decided(charge.plan, outcome) if isinstance(outcome, Outcome) else self._undecided(charge, outcome)
+            for charge, outcome in zip(charges, outcomes, strict=False)
+        ]
         if plans is self._plans:  # else the rules have changed meanwhile
             self._remember(zip(questions, charges, outcomes, strict=False), asked_at, but=shadows)
         for place, outcome in zip(shadows, outcomes[len(charges) :], strict=True):
@@ -146,14 +149,13 @@ class Limiter:
                 break
         return outcomes
 
-    def _answer(self, charge: Charge, outcome: Stored) -> Answer:
-        if isinstance(outcome, Outcome):
-            return decided(charge.plan, outcome)
+    def _undecided(self, charge: Charge, error: StoreError | None) -> Answer:
+        """The answer where Redis was not asked, or could not decide."""
         if not charge.plan.charges:
             return outright(charge.plan, int(self._clock() * 1_000_000))
-        if isinstance(outcome, RequestIdConflict):
-            return outcome
-        fallen_back = self._ladder.decide(charge, outcome)
+        if isinstance(error, RequestIdConflict):
+            return error
+        fallen_back = self._ladder.decide(charge, error)
         return fallen_back if isinstance(fallen_back, Unavailable) else degraded(*fallen_back)
 
     def _count(self, questions: Sequence[Question], answers: Sequence[Answer]) -> None:

@@ -111,6 +111,19 @@ def test_another_cost_client_key_or_tenant_is_another_question(clock: Clock) -> 
         assert repeated(cache, other) is None
 
 
+def test_each_ends_in_its_own_time_and_nothing_stays_behind(clock: Clock) -> None:
+    cache, brief = DenialCache(clock), (1, Check("brief"))
+    cache.keep(QUESTION, CHARGE, denial(400_000), asked_at=100.0)
+    cache.keep(brief, CHARGE, denial(100_000), asked_at=100.0)
+    clock.now = 100.2
+    assert repeated(cache, brief) is None
+    assert repeated(cache) is not None
+    clock.now = 100.4
+    assert not cache.among([(1, Check("somebody else"))])
+    clock.now = 100.0  # only what was forgotten stays so
+    assert repeated(cache) is None
+
+
 def test_the_memory_is_bounded_and_the_oldest_go_first(clock: Clock) -> None:
     cache = DenialCache(clock, max_denials=2)
     questions = [(1, Check(name)) for name in ("a", "b", "c")]
