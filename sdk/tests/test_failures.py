@@ -4,7 +4,9 @@ No test here looks at a clock: who waits for these servers without a deadline wa
 """
 
 import json
+import socket
 import unittest
+from unittest.mock import patch
 from wsgiref.util import setup_testing_defaults
 
 from support import PATIENT, Broken, http
@@ -128,8 +130,9 @@ class TestFailures(unittest.TestCase):
     def test_nobody_listens(self):
         with RateLimiter("http://127.0.0.1:1", timeout=PATIENT) as client:
             self.assertIn("refused", client.check("a").error)
-        with RateLimiter("http://nowhere.invalid", timeout=PATIENT) as client:
-            self.assertTrue(client.check("a").error)
+        unknown = patch("socket.getaddrinfo", side_effect=socket.gaierror("unknown name"))
+        with unknown, RateLimiter("http://limiter.internal", timeout=PATIENT) as client:
+            self.assertIn("unknown name", client.check("a").error)
 
     def test_a_refusal_says_why_and_is_logged_once(self):
         with REFUSALS["401"] as server, RateLimiter(server.url, timeout=PATIENT) as client:
