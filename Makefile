@@ -20,8 +20,8 @@ run: $(VENV)/embedded.done ## start everything and serve on 127.0.0.1:PORT (8000
 test: $(VENV)/dev.done ## the whole suite, on servers it starts itself
 	@$(BIN)/python -m pytest $(ARGS)
 
-lint: $(VENV)/dev.done ## ruff, mypy, the import contracts, Dockerfile and docker-compose.yml
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+lint: $(VENV)/dev.done ## ruff, mypy (of the client too), the import contracts, Dockerfile and docker-compose.yml
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/mypy --config-file sdk/pyproject.toml && $(BIN)/lint-imports
 	@$(BIN)/hadolint Dockerfile && $(BIN)/docker-compose --profile '*' config -q
 
 secrets: ## make what docker-compose.yml mounts as secrets, once
