@@ -5,6 +5,7 @@ import ipaddress
 import itertools
 import logging
 import os
+import re
 import socket
 import threading
 from urllib.parse import urlsplit
@@ -108,12 +109,24 @@ class Relay(Server):
                 if not asked:
                     return
                 upstream.sendall(asked)
-                answer = upstream.recv(65536)
+                answer = _whole(upstream)
                 if self.cut:
                     self.cut -= 1
                     connection.sendall(answer[: len(answer) // 2])
                     return
                 connection.sendall(answer)
+
+
+def _whole(upstream):
+    """An answer, which may come in pieces."""
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += upstream.recv(65536)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    length = int(re.search(rb"content-length: *([0-9]+)", head, re.IGNORECASE)[1])
+    while len(body) < length:
+        body += upstream.recv(65536)
+    return head + b"\r\n\r\n" + body
 
 
 def http(status, body, *headers):

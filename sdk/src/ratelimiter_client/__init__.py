@@ -4,12 +4,14 @@ from ratelimiter_client import identify
 from ratelimiter_client.client import RateLimiter
 from ratelimiter_client.decision import Check, Decision, Lease
 from ratelimiter_client.errors import RateLimited, RateLimiterError
+from ratelimiter_client.leased import LeasedLimiter
 from ratelimiter_client.middleware import RateLimitMiddleware
 
 __all__ = [
     "Check",
     "Decision",
     "Lease",
+    "LeasedLimiter",
     "RateLimitMiddleware",
     "RateLimited",
     "RateLimiter",

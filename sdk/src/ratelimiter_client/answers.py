@@ -32,12 +32,14 @@ def results(number: int) -> Callable[[Answer], list[Decision | RateLimiterError]
 
 def lease(answer: Answer) -> Lease:
     """Of `/v1/leases`."""
-    granted = _member(answer, "granted", int)
     fields = json.loads(answer.body)
-    lease_id, expires_at = fields.get("lease_id"), fields.get("expires_at")
+    decided = decision_of(fields, answer.headers)
+    lease_id, granted, expires_at = (fields.get(name) for name in ("lease_id", "granted", "expires_at"))
+    if not isinstance(granted, int) or decided.allowed != (granted > 0):
+        raise ProtocolError("the answer is no lease")
     if granted and not (isinstance(lease_id, str) and isinstance(expires_at, (int, float))):
         raise ProtocolError("the answer is no lease")
-    return Lease(lease_id, granted, expires_at, decision_of(fields, answer.headers))
+    return Lease(lease_id, granted, expires_at, decided)
 
 
 def returned(answer: Answer) -> int:
