@@ -27,13 +27,14 @@ lint: $(VENV)/dev.done ## ruff, mypy (of the client too), the import contracts, 
 secrets: ## make what docker-compose.yml mounts as secrets, once
 	@$(PYTHON) deploy/make_secrets.py
 
-bench: $(VENV)/dev.done $(BENCH)/bench.done $(NODE_PEER)/node_modules/.package-lock.json ## measure CPU per check beside peers, memory, matching, refreshing, a profile; writes docs/performance.md
+bench: $(VENV)/dev.done $(BENCH)/bench.done $(NODE_PEER)/node_modules/.package-lock.json ## measure CPU per check beside peers, memory, matching, refreshing, the client, a profile; writes docs/performance.md
 	@$(BIN)/python -m benchmarks.instructions || echo "the instructions stay as they were"
 	@$(BIN)/python -m benchmarks.check
 	@$(BIN)/python -m benchmarks.memory
 	@$(BIN)/python -m benchmarks.matching
 	@$(BIN)/python -m benchmarks.refresh
 	@$(BIN)/python -m benchmarks.footprint
+	@$(BIN)/python -m benchmarks.sdk
 	@$(BIN)/python -m benchmarks.profile || echo "the profile stays as it was"
 	@$(BIN)/python -m benchmarks.tables
 	@$(BENCH)/bin/python -m benchmarks.plot

@@ -3,8 +3,10 @@
 import gc
 import itertools
 import os
+import sys
 import threading
 import time
+import types
 import unittest
 
 from support import PATIENT, URL, Relay, new_client_id
@@ -120,6 +122,15 @@ class TestDemand(LeasedCase):
             checks += 1
         self.eventually(lambda: self.left(client_id) == 1000 - checks)
         self.assertEqual(limiter._in_use, {})
+
+    def test_the_lease_of_one_that_fell_idle_is_renewed_once_at_most(self):
+        client_id = new_client_id(1000)
+        limiter = self.enter(LeasedLimiter(self.client, size=50, ttl=0.4))
+        for _ in range(200):
+            limiter.check(client_id)
+        leases = len(self.client.leases)
+        self.eventually(lambda: not limiter._in_use and self.left(client_id) == 800)
+        self.assertLessEqual(len(self.client.leases), leases + 1)
 
     def test_who_is_asked_less_asks_the_service_again(self):
         client_id = new_client_id(1000)
@@ -393,6 +404,19 @@ class TestFailures(LeasedCase):
         finally:
             threading.stack_size(before)
         self.assertEqual([decision.remaining for decision in decisions], list(range(999, 949, -1)))
+
+    def test_in_a_process_that_is_forked_unseen_the_service_decides_everything(self):
+        client_id = new_client_id(1000)
+        uwsgi = types.ModuleType("uwsgi")  # as it is to what runs inside; 0 is the master
+        uwsgi.worker_id = lambda: worker
+        self.addCleanup(sys.modules.pop, "uwsgi")
+        sys.modules["uwsgi"] = uwsgi
+        worker = 0
+        decisions = [self.limiter.check(client_id) for _ in range(50)]
+        self.assertEqual([decision.remaining for decision in decisions], list(range(999, 949, -1)))
+        worker = 1
+        self.limiter.check(client_id)
+        self.assertEqual(len(self.client.leases), 1)
 
     def test_arguments_out_of_bounds_are_named(self):
         for wrong in ({"size": 0}, {"size": 100_001}, {"ttl": 0}, {"ttl": 3601}, {"keys": 0}):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 from contextlib import suppress
 from typing import Callable
@@ -23,7 +24,9 @@ class Upkeep:
         self._pid = os.getpid()
 
     def runs(self) -> bool:
-        """Start it. False: no thread can be started for now."""
+        """Start it. False: there can be no thread for now."""
+        if _may_be_forked_unseen():
+            return False
         if self._thread is None or not self._thread.is_alive():
             thread = threading.Thread(target=self._run, name="ratelimiter-leases", daemon=True)
             try:
@@ -78,6 +81,12 @@ def _close_all() -> None:
 
 
 atexit.register(_close_all)
+
+
+def _may_be_forked_unseen() -> bool:
+    """uWSGI's master forks its workers without a word to Python, and they would use its permits once more."""
+    uwsgi = sys.modules.get("uwsgi")
+    return uwsgi is not None and uwsgi.worker_id() == 0
 
 
 def locked() -> threading.Lock:
