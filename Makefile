@@ -20,20 +20,21 @@ run: $(VENV)/embedded.done ## start everything and serve on 127.0.0.1:PORT (8000
 test: $(VENV)/dev.done ## the whole suite, on servers it starts itself
 	@$(BIN)/python -m pytest $(ARGS)
 
-lint: $(VENV)/dev.done ## ruff, mypy, the import contracts, Dockerfile and docker-compose.yml
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+lint: $(VENV)/dev.done ## ruff, mypy (of the client too), the import contracts, Dockerfile and docker-compose.yml
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/mypy --config-file sdk/pyproject.toml && $(BIN)/lint-imports
 	@$(BIN)/hadolint Dockerfile && $(BIN)/docker-compose --profile '*' config -q
 
 secrets: ## make what docker-compose.yml mounts as secrets, once
 	@$(PYTHON) deploy/make_secrets.py
 
-bench: $(VENV)/dev.done $(BENCH)/bench.done $(NODE_PEER)/node_modules/.package-lock.json ## measure CPU per check beside peers, memory, matching, refreshing, a profile; writes docs/performance.md
+bench: $(VENV)/dev.done $(BENCH)/bench.done $(NODE_PEER)/node_modules/.package-lock.json ## measure CPU per check beside peers, memory, matching, refreshing, the client, a profile; writes docs/performance.md
 	@$(BIN)/python -m benchmarks.instructions || echo "the instructions stay as they were"
 	@$(BIN)/python -m benchmarks.check
 	@$(BIN)/python -m benchmarks.memory
 	@$(BIN)/python -m benchmarks.matching
 	@$(BIN)/python -m benchmarks.refresh
 	@$(BIN)/python -m benchmarks.footprint
+	@$(BIN)/python -m benchmarks.sdk
 	@$(BIN)/python -m benchmarks.profile || echo "the profile stays as it was"
 	@$(BIN)/python -m benchmarks.tables
 	@$(BENCH)/bin/python -m benchmarks.plot

@@ -20,6 +20,7 @@ from app.api import (
     counters,
     docs,
     health,
+    leases,
     limited,
     problems,
     templates,
@@ -57,7 +58,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.wsgi_app = Shortcut(services.check_handler, services.authorizer, app.wsgi_app)  # type: ignore[method-assign]
     for concern in (correlation, traces, problems, bodies, auth):  # in this order each request meets them
         concern.init_app(app)
-    for door in (check, authorize, admin, transfer, templates, counters, limited, access, audit, health, docs):
+    for door in (check, authorize, leases, admin, transfer, templates, counters, limited, access, audit, health, docs):
         extensions.api.register_blueprint(door.blueprint)
     cli.init_app(app)
     log.info("settings: %s", settings.public())

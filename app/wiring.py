@@ -30,6 +30,7 @@ from app.limiter.deleted_tenants import DeletedTenants
 from app.limiter.denial_cache import DenialCache
 from app.limiter.errors import StoreError, no_failure_of_the_store
 from app.limiter.ladder import Ladder
+from app.limiter.leases import Leases
 from app.limiter.limited_clients import LimitedClients
 from app.limiter.limiter import Limiter
 from app.limiter.local_store import LocalStore
@@ -65,6 +66,8 @@ class Services:
 
     settings: Settings
     check_handler: CheckHandler
+    encoder: Encoder
+    leases: Leases
     authenticator: Authenticator
     authorizer: Authorizer
     key_use: KeyUse
@@ -101,19 +104,27 @@ def wire(app: Flask, settings: Settings) -> Services:
     active_clients = ActiveClients(time.monotonic)
     unhurried_store, _ = _redis(settings, UNHURRIED_MS)
     limited_clients = LimitedClients(store=unhurried_store, rules=reloader, clock=time.time)
+    ladder = Ladder(
+        local=LocalStore(holders=settings.nodes * settings.web_concurrency),
+        breaker=breaker,
+        fail_mode=settings.fail_mode,
+        mode_log=mode_log,
+        clock=time.time,
+    )
     limiter = Limiter(
         rules=reloader,
         store=store,
-        ladder=Ladder(
-            local=LocalStore(holders=settings.nodes * settings.web_concurrency),
-            breaker=breaker,
-            fail_mode=settings.fail_mode,
-            mode_log=mode_log,
-            clock=time.time,
-        ),
+        ladder=ladder,
         breaker=breaker,
         mode_log=mode_log,
         denials=DenialCache(time.monotonic),
+        active_clients=active_clients,
+        limited_clients=limited_clients,
+        clock=time.time,
+    )
+    leases = Leases(
+        limiter=limiter,
+        ladder=ladder,
         active_clients=active_clients,
         limited_clients=limited_clients,
         clock=time.time,
@@ -125,10 +136,11 @@ def wire(app: Flask, settings: Settings) -> Services:
         used=key_use.note,
         clock=time.time,
     )
+    encoder = Encoder(settings.ratelimit_headers, settings.default_window)
     handler = CheckHandler(
         limiter=limiter,
         authenticator=authenticator,
-        encoder=Encoder(settings.ratelimit_headers, settings.default_window),
+        encoder=encoder,
         newcomers=_newcomers(settings),
         tracing=tracing,
         clock=time.perf_counter,
@@ -136,6 +148,8 @@ def wire(app: Flask, settings: Settings) -> Services:
     return Services(
         settings=settings,
         check_handler=handler,
+        encoder=encoder,
+        leases=leases,
         authenticator=authenticator,
         authorizer=Authorizer(
             authenticator=authenticator,

@@ -7,7 +7,7 @@ from typing import Any
 
 GOAL = 1_000_000  # checks a second
 BUSY = 0.6  # of a processor that still answers in time; the rest is for bursts, failed neighbours and restarts
-LEASE = 100  # permits
+LEASE, GRANT = 100, 3  # permits; in checks, what granting them costs Redis at most (docs/leases.md)
 # Variants of benchmarks.check, and what they stand for.
 KINDS = {"token_bucket": "one a request", "batch of 100": "100 a request", "denied": "one a request, denied"}
 HEADERS = 66  # bytes of Ethernet, IP and TCP around each packet
@@ -86,7 +86,7 @@ def hot_keys(check: Result) -> list[str]:
         "|---|---|---|",
         f"| admitted one by one | {admitted:,} | measured cost |",
         f"| denied, again and again | {denied:,} | measured cost: workers remember a denial for up to a second |",
-        f"| by leases of {LEASE} | {LEASE * admitted:,} | calculated: a grant costs a check; not built yet |",
+        f"| by leases of {LEASE} | {LEASE * admitted // GRANT:,} | calculated: a grant costs {GRANT} checks at most |",
     ]
 
 

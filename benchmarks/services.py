@@ -36,6 +36,8 @@ MANY_RULES = [
     *({"client_id": f"user_{number}"} | AMPLE for number in range(9_990)),
     *({"client_id": f"user_1{digit}*"} | AMPLE for digit in range(10)),
 ]
+# As much as a rule may allow: leases take from it for as long as it is measured.
+NO_LIMIT = [{"client_id": "*", "rate": 1_000_000_000, "window": 9}]
 IMPORTED_AT_ONCE = 1_000
 
 
@@ -165,6 +167,7 @@ SERVICES: dict[str, Callable[[Site], AbstractContextManager[Service]]] = {
     "own Redis": partial(_ours, own_redis=True),
     "1 rule": partial(_ours, rules=ONE_RULE),
     "10,000 rules": partial(_ours, rules=MANY_RULES),
+    "no limit": partial(_ours, rules=NO_LIMIT),
     "seed": _uvicorn,
     "flask-limiter": partial(_gunicorn, name="flask_limiter"),
     "Node": _node,

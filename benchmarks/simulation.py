@@ -2,7 +2,7 @@
 
 A key is checked at a steady pace by all nodes together, decided by the service's own algorithm steps. What is varied is
 what a single machine cannot show: a replica that lags when it takes over, many nodes without their Redis, and leases
-(permits granted ahead to a holder, who then decides alone; not built yet). The same figures every time.
+(permits granted ahead to a holder, who then decides alone). The same figures every time.
 """
 
 from __future__ import annotations

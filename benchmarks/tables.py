@@ -27,6 +27,7 @@ HEAD = [
 ]
 PEERS = ("seed's stack", "flask-limiter", "rate-limiter-flexible", "gunicorn", "nginx")
 AREAS, FUNCTIONS = 10, 12
+REACH_LEASED = {1_000: 1_000_000, 100: 400_000}  # lease size -> decisions per CPU second
 
 
 def with_tables(text: str) -> str:
@@ -126,6 +127,31 @@ def _instructions() -> list[str]:
     ]
 
 
+def _sdk_checks() -> list[str]:
+    found = _saved("sdk")["check_us"]
+    ours = found["ratelimiter_client"]["median"]
+    return ["| one check by | CPU µs | least to most | ours is |", "|---|---|---|---|"] + [
+        f"| {name} | {row['median']:.0f} | {row['min']:.0f} to {row['max']:.0f} | {ours / row['median']:.2f} of it |"
+        for name, row in found.items()
+    ]
+
+
+def _sdk_leases() -> list[str]:
+    head = "| lease size | threads | decisions per CPU second | least to most | reach | decisions/s |"
+    return [head, "|---|---|---|---|---|---|"] + [
+        _sdk_lease(row, row["per_cpu_second"]) for row in _saved("sdk")["leased"]
+    ]
+
+
+def _sdk_lease(row: dict[str, Any], found: dict[str, float]) -> str:
+    wanted = REACH_LEASED[row["size"]]
+    return (
+        f"| {row['size']:,} | {row['threads']} | {found['median']:,.0f} | {found['min']:,.0f} to {found['max']:,.0f} "
+        f"| ≥ {wanted:,}: {'reached' if found['median'] >= wanted else 'not reached'} "
+        f"| {row['per_second']['median']:,.0f} |"
+    )
+
+
 TABLES: dict[str, Callable[[], list[str]]] = {
     "measured": _measured,
     "ours": _variants(lambda name: not name.startswith(PEERS)),
@@ -136,6 +162,11 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "memory": _memory,
     "log": _log,
     "profile": _profile,
+    "sdk_measured": lambda: [
+        _made("sdk", "../benchmarks/results/sdk.json", (saved := _saved("sdk")), requests=saved["packages"]["requests"])
+    ],
+    "sdk_checks": _sdk_checks,
+    "sdk_leases": _sdk_leases,
     "faults_measured": lambda: [_made("faults", "../benchmarks/results/faults.json", _saved("faults"))],
     "faults": lambda: matrix(_saved("faults")["rows"]),
     "footprint_measured": lambda: [

@@ -19,13 +19,13 @@ from app.api.access_schemas import (
     TenantSchema,
 )
 from app.api.admin import refresh
-from app.api.arguments import AdminBlueprint, paged
+from app.api.arguments import StrictBlueprint, paged
 from app.api.auth import author, requires
 from app.api.problems import Problem
 from app.extensions import db
 from app.rules.access import ApiKeys, KeyRecord, Tenant, Tenants, can_expire_at
 
-blueprint = AdminBlueprint("access", __name__, url_prefix="/v1/admin", description="Tenants and API keys")
+blueprint = StrictBlueprint("access", __name__, url_prefix="/v1/admin", description="Tenants and API keys")
 
 ALL_TENANTS = "tenants:write"
 

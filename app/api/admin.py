@@ -9,7 +9,7 @@ from flask import Response, current_app, g, jsonify
 from flask_smorest.pagination import PaginationParameters
 
 from app.api.admin_schemas import RollbackSchema, RuleFilterSchema, RulePatchSchema, RuleVersionSchema
-from app.api.arguments import AdminBlueprint, paged
+from app.api.arguments import StrictBlueprint, paged
 from app.api.auth import author, requires
 from app.api.preconditions import conditional, expected, shown
 from app.api.rule_forms import answered, answered_document, rule_from, sendable
@@ -23,7 +23,7 @@ from app.rules.models import RuleVersionRow
 from app.rules.repository import RuleRepository
 from app.rules.rule import Rule
 
-blueprint = AdminBlueprint("admin", __name__, description="Rules")
+blueprint = StrictBlueprint("admin", __name__, description="Rules")
 
 Answer = tuple[dict[str, Any], int, dict[str, str]]
 RULE = "/v1/admin/rules/<int:rule_id>"

@@ -1,4 +1,4 @@
-"""How the admin views read what is sent: bodies by the same strict rules as checks, queries, pages."""
+"""How views read what is sent: bodies by the same strict rules as checks, queries, pages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StrictParser(FlaskParser):
         return parsed(req.get_data())
 
 
-class AdminBlueprint(Blueprint):
+class StrictBlueprint(Blueprint):
     ARGUMENTS_PARSER = StrictParser()
     DEFAULT_PAGINATION_PARAMETERS = PAGES
 

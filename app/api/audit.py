@@ -10,14 +10,14 @@ from flask import g
 from flask_smorest.pagination import PaginationParameters
 from marshmallow import Schema, fields
 
-from app.api.arguments import AdminBlueprint, paged
+from app.api.arguments import StrictBlueprint, paged
 from app.api.auth import requires
 from app.api.problems import Problem
 from app.api.schemas import printable
 from app.extensions import db
 from app.rules.history import AuditFilter, History
 
-blueprint = AdminBlueprint("audit", __name__, url_prefix="/v1/admin", description="Audit")
+blueprint = StrictBlueprint("audit", __name__, url_prefix="/v1/admin", description="Audit")
 
 
 class AuditFilterSchema(Schema):

@@ -121,8 +121,12 @@ def author() -> Author:
 
 
 def requires(scope: str) -> Callable[[View], View]:
-    """State that a route needs a key with this scope. The view finds the principal in `g.principal`."""
-    documented = Blueprint.doc(security=[{name: []} for name in SECURITY_SCHEMES])
+    """State that a route needs a key with this scope. The view finds the principal in `g.principal`.
+
+    Who may check without a key has the scope `check` without one.
+    """
+    with_key: list[dict[str, list[str]]] = [{name: []} for name in SECURITY_SCHEMES]
+    documented = Blueprint.doc(security=[{}, *with_key] if scope == "check" else with_key)
     return lambda view: _states(scope)(documented(view))
 
 

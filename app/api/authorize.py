@@ -14,6 +14,7 @@ from marshmallow import RAISE, Schema, fields, validate
 from werkzeug.routing import Rule
 
 from app.api.auth import authenticated_in_handler, credentials_of_request
+from app.api.check import response_of
 from app.api.handler import Request
 from app.api.problems import CONTENT_TYPE, ProblemSchema
 from app.api.proxies import for_proxies
@@ -66,10 +67,7 @@ def _answer(limit_key: str, cost: int) -> Response:
     header, peer = request.headers.get, request.remote_addr or ""
     check = services.authorizer.check(asked, limit_key, cost, peer=peer, header=header)
     [decided] = services.check_handler.handle_checks([check])
-    reply = for_proxies(decided)
-    response = Response(reply.body, status=reply.status)
-    response.headers.update(reply.headers)
-    return response
+    return response_of(for_proxies(decided))
 
 
 VIEWS: dict[str, Any] = {"/authorize": authorize, "/authorize/<path:limit_key>": authorize_below}

@@ -16,6 +16,7 @@ SECONDS = 2.0
 KIBIBYTE = 1024
 MAX_BYTES = {"/v1/check": 8 * KIBIBYTE, "/v1/check/batch": 256 * KIBIBYTE}
 LATE = f"the body did not arrive within {SECONDS:g} seconds"
+LEASES, MAX_BYTES_OF_LEASES = "/v1/leases", 8 * KIBIBYTE  # and of what is below
 MAX_BYTES_ELSEWHERE = 1024 * KIBIBYTE  # an import of rules
 
 
@@ -31,7 +32,7 @@ def read_body(environ: dict[str, Any]) -> bytes | None:
     Raises Problem 400, 408, 411 or 413 (and gives the connection up: the rest is unread).
     """
     path = environ["PATH_INFO"]
-    limit = MAX_BYTES.get(path, MAX_BYTES_ELSEWHERE)
+    limit = MAX_BYTES.get(path, MAX_BYTES_OF_LEASES if path.startswith(LEASES) else MAX_BYTES_ELSEWHERE)
     length = get_content_length(environ)
     if length is None and path in MAX_BYTES and environ["REQUEST_METHOD"] == "POST":
         _refuse(environ, 411, "Content-Length is required; chunked bodies are not accepted here")

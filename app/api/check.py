@@ -32,7 +32,10 @@ def _documented(view: Callable[[], Response], body: type, answer: type) -> Calla
 def _answered(handle: Callable[[Request], Reply]) -> Response:
     require_json(request.mimetype)
     asked = Request(request.get_data(), credentials_of_request(), correlation_id.get(), parent_of_request())
-    reply = handle(asked)
+    return response_of(handle(asked))
+
+
+def response_of(reply: Reply) -> Response:
     response = Response(reply.body, status=reply.status)
     response.headers.update(reply.headers)
     return response

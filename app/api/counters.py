@@ -8,7 +8,7 @@ from flask import current_app, g
 from flask_smorest.pagination import PaginationParameters
 
 from app.api.admin import refresh
-from app.api.arguments import AdminBlueprint
+from app.api.arguments import StrictBlueprint
 from app.api.auth import author, requires
 from app.api.counter_schemas import ClientSchema, CounterSchema, ExplanationSchema, QuestionSchema, ResetSchema
 from app.extensions import db
@@ -20,7 +20,7 @@ from app.rules.history import Author, History
 from app.rules.repository import RuleRepository
 from app.rules.rule_book import RuleBook
 
-blueprint = AdminBlueprint("counters", __name__, url_prefix="/v1/admin", description="Counters")
+blueprint = StrictBlueprint("counters", __name__, url_prefix="/v1/admin", description="Counters")
 
 MAX_CANDIDATES = 1000  # explained at a time, by precedence
 

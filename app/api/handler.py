@@ -117,7 +117,7 @@ class CheckHandler:
     def _asked(self, request: Request) -> Question | Problem:
         try:
             principal = self._authenticator.principal(request.credentials, "check")
-            return self._question(principal.tenant_id, decode_check(request.raw_body), request.credentials)
+            return self.question(principal.tenant_id, decode_check(request.raw_body), request.credentials)
         except Problem as problem:
             return problem
         except Exception:  # a bug that one request meets is not for those beside it
@@ -125,7 +125,8 @@ class CheckHandler:
             log.exception("cannot read a check")
             return Problem(500, UNEXPECTED)
 
-    def _question(self, tenant_id: int, check: Check, credentials: Credentials) -> Question:
+    def question(self, tenant_id: int, check: Check, credentials: Credentials) -> Question:
+        """The check of a caller of this tenant, judged as one of a newcomer where it is."""
         if self._newcomers is not None and credentials.key is None:
             check = self._newcomers.judge(tenant_id, check)
         return tenant_id, check
@@ -154,7 +155,7 @@ class CheckHandler:
         try:
             tenant_id = self._authenticator.principal(request.credentials, "check").tenant_id
             checks = decode_batch(request.raw_body)
-            reply = self._results([self._question(tenant_id, check, request.credentials) for check in checks])
+            reply = self._results([self.question(tenant_id, check, request.credentials) for check in checks])
         except Problem as problem:
             reply = self.refuse(problem, request.correlation_id)
         CHECK_DURATION.observe(self._clock() - started)

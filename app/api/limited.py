@@ -8,12 +8,12 @@ from flask import current_app, g
 from flask_smorest import Page
 from marshmallow import Schema, fields
 
-from app.api.arguments import AdminBlueprint
+from app.api.arguments import StrictBlueprint
 from app.api.auth import requires
 from app.api.problems import Problem
 from app.limiter.errors import StoreError
 
-blueprint = AdminBlueprint("limited", __name__, description="Who is limited")
+blueprint = StrictBlueprint("limited", __name__, description="Who is limited")
 
 
 class LimitedSchema(Schema):

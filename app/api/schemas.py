@@ -38,7 +38,8 @@ def text_field(maximum: int, **kwargs: Any) -> fields.String:
     return fields.String(validate=[validate.Length(1, maximum), printable], **kwargs)
 
 
-def _amount(low: int, high: int = MAX_AMOUNT, **kwargs: Any) -> fields.Integer:
+def amount(low: int, high: int = MAX_AMOUNT, **kwargs: Any) -> fields.Integer:
+    """An integer of these bounds; no text, no 1.0."""
     return fields.Integer(strict=True, validate=validate.Range(low, high), **kwargs)
 
 
@@ -74,7 +75,7 @@ class CheckSchema(StrictSchema):
 
     client_id = text_field(MAX_CLIENT_ID, required=True, metadata={"example": "user_123"})
     limit_key = text_field(MAX_LIMIT_KEY, load_default="global", metadata={"example": "login"})
-    cost = _amount(0, load_default=1, metadata={"description": "units to consume; 0 looks without consuming"})
+    cost = amount(0, load_default=1, metadata={"description": "units to consume; 0 looks without consuming"})
     # Documented in the dialect of JSON Schema, which has no \A and \Z.
     request_id = fields.String(
         validate=validate.Regexp(r"\A[A-Za-z0-9._-]{1,64}\Z"), metadata={"pattern": "^[A-Za-z0-9._-]{1,64}$"}
@@ -111,10 +112,10 @@ class BatchResultSchema(Schema):
 class LimitSchema(StrictSchema):
     """`rate` units per `window` seconds."""
 
-    rate = _amount(1, required=True)
-    window = _amount(1, MAX_WINDOW_SECONDS, required=True)
+    rate = amount(1, required=True)
+    window = amount(1, MAX_WINDOW_SECONDS, required=True)
     algorithm = fields.String(allow_none=True, load_default=None, validate=validate.OneOf(ALGORITHMS))
-    burst = _amount(1, allow_none=True, load_default=None)
+    burst = amount(1, allow_none=True, load_default=None)
 
     @validates_schema
     def _holds_together(self, data: dict[str, Any], **_: Any) -> None:
@@ -126,10 +127,10 @@ class RuleSchema(StrictSchema):
 
     client_id = text_field(MAX_CLIENT_ID, required=True, metadata={"description": "exact, a glob with *, or * for all"})
     endpoint = text_field(MAX_LIMIT_KEY, allow_none=True, load_default=None)
-    rate = _amount(1)
-    window = _amount(1, MAX_WINDOW_SECONDS)
+    rate = amount(1)
+    window = amount(1, MAX_WINDOW_SECONDS)
     algorithm = fields.String(allow_none=True, load_default=None, validate=validate.OneOf(ALGORITHMS))
-    burst = _amount(1, allow_none=True, load_default=None)
+    burst = amount(1, allow_none=True, load_default=None)
     limits = fields.List(fields.Nested(LimitSchema), validate=validate.Length(1, MAX_LIMITS))
     action = fields.String(load_default="limit", validate=validate.OneOf(ACTIONS))
     fail_mode = fields.String(allow_none=True, load_default=None, validate=validate.OneOf(FAIL_MODES))

@@ -8,7 +8,7 @@ from flask import g
 from flask_smorest import Page
 
 from app.api.admin import as_rule, changes, refresh
-from app.api.arguments import AdminBlueprint
+from app.api.arguments import StrictBlueprint
 from app.api.auth import author, requires
 from app.api.rule_forms import answered, answered_document
 from app.api.schemas import StoredRuleSchema
@@ -17,7 +17,7 @@ from app.extensions import db
 from app.rules.documents import Document, document_of
 from app.rules.templates import Template, Templates
 
-blueprint = AdminBlueprint("templates", __name__, url_prefix="/v1/admin/templates", description="Templates")
+blueprint = StrictBlueprint("templates", __name__, url_prefix="/v1/admin/templates", description="Templates")
 
 
 @blueprint.route("", methods=["GET"])

@@ -40,6 +40,14 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     now_us: int
 
 
+class LeaseOutcome(Outcome, frozen=True, gc=False):
+    """`permits`: granted. Of a lease that was returned: credited, -1 where there is no such lease; of them `remaining`
+    just now, and the rest means nothing.
+    """
+
+    permits: int
+
+
 class Decision(msgspec.Struct, frozen=True, gc=False):
     """The answer of one rule. `degraded`: not Redis decided. `age_us`: of a remembered outcome, counting down.
 

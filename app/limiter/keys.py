@@ -9,6 +9,9 @@ is keyed with a secret all nodes share: no caller can name another's key, steer 
 the tenant's number, a colon and the client id; a number holds no colon, so no two pairs of tenant and client are
 spelled the same.
 
+`rl:{…}:q:<request id>` is an answer kept for a minute (`s` of a shadow rule), `rl:{…}:l:12:1T:<nonce>` a lease of the
+counters that it names.
+
 `rl:{limited:<tenant>}:<five minutes>` counts the denials of a tenant's clients. Tenant and hash are 22 characters of
 base64, in which neither `:` nor `-` occurs: no client's key can be this one or those of the health check.
 """
@@ -16,7 +19,7 @@ base64, in which neither `:` nor `-` occurs: no client's key can be this one or 
 from __future__ import annotations
 
 from binascii import b2a_base64, crc_hqx
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import count
@@ -38,6 +41,7 @@ TENANT_LENGTH, HASH_LENGTH = 6, 16
 CLIENT_LENGTH = len("rl:{") + TENANT_LENGTH + HASH_LENGTH + len("}")
 HEALTH = b"rl:{health----------------}"  # the client that only /health asks about
 KNOWN_CLIENTS = 65_536  # about 250 bytes each. A hash costs a microsecond, and most checks are of few clients
+_TO_URL, _FROM_URL = bytes.maketrans(b"+/", b"-_"), bytes.maketrans(b"-_", b"+/")
 NEWCOMERS = "\n"  # in place of a client id, which has no control characters: all newcomers of a tenant
 
 
@@ -100,6 +104,24 @@ def answer_name(request_id: str, *, shadow: bool, whose: bytes = b"") -> bytes:
     `whose`: the part of the client who asked, where the key's is not his alone.
     """
     return b":%b:%b%b" % (b"s" if shadow else b"q", request_id.encode(), whose[4:-1])
+
+
+def lease_name(counters: Iterable[bytes], nonce: str) -> bytes:
+    """What follows the client's part in the key of a lease (a nonce in ASCII) of these counters.
+
+    It names them, so that a lease of a limit that has since begun a new counter is not found.
+    """
+    return b":l%b:%b" % (b"".join(counters), nonce.encode())
+
+
+def public_part(client: bytes) -> str:
+    """The hash in a client's part of keys, as a URL may have it."""
+    return client[len("rl:{") + TENANT_LENGTH : -1].translate(_TO_URL).decode()
+
+
+def client_named(tenant_id: int, public: str) -> bytes:
+    """The client's part of keys again, of the tenant who names it and no other."""
+    return b"rl:{%b%b}" % (_tenant(tenant_id), public.encode().translate(_FROM_URL))
 
 
 def meaning(limit_key: str, cost: int) -> bytes:

@@ -45,12 +45,16 @@ class Ladder:
         self._degraded[mode].inc()
         self._mode_log.fell_back(mode, why)
         if mode == "closed":
-            until_probe = math.ceil(self._breaker.status().time_until_retry_seconds)
-            return Unavailable(retry_after_seconds=max(RETRY_SECONDS, until_probe))
+            return self.unavailable()
         now_us = int(self._clock() * 1_000_000)
         if mode == "local":
             return self._local.check(charge, now_us)
         return charge.plan, _as_if_untouched(charge.plan.rule, now_us)
+
+    def unavailable(self) -> Unavailable:
+        """Nothing decides until the breaker lets Redis be asked again."""
+        until_probe = math.ceil(self._breaker.status().time_until_retry_seconds)
+        return Unavailable(retry_after_seconds=max(RETRY_SECONDS, until_probe))
 
 
 def _as_if_untouched(rule: Rule, now_us: int) -> Outcome:

@@ -76,7 +76,7 @@ class Limiter:
 
     def check(self, questions: Sequence[Question]) -> list[Answer]:
         """Decide in order, in one trip to the store. Raises NotReady while no rules are known."""
-        plans = self._current_plans()
+        plans = self.current_plans()
         denied = self._denials.among(questions)
         undecided = questions
         if denied:
@@ -88,7 +88,8 @@ class Limiter:
         self._count(questions, answers)
         return answers
 
-    def _current_plans(self) -> Plans:
+    def current_plans(self) -> Plans:
+        """Those of the current rules. Raises NotReady while none are known."""
         book, plans = self._rules.book, self._plans
         if book is None:
             raise NotReady
@@ -103,7 +104,7 @@ class Limiter:
         self._active_clients.add([charge.client for charge in charges])
         shadows = _shadow_charges(plans, questions, charges) if plans.book.has_shadows else {}
         asked_at = self._denials.clock()
-        outcomes = self._outcomes([*charges, *shadows.values()])
+        outcomes = self.outcomes([*charges, *shadows.values()])
         answers = [
             decided(charge.plan, outcome) if isinstance(outcome, Outcome) else self._undecided(charge, outcome)
             for charge, outcome in zip(charges, outcomes, strict=False)
@@ -111,7 +112,9 @@ class Limiter:
         if plans is self._plans:  # else the rules have changed meanwhile
             self._remember(zip(questions, charges, outcomes, strict=False), asked_at, but=shadows)
         for place, outcome in zip(shadows, outcomes[len(charges) :], strict=True):
-            answers[place] = _beside(outcome, answers[place])
+            answer = answers[place]
+            if isinstance(answer, Decision):
+                answers[place] = beside(outcome, answer)
         return answers
 
     def _remember(
@@ -122,7 +125,8 @@ class Limiter:
             if isinstance(outcome, Outcome) and not outcome.allowed and place not in but:
                 self._denials.keep(question, charge, outcome, asked_at)
 
-    def _outcomes(self, charges: Sequence[Charge]) -> Sequence[Stored]:
+    def outcomes(self, charges: Sequence[Charge]) -> Sequence[Stored]:
+        """What the store says to each, in one trip through the breaker."""
         asked = [charge for charge in charges if charge.plan.charges]
         if len(asked) == len(charges):
             return self._stored(asked)
@@ -182,9 +186,9 @@ def _shadow_charges(plans: Plans, questions: Sequence[Question], charges: Sequen
     return found
 
 
-def _beside(shadow: Stored, answer: Answer) -> Answer:
-    """The enforced rule's answer, with the reason where only the shadow rule would have denied."""
-    if not (isinstance(answer, Decision) and isinstance(shadow, Outcome)) or shadow.allowed:
-        return answer
+def beside(shadow: Stored, decision: Decision) -> Decision:
+    """The enforced rule's decision, with the reason where only the shadow rule would have denied."""
+    if not isinstance(shadow, Outcome) or shadow.allowed:
+        return decision
     SHADOW_BLOCKED.inc()
-    return replace(answer, reason="shadow") if answer.allowed else answer
+    return replace(decision, reason="shadow") if decision.allowed else decision

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from app.limiter.keys import CLIENT_LENGTH, counter_names
-from app.limiter.scripts import check_script, number
+from app.limiter.scripts import Script, check_script, number
 from app.observability.metrics import ALLOWED, BLOCKED
 from app.rules.rule import Limit, Rule
 
@@ -44,16 +44,21 @@ class Plan:
         names = (*self.names, once.name) if once else self.names
         keys = [charge.client + name for name in names]
         meaning = once.meaning if once else b""
+        sha = once.script.sha.encode() if once and once.script else _sha(self.rule)
         now = () if now_us is None else (b"%d" % now_us,)
         numbers = _double(charge.cost) + self._limits
-        return packed(b"EVALSHA", _sha(self.rule), b"%d" % len(keys), *keys, numbers, meaning, *now)
+        return packed(b"EVALSHA", sha, b"%d" % len(keys), *keys, numbers, meaning, *now)
 
 
 class Once(msgspec.Struct, frozen=True, gc=False):
-    """A request id: the name under which the client's answer is kept, and what check the id stands for."""
+    """What a charge is kept under: `name` is the client's one more key, `meaning` what the script is told of it.
+
+    That is a request id, and what check it stands for; or with a `script` of leases a lease, and how long it lasts.
+    """
 
     name: bytes
-    meaning: bytes
+    meaning: bytes = b""
+    script: Script | None = None
 
 
 class Charge(msgspec.Struct, frozen=True, gc=False):

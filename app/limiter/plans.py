@@ -25,7 +25,7 @@ class Plans:
         rule = self.book.match(tenant_id, check.client_id, check.limit_key)
         client = self._keyspace.client(tenant_id, check.client_id)
         if check.request_id is None and not check.newcomer:  # most
-            return Charge(self._plans.get(rule.id) or self._plan(rule), client, check.cost)
+            return Charge(self._plans.get(rule.id) or self.plan(rule), client, check.cost)
         if check.newcomer and rule.client_id != check.client_id:  # whom a rule names is no stranger
             return self._charge(rule, self._keyspace.client(tenant_id, NEWCOMERS), check, whose=client)
         return self._charge(rule, client, check)
@@ -38,14 +38,16 @@ class Plans:
         whose = self._keyspace.client(tenant_id, check.client_id) if check.newcomer else b""
         return self._charge(rule, client, check, whose=whose)
 
+    def plan(self, rule: Rule) -> Plan:
+        """Of a rule of the book; made once."""
+        plan = self._plans.get(rule.id)
+        if plan is None:
+            plan = self._plans[rule.id] = Plan(rule)
+        return plan
+
     def _charge(self, rule: Rule, client: bytes, check: Check, whose: bytes = b"") -> Charge:
-        plan = self._plans.get(rule.id) or self._plan(rule)
+        plan = self.plan(rule)
         if check.request_id is None or not check.cost:
             return Charge(plan, client, check.cost)
         name = answer_name(check.request_id, shadow=rule.shadow, whose=whose)
         return Charge(plan, client, check.cost, Once(name, meaning(check.limit_key, check.cost)))
-
-    def _plan(self, rule: Rule) -> Plan:
-        """Make it, and keep it."""
-        plan = self._plans[rule.id] = Plan(rule)
-        return plan

@@ -40,6 +40,12 @@ CHECK_DURATION = CountingHistogram(
 REDIS_ERRORS = Counter("ratelimiter_redis_errors_total", "Errors of the Redis client", ["operation"])
 DEGRADED = Counter("ratelimiter_degraded_total", "Checks Redis did not decide, by what answered", ["mode"])
 SHADOW_BLOCKED = Counter("ratelimiter_shadow_blocked_total", "Checks a shadow rule would have denied")
+LEASE_GRANTED = Counter(
+    "ratelimiter_lease_permits_granted_total", "Permits granted by leases, likewise", ["client_id", "endpoint"]
+)
+LEASE_RETURNED = Counter(
+    "ratelimiter_lease_permits_returned_total", "Permits credited back of them, likewise", ["client_id", "endpoint"]
+)
 ACTIVE_CLIENTS = NodeGauge(
     "ratelimiter_active_clients",
     "Distinct clients checked on this node in the last minute, an estimate",
@@ -61,5 +67,7 @@ RULES_AGE = Gauge(
 REDIS_ERRORS.labels("check")
 ALLOWED.labels("default", "*")
 BLOCKED.labels("default", "*")
+LEASE_GRANTED.labels("default", "*")
+LEASE_RETURNED.labels("default", "*")
 for mode in ("open", "closed", "local"):
     DEGRADED.labels(mode)

@@ -84,6 +84,13 @@ class RuleBook:
         rules = self._shadows.get(tenant_id)
         return None if rules is None else rules.match(client_id, limit_key)
 
+    def rule(self, tenant_id: int, rule_id: int) -> Rule | None:
+        """The tenant's stored rule of that id, or the built-in default."""
+        rule = self._ready.get(rule_id)
+        if rule is not None and rule.tenant_id == tenant_id:
+            return rule
+        return self._default if rule_id == self._default.id else None
+
     def decides_by(self, rule: Rule) -> bool:
         """Whether this very object is what `match` finds, which it is not once the rule was edited."""
         return self._ready.get(rule.id) is rule or self._default is rule

@@ -1,4 +1,4 @@
-"""Whatever an operator sends to whichever admin route: an answer below 500, and always JSON or nothing."""
+"""Whatever is sent to whichever route that reads bodies by schemas: an answer below 500, and always JSON or nothing."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ ROUTES = [
     ("POST", "/v1/admin/counters/reset"),
     ("POST", "/v1/admin/api-keys"),
     ("POST", "/v1/admin/api-keys/none0000/rotate"),
+    ("POST", "/v1/leases"),
+    ("POST", f"/v1/leases/0.{'A' * 16}.{'A' * 16}/return"),
 ]
 LISTS = ["rules", "rules/0/versions", "audit", "explain", "counters", "templates", "api-keys", "export"]
 NAMES = [
     *("client_id", "endpoint", "rate", "window", "limits", "algorithm", "burst", "action", "fail_mode", "shadow"),
     *("enabled", "description", "rules", "version", "name", "scopes", "expires_at", "tenant", "limit_key"),
-    "overlap_seconds",
+    *("overlap_seconds", "permits", "ttl_ms", "unused"),
 ]
 QUERIES = [
     *("client_id", "limit_key", "endpoint", "page", "page_size", "enabled", "since", "until", "tenant_id", "revoked"),

@@ -18,10 +18,12 @@ from tests.support.node import ADMIN_KEY, Node
 UNAUTHENTICATED = {"/health", "/livez", "/readyz", "/circuit-breaker-status", "/metrics", "/openapi.json", "/docs"}
 DOCS_FILE = "/docs/<asset>"
 CHECKS = {"/v1/check", "/v1/check/batch", "/v1/authorize", "/v1/authorize/0"}
+LEASE, RETURN = "/v1/leases", "/v1/leases/0/return"
 AUTHORIZE_BELOW = "/v1/authorize/<path:limit_key>"
 BODIES = {
     "/v1/check": {"client_id": "auth", "cost": 0},
     "/v1/check/batch": {"checks": [{"client_id": "auth", "cost": 0}]},
+    LEASE: {"client_id": "auth of leases", "permits": 1},
 }
 
 
@@ -100,7 +102,11 @@ def test_every_other_route_is_401_without_a_key_and_with_a_wrong_one(node: Node,
     for method, path in routes:
         if path in UNAUTHENTICATED or path.startswith("/docs/"):
             continue
-        none = [] if path in CHECKS else [{}, {"Authorization": "Basic eDp5"}, {"Authorization": ADMIN_KEY}]
+        none = (
+            []
+            if path in CHECKS | {LEASE, RETURN}
+            else [{}, {"Authorization": "Basic eDp5"}, {"Authorization": ADMIN_KEY}]
+        )
         for headers in none + wrong:
             answer = _send(node, method, path, **headers)
             problem_of(answer, 401)
@@ -124,13 +130,13 @@ def test_the_right_key_opens_every_route(node: Node, routes: list[tuple[str, str
 
 
 def test_open_checks_need_no_key(node: Node) -> None:
-    for path in sorted(CHECKS):
+    for path in sorted(CHECKS | {LEASE}):
         assert _send(node, "POST", path).status_code == 200
         assert _send(node, "POST", path, Authorization="Basic eDp5").status_code == 200
 
 
 def test_required_checks_need_one(keyed_node: Node) -> None:
-    for path in sorted(CHECKS):
+    for path in sorted(CHECKS | {LEASE}):
         problem_of(_send(keyed_node, "POST", path), 401)
         problem_of(_send(keyed_node, "POST", path, Authorization="Basic eDp5"), 401)
         problem_of(_send(keyed_node, "POST", path, Authorization="Bearer wrong"), 401)

@@ -20,6 +20,8 @@ TYPES = {
     "ratelimiter_redis_errors_total": "counter",
     "ratelimiter_degraded_total": "counter",
     "ratelimiter_shadow_blocked_total": "counter",
+    "ratelimiter_lease_permits_granted_total": "counter",
+    "ratelimiter_lease_permits_returned_total": "counter",
     "ratelimiter_rules_version": "gauge",
     "ratelimiter_rules_age_seconds": "gauge",
 }

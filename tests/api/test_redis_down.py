@@ -40,6 +40,16 @@ def test_in_a_batch_it_is_a_problem_in_the_place_of_the_decision(closed_node: No
         assert result["error"]["correlation_id"] == answer.headers["X-Correlation-ID"]
 
 
+@pytest.mark.parametrize("fail_mode", ["open", "local", "closed"])
+def test_a_lease_is_refused_whatever_the_fail_mode(closed_node: Node, client: str, fail_mode: str) -> None:
+    closed_node.put_rule(client_id=client, rate=10, window=60, fail_mode=fail_mode)
+    body = {"client_id": client, "permits": 5}
+    for path, sent in (("/v1/leases", body), (f"/v1/leases/0.{'A' * 16}.{'A' * 16}/return", {"unused": 1})):
+        answer = closed_node.request("POST", path, key=None, json=sent)
+        assert "POST /v1/check" in problem_of(answer, 503)["detail"]
+        assert int(answer.headers["Retry-After"]) >= 1
+
+
 def test_health_says_so_and_the_node_stays_ready(closed_node: Node) -> None:
     health = closed_node.request("GET", "/health", key=None)
     assert health.status_code == 200

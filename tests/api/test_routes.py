@@ -39,6 +39,8 @@ ROUTES = [
     Route("POST", "/v1/check/batch", OPEN, 200, {"checks": [{"client_id": "table", "cost": 0}]}),
     Route("GET", "/v1/authorize?limit_key=table", OPEN, 200),
     Route("GET", "/v1/authorize/{limit_key}", OPEN, 200),
+    Route("POST", "/v1/leases", OPEN, 200, {"client_id": "table", "permits": 1}),
+    Route("POST", "/v1/leases/{lease_id}/return", OPEN, 404, {"unused": 0}),
     Route("GET", "/rules", "rules:read", 200),
     Route("GET", "/v1/admin/rules", "rules:read", 200),
     Route("POST", "/v1/admin/rules", "rules:write", 422, {}),
@@ -81,6 +83,7 @@ def names(node: Node, make_key: MakeKey) -> dict[str, Any]:
         "name": "table",
         "asset": "swagger-ui.css",
         "limit_key": "table",
+        "lease_id": node.request("POST", "/v1/leases", json={"client_id": "table", "permits": 1}).json()["lease_id"],
     }
 
 

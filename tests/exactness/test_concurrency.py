@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,22 @@ def test_exactly_the_limit_is_admitted_a_hundred_times_in_a_row(
             assert len(admitted) == LIMIT
             assert sorted(decision["remaining"] for decision in admitted) == list(range(LIMIT))
     measured["bursts"], measured["too many or too few"] = TIMES, 0
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_leases_taken_at_once_grant_exactly_the_limit_and_take_back_exactly_what_comes_back(
+    wide_node: Node, algorithm: str
+) -> None:
+    with Burst(wide_node.port, AT_ONCE) as burst:
+        for number in range(10):
+            body = json.dumps({"client_id": f"burst {algorithm} leased {number}", "permits": 3}).encode()
+            granted = [json.loads(answer) for answer in burst.post([("/v1/leases", body)] * AT_ONCE)]
+            assert sum(lease["granted"] for lease in granted) == LIMIT
+            [last] = [lease for lease in granted if lease["granted"] == LIMIT % 3]
+            path, unused = f"/v1/leases/{last['lease_id']}/return", json.dumps({"unused": 2}).encode()
+            answers = [json.loads(answer) for answer in burst.post([(path, unused)] * AT_ONCE)]
+            assert {answer["returned"] for answer in answers} == {2}
+            assert sum(decision["allowed"] for decision in burst.check(client_id=json.loads(body)["client_id"])) == 2
 
 
 def test_the_burst_reaches_several_workers(wide_node: Node) -> None:

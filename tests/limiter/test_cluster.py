@@ -70,6 +70,12 @@ def test_a_node_says_and_does_what_it_does_with_one_server(
     node.put_rule(client_id="of the cluster *", rate=3, window=3600)
     for client in clients:
         assert [node.check(client)["allowed"] for _ in range(5)] == [True] * 3 + [False] * 2
+    for number in range(12):  # on each of three primaries some
+        lease = {"client_id": f"of the cluster, leased {number}", "permits": 100}
+        granted = node.request("POST", "/v1/leases", key=None, json=lease).json()
+        assert granted["granted"] == 100
+        returned = node.request("POST", f"/v1/leases/{granted['lease_id']}/return", key=None, json={"unused": 100})
+        assert returned.json()["returned"] > 0  # the bucket has refilled a little meanwhile
     assert node.eventually(lambda: denied_by(node) >= set(clients))
     [reading] = node.request("GET", f"/v1/admin/counters?client_id={clients[0]}&limit_key=x").json()[:1]
     assert reading["remaining"] == 0

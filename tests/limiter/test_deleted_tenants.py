@@ -7,14 +7,18 @@ import time
 from types import SimpleNamespace
 
 import redis
+from msgspec.structs import replace
 
 from app.embedded import Valkey
 from app.limiter.decision import Check
 from app.limiter.deleted_tenants import STEP_KEYS, DeletedTenants
 from app.limiter.errors import StoreError
+from app.limiter.keys import lease_name
 from app.limiter.limited_clients import LimitedClients
+from app.limiter.plan import Once
 from app.limiter.plans import Plans
 from app.limiter.redis_store import RedisStore, connect
+from app.limiter.scripts import lease_script
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 
@@ -26,10 +30,13 @@ BOOK = RuleBook(Snapshot(1, b"secret", (RULE,)), default=default_rule(100, 60), 
 
 
 def fill(store: RedisStore, limited: LimitedClients, tenant_id: int) -> None:
-    """Counters of a rule of the tenant, and of the default; answers under request ids; those of newcomers; a denial."""
+    """Counters of a rule of the tenant, of the default and of newcomers; an answer to an id; a lease; a denial."""
     checks = [Check(client_id=f"client-{number}") for number in range(CLIENTS)]
     checks += [Check(client_id="one", limit_key="login", request_id="a"), Check(client_id="two", newcomer=True)]
-    outcomes = store.check([Plans(BOOK).charge(tenant_id, check) for check in checks])
+    charges = [Plans(BOOK).charge(tenant_id, check) for check in checks]
+    lease = Once(lease_name(charges[0].plan.names, "nonce"), b"3600000000", lease_script())
+    charges.append(replace(charges[0], once=lease))
+    outcomes = store.check(charges)
     assert not [outcome for outcome in outcomes if isinstance(outcome, StoreError)]
     limited.denied(tenant_id, "denied", RULE)
     limited.flush()
@@ -46,8 +53,8 @@ def test_a_deleted_tenant_leaves_nothing_in_redis_and_others_keep_all(valkey: Va
         expected = sorted(database.scan_iter())
         fill(store, limited, GONE)
         added = database.dbsize() - len(expected)
-        # Two counters and an answer of the login, one counter of newcomers, one set of names.
-        assert added == CLIENTS + 5
+        # Two counters and an answer of the login, one counter of newcomers, one lease, one set of names.
+        assert added == CLIENTS + 6
         assert subject.forget(GONE) == added
         assert sorted(database.scan_iter()) == expected
         assert subject.forget(GONE) == 0

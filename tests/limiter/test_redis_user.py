@@ -42,6 +42,9 @@ def everything(node: Node) -> None:
     check = {"client_id": clients[0], "request_id": "once"}
     answer = node.request("POST", "/v1/check/batch", key=None, json={"checks": [check, check]}).json()
     assert not any(result["degraded"] for result in answer["results"])
+    node.put_rule(client_id="acl-leased", limits=several)
+    granted = node.request("POST", "/v1/leases", json={"client_id": "acl-leased", "permits": 1}).json()["lease_id"]
+    assert node.request("POST", f"/v1/leases/{granted}/return", json={"unused": 1}).json()["returned"] == 1
     assert node.request("GET", f"/v1/admin/counters?client_id={clients[0]}").status_code == 200
     assert node.request("POST", "/v1/admin/counters/reset", json={"client_id": clients[0]}).status_code == 204
     assert node.request("GET", "/v1/admin/limited").json()

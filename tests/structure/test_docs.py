@@ -18,7 +18,7 @@ from tests.support.deciders import Decider, LuaDecider, PythonDecider
 from tests.support.faults import SAVED, promise
 from tests.support.node import ROOT
 
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "sdk/README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FAULT = re.compile(r"^@pytest\.mark\.fault\(.*?^def (\w+)", re.MULTILINE | re.DOTALL)
 ROW = re.compile(r"^\| (\d\d:\d\d:\d\d) \| (\d+) \| (allowed|denied) \| (\d+) \| (.*?) ?\|$", re.MULTILINE)
 
@@ -43,7 +43,7 @@ def test_the_timelines_of_the_documentation_are_true(store: RedisStore, algorith
             assert outcome.retry_after_us == int(promised[1].replace(",", "")) * 1000
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_and_paths_lead_somewhere(document: Path) -> None:
     text = document.read_text()
     for link in re.findall(r"\]\(([^)#:]+)\)", text):

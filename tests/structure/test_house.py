@@ -12,6 +12,8 @@ from app.rules.rule import ALGORITHMS
 from tests.support.node import ROOT
 
 SOURCES = sorted((ROOT / "app").rglob("*.py"))
+CLIENT = sorted((ROOT / "sdk").rglob("*.py"))
+FRAMEWORKS = {"flask.py": {"flask", "werkzeug"}, "django.py": {"django"}}
 
 
 def test_imports_go_one_way() -> None:
@@ -31,7 +33,8 @@ def test_only_keys_spells_a_key() -> None:
 
 
 def test_an_algorithm_is_one_word_for_module_script_and_value() -> None:
-    scripts = {path.stem for path in (ROOT / "app/limiter/scripts").glob("*.lua")} - {"check", "keep", "several"}
+    others = {"check", "clock", "credits", "keep", "lease", "lease_return", "several"}
+    scripts = {path.stem for path in (ROOT / "app/limiter/scripts").glob("*.lua")} - others
     modules = {path.stem for path in (ROOT / "app/limiter/algorithms").glob("*.py")} - {"__init__", "view"}
     assert scripts == modules == set(ALGORITHMS)
 
@@ -44,10 +47,22 @@ def test_clocks_are_arguments() -> None:
 
 
 def test_files_stay_small() -> None:
-    assert [path.name for path in SOURCES if len(path.read_text().splitlines()) > 300] == []
+    sources = [*SOURCES, *(ROOT / "sdk/src").rglob("*.py")]
+    assert [path.name for path in sources if len(path.read_text().splitlines()) > 300] == []
     for path in (ROOT / "app/limiter/scripts").glob("*.lua"):
         code = [line for line in path.read_text().splitlines() if line.strip() and not line.strip().startswith("--")]
         assert len(code) <= 75, path
+
+
+def test_the_client_needs_nothing_but_python_3_8() -> None:
+    """Applications import it: what it needs, they would have to install. Frameworks only in their own shells."""
+    own = {"ratelimiter_client", "support", *(path.stem for path in CLIENT if path.parent.name == "tests")}
+    for path in CLIENT:
+        nodes = list(ast.walk(ast.parse(path.read_text(), feature_version=(3, 8))))
+        modules = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+        modules += [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+        foreign = {module.partition(".")[0] for module in modules} - sys.stdlib_module_names - own
+        assert foreign <= FRAMEWORKS.get(path.name, set()), path
 
 
 def test_migrations_are_numbered_in_sequence() -> None:

@@ -1,4 +1,4 @@
-"""The check scripts, put together once from the Lua files beside this one: `check.lua` says how."""
+"""The scripts, put together once from the Lua files beside this one: check.lua, lease.lua, lease_return.lua say how."""
 
 from __future__ import annotations
 
@@ -26,18 +26,35 @@ def check_script(algorithms: frozenset[str], *, several: bool) -> Script:
         functions = _numbered(algorithms if len(algorithms) == 1 else ALGORITHMS) + _source("several")
     else:
         functions = "".join(map(_source, algorithms))
-    source = _source("keep") + functions + _source("check")
-    return Script(hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(), source)
+    return _script(_source("keep"), _source("clock"), functions, _source("check"))
+
+
+@cache
+def lease_script() -> Script:
+    """The script that grants a lease, whatever the limits: a lease is rare and stands for many checks."""
+    return _script(*map(_source, ("keep", "clock")), _numbered(ALGORITHMS), *map(_source, ("several", "lease")))
+
+
+@cache
+def return_script() -> Script:
+    """The script that takes back what of a lease was not used."""
+    names = ", ".join(f"'{name}'" for name in ALGORITHMS)
+    return _script(f"local names = {{{names}}}\n", *map(_source, ("clock", "credits", "lease_return")))
 
 
 def all_scripts() -> list[Script]:
     same = [check_script(frozenset({name}), several=several) for name in ALGORITHMS for several in (False, True)]
-    return [*same, check_script(frozenset(ALGORITHMS), several=True)]
+    return [*same, check_script(frozenset(ALGORITHMS), several=True), lease_script(), return_script()]
 
 
 def number(algorithm: str) -> int:
     """What several.lua knows an algorithm by."""
     return ALGORITHMS.index(algorithm) + 1
+
+
+def _script(*parts: str) -> Script:
+    source = "".join(parts)
+    return Script(hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(), source)
 
 
 def _numbered(algorithms: Iterable[str]) -> str:

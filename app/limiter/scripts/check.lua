@@ -1,6 +1,6 @@
 -- Decides the limits of one rule for one client: asks them all, then charges them all or none.
--- Put in front of it when the script is loaded: keep.lua, and a function that knows the limit: that of the file of its
--- algorithm, or that of several.lua, which knows several as one.
+-- Put in front of it when the script is loaded: keep.lua, clock.lua, and a function that knows the limit: that of the
+-- file of its algorithm, or that of several.lua, which knows several as one.
 --   step(key, rate, window, capacity, cost, now, charge)  writes nothing
 --     -> wait   microseconds until cost fits; 0: it fits now, and is charged if charge is true; never 0 above capacity
 --        left   whole units left after that
@@ -28,12 +28,6 @@ if answer then
     local binding, left, reset, at, meaning = string.match(kept, '^(%d+) (%d+) (%d+) (%d+) (.*)$')
     return meaning == ARGV[2] and struct.pack('<I4I4i8i8i8', binding, left, 0, reset, at) or ''
   end
-end
-
-local now = tonumber(ARGV[3])
-if not now then
-  local time = redis.call('TIME')
-  now = time[1] * 1000000 + time[2]
 end
 
 local charge = cost > 0 and cost <= capacity

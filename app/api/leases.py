@@ -1,0 +1,102 @@
+"""Leases: permits for many checks at once, and what was not used of them back."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from flask import Response, current_app, g
+from marshmallow import Schema, fields
+
+from app.api.arguments import StrictBlueprint
+from app.api.auth import credentials_of_request, requires
+from app.api.check import response_of
+from app.api.handler import Reply
+from app.api.problems import CONTENT_TYPE, Problem, ProblemSchema
+from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, DecisionSchema, StrictSchema, amount, text_field
+from app.limiter.decision import Check
+from app.limiter.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+blueprint = StrictBlueprint("leases", __name__, url_prefix="/v1/leases", description="Permits for many checks at once")
+
+MAX_TTL_MS = 3_600_000
+REFUSALS = (400, 401, 403, 404, 408, 413, 415, 422, 503)
+NOT_WITHOUT_REDIS = "Redis cannot decide right now, and leases are granted by Redis alone: ask POST /v1/check"
+
+
+class LeaseSchema(StrictSchema):
+    """So many checks of cost 1, to be decided by the caller himself."""
+
+    client_id = text_field(MAX_CLIENT_ID, required=True, metadata={"example": "user_123"})
+    limit_key = text_field(MAX_LIMIT_KEY, load_default="global", metadata={"example": "login"})
+    permits = amount(1, required=True, metadata={"description": "how many are wanted"})
+    ttl_ms = amount(1, MAX_TTL_MS, load_default=10_000, metadata={"description": "how long they may be used"})
+
+
+class GrantSchema(DecisionSchema):
+    """What was granted, with the decision on a check of that cost; where nothing was, on a check of one unit."""
+
+    lease_id = fields.String(required=True, allow_none=True)
+    granted = fields.Integer(required=True)
+    expires_at = fields.Float(required=True, allow_none=True, metadata={"description": "Unix time"})
+
+
+class ReturnSchema(StrictSchema):
+    unused = amount(0, required=True)
+
+
+class ReturnedSchema(Schema):
+    """How many permits the counter was given back: at most those granted, fewer where it has forgotten them."""
+
+    lease_id = fields.String(required=True)
+    returned = fields.Integer(required=True)
+
+
+def _documented(view: Any) -> Any:
+    for status in REFUSALS:
+        view = blueprint.alt_response(status, schema=ProblemSchema, content_type=CONTENT_TYPE)(view)
+    return view
+
+
+@blueprint.route("", methods=["POST"])
+@_documented
+@blueprint.arguments(LeaseSchema)
+@blueprint.response(200, GrantSchema)
+@requires("check")
+def acquire(sent: dict[str, Any]) -> Response:
+    """Grant permits for a time, as many as every limit of the rule has left, charged at once. What is not returned
+    counts as used."""
+    services = current_app.extensions["ratelimiter"]
+    check = Check(sent["client_id"], sent["limit_key"], sent["permits"])
+    question = services.check_handler.question(g.principal.tenant_id, check, credentials_of_request())
+    try:
+        grant = services.leases.acquire(question, sent["ttl_ms"])
+    except Unavailable as error:
+        raise _without_redis(error) from error
+    decision = services.encoder.body(grant.decision)
+    lease = {"lease_id": grant.lease_id, "granted": grant.granted, "expires_at": grant.expires_at}
+    body = f"{json.dumps(lease, separators=(',', ':'))[:-1]},{decision[1:]}"
+    return response_of(Reply(200, services.encoder.head(grant.decision), body.encode()))
+
+
+@blueprint.route("/<lease_id>/return", methods=["POST"])
+@_documented
+@blueprint.arguments(ReturnSchema)
+@blueprint.response(200, ReturnedSchema)
+@requires("check")
+def release(sent: dict[str, int], lease_id: str) -> dict[str, Any]:
+    """Credit the permits that were not used to the window they came from. Asked again it answers the same."""
+    leases = current_app.extensions["ratelimiter"].leases
+    try:
+        returned = leases.release(g.principal.tenant_id, lease_id, sent["unused"])
+    except Unavailable as error:
+        raise _without_redis(error) from error
+    return {"lease_id": lease_id, "returned": returned}
+
+
+def _without_redis(error: Unavailable) -> Problem:
+    log.warning("redis, asked about a lease: %s", error.__cause__)
+    return Problem(503, NOT_WITHOUT_REDIS, headers={"Retry-After": str(error.retry_after_seconds)})

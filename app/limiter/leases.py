@@ -1,0 +1,120 @@
+"""Leases: permits of a counter, charged at once and granted to a holder for a time, within which he decides by himself.
+
+What is not returned counts as used. docs/leases.md says what holds, and what it costs in fairness.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from secrets import token_urlsafe
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from app.limiter.decision import Decision, LeaseOutcome, Question, decided, outright
+from app.limiter.errors import StoreError
+from app.limiter.keys import client_named, lease_name, public_part
+from app.limiter.ladder import Ladder
+from app.limiter.limiter import LimitedClients, Limiter, beside
+from app.limiter.plan import Charge, Once, Plan
+from app.limiter.plans import Plans
+from app.limiter.scripts import lease_script, return_script
+from app.observability.active_clients import ActiveClients
+from app.observability.metrics import LEASE_GRANTED, LEASE_RETURNED
+from app.rules.errors import NotFound
+
+NONCE_BYTES = 12  # 16 characters: nobody guesses another holder's lease
+LEASE_ID = re.compile(r"(0|[1-9][0-9]{0,18})\.([A-Za-z0-9_-]{16})\.([A-Za-z0-9_-]{16})")  # rule, client, nonce
+GONE = "the tenant has no such lease, or it has expired: its permits count as used"
+
+
+class Grant(NamedTuple):
+    """`decision`: on a check that costs what was granted, or one where nothing was. `expires_at`: Unix seconds."""
+
+    decision: Decision
+    granted: int
+    lease_id: str | None
+    expires_at: float | None
+
+
+class Leases:
+    """For one worker. Redis alone grants leases: no fail_mode does in its stead. `clock` is Unix time in seconds."""
+
+    def __init__(
+        self,
+        *,
+        limiter: Limiter,
+        ladder: Ladder,
+        active_clients: ActiveClients,
+        limited_clients: LimitedClients,
+        clock: Callable[[], float],
+    ) -> None:
+        self._limiter = limiter
+        self._ladder = ladder
+        self._active_clients = active_clients
+        self._limited_clients = limited_clients
+        self._clock = clock
+
+    def acquire(self, question: Question, ttl_ms: int) -> Grant:
+        """Grant as many permits as the question costs, or as many as there are. Raises Unavailable and NotReady."""
+        plans, nonce = self._limiter.current_plans(), token_urlsafe(NONCE_BYTES)
+        charge = plans.charge(*question)
+        self._active_clients.add([charge.client])
+        lease = Once(lease_name(charge.plan.names, nonce), b"%d" % (ttl_ms * 1000), lease_script())
+        decision, granted = self._decided(charge, self._asked(replace(charge, once=lease)))
+        if not granted:
+            self._limited_clients.denied(question[0], question[1].client_id, charge.plan.rule)
+            return Grant(decision, 0, None, None)
+        LEASE_GRANTED.labels(*_labels(charge.plan)).inc(granted)
+        lease_id = f"{charge.plan.rule.id}.{public_part(charge.client)}.{nonce}"
+        expires_at = (decision.outcome.now_us + ttl_ms * 1000) / 1_000_000
+        return Grant(self._beside_shadow(plans, question, charge, granted, decision), granted, lease_id, expires_at)
+
+    def release(self, tenant_id: int, lease_id: str, unused: int) -> int:
+        """Credit what was not used; how many, the same however often it is asked.
+
+        Raises NotFound where it is no lease of the tenant, or one that has expired; Unavailable and NotReady.
+        """
+        plans, found = self._limiter.current_plans(), LEASE_ID.fullmatch(lease_id)
+        rule = plans.book.rule(tenant_id, int(found[1])) if found else None
+        if found is None or rule is None:
+            raise NotFound(GONE)
+        plan = plans.plan(rule)
+        lease = Once(lease_name(plan.names, found[3]), script=return_script())
+        outcome = self._asked(Charge(plan, client_named(tenant_id, found[2]), unused, lease))
+        if outcome is None:  # nothing was counted
+            return 0
+        if outcome.permits < 0:
+            raise NotFound(GONE)
+        LEASE_RETURNED.labels(*_labels(plan)).inc(outcome.remaining)
+        return outcome.permits
+
+    def _asked(self, charge: Charge) -> LeaseOutcome | None:
+        """None where the rule counts nothing."""
+        [outcome] = self._limiter.outcomes([charge])
+        if isinstance(outcome, StoreError):
+            raise self._ladder.unavailable() from outcome
+        return outcome if isinstance(outcome, LeaseOutcome) else None
+
+    def _decided(self, charge: Charge, outcome: LeaseOutcome | None) -> tuple[Decision, int]:
+        """With how many permits that grants."""
+        if outcome is not None:
+            return decided(charge.plan, outcome), outcome.permits
+        decision = outright(charge.plan, int(self._clock() * 1_000_000))
+        return decision, charge.cost if decision.allowed else 0
+
+    def _beside_shadow(
+        self, plans: Plans, question: Question, charge: Charge, granted: int, decision: Decision
+    ) -> Decision:
+        """The decision, with what a shadow rule says to a check of as many units."""
+        tenant_id, check = question
+        shadow = plans.shadow_charge(tenant_id, replace(check, cost=granted), charge.client)
+        if shadow is not None:
+            [outcome] = self._limiter.outcomes([shadow])
+            decision = beside(outcome, decision)
+        return decision
+
+
+def _labels(plan: Plan) -> tuple[str, str]:
+    return plan.rule.label, plan.rule.endpoint or "*"

@@ -1,0 +1,76 @@
+-- What each algorithm does with units that were charged and not used, in the state that its own file describes.
+--   credits.NAME(key, rate, window, units, at, now, held)
+--     units  to be given back; charged at `at`, when a bucket then held `held`
+--     -> units given back, rounded up: fewer, or none, where they no longer count
+-- Leaves a state as it would be had they never been charged, or with more consumed, and its time to live as it is.
+
+-- Entries of a log that are searched: a few, which do where leases are taken, then more. Half a millisecond; of what was
+-- charged before so many later charges nothing is given back.
+local FEW, MANY = 30, 1000
+
+local credits = {}
+
+-- A bucket that would have been empty meanwhile has forgotten part of them: no more is given back than the least it has
+-- held since. Until its last charge that was at least `held`, drained; from then on it is what is left now.
+function credits.token_bucket(key, rate, window, units, at, now, held)
+  local state = redis.call('GET', key)
+  if not state then
+    return 0
+  end
+  local spent, stamp = struct.unpack('<dd', state)
+  local least = math.min(held - math.max(0, stamp - at) * rate, spent - math.max(0, now - stamp) * rate)
+  local credit = math.max(0, math.min(units * window, least))
+  redis.call('SET', key, struct.pack('<dd', spent - credit, stamp), 'KEEPTTL')
+  return math.ceil(credit / window)
+end
+
+credits.gcra = credits.token_bucket
+
+function credits.fixed_window(key, _, window, units, at, now)
+  local state = redis.call('GET', key)
+  local used, start = 0, math.huge
+  if state then
+    used, start = struct.unpack('<I4d', state)
+  end
+  if at < start or math.max(at, now) >= start + window then
+    return 0
+  end
+  local credit = math.min(units, used)
+  redis.call('SET', key, struct.pack('<I4d', used - credit, start), 'KEEPTTL')
+  return credit
+end
+
+function credits.sliding_window_counter(key, _, window, units, at, now)
+  local state, ours = redis.call('GET', key), math.floor(at / window)
+  if not state or math.floor(now / window) > ours + 1 then
+    return 0
+  end
+  local index, current, previous = struct.unpack('<I4I4I4', state)
+  local in_current, in_previous = index == ours, index == ours + 1
+  local credit = math.min(units, in_current and current or in_previous and previous or 0)
+  current, previous = current - (in_current and credit or 0), previous - (in_previous and credit or 0)
+  redis.call('SET', key, struct.pack('<I4I4I4', index, current, previous), 'KEEPTTL')
+  return credit
+end
+
+-- Of the entries stamped `at` any may be theirs: together they hold as many units, and no total falls below the one before.
+function credits.sliding_window(key, _, window, units, at, now)
+  local tail = redis.call('LRANGE', key, -2 * (FEW + 1), -1)
+  if tail[1] and tonumber(tail[1]) >= at then
+    tail = redis.call('LRANGE', key, -2 * (MANY + 1), -1)
+  end
+  local first = #tail + 1
+  while first > 3 and tonumber(tail[first - 2]) >= at do
+    first = first - 2
+  end
+  if tonumber(tail[first]) ~= at or at <= now - window then
+    return 0
+  end
+  local before, last = tonumber(tail[first - 1]), tonumber(tail[#tail])
+  for total = first + 1, #tail, 2 do
+    tail[total] = math.max(before, tail[total] - units)
+  end
+  redis.call('LTRIM', key, 0, first - #tail - 2)
+  redis.call('RPUSH', key, unpack(tail, first))
+  return last - tail[#tail]
+end

@@ -1,0 +1,21 @@
+"""Bottle: the middleware around the application."""
+
+import os
+
+import bottle
+from ratelimiter_client import RateLimiter, RateLimitMiddleware
+
+app = bottle.Bottle()
+
+
+@app.get("/")
+@app.get("/health")
+def hello():
+    return "hello\n"
+
+
+client = RateLimiter(os.environ.get("RATELIMITER_URL", "http://127.0.0.1:8000"))
+application = RateLimitMiddleware(app, client, trusted_proxies=["127.0.0.1"], exempt=["/health"])
+
+if __name__ == "__main__":
+    bottle.run(application, host="127.0.0.1", port=int(os.environ.get("PORT", "8080")))

@@ -1,0 +1,30 @@
+"""Flask: the extension limits every request, and the log-in once more, by the name that somebody tries."""
+
+import os
+
+from flask import Flask, request
+from ratelimiter_client.flask import RateLimits
+
+app = Flask(__name__)
+app.config.update(
+    RATELIMITER_URL=os.environ.get("RATELIMITER_URL", "http://127.0.0.1:8000"),
+    RATELIMITER_TRUSTED_PROXIES=["127.0.0.1"],
+    RATELIMITER_EXEMPT=["/health"],
+)
+limits = RateLimits(app)
+
+
+@app.get("/")
+@app.get("/health")
+def hello():
+    return "hello\n"
+
+
+@app.post("/login")
+@limits.limit("login", identify=lambda environ: request.form["user"])
+def login():
+    return "welcome\n"
+
+
+if __name__ == "__main__":
+    app.run(port=int(os.environ.get("PORT", "8080")))

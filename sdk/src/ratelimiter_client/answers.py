@@ -1,0 +1,78 @@
+"""What an answer of the service says. One that says nothing raises ProtocolError, ValueError or RecursionError."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Callable
+
+from ratelimiter_client.decision import Decision, Lease, decision_of
+from ratelimiter_client.errors import ProtocolError, RateLimiterError
+from ratelimiter_client.transport import Answer
+
+DEFAULT_WAIT_MS = 1000
+MAX_DETAIL = 300
+
+
+def decision(answer: Answer) -> Decision:
+    """Of `/v1/check`."""
+    return decision_of(json.loads(answer.body), answer.headers)
+
+
+def results(number: int) -> Callable[[Answer], list[Decision | RateLimiterError]]:
+    """Reads so many results of `/v1/check/batch`: what was decided, or why not."""
+
+    def read(answer: Answer) -> list[Decision | RateLimiterError]:
+        items = _member(answer, "results", list)
+        if len(items) != number:
+            raise ProtocolError(f"{len(items)} results for {number} checks")
+        return [_problem(item["error"]) if _is_error(item) else decision_of(item) for item in items]
+
+    return read
+
+
+def lease(answer: Answer) -> Lease:
+    """Of `/v1/leases`."""
+    fields = json.loads(answer.body)
+    decided = decision_of(fields, answer.headers)
+    lease_id, granted, expires_at = (fields.get(name) for name in ("lease_id", "granted", "expires_at"))
+    if not isinstance(granted, int) or decided.allowed != (granted > 0):
+        raise ProtocolError("the answer is no lease")
+    if granted and not (isinstance(lease_id, str) and isinstance(expires_at, (int, float))):
+        raise ProtocolError("the answer is no lease")
+    return Lease(lease_id, granted, expires_at, decided)
+
+
+def returned(answer: Answer) -> int:
+    """How many permits were credited."""
+    number: int = _member(answer, "returned", int)
+    return number
+
+
+def refusal(answer: Answer) -> RateLimiterError:
+    """Of an answer that is not 200; never raises."""
+    wait = dict(answer.headers).get("Retry-After", "")
+    wait_ms = int(wait) * 1000 if wait.isdigit() and len(wait) < 9 else DEFAULT_WAIT_MS
+    try:
+        detail = str(json.loads(answer.body)["detail"])[:MAX_DETAIL]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        detail = "no problem document"
+    return RateLimiterError(
+        f"the service answered {answer.status}: {detail!r}", status=answer.status, retry_after_ms=wait_ms
+    )
+
+
+def _member(answer: Answer, name: str, kind: type) -> Any:
+    document = json.loads(answer.body)
+    if not isinstance(document, dict) or not isinstance(document.get(name), kind):
+        raise ProtocolError(f"the answer has no {name}")
+    return document[name]
+
+
+def _is_error(item: Any) -> bool:
+    return isinstance(item, dict) and isinstance(item.get("error"), dict)
+
+
+def _problem(problem: dict[str, Any]) -> RateLimiterError:
+    status = problem.get("status")
+    text = f"the service answered {status}: {str(problem.get('detail'))[:MAX_DETAIL]!r}"
+    return RateLimiterError(text, status=status if isinstance(status, int) else None)

@@ -1,0 +1,55 @@
+"""After failures in a row, nobody waits for the service but one probe at a time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Callable
+
+log = logging.getLogger("ratelimiter_client")
+
+FAILURES = 5
+PAUSE_SECONDS = 1.0
+
+
+class Breaker:
+    """Opens after 5 failures in a row; then one call a second is let through to see whether the service is back.
+
+    `timeout`: seconds that a probe may take, before the next may be sent without having heard of it.
+    """
+
+    def __init__(self, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._probe_seconds = timeout + PAUSE_SECONDS
+        self._clock = clock
+        self._lock = threading.Lock()  # never held while anything waits
+        self._failures = 0
+        self._next_probe = 0.0
+
+    def admits(self) -> bool:
+        """Whether this call may ask the service. Each true is followed by `succeeded` or `failed`."""
+        if self._failures < FAILURES:
+            return True
+        with self._lock:
+            now = self._clock()
+            if now < self._next_probe:
+                return False
+            self._next_probe = now + self._probe_seconds
+            return True
+
+    def succeeded(self) -> None:
+        """The service answered."""
+        if self._failures:  # nearly always 0, and then nothing is locked
+            with self._lock:
+                before, self._failures = self._failures, 0
+            if before >= FAILURES:
+                log.info("the rate limiter answers again")
+
+    def failed(self, error: Exception) -> None:
+        """It did not, or not in time."""
+        with self._lock:
+            self._failures += 1
+            opened = self._failures == FAILURES
+            self._next_probe = self._clock() + PAUSE_SECONDS
+        if opened:
+            log.warning("the rate limiter is not asked for now, %d calls in a row failed: %s", FAILURES, error)

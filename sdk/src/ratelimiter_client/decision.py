@@ -1,0 +1,79 @@
+"""What is asked (Check) and what is answered (Decision, Lease), and how to read it from JSON."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Tuple
+
+from ratelimiter_client.errors import ProtocolError, RateLimiterError
+
+Headers = Tuple[Tuple[str, str], ...]
+
+SHAPE: dict[str, Any] = {
+    "allowed": bool,
+    "remaining": int,
+    "retry_after_ms": (int, type(None)),
+    "limit": int,
+    "window": int,
+    "reset_at": (float, int),
+    "algorithm": (str, type(None)),
+    "rule_id": (int, str),
+    "reason": str,
+    "degraded": bool,
+}
+
+
+class Check(NamedTuple):
+    """One of many questions. `cost` in units, 0 to 10^9; 0 only looks."""
+
+    client_id: str | int
+    limit_key: str = "global"
+    cost: int = 1
+    request_id: str | None = None
+
+
+class Decision(NamedTuple):
+    """May the client do this now? The fields of the service's answer, and two of the client's own.
+
+    Where the service did not decide, `error` says why, `degraded` is true, `reason` is "unavailable", `allowed` is the
+    fail mode's, and the numbers are 0.
+    """
+
+    allowed: bool
+    remaining: int  # whole units left of the binding limit
+    retry_after_ms: int | None  # 0: allowed; None: waiting never helps
+    limit: int  # the most that can be admitted at once
+    window: int  # seconds
+    reset_at: float  # Unix time, seconds
+    algorithm: str | None  # None: the rule allows or blocks without counting
+    rule_id: int | str  # "default" for the built-in rule, "" where the service did not decide
+    reason: str
+    degraded: bool  # Redis did not decide
+    headers: Headers = ()  # the RateLimit headers and Retry-After as the service sent them
+    error: str | None = None  # why the service did not decide
+
+
+class Lease(NamedTuple):
+    """Permits charged at once, to be spent without asking. Where none were granted, there is no id and no end."""
+
+    lease_id: str | None
+    granted: int
+    expires_at: float | None  # Unix time, seconds, by the service's clock
+    decision: Decision
+
+
+def decision_of(fields: dict[str, Any], headers: Headers = ()) -> Decision:
+    """Of the service's JSON object; members it has beyond a decision's are ignored. Raises ProtocolError."""
+    try:
+        values = [fields[name] for name in SHAPE]
+    except (KeyError, TypeError):
+        raise ProtocolError("the answer is no decision") from None
+    for value, kind in zip(values, SHAPE.values()):
+        if not isinstance(value, kind):
+            raise ProtocolError("the answer is no decision")
+    return Decision._make((*values, headers, None))
+
+
+def undecided(error: RateLimiterError, *, allowed: bool) -> Decision:
+    """The decision of a fail mode."""
+    wait = 0 if allowed else error.retry_after_ms
+    return Decision(allowed, 0, wait, 0, 0, 0.0, None, "", "unavailable", True, error=str(error))

@@ -1,0 +1,64 @@
+"""Where the service is, and how to connect to it."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+from urllib.parse import urlsplit
+
+from ratelimiter_client.transport import Connection, left
+
+PORTS = {"http": 80, "https": 443}
+AUTHORITY = re.compile(r"[A-Za-z0-9._-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?")
+PREFIX = re.compile(r"[A-Za-z0-9._~/-]*")
+API_KEY = re.compile(r"[\x21-\x7e]+")
+
+
+class Endpoint:
+    """Of a URL like `https://limiter.internal:8000` or `http://10.0.0.7/limits`. Raises ValueError for any other."""
+
+    def __init__(self, url: str, api_key: str | None, ca_file: str | None) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in PORTS or not AUTHORITY.fullmatch(parts.netloc) or parts.query or parts.fragment:
+            raise ValueError(f"url is {url!r}, allowed is http://HOST:PORT or https://HOST:PORT, and a path")
+        if not PREFIX.fullmatch(parts.path):
+            raise ValueError(f"the path of url is {parts.path!r}, allowed are letters, digits and . _ ~ - /")
+        if api_key is not None and not API_KEY.fullmatch(api_key):
+            raise ValueError("api_key has characters other than visible ASCII")
+        self._host = parts.hostname or ""
+        self._host.encode("idna")  # a ValueError now rather than with each look-up
+        self._port = parts.port or PORTS[parts.scheme]
+        self._tls = ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else None
+        self.prefix = parts.path.rstrip("/")
+        self.fields = f"Host: {parts.netloc}\r\nContent-Type: application/json\r\nUser-Agent: ratelimiter-client\r\n"
+        if api_key is not None:
+            self.fields += f"Authorization: Bearer {api_key}\r\n"
+
+    def connect(self, deadline: float) -> Connection:
+        """By the first of its addresses that answers in its share of the time. Raises OSError, socket.timeout.
+
+        Only the system's look-up of a name does not know the deadline; an address needs none.
+        """
+        addresses = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        for tried, (family, _, _, _, address) in enumerate(addresses, 1):
+            connection = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                connection.settimeout(left(deadline) / (len(addresses) - tried + 1))
+                connection.connect(address)
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return Connection(self._secured(connection, deadline))
+            except OSError:
+                connection.close()
+                if tried == len(addresses):
+                    raise
+            except BaseException:
+                connection.close()
+                raise
+        raise OSError(f"{self._host} has no address")
+
+    def _secured(self, connection: socket.socket, deadline: float) -> socket.socket:
+        if self._tls is None:
+            return connection
+        connection.settimeout(left(deadline))
+        return self._tls.wrap_socket(connection, server_hostname=self._host)

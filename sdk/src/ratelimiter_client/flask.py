@@ -1,0 +1,74 @@
+"""For Flask: `RateLimits(app)` limits every request, `@limits.limit("login")` a view."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Callable, TypeVar
+
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import default_exceptions
+
+from ratelimiter_client.decision import Decision
+from ratelimiter_client.gate import DECISION, DEFAULT_KEY, Gate, What, Who, configured, denial, tighter
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PREFIX = "RATELIMITER_"
+
+
+class RateLimits:
+    """The extension. Its settings are those of RateLimiter and Gate: from `app.config` (`RATELIMITER_URL`,
+    `RATELIMITER_LIMIT_KEY`, …), or `options` with the same names (`url`, `limit_key`, …), which win.
+
+    `limits=()` limits only the views that are decorated. A denial is the HTTP error 429 (503 where fail mode "closed"
+    denies), with a problem document unless the application has an error handler for it. `app.test_client()` and the
+    functions of `identify` see the request as ever: `flask.request`, `flask.session`.
+    """
+
+    def __init__(self, app: Flask | None = None, **options: Any) -> None:
+        self._options = options
+        self._gate: Gate | None = None
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Raises TypeError or ValueError for wrong settings."""
+        self._gate = configured({**app.config.get_namespace(PREFIX), **self._options})
+        app.extensions["ratelimiter"] = self
+        app.before_request(self._limit_request)
+        app.after_request(_with_headers)
+
+    def limit(self, limit_key: What = DEFAULT_KEY, identify: Who = None) -> Callable[[F], F]:
+        """Limits a view, besides what limits every request. `identify`: as the extension's where it is not given."""
+
+        def decorate(view: F) -> F:
+            @functools.wraps(view)
+            def limited(*args: Any, **kwargs: Any) -> Any:
+                self._limit_request([(identify, limit_key)])
+                return view(*args, **kwargs)
+
+            return limited  # type: ignore[return-value]
+
+        return decorate
+
+    def _limit_request(self, limits: list[tuple[Who, What]] | None = None) -> None:
+        if self._gate is None:
+            raise RuntimeError("init_app was not called")
+        decision = self._gate.decide(request.environ, limits)
+        if decision is None:
+            return
+        if not decision.allowed:
+            _refuse(decision)
+        request.environ[DECISION] = decision = tighter(request.environ.get(DECISION), decision)
+        g.ratelimiter_headers = decision.headers
+
+
+def _refuse(decision: Decision) -> None:
+    status, g.ratelimiter_headers, body = denial(decision, request.environ)
+    raise default_exceptions[status](response=Response(body, status, content_type="application/problem+json"))
+
+
+def _with_headers(response: Response) -> Response:
+    for name, value in g.pop("ratelimiter_headers", ()):
+        response.headers[name] = value
+    return response

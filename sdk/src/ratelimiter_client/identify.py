@@ -1,0 +1,104 @@
+"""Who a request is from: makers of functions from the WSGI environ to a client id, None where it does not say.
+
+Ids of different makers never meet: nobody spends another's quota by a header that looks like his address.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any, Callable, Dict, Iterable, Union
+
+Environ = Dict[str, Any]
+Identify = Callable[[Environ], Union[str, int, None]]
+Address = Union[IPv4Address, IPv6Address]
+
+ADDRESS, KEY, COOKIE = "ip:", "key:", "cookie:"
+IPV6_PREFIX = 64  # one subscriber has at least so many to choose from
+UNIX = "unix"  # as a trusted proxy: a peer without an address, on a unix socket
+
+
+def address(trusted: Iterable[str] = ()) -> Identify:
+    """`ip:` and the remote address; of IPv6 the network of 64 bits. Never None.
+
+    `trusted`: addresses and networks of proxies whose X-Forwarded-For counts (`"unix"` for those on a unix socket). The
+    right-most hop that is none of them is the client; what he himself wrote stands further left and is not read.
+    """
+    names = {trusted} if isinstance(trusted, str) else set(trusted)
+    networks = [ip_network(name) for name in sorted(names - {UNIX})]
+
+    def is_trusted(hop: Address | None) -> bool:
+        return UNIX in names if hop is None else any(hop in network for network in networks)
+
+    def identify(environ: Environ) -> str:
+        client = _address(environ.get("REMOTE_ADDR", ""))
+        for hop in reversed(environ.get("HTTP_X_FORWARDED_FOR", "").split(",")):
+            named = _address(hop) if is_trusted(client) else None
+            if named is None:
+                break
+            client = named
+        return ADDRESS + _shown(client)
+
+    return identify
+
+
+def header(name: str) -> Identify:
+    """The value of a request header as it is. Only for a header that a proxy of yours sets or removes."""
+    variable = f"HTTP_{name.upper().replace('-', '_')}"
+
+    def identify(environ: Environ) -> str | None:
+        value: str = environ.get(variable, "")
+        return _digest("header:", value) if value.startswith((ADDRESS, KEY, COOKIE)) else value or None
+
+    return identify
+
+
+def cookie(name: str) -> Identify:
+    """A digest of a cookie's value: `cookie:` and 32 digits. The session itself stays secret."""
+
+    def identify(environ: Environ) -> str | None:
+        for pair in environ.get("HTTP_COOKIE", "").split(";"):
+            found, _, value = pair.strip().partition("=")
+            if found == name and value:
+                return _digest(COOKIE, value)
+        return None
+
+    return identify
+
+
+def api_key() -> Identify:
+    """A digest of the key in X-API-Key or `Authorization: Bearer`: `key:` and 32 digits. The key stays secret.
+
+    Whoever makes up keys makes up clients: let the application refuse unknown keys, or limit by address as well.
+    """
+
+    def identify(environ: Environ) -> str | None:
+        scheme, _, bearer = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+        key = environ.get("HTTP_X_API_KEY") or (bearer.strip() if scheme.lower() == "bearer" else "")
+        return _digest(KEY, key) if key else None
+
+    return identify
+
+
+def _digest(kind: str, secret: str) -> str:
+    return kind + sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _address(text: str) -> Address | None:
+    """None where it is none. Some proxies add a port, some systems a zone."""
+    host = text.strip()
+    if host.startswith("["):
+        host = host[1:].partition("]")[0]
+    elif host.count(":") == 1:
+        host = host.partition(":")[0]
+    try:
+        parsed = ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(parsed, "ipv4_mapped", None) or parsed
+
+
+def _shown(client: Address | None) -> str:
+    if isinstance(client, IPv6Address):
+        return str(IPv6Network((int(client), IPV6_PREFIX), strict=False))
+    return "unknown" if client is None else str(client)

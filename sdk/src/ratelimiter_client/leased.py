@@ -1,0 +1,122 @@
+"""Checks decided in the process, by permits that the service granted ahead."""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from typing import Callable
+
+from ratelimiter_client.client import RateLimiter
+from ratelimiter_client.decision import Decision
+from ratelimiter_client.renewals import Renewals
+
+LONGEST_NAME = 256  # characters of what is kept; longer ones are the service's
+BOUNDS = {"size": (1, 100_000), "ttl": (0.01, 3_600), "keys": (1, 100_000)}
+
+
+class LeasedLimiter:
+    """Decides like `client`; what is asked often, by leases: of up to `size` permits of a key for `ttl` seconds.
+
+    A key is a client id and a limit key; leases of `keys` of them are held at a time. One for the whole application:
+    threads, greenlets and forks may share it. `clock` gives monotonic seconds. Raises ValueError for a wrong argument.
+    """
+
+    def __init__(
+        self,
+        client: RateLimiter,
+        size: int = 100,
+        ttl: float = 1.0,
+        *,
+        keys: int = 1_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        for name, value in (("size", size), ("ttl", ttl), ("keys", keys)):
+            least, most = BOUNDS[name]
+            if not least <= value <= most:
+                raise ValueError(f"{name} is {value!r}, allowed is {least} to {most}")
+        self._client, self._size, self._ttl, self._keys, self._clock = client, size, ttl, keys, clock
+        self._renewals: dict[int, Renewals] = {}  # by pid: this process's, and after a fork for a moment its parent's
+        self._begin(os.getpid())
+        _limiters.add(self)
+
+    def check(
+        self,
+        client_id: str | int,
+        limit_key: str = "global",
+        cost: int = 1,
+        *,
+        request_id: str | None = None,
+        correlation_id: str | None = None,
+        traceparent: str | None = None,
+    ) -> Decision:
+        """As `RateLimiter.check`. By a permit it is the decision of the lease: `remaining` is as of the grant.
+
+        With a `request_id` the service is asked in any case: it alone remembers these.
+        """
+        if request_id is None:
+            if cost == 1:
+                try:
+                    permits = self._in_use[client_id, limit_key]
+                    decision = permits.pop()
+                    if decision is not None and self._clock() < permits.until:  # read after popping: it is not late
+                        return decision
+                except (KeyError, IndexError, TypeError):  # no lease, used up, or what cannot be looked up
+                    pass
+            if self._may_lease(client_id, limit_key, cost):
+                decision = self._process().decide((client_id, limit_key), cost)
+                if decision is not None:
+                    return decision
+        return self._client.check(
+            client_id, limit_key, cost, request_id=request_id, correlation_id=correlation_id, traceparent=traceparent
+        )
+
+    def peek(self, client_id: str | int, limit_key: str = "global") -> Decision:
+        """As `RateLimiter.peek`: what the service has left, without the permits held here."""
+        return self._client.peek(client_id, limit_key)
+
+    def close(self) -> None:
+        """Return what is unused, which takes about a second at most. From then on the service decides everything."""
+        self._process().upkeep.close()
+
+    def __enter__(self) -> LeasedLimiter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        for renewals in getattr(self, "_renewals", {}).values():
+            renewals.upkeep.stop()
+
+    def _may_lease(self, client_id: object, limit_key: object, cost: object) -> bool:
+        """Not peeks, nor what the service would refuse."""
+        if not (isinstance(client_id, (str, int)) and isinstance(limit_key, str) and isinstance(cost, int)):
+            return False
+        return 0 < cost <= self._size and len(str(client_id)) <= LONGEST_NAME >= len(limit_key)
+
+    def _process(self) -> Renewals:
+        """This one's. By its pid, as not every server that forks tells Python of it."""
+        pid = os.getpid()
+        return self._renewals.get(pid) or self._begin(pid)
+
+    def _begin(self, pid: int) -> Renewals:
+        """The parent's permits are the parent's, and its thread is not here."""
+        for other in [known for known in list(self._renewals) if known != pid]:
+            self._renewals.pop(other).upkeep.abandon()
+        renewals = Renewals(self._client, self._size, self._ttl, self._keys, self._clock)
+        renewals = self._renewals.setdefault(pid, renewals)
+        self._in_use = renewals.in_use
+        return renewals
+
+
+_limiters: weakref.WeakSet[LeasedLimiter] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for limiter in list(_limiters):
+        limiter._process()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,62 @@
+"""WSGI middleware: every request of an application is a check."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Iterable, Sequence
+
+from ratelimiter_client.decision import Decision
+from ratelimiter_client.gate import DECISION, DEFAULT_KEY, TITLES, Exempt, Gate, Limiter, What, Who, denial
+from ratelimiter_client.identify import Environ
+
+StartResponse = Callable[..., Any]
+WsgiApp = Callable[[Environ, StartResponse], Iterable[bytes]]
+OnDenied = Callable[[Environ, StartResponse, Decision], Iterable[bytes]]
+
+
+class RateLimitMiddleware:
+    """The application `app`, limited: `app = RateLimitMiddleware(app, client)`. The arguments are those of Gate.
+
+    A denied request does not reach it: 429 with Retry-After, the RateLimit headers of the service and a problem
+    document, or 503 where the service cannot decide and the client's fail mode is "closed". `on_denied` answers
+    instead, as a WSGI application that is given the decision too. An admitted one reaches it with the decision in
+    `environ["ratelimiter.decision"]`, and its answer gets the RateLimit headers.
+    """
+
+    def __init__(
+        self,
+        app: WsgiApp,
+        client: Limiter,
+        identify: Who = None,
+        limit_key: What = DEFAULT_KEY,
+        *,
+        limits: Sequence[tuple[Who, What]] | None = None,
+        cost: int | Callable[[Environ], int] = 1,
+        trusted_proxies: Iterable[str] = (),
+        exempt: Exempt = (),
+        on_denied: OnDenied | None = None,
+    ) -> None:
+        self._app = app
+        self._on_denied = on_denied or _refuse
+        self._gate = Gate(
+            client, identify, limit_key, limits=limits, cost=cost, trusted_proxies=trusted_proxies, exempt=exempt
+        )
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        decision = self._gate.decide(environ)
+        if decision is None:
+            return self._app(environ, start_response)
+        if not decision.allowed:
+            return self._on_denied(environ, start_response, decision)
+        environ[DECISION] = decision
+
+        def start_with_headers(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+            return start_response(status, [*headers, *decision.headers], *exc_info)
+
+        return self._app(environ, start_with_headers)
+
+
+def _refuse(environ: Environ, start_response: StartResponse, decision: Decision) -> Iterable[bytes]:
+    status, headers, body = denial(decision, environ)
+    content = [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body)))]
+    start_response(f"{status} {TITLES[status]}", content + headers)
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]

@@ -1,0 +1,96 @@
+"""The thread that sees to leases."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+from contextlib import suppress
+from typing import Callable
+
+
+class Upkeep:
+    """A thread of this process: from when it is first needed until it is stopped, at the latest when Python exits.
+
+    `turn()` does what is due and gives the seconds until more will be, None: not before `wake`. `end()` comes last.
+    """
+
+    def __init__(self, turn: Callable[[], float | None], end: Callable[[], None], end_seconds: float) -> None:
+        self.stopped = self.abandoned = False
+        self._turn, self._end, self._end_seconds = turn, end, end_seconds
+        self._bell = locked()  # rung by unlocking it
+        self._thread: threading.Thread | None = None
+        self._pid = os.getpid()
+
+    def runs(self) -> bool:
+        """Start it. False: there can be no thread for now."""
+        if _may_be_forked_unseen():
+            return False
+        if self._thread is None or not self._thread.is_alive():
+            thread = threading.Thread(target=self._run, name="ratelimiter-leases", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                return False
+            self._thread = thread
+            _running.add(self)
+        return True
+
+    def wake(self) -> None:
+        """May be called from anywhere, as by the garbage collector: it takes no lock."""
+        with suppress(RuntimeError):  # rung already
+            self._bell.release()
+
+    def stop(self) -> None:
+        self.stopped = True
+        self.wake()
+
+    def close(self) -> None:
+        """Stop, and wait for the end, as long as that may take."""
+        self.stop()
+        if self._thread is not None:
+            self._thread.join(self._end_seconds)
+
+    def abandon(self) -> None:
+        """In a child, where the thread is not: nothing of it is to be done here."""
+        self.stopped = self.abandoned = True
+        _running.discard(self)
+
+    def is_own(self) -> bool:
+        """Whether it is this process's, and no parent's."""
+        return self._pid == os.getpid()
+
+    def _run(self) -> None:
+        while not self.stopped:
+            seconds = self._turn()
+            self._bell.acquire(timeout=-1 if seconds is None else max(0.0, seconds))
+        self._end()
+        _running.discard(self)
+
+
+_running: set[Upkeep] = set()  # also those that nobody else knows any more
+
+
+def _close_all() -> None:
+    own = [upkeep for upkeep in list(_running) if upkeep.is_own()]
+    for upkeep in own:
+        upkeep.stop()
+    for upkeep in own:
+        upkeep.close()
+
+
+atexit.register(_close_all)
+
+
+def _may_be_forked_unseen() -> bool:
+    """uWSGI's master forks its workers without a word to Python, and they would use its permits once more."""
+    uwsgi = sys.modules.get("uwsgi")
+    return uwsgi is not None and uwsgi.worker_id() == 0
+
+
+def locked() -> threading.Lock:
+    """A lock that whoever wants it waits for."""
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
