@@ -96,7 +96,7 @@ class TestFailures(unittest.TestCase):
                 for decision in decisions:
                     self.assertEqual(decision.allowed, fail_mode == "open")
                     self.assertTrue(decision.degraded and decision.error)
-                    self.assertEqual((decision.reason, decision.remaining), ("unavailable", 0))
+                    self.assertEqual((decision.reason, decision.remaining), ("degraded", 0))
                     self.assertEqual(decision.retry_after_ms > 0, fail_mode == "closed")
 
         self.each(test)

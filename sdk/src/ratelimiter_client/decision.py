@@ -34,7 +34,7 @@ class Check(NamedTuple):
 class Decision(NamedTuple):
     """May the client do this now? The fields of the service's answer, and two of the client's own.
 
-    Where the service did not decide, `error` says why, `degraded` is true, `reason` is "unavailable", `allowed` is the
+    Where the service did not decide, `error` says why, `degraded` is true, `reason` is "degraded", `allowed` is the
     fail mode's, and the numbers are 0.
     """
 
@@ -76,4 +76,4 @@ def decision_of(fields: dict[str, Any], headers: Headers = ()) -> Decision:
 def undecided(error: RateLimiterError, *, allowed: bool) -> Decision:
     """The decision of a fail mode."""
     wait = 0 if allowed else error.retry_after_ms
-    return Decision(allowed, 0, wait, 0, 0, 0.0, None, "", "unavailable", True, error=str(error))
+    return Decision(allowed, 0, wait, 0, 0, 0.0, None, "", "degraded", True, error=str(error))
