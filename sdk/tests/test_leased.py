@@ -315,7 +315,7 @@ class TestCost(LeasedCase):
         self.assertEqual(self.held(self.client_id), held)
 
     def test_what_the_service_refuses_is_as_without_leases(self):
-        for arguments in ((self.client_id, "global", -1), (self.client_id, None), (None,), ([],)):
+        for arguments in ((self.client_id, "global", -1), (self.client_id, None), (None,), ([],), (10**5000,)):
             for _ in range(15):
                 self.assertIsNotNone(self.limiter.check(*arguments).error)
         self.assertEqual(len(self.client.leases), 1)
@@ -419,7 +419,7 @@ class TestFailures(LeasedCase):
         self.assertEqual(len(self.client.leases), 1)
 
     def test_arguments_out_of_bounds_are_named(self):
-        for wrong in ({"size": 0}, {"size": 100_001}, {"ttl": 0}, {"ttl": 3601}, {"keys": 0}):
+        for wrong in ({"size": 0}, {"size": 100_001}, {"ttl": 0}, {"ttl": 3601}, {"keys": 0}, {"size": 10.5}):
             with self.assertRaisesRegex(ValueError, next(iter(wrong))):
                 LeasedLimiter(self.client, **wrong)
 

@@ -38,6 +38,10 @@ class Permits:
         """At most one more than there are."""
         return len(self._left)
 
+    def is_over(self, now: float) -> bool:
+        """Ended or used up."""
+        return now >= self.until or not self._left
+
     @property
     def low(self) -> bool:
         return len(self._left) <= self._low

@@ -34,8 +34,9 @@ class Holdings:
                 self._evict(now)
             holding = self._all[key] = Holding(key, self._new_demand(now))
         self._all.move_to_end(key)
-        holding.count(now)
-        self._keep(holding, [permits for permits in holding.leases if now < permits.until and permits.left])
+        if holding.leases and holding.leases[0].is_over(now):
+            holding.count(now)
+            self._keep(holding, [permits for permits in holding.leases if not permits.is_over(now)])
         return holding
 
     def _evict(self, now: float) -> None:

@@ -11,7 +11,7 @@ from ratelimiter_client.client import RateLimiter
 from ratelimiter_client.decision import Decision
 from ratelimiter_client.renewals import Renewals
 
-LONGEST_NAME = 256  # characters of what is kept; longer ones are the service's
+LONGEST_NAME, LARGEST_NAME = 256, 2**63  # characters, and a number: what is beyond is left to the service
 BOUNDS = {"size": (1, 100_000), "ttl": (0.01, 3_600), "keys": (1, 100_000)}
 
 
@@ -33,7 +33,7 @@ class LeasedLimiter:
     ) -> None:
         for name, value in (("size", size), ("ttl", ttl), ("keys", keys)):
             least, most = BOUNDS[name]
-            if not least <= value <= most:
+            if not least <= value <= most or not (isinstance(value, int) or name == "ttl"):
                 raise ValueError(f"{name} is {value!r}, allowed is {least} to {most}")
         self._client, self._size, self._ttl, self._keys, self._clock = client, size, ttl, keys, clock
         self._renewals: dict[int, Renewals] = {}  # by pid: this process's, and after a fork for a moment its parent's
@@ -91,9 +91,7 @@ class LeasedLimiter:
 
     def _may_lease(self, client_id: object, limit_key: object, cost: object) -> bool:
         """Not peeks, nor what the service would refuse."""
-        if not (isinstance(client_id, (str, int)) and isinstance(limit_key, str) and isinstance(cost, int)):
-            return False
-        return 0 < cost <= self._size and len(str(client_id)) <= LONGEST_NAME >= len(limit_key)
+        return _is_kept(client_id) and _is_kept(limit_key) and isinstance(cost, int) and 0 < cost <= self._size
 
     def _process(self) -> Renewals:
         """This one's. By its pid, as not every server that forks tells Python of it."""
@@ -103,11 +101,17 @@ class LeasedLimiter:
     def _begin(self, pid: int) -> Renewals:
         """The parent's permits are the parent's, and its thread is not here."""
         for other in [known for known in list(self._renewals) if known != pid]:
-            self._renewals.pop(other).upkeep.abandon()
+            inherited = self._renewals.pop(other, None)
+            if inherited is not None:
+                inherited.upkeep.abandon()
         renewals = Renewals(self._client, self._size, self._ttl, self._keys, self._clock)
         renewals = self._renewals.setdefault(pid, renewals)
         self._in_use = renewals.in_use
         return renewals
+
+
+def _is_kept(name: object) -> bool:
+    return len(name) <= LONGEST_NAME if isinstance(name, str) else isinstance(name, int) and 0 <= name <= LARGEST_NAME
 
 
 _limiters: weakref.WeakSet[LeasedLimiter] = weakref.WeakSet()

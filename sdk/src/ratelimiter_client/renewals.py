@@ -90,12 +90,16 @@ class Renewals:
         if holding.renewal is None:
             holding.renewal = locked()
             return True
-        return self._wanted.pop(holding, self) is None
+        if holding in self._wanted:
+            del self._wanted[holding]
+            return True
+        return False
 
     def _size_of_next(self, holding: Holding, now: float, cost: int = 0) -> int:
         """As many permits as are used in a ttl, and at most `size` with those at hand; 0 where none should be had."""
         if self.upkeep.stopped or now < holding.retry_at or holding.is_denied(now) or len(holding.leases) > 1:
             return 0
+        holding.count(now)
         units = holding.demand.units + cost
         if units < self._least * max(1, cost):
             return 0
@@ -105,7 +109,6 @@ class Renewals:
         """Begun before; over when this returns."""
         with self._lock:
             sent = self._clock()
-            holding.count(sent)
             size = self._size_of_next(holding, sent, cost)
             sign = sent - holding.since > TURN_SECONDS  # else it will be used up before the thread has read the sign
         try:
