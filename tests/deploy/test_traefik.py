@@ -133,6 +133,16 @@ def test_a_check_through_traefik_is_one_of_the_fast_lane(traefik: Traefik, node:
     assert node.metric(series) == through_flask
 
 
+def test_leases_go_through_traefik(traefik: Traefik) -> None:
+    lease = traefik.request("POST", "/v1/leases", json={"client_id": "leaseholder", "permits": 5}).json()
+    assert lease["granted"] == 5
+    path = f"/v1/leases/{lease['lease_id']}/return"
+    answer = traefik.request("POST", path, json={"unused": 2})
+    assert answer.json() == {"lease_id": lease["lease_id"], "returned": 2}
+    assert traefik.request("POST", path + "/more", json={}).status_code == 404
+    assert "X-Correlation-ID" not in traefik.request("POST", path + "/more", json={}).headers  # no node was asked
+
+
 def test_too_large_and_too_slow(traefik: Traefik) -> None:
     answer = traefik.request("POST", "/v1/check", data=b"x" * 2_000_000, headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["title"]) == (413, "Content Too Large")
