@@ -82,7 +82,9 @@ class LeasedCase(unittest.TestCase):
         return None
 
     def left(self, client_id):
-        return self.client.peek(client_id).remaining
+        decision = self.client.peek(client_id)
+        self.assertFalse(decision.degraded, "Redis did not answer the service in time")
+        return decision.remaining
 
 
 class TestDemand(LeasedCase):
