@@ -45,6 +45,14 @@ class Renewals:
 
         Waits for the renewal of another thread, but not longer than for the service.
         """
+        waited_for: list[threading.Lock] = []
+        try:
+            return self._decide(key, cost, waited_for)
+        finally:
+            for renewal in waited_for:  # only now the next in line wakes up, who would have found nothing before
+                renewal.release()
+
+    def _decide(self, key: Key, cost: int, waited_for: list[threading.Lock]) -> Decision | None:
         give_up = self._clock() + self._timeout
         while not self.upkeep.stopped:
             with self._lock:
@@ -63,7 +71,7 @@ class Renewals:
             if mine:
                 self._renew(holding, cost)
             elif renewal is not None and renewal.acquire(timeout=give_up - now):
-                renewal.release()
+                waited_for.append(renewal)
         return None
 
     def _at_hand(self, holding: Holding, cost: int, now: float) -> Decision | None:
