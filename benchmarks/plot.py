@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from benchmarks.tables import PEERS
+from benchmarks.reach import PEERS
 
 RESULT = Path(__file__).parent / "results" / "check.json"
 DRAWING = Path(__file__).parents[1] / "docs" / "performance.svg"

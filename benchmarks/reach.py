@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+# As the names of their variants begin.
+PEERS = ("seed's stack", "flask-limiter", "rate-limiter-flexible", "gunicorn", "nginx")
 RESULTS = Path(__file__).parent / "results"
 OURS, SEED, HELLO = "token_bucket", "seed's stack", "gunicorn hello"
 FLEXIBLE = "rate-limiter-flexible"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.faults import matrix
-from benchmarks.reach import reach
+from benchmarks.reach import PEERS, reach
 from benchmarks.scaling import capacity, costs, hot_keys, saturation
 from benchmarks.simulation import failover_table, lease_table, outage_table
 
@@ -25,7 +25,6 @@ HEAD = [
     "| variant | worker µs | least to most | Redis µs | checks/s | p50 ms | p99 ms |",
     "|---|---|---|---|---|---|---|",
 ]
-PEERS = ("seed's stack", "flask-limiter", "rate-limiter-flexible", "gunicorn", "nginx")
 AREAS, FUNCTIONS = 10, 12
 REACH_LEASED = {1_000: 1_000_000, 100: 400_000}  # lease size -> decisions per CPU second
 
