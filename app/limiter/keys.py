@@ -9,7 +9,7 @@ is keyed with a secret all nodes share: no caller can name another's key, steer 
 the tenant's number, a colon and the client id; a number holds no colon, so no two pairs of tenant and client are
 spelled the same.
 
-`rl:{…}:q:<request id>` is an answer kept for a minute (`s` of a shadow rule), `rl:{…}:l:12:1T:<nonce>` a lease of the
+`rl:{…}:q:<request id>` is an answer kept for a minute (`s` of a shadow rule), `rl:{…}:L:12:1T:<nonce>` a lease of the
 counters that it names.
 
 `rl:{limited:<tenant>}:<five minutes>` counts the denials of a tenant's clients. Tenant and hash are 22 characters of
@@ -111,7 +111,7 @@ def lease_name(counters: Iterable[bytes], nonce: str) -> bytes:
 
     It names them, so that a lease of a limit that has since begun a new counter is not found.
     """
-    return b":l%b:%b" % (b"".join(counters), nonce.encode())
+    return b":L%b:%b" % (b"".join(counters), nonce.encode())
 
 
 def public_part(client: bytes) -> str:

@@ -25,9 +25,12 @@ class Leaser:
 
     def __init__(self, store: RedisStore, limits: Sequence[Limit]) -> None:
         self._store = store
-        self.plan = Plan(Rule(id=1, client_id="*", limits=tuple(limits)))
+        self.edit(limits)
         self.client = new_client()
         self._leases = 0
+
+    def edit(self, limits: Sequence[Limit]) -> None:
+        self.plan = Plan(Rule(id=1, client_id="*", limits=tuple(limits)))
 
     def check(self, cost: int, now_us: int) -> Outcome:
         return self._asked(Charge(self.plan, self.client, cost), now_us)
@@ -67,13 +70,17 @@ class Leaser:
 
 @dataclass
 class Taken:
-    """Units charged at a time: by a check, or by a lease that ends `until`, `unused` of them given back."""
+    """Units charged at a time: by a check, or by a lease that ends `until`, `unused` of them given back.
+
+    `under` the limits of then.
+    """
 
     at: int
     units: int
     until: int = 0
     unused: int = 0
     returned_at: int | None = None
+    under: Sequence[Limit] = ()
 
     @property
     def used(self) -> int:
@@ -94,15 +101,17 @@ class History:
     def outstanding(self, now_us: int) -> bool:
         return any(each.returned_at is None and each.at <= now_us < each.until for each in self.taken)
 
-    def remaining(self, limit: Limit, now_us: int) -> int:
-        """Had only what was used been charged, at the same times. A window that a lease began stays begun."""
+    def remaining(self, limits: Sequence[Limit], number: int, now_us: int) -> int:
+        """Of the limit of that number, had only what was used been charged, at the same times. A window that a lease
+        began stays begun."""
+        limit = limits[number]
         if limit.algorithm == "fixed_window":
             start = window_start(limit, self.taken, now_us)
             used = sum(each.used for each in self.taken if each.at >= start)
-            return limit.rate - used
+            return max(0, limit.rate - used)
         model = MODELS[str(limit.algorithm)]()
         for each in self.taken:
-            model.charge(limit, each.used, each.at)
+            model.charge(each.under[number], each.used, each.at)
         return model.remaining(limit, now_us)
 
     def most_above(self, limit: Limit) -> Fraction:

@@ -1,6 +1,6 @@
 -- What each algorithm does with units that were charged and not used, in the state that its own file describes.
 --   credits.NAME(key, rate, window, units, at, now, held)
---     units  to be given back; charged at `at`, when a bucket then held `held`
+--     units  to be given back; charged at `at`, when a bucket then held `held`; false: its limit was edited since
 --     -> units given back, rounded up: fewer, or none, where they no longer count
 -- Leaves a state as it would be had they never been charged, or with more consumed, and its time to live as it is.
 
@@ -11,14 +11,18 @@ local FEW, MANY = 30, 1000
 local credits = {}
 
 -- A bucket that would have been empty meanwhile has forgotten part of them: no more is given back than the least it has
--- held since. Until its last charge that was at least `held`, drained; from then on it is what is left now.
+-- held since. Until its last charge that was at least `held`, drained; from then on it is what is left now. Of an edited
+-- one nobody knows how fast it drained, nor how much it forgot when its capacity was cut.
 function credits.token_bucket(key, rate, window, units, at, now, held)
   local state = redis.call('GET', key)
   if not state then
     return 0
   end
   local spent, stamp = struct.unpack('<dd', state)
-  local least = math.min(held - math.max(0, stamp - at) * rate, spent - math.max(0, now - stamp) * rate)
+  local least = spent - math.max(0, now - stamp) * rate
+  if stamp ~= at then
+    least = held and math.min(least, held - math.max(0, stamp - at) * rate) or 0
+  end
   local credit = math.max(0, math.min(units * window, least))
   redis.call('SET', key, struct.pack('<dd', spent - credit, stamp), 'KEEPTTL')
   return math.ceil(credit / window)

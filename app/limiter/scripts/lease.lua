@@ -10,13 +10,15 @@
 --          nothing was; then how many were granted
 -- Writes   where something was granted, what check.lua writes for a check of that cost, and the lease, until it expires:
 --          struct "<ddI4i4": granted at (microseconds), expires at, granted, returned (-1: not yet), then of each limit
---          "<d": what a bucket then held (units x window), as its algorithm has it; 0 of another algorithm.
+--          "<ddd": what a bucket then held (units x window), as its algorithm has it, 0 of another algorithm; its rate and
+--          its capacity.
 --          Otherwise what check.lua writes for a denial.
 
-local function held(i)
+local function of_limit(i)
   local rate, window, capacity, algorithm = struct.unpack('<dddd', ARGV[1], 32 * i - 23)
   local _, _, _, _, bucket = steps[algorithm](KEYS[i], rate, window, capacity, 0, now, false)
-  return bucket and struct.unpack('<d', redis.call('GET', KEYS[i])) or 0
+  local held = bucket and struct.unpack('<d', redis.call('GET', KEYS[i])) or 0
+  return struct.pack('<ddd', held, rate, capacity)
 end
 
 local _, free = step(nil, nil, nil, nil, 0, now, false)
@@ -30,7 +32,7 @@ if granted > 0 then
   end
   local lease = struct.pack('<ddI4i4', now, now + ARGV[2], granted, -1)
   for i = 1, #KEYS - 1 do
-    lease = lease .. struct.pack('<d', held(i))
+    lease = lease .. of_limit(i)
   end
   redis.call('SET', KEYS[#KEYS], lease, 'PX', ttl_ms)
 end

@@ -23,9 +23,10 @@ elseif returned < 0 then
   local units = math.min(struct.unpack('<d', ARGV[1]), granted)
   returned = 0
   for i = 1, #KEYS - 1 do
-    local rate, window, _, algorithm = struct.unpack('<dddd', ARGV[1], 32 * i - 23)
-    local held = struct.unpack('<d', kept, 17 + 8 * i)
-    local credited = credits[names[algorithm]](KEYS[i], rate, window, units, at, now, held)
+    local rate, window, capacity, algorithm = struct.unpack('<dddd', ARGV[1], 32 * i - 23)
+    local held, rate_then, capacity_then = struct.unpack('<ddd', kept, 1 + 24 * i)
+    local edited = rate ~= rate_then or capacity ~= capacity_then
+    local credited = credits[names[algorithm]](KEYS[i], rate, window, units, at, now, not edited and held)
     returned = math.max(returned, credited)
   end
   just_now = returned
