@@ -71,9 +71,10 @@ class Keyspace:
 
     def client(self, tenant_id: int, client_id: str) -> bytes:
         """What all keys of this client begin with, CLIENT_LENGTH bytes: 22 characters in braces."""
-        known = self._known.get(tenant_id)
-        client = None if known is None else known.get(client_id)
-        return self._learnt(tenant_id, client_id) if client is None else client
+        try:
+            return self._known[tenant_id][client_id]
+        except KeyError:
+            return self._learnt(tenant_id, client_id)
 
     def _learnt(self, tenant_id: int, client_id: str) -> bytes:
         if not self._room:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -100,7 +100,7 @@ class Limiter:
 
     def _ask(self, plans: Plans, questions: Sequence[Question]) -> list[Answer]:
         """The answers to what is not denied already."""
-        charges = [plans.charge(*question) for question in questions]
+        charges = [plans.charge(tenant_id, check) for tenant_id, check in questions]
         self._active_clients.add([charge.client for charge in charges])
         shadows = _shadow_charges(plans, questions, charges) if plans.book.has_shadows else {}
         asked_at = self._denials.clock()
@@ -110,7 +110,7 @@ class Limiter:
             for charge, outcome in zip(charges, outcomes, strict=False)
         ]
         if plans is self._plans:  # else the rules have changed meanwhile
-            self._remember(zip(questions, charges, outcomes, strict=False), asked_at, but=shadows)
+            self._remember(questions, charges, outcomes, asked_at, but=shadows)
         for place, outcome in zip(shadows, outcomes[len(charges) :], strict=True):
             answer = answers[place]
             if isinstance(answer, Decision):
@@ -118,12 +118,19 @@ class Limiter:
         return answers
 
     def _remember(
-        self, decided: Iterable[tuple[Question, Charge, Stored]], asked_at: float, *, but: Container[int]
+        self,
+        questions: Sequence[Question],
+        charges: Sequence[Charge],
+        outcomes: Sequence[Stored],
+        asked_at: float,
+        *,
+        but: Container[int],
     ) -> None:
         """Keep denials, except beside a shadow rule: it has to see every check."""
-        for place, (question, charge, outcome) in enumerate(decided):
+        for place, charge in enumerate(charges):
+            outcome = outcomes[place]
             if isinstance(outcome, Outcome) and not outcome.allowed and place not in but:
-                self._denials.keep(question, charge, outcome, asked_at)
+                self._denials.keep(questions[place], charge, outcome, asked_at)
 
     def outcomes(self, charges: Sequence[Charge]) -> Sequence[Stored]:
         """What the store says to each, in one trip through the breaker."""
@@ -167,8 +174,10 @@ class Limiter:
         times: dict[Counter, int] = {}
         for (tenant_id, check), answer in zip(questions, answers, strict=True):
             if check.cost and isinstance(answer, Decision):
-                plan, counter = answer.plan, answer.plan.allowed
-                if not answer.outcome.allowed:
+                plan = answer.plan
+                if answer.outcome.allowed:
+                    counter = plan.allowed
+                else:
                     counter = plan.blocked
                     self._limited_clients.denied(tenant_id, check.client_id, plan.rule)
                 times[counter] = times.get(counter, 0) + 1

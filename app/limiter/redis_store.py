@@ -85,14 +85,15 @@ class RedisStore:
             raise StoreUnavailable(str(error), failure=error) from error
 
     def _read(self, reply: Any) -> Outcome | StoreError:
-        if isinstance(reply, hiredis.ReplyError):
-            return self._refused(reply, "check")
         try:
-            binding, remaining, retry_after_us, reset_after_us, now_us = _unpack(reply)
+            binding, remaining, wait_us, reset_after_us, now_us = _unpack(reply)
         except StructError:  # of another length
             return self._read_other(reply)
-        wait_us = None if retry_after_us < 0 else retry_after_us
-        return Outcome(wait_us == 0, binding - 1, remaining, wait_us, reset_after_us, now_us)
+        except TypeError:  # no bytes
+            return self._refused(reply, "check")
+        if wait_us == 0:
+            return Outcome(True, binding - 1, remaining, 0, reset_after_us, now_us)
+        return Outcome(False, binding - 1, remaining, wait_us if wait_us > 0 else None, reset_after_us, now_us)
 
     def _read_other(self, reply: bytes) -> Outcome | StoreError:
         """What is not the outcome of a check: that of a lease, or none."""
