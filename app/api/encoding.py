@@ -12,7 +12,7 @@ from app.limiter.decision import Decision
 from app.limiter.plan import Plan
 from app.rules.rule import Limit
 
-SECOND = 1_000_000  # microseconds
+SECOND = 1_000_000  # microseconds. Times are rounded up: -(-time // unit)
 JSON = b"Content-Type: application/json\r\n"
 CUT = "|"  # stands nowhere else in a body
 BODY = "body"  # under which the wording of a denial has its body; heads are under their seconds
@@ -39,7 +39,7 @@ class Encoder:
         """The JSON object of one decision."""
         if decision.wording is not None:
             start, end = decision.wording.get(BODY) or self._worded(decision.wording, decision)
-            return f"{start}{_rounded_up(decision.retry_after_us or 0, 1_000)}{end}"
+            return f"{start}{-(-(decision.retry_after_us or 0) // 1_000)}{end}"
         if decision.reason == "within_limit":
             outcome = decision.outcome
             template: Template = decision.plan.templates.get(outcome.binding) or self._template(decision)
@@ -47,11 +47,13 @@ class Encoder:
             at = str(outcome.now_us + outcome.reset_after_us)
             return f"{start}{outcome.remaining}{middle}{at[:-6]}.{at[-6:]}{end}"
         wait_us = decision.retry_after_us
-        return self._body(decision, "null" if wait_us is None else str(_rounded_up(wait_us, 1_000)))
+        return self._body(decision, "null" if wait_us is None else str(-(-wait_us // 1_000)))
 
     def head(self, decision: Decision) -> bytes:
         """The header lines of one decision, each with its line end."""
-        retry_seconds = 0 if decision.outcome.allowed else _rounded_up(decision.retry_after_us or 0, SECOND)
+        if decision.outcome.allowed:
+            return self._head(decision, 0)
+        retry_seconds = -(-(decision.retry_after_us or 0) // SECOND)
         wording = decision.wording
         if wording is None:
             return self._head(decision, retry_seconds)
@@ -85,10 +87,10 @@ class Encoder:
         lines = template.head[0]
         if len(template.head) > 1:
             if self._dialect == "legacy":
-                at = _rounded_up(decision.reset_at_us, SECOND)
+                at = -(-decision.reset_at_us // SECOND)
             else:
                 # While denied, what matters next is when to come back, and Retry-After must not be earlier than t.
-                at = retry_seconds or _rounded_up(decision.reset_after_us, SECOND)
+                at = retry_seconds or -(-decision.reset_after_us // SECOND)
             start, middle, end = template.head
             lines = f"{start}{outcome.remaining}{middle}{at}{end}"
         return (f"{lines}Retry-After: {retry_seconds}\r\n" if retry_seconds else lines).encode()
@@ -135,7 +137,3 @@ def _policy_name(plan: Plan, limit: Limit | None) -> str:
     limits = plan.rule.limits
     place = f".{limits.index(limit) + 1}" if limit and len(limits) > 1 else ""
     return f"{plan.rule.public_id}{place}"
-
-
-def _rounded_up(amount: int, unit: int) -> int:
-    return -(-amount // unit)

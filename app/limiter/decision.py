@@ -74,7 +74,10 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     @property
     def retry_after_us(self) -> int | None:
         wait_us = self.outcome.retry_after_us
-        return max(1, wait_us - self.age_us) if wait_us else wait_us
+        if not wait_us:
+            return wait_us
+        left_us = wait_us - self.age_us
+        return left_us if left_us > 0 else 1
 
     @property
     def reset_after_us(self) -> int:

@@ -21,7 +21,6 @@ MAX_DENIALS = 10_000  # about 8 MB; beyond it the oldest are forgotten
 
 class Denial(NamedTuple):
     plan: Plan
-    client: bytes
     outcome: Outcome
     kept_at: float  # monotonic seconds
     until: float
@@ -42,8 +41,8 @@ class DenialCache:
         self._denials: dict[Question, Denial] = {}
         self._latest = 0.0  # the end of the one that is true for longest
 
-    def among(self, questions: Sequence[Question]) -> dict[int, tuple[bytes, Decision]]:
-        """What is denied without asking: by the place of the question, ascending, its client and the decision."""
+    def among(self, questions: Sequence[Question]) -> dict[int, Decision]:
+        """What is denied without asking: by the place of the question, ascending."""
         if not self._denials:
             return {}
         now, found = self.clock(), {}
@@ -54,7 +53,7 @@ class DenialCache:
             denial = self._denials.get(question)
             if denial is not None:
                 if now < denial.until:
-                    found[place] = denial.client, denial.at(now)
+                    found[place] = denial.at(now)
                 else:
                     del self._denials[question]
         return found
@@ -68,7 +67,7 @@ class DenialCache:
             del self._denials[next(iter(self._denials))]
         until = asked_at + min(MAX_SECONDS, wait_us / 1_000_000)
         self._latest = max(self._latest, until)
-        self._denials[question] = Denial(charge.plan, charge.client, outcome, self.clock(), until, {})
+        self._denials[question] = Denial(charge.plan, outcome, self.clock(), until, {})
 
     def clear(self) -> None:
         """Forget all: the rules have changed."""

@@ -81,9 +81,8 @@ class Limiter:
         undecided = questions
         if denied:
             undecided = [question for place, question in enumerate(questions) if place not in denied]
-            self._active_clients.add([client for client, _ in denied.values()])
         answers = self._ask(plans, undecided) if undecided else []
-        for place, (_, decision) in denied.items():
+        for place, decision in denied.items():  # whose clients were marked as active when Redis was asked
             answers.insert(place, decision)
         self._count(questions, answers)
         return answers

@@ -39,7 +39,7 @@ def denial(retry_after_us: int | None = 400_000, remaining: int = 0) -> Outcome:
 
 def repeated(cache: DenialCache, question: Question = QUESTION) -> Decision | None:
     found = cache.among([(9, Check("never asked")), question])
-    return found[1][1] if found else None
+    return found.get(1)
 
 
 def test_a_denial_is_repeated_counting_down_until_its_retry_time(clock: Clock) -> None:
