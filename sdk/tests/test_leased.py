@@ -198,6 +198,36 @@ class TestRenewal(LeasedCase):
             thread.join()
         self.assertEqual((len(self.client.checks), len(self.acquired_by)), (self.asked, 2))
 
+    def test_who_waited_in_vain_asks_the_service_and_not_for_a_lease(self):
+        client_id = new_client_id(1000)
+        begun, go_on, looked = threading.Event(), threading.Event(), []
+
+        def slow(client_id, limit_key, permits, ttl):
+            begun.set()
+            go_on.wait(PATIENT)
+            return TestRenewal.lease(self, client_id, limit_key, 1, ttl)
+
+        def clock():
+            looked.append(threading.current_thread())
+            return self.now
+
+        limiter = self.enter(LeasedLimiter(self.client, 50, 60, clock=clock))
+        limiter._process()._want = lambda *_: None  # nor does the thread bring any
+        first, second = (threading.Thread(target=limiter.check, args=(client_id,)) for _ in range(2))
+        for _ in range(LEAST - 1):
+            limiter.check(client_id)
+        asked, acquired = len(self.client.checks), len(self.acquired_by)
+        self.client.lease = slow
+        first.start()
+        self.assertTrue(begun.wait(PATIENT))
+        second.start()
+        self.eventually(lambda: looked.count(second) == 2)  # when it began, and under the lock
+        with limiter._process()._lock:
+            go_on.set()
+        first.join()
+        second.join()
+        self.assertEqual((len(self.client.checks), len(self.acquired_by)), (asked + 1, acquired + 1))
+
     def test_of_32_threads_exactly_what_was_granted_is_admitted(self):
         client_id = new_client_id(3_000)
         admitted = []

@@ -54,6 +54,7 @@ class Renewals:
 
     def _decide(self, key: Key, cost: int, waited_for: list[threading.Lock]) -> Decision | None:
         give_up = self._clock() + self._timeout
+        first = True  # later he begins no renewal: with the wait before, and the check after it, it were three timeouts
         while not self.upkeep.stopped:
             with self._lock:
                 now = self._clock()
@@ -64,10 +65,12 @@ class Renewals:
                 if decision is not None:
                     return decision
                 renewal = holding.renewal
-                if now >= give_up or not (renewal or (self._size_of_next(holding, now, cost) and self.upkeep.runs())):
+                hope = renewal or (first and self._size_of_next(holding, now, cost) and self.upkeep.runs())
+                if now >= give_up or not hope:
                     holding.count(now, cost)
                     return None
-                mine = self._begin(holding)
+                mine = first and self._begin(holding)
+            first = False
             if mine:
                 self._renew(holding, cost)
             elif renewal is not None and renewal.acquire(timeout=give_up - now):
