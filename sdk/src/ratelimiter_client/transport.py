@@ -23,7 +23,7 @@ LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*(?=\r\n)", re.
 CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 CLOSE = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
 # Visible ASCII only: applications hand them on.
-RATE_LIMIT = re.compile(rb"\r\n((?:x-)?ratelimit[a-z-]*|retry-after):[ \t]*([\x20-\x7e]*)(?=\r\n)", re.IGNORECASE)
+RATE_LIMIT = re.compile(rb"\r\n((?:x-)?ratelimit(?:-[a-z]+)*|retry-after):[ \t]*([\x20-\x7e]*)(?=\r\n)", re.IGNORECASE)
 
 
 class Answer(NamedTuple):
@@ -74,7 +74,7 @@ class Connection:
         while missing > 0:
             parts.append(self._receive(deadline))
             missing -= len(parts[-1])
-        headers = tuple((name.decode(), value.decode()) for name, value in RATE_LIMIT.findall(head))
+        headers = tuple((_spelled(name.decode()), value.decode()) for name, value in RATE_LIMIT.findall(head))
         reusable = missing == 0 and status[1] == b"1" and not CLOSE.search(head)
         return Answer(int(status[2]), headers, b"".join(parts)[:length], reusable)
 
@@ -98,6 +98,11 @@ class Connection:
 
     def close(self) -> None:
         self._socket.close()
+
+
+def _spelled(name: str) -> str:
+    """Gateways that speak HTTP/2 have names in small letters; this one is looked up."""
+    return "Retry-After" if name.lower() == "retry-after" else name
 
 
 def left(deadline: float) -> float:
