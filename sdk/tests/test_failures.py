@@ -162,6 +162,13 @@ class TestFailures(unittest.TestCase):
         self.assertEqual([value for name, value in seen if name.lower() == "retry-after"], ["3"])
         self.assertEqual([value for name, value in seen if "ratelimit" in name], ["a", "b", "c"])
 
+    def test_a_long_wait_is_told_to_the_millisecond(self):
+        body = json.dumps({**DECISION, "allowed": False, "retry_after_ms": 2_592_000_123}).encode()
+        with Broken(http(OK, body)) as server, RateLimiter(server.url, timeout=PATIENT) as client:
+            _, headers, answered = request(RateLimitMiddleware(application, client))
+        self.assertEqual(json.loads(answered)["detail"], "ask again in 2592000.123 seconds")
+        self.assertEqual(headers["Retry-After"], "2592001")
+
     def test_what_is_no_name_of_a_header_is_not_handed_on(self):
         names = ("ratelimit-", "x-ratelimit-", "ratelimit--a", "ratelimits", "RateLimit_", "my-ratelimit", "RateLimit ")
         named = Broken(http(OK, BODY, *(f"{name}: 1" for name in names), "RateLimit: 2"))
