@@ -1,6 +1,7 @@
 """What the client asks and what it makes of the answers of the real service."""
 
 import unittest
+from enum import IntEnum
 
 from support import PATIENT, URL, Broken, http, new_client_id
 
@@ -121,6 +122,11 @@ class TestRequests(unittest.TestCase):
             lambda client: client.check(evil, evil, correlation_id=evil, traceparent=evil), timeout=PATIENT
         )
         self.assertNotIn("Evil", heard)
+
+    def test_a_number_is_its_digits(self):
+        for number in (7, IntEnum("Kind", {"seven": 7}).seven):
+            heard = self.heard(lambda client, number=number: client.check(number, number), timeout=PATIENT)
+            self.assertIn('{"client_id":"7","limit_key":"7",', heard)
 
     def test_without_retry_no_ids(self):
         self.assertNotIn("request_id", self.heard(lambda client: client.check("a"), retry=False, timeout=PATIENT))

@@ -31,7 +31,7 @@ def literal(name: str, value: object, most: int) -> str:
     SHA-256 digest: names often come from strangers, who must not escape their limit by such a name.
     """
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < MAX_BITS:
-        value = str(value)
+        value = str(int(value))  # of an IntEnum that str() has a name
     if not isinstance(value, str):
         raise RateLimiterError(f"{name} is {type(value).__name__}, allowed is text", status=422)
     if not 0 < len(value) <= most or UNPRINTABLE.search(value):
