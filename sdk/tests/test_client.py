@@ -191,6 +191,17 @@ class TestArguments(unittest.TestCase):
                 with self.assertRaises(RateLimiterError):
                     call()
 
+    def test_leases_refuse_what_cannot_be_sent(self):
+        with RateLimiter("http://127.0.0.1:1") as client:
+            for ttl in (float("inf"), float("-inf"), float("nan"), None, "1", [], 1e308, 10**400, 1j):
+                with self.assertRaises(RateLimiterError, msg=ttl) as refused:
+                    client.lease("a", "b", 1, ttl)
+                self.assertEqual(refused.exception.status, 422)
+            for lease_id in (None, 5, b"a", [], "\ud800", ""):
+                with self.assertRaises(RateLimiterError, msg=lease_id) as refused:
+                    client.return_lease(lease_id, 1)
+                self.assertEqual(refused.exception.status, 422)
+
 
 if __name__ == "__main__":
     unittest.main()
