@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import multiprocessing
 import os
 import sys
 import threading
@@ -512,6 +513,13 @@ class TestFork(LeasedCase):
         used += int(self.in_child(child))
         self.limiter.close()
         self.assertEqual(self.left(client_id), 1000 - used)
+
+    def test_a_child_of_multiprocessing_returns_its_permits(self):
+        client_id = new_client_id(1000)
+        child = multiprocessing.get_context("fork").Process(target=self.until_leased, args=(client_id,))
+        child.start()
+        child.join()
+        self.assertEqual((child.exitcode, self.left(client_id)), (0, 1000 - LEAST))
 
     def test_even_where_nobody_tells_python_of_the_fork(self):
         client_id = new_client_id(1000)
