@@ -464,6 +464,27 @@ class TestFailures(LeasedCase):
         self.limiter.check(client_id)
         self.assertEqual(len(self.client.leases), 1)
 
+    def test_who_is_interrupted_leaves_no_renewal_behind(self):
+        """As by a signal, whose handler may raise anywhere."""
+        client_id = new_client_id(1000)
+        looked = []
+
+        def clock():
+            if threading.current_thread() is threading.main_thread():
+                looked.append(self.now)
+                if len(looked) == interrupted:
+                    raise KeyboardInterrupt
+            return self.now
+
+        interrupted = 0
+        limiter = self.enter(LeasedLimiter(self.client, 50, 60, clock=clock))
+        for _ in range(LEAST - 1):
+            limiter.check(client_id)
+        interrupted = len(looked) + 3  # when it begins, under the lock, and in the renewal
+        with self.assertRaises(KeyboardInterrupt):
+            limiter.check(client_id)
+        self.assertIsNone(limiter._process()._holdings.of((client_id, "global"), self.now).renewal)
+
     def test_arguments_out_of_bounds_are_named(self):
         for wrong in ({"size": 0}, {"size": 100_001}, {"ttl": 0}, {"ttl": 3601}, {"keys": 0}, {"size": 10.5}):
             with self.assertRaisesRegex(ValueError, next(iter(wrong))):

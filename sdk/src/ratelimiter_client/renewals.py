@@ -118,11 +118,11 @@ class Renewals:
 
     def _renew(self, holding: Holding, cost: int = 0) -> None:
         """Begun before; over when this returns."""
-        with self._lock:
-            sent = self._clock()
-            size = self._size_of_next(holding, sent, cost)
-            sign = sent - holding.since > TURN_SECONDS  # else it will be used up before the thread has read the sign
         try:
+            with self._lock:
+                sent = self._clock()
+                size = self._size_of_next(holding, sent, cost)
+                sign = sent - holding.since > TURN_SECONDS  # else it is used up before the thread has read the sign
             if size:
                 self._found(holding, self._trips.acquire(holding.key, size, sign=sign), sent)
         finally:
