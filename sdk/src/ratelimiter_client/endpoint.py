@@ -8,6 +8,7 @@ import ssl
 from typing import Any
 from urllib.parse import urlsplit
 
+from ratelimiter_client.tls import Secured
 from ratelimiter_client.transport import Connection, left
 
 PORTS = {"http": 80, "https": 443}
@@ -62,8 +63,10 @@ class Endpoint:
             connection.close()
             raise
 
-    def _secured(self, connection: socket.socket, deadline: float) -> socket.socket:
+    def _secured(self, connection: socket.socket, deadline: float) -> socket.socket | Secured:
         if self._tls is None:
             return connection
-        connection.settimeout(left(deadline))
-        return self._tls.wrap_socket(connection, server_hostname=self._host)
+        secured = Secured(connection, self._tls, self._host)
+        secured.settimeout(left(deadline))
+        secured.handshake()
+        return secured

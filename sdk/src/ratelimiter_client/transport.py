@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import re
 import socket
-import ssl
 import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ratelimiter_client.decision import Headers
 from ratelimiter_client.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from ratelimiter_client.tls import Secured
 
 MAX_HEAD = 16 * 1024
 READ_BYTES = 16 * 1024
@@ -40,7 +42,7 @@ class Connection:
 
     __slots__ = ("_socket",)
 
-    def __init__(self, connected: socket.socket) -> None:
+    def __init__(self, connected: socket.socket | Secured) -> None:
         self._socket = connected
 
     def exchange(self, request: bytes, deadline: float, most: int) -> Answer:
@@ -90,7 +92,7 @@ class Connection:
         try:
             self._socket.settimeout(0)
             self._socket.recv(1)
-        except (BlockingIOError, ssl.SSLWantReadError):
+        except BlockingIOError:
             return True
         except OSError:
             pass
