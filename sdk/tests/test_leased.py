@@ -14,6 +14,7 @@ from support import PATIENT, URL, Relay, new_client_id
 
 from ratelimiter_client import LeasedLimiter, RateLimiter, RateLimiterError
 from ratelimiter_client.renewals import LEAST
+from ratelimiter_client.upkeep import locked
 
 
 class Recording(RateLimiter):
@@ -484,6 +485,17 @@ class TestFailures(LeasedCase):
         with self.assertRaises(KeyboardInterrupt):
             limiter.check(client_id)
         self.assertIsNone(limiter._process()._holdings.of((client_id, "global"), self.now).renewal)
+
+    def test_a_renewal_that_nobody_ends_is_waited_for_once(self):
+        """However that came about: it takes longer than a trip may."""
+        client_id = new_client_id(1000)
+        limiter = self.enter(LeasedLimiter(self.enter(Recording(timeout=0.2)), 50, 60))
+        for _ in range(LEAST - 1):
+            limiter.check(client_id)
+        holding = limiter._process()._holdings.of((client_id, "global"), time.monotonic())
+        holding.renewal = locked()
+        limiter.check(client_id)
+        self.assertIsNone(holding.renewal)
 
     def test_arguments_out_of_bounds_are_named(self):
         for wrong in ({"size": 0}, {"size": 100_001}, {"ttl": 0}, {"ttl": 3601}, {"keys": 0}, {"size": 10.5}):
