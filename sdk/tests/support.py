@@ -72,7 +72,7 @@ class Broken(Server):
     """Sends `beginning` to whoever has asked, then `rest` for ever, a piece each `pause` seconds; or closes."""
 
     def __init__(self, beginning=b"", rest=b"", pause=0.001, closes=False):
-        self._beginning, self._rest, self._pause, self._closes = beginning, rest, pause, closes
+        self.beginning, self._rest, self._pause, self._closes = beginning, rest, pause, closes
 
     def __enter__(self):
         self.heard = []
@@ -84,7 +84,7 @@ class Broken(Server):
             if not asked:
                 return
             self.heard.append(asked)
-            connection.sendall(self._beginning)
+            connection.sendall(self.beginning)
             while self._rest and not self.over.wait(self._pause):
                 connection.sendall(self._rest)
             if self._closes:

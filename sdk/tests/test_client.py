@@ -1,6 +1,7 @@
 """What the client asks and what it makes of the answers of the real service."""
 
 import unittest
+from enum import IntEnum
 
 from support import PATIENT, URL, Broken, http, new_client_id
 
@@ -122,6 +123,11 @@ class TestRequests(unittest.TestCase):
         )
         self.assertNotIn("Evil", heard)
 
+    def test_a_number_is_its_digits(self):
+        for number in (7, IntEnum("Kind", {"seven": 7}).seven):
+            heard = self.heard(lambda client, number=number: client.check(number, number), timeout=PATIENT)
+            self.assertIn('{"client_id":"7","limit_key":"7",', heard)
+
     def test_without_retry_no_ids(self):
         self.assertNotIn("request_id", self.heard(lambda client: client.check("a"), retry=False, timeout=PATIENT))
 
@@ -184,6 +190,17 @@ class TestArguments(unittest.TestCase):
             ):
                 with self.assertRaises(RateLimiterError):
                     call()
+
+    def test_leases_refuse_what_cannot_be_sent(self):
+        with RateLimiter("http://127.0.0.1:1") as client:
+            for ttl in (float("inf"), float("-inf"), float("nan"), None, "1", [], 1e308, 10**400, 1j):
+                with self.assertRaises(RateLimiterError, msg=ttl) as refused:
+                    client.lease("a", "b", 1, ttl)
+                self.assertEqual(refused.exception.status, 422)
+            for lease_id in (None, 5, b"a", [], "\ud800", ""):
+                with self.assertRaises(RateLimiterError, msg=lease_id) as refused:
+                    client.return_lease(lease_id, 1)
+                self.assertEqual(refused.exception.status, 422)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 import select
 import shutil
+import socket
 import ssl
 import subprocess
 import tempfile
 import threading
 import unittest
 from pathlib import Path
+from unittest.mock import patch
 
 from support import PATIENT, URL, Broken, Relay, http, new_client_id
 from test_failures import BODY, OK
@@ -71,6 +73,14 @@ class TestConnections(unittest.TestCase):
                     [connection] = client._service.process.connections._idle
                     select.select([connection._socket], [], [], PATIENT)  # until its end has come
             self.assertEqual((server.connections, len(server.heard)), (5, 5))
+
+    def test_an_address_of_a_kind_that_the_system_lacks_is_passed_over(self):
+        unknown = (max(socket.AddressFamily) + 1, socket.SOCK_STREAM, 6, "", ("::1", 80, 0, 0))
+        with Broken(http(OK, BODY)) as server, RateLimiter(server.url, timeout=PATIENT) as client:
+            port = int(server.url.rpartition(":")[2])
+            addresses = [unknown, *socket.getaddrinfo("127.0.0.1", port, type=socket.SOCK_STREAM)]
+            with patch("socket.getaddrinfo", return_value=addresses):
+                self.assertIsNone(client.check("a").error)
 
     def test_an_answer_nobody_asked_for_is_nobodys(self):
         more = http(OK, BODY.replace(b'"remaining": 1', b'"remaining": 777'))

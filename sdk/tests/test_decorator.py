@@ -1,10 +1,11 @@
 """Functions whose calls are checks."""
 
+import pickle
 import unittest
 
 from support import PATIENT, URL, new_client_id
 
-from ratelimiter_client import RateLimited, RateLimiter
+from ratelimiter_client import RateLimited, RateLimiter, RateLimiterError
 
 
 class TestDecorator(unittest.TestCase):
@@ -27,6 +28,14 @@ class TestDecorator(unittest.TestCase):
             send("d")
         self.assertEqual(denied.exception.decision.remaining, 1)
         self.assertEqual(ran, [("a", ""), ("b", "c")])
+
+    def test_what_it_raises_crosses_processes(self):
+        """Pickled, as by a Pool of multiprocessing, whose callers wait for ever for what cannot be unpickled."""
+        decision = self.client.peek(new_client_id())._replace(allowed=False, retry_after_ms=7)
+        for error in (RateLimited(decision), RateLimiterError("no", status=503, retry_after_ms=7)):
+            back = pickle.loads(pickle.dumps(error))
+            self.assertEqual((type(back), str(back), vars(back)), (type(error), str(error), vars(error)))
+        self.assertEqual(str(RateLimited(decision)), "denied, retry_after_ms is 7")
 
     def test_each_by_its_arguments(self):
         prefix = new_client_id(1)

@@ -70,11 +70,15 @@ def application(environ, start_response):
     return [b"served"]
 
 
-def request(app):
+def environment():
     environ = {}
     setup_testing_defaults(environ)
+    return environ
+
+
+def request(app):
     started = []
-    body = b"".join(app(environ, lambda status, headers, *_: started.extend((status, dict(headers)))))
+    body = b"".join(app(environment(), lambda status, headers, *_: started.extend((status, dict(headers)))))
     return started[0], started[1], body
 
 
@@ -144,6 +148,32 @@ class TestFailures(unittest.TestCase):
     def test_the_service_says_when_to_come_back(self):
         with REFUSALS["503"] as server, RateLimiter(server.url, timeout=PATIENT, fail_mode="closed") as client:
             self.assertEqual(client.check("a").retry_after_ms, 9000)
+
+    def test_a_gateway_may_have_the_names_of_headers_in_small_letters(self):
+        refused = Broken(http("503 Service Unavailable", b"", "retry-after: 9"))
+        with refused, RateLimiter(refused.url, timeout=PATIENT, fail_mode="closed") as client:
+            self.assertEqual(client.check("a").retry_after_ms, 9000)
+        body = json.dumps({**DECISION, "allowed": False, "retry_after_ms": 2500}).encode()
+        denied = Broken(http(OK, body, "ratelimit: a", "ratelimit-policy: b", "x-ratelimit-limit: c", "retry-after: 3"))
+        with denied, RateLimiter(denied.url, timeout=PATIENT) as client:
+            seen = []
+            app = RateLimitMiddleware(application, client)
+            app(environment(), lambda status, headers: seen.extend(headers))
+        self.assertEqual([value for name, value in seen if name.lower() == "retry-after"], ["3"])
+        self.assertEqual([value for name, value in seen if "ratelimit" in name], ["a", "b", "c"])
+
+    def test_a_long_wait_is_told_to_the_millisecond(self):
+        body = json.dumps({**DECISION, "allowed": False, "retry_after_ms": 2_592_000_123}).encode()
+        with Broken(http(OK, body)) as server, RateLimiter(server.url, timeout=PATIENT) as client:
+            _, headers, answered = request(RateLimitMiddleware(application, client))
+        self.assertEqual(json.loads(answered)["detail"], "ask again in 2592000.123 seconds")
+        self.assertEqual(headers["Retry-After"], "2592001")
+
+    def test_what_is_no_name_of_a_header_is_not_handed_on(self):
+        names = ("ratelimit-", "x-ratelimit-", "ratelimit--a", "ratelimits", "RateLimit_", "my-ratelimit", "RateLimit ")
+        named = Broken(http(OK, BODY, *(f"{name}: 1" for name in names), "RateLimit: 2"))
+        with named, RateLimiter(named.url, timeout=PATIENT) as client:
+            self.assertEqual(client.check("a").headers, (("RateLimit", "2"),))
 
     def test_a_service_that_refuses_is_asked_again_and_one_that_fails_is_left_alone(self):
         for server, asked in ((REFUSALS["503"], 9), (REFUSALS["401"], 9), (WRONG["500"], 5), (WRONG["no JSON"], 5)):

@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import multiprocessing
 import os
 import sys
 import threading
@@ -13,6 +14,7 @@ from support import PATIENT, URL, Relay, new_client_id
 
 from ratelimiter_client import LeasedLimiter, RateLimiter, RateLimiterError
 from ratelimiter_client.renewals import LEAST
+from ratelimiter_client.upkeep import locked
 
 
 class Recording(RateLimiter):
@@ -198,6 +200,36 @@ class TestRenewal(LeasedCase):
             thread.join()
         self.assertEqual((len(self.client.checks), len(self.acquired_by)), (self.asked, 2))
 
+    def test_who_waited_in_vain_asks_the_service_and_not_for_a_lease(self):
+        client_id = new_client_id(1000)
+        begun, go_on, looked = threading.Event(), threading.Event(), []
+
+        def slow(client_id, limit_key, permits, ttl):
+            begun.set()
+            go_on.wait(PATIENT)
+            return TestRenewal.lease(self, client_id, limit_key, 1, ttl)
+
+        def clock():
+            looked.append(threading.current_thread())
+            return self.now
+
+        limiter = self.enter(LeasedLimiter(self.client, 50, 60, clock=clock))
+        limiter._process()._want = lambda *_: None  # nor does the thread bring any
+        first, second = (threading.Thread(target=limiter.check, args=(client_id,)) for _ in range(2))
+        for _ in range(LEAST - 1):
+            limiter.check(client_id)
+        asked, acquired = len(self.client.checks), len(self.acquired_by)
+        self.client.lease = slow
+        first.start()
+        self.assertTrue(begun.wait(PATIENT))
+        second.start()
+        self.eventually(lambda: looked.count(second) == 2)  # when it began, and under the lock
+        with limiter._process()._lock:
+            go_on.set()
+        first.join()
+        second.join()
+        self.assertEqual((len(self.client.checks), len(self.acquired_by)), (asked + 1, acquired + 1))
+
     def test_of_32_threads_exactly_what_was_granted_is_admitted(self):
         client_id = new_client_id(3_000)
         admitted = []
@@ -317,10 +349,23 @@ class TestCost(LeasedCase):
         self.assertEqual(self.held(self.client_id), held)
 
     def test_what_the_service_refuses_is_as_without_leases(self):
-        for arguments in ((self.client_id, "global", -1), (self.client_id, None), (None,), ([],), (10**5000,)):
+        for arguments in ((self.client_id, "global", -1), (self.client_id, None), (None,), ([],), (10**5000,), (True,)):
             for _ in range(15):
                 self.assertIsNotNone(self.limiter.check(*arguments).error)
         self.assertEqual(len(self.client.leases), 1)
+
+    def test_so_it_is_where_it_equals_what_is_leased(self):
+        permits = self.limiter._in_use[self.client_id, "global"]
+        self.limiter._in_use[1, "global"] = permits
+        held = permits.left
+        for client_id, cost in ((1.0, 1), (True, 1), (self.client_id, True), (self.client_id, 1.0)):
+            self.assertIsNotNone(self.limiter.check(client_id, cost=cost).error, (client_id, cost))
+        for _ in range(15):
+            self.assertIsNone(self.limiter.check(self.client_id, 1).error)
+        self.assertIsNotNone(self.limiter.check(self.client_id, True).error)
+        self.assertEqual(permits.left, held)
+        self.assertIsNone(self.limiter.check(1).error)
+        self.assertLess(permits.left, held)
 
 
 class TestTime(LeasedCase):
@@ -420,6 +465,38 @@ class TestFailures(LeasedCase):
         self.limiter.check(client_id)
         self.assertEqual(len(self.client.leases), 1)
 
+    def test_who_is_interrupted_leaves_no_renewal_behind(self):
+        """As by a signal, whose handler may raise anywhere."""
+        client_id = new_client_id(1000)
+        looked = []
+
+        def clock():
+            if threading.current_thread() is threading.main_thread():
+                looked.append(self.now)
+                if len(looked) == interrupted:
+                    raise KeyboardInterrupt
+            return self.now
+
+        interrupted = 0
+        limiter = self.enter(LeasedLimiter(self.client, 50, 60, clock=clock))
+        for _ in range(LEAST - 1):
+            limiter.check(client_id)
+        interrupted = len(looked) + 3  # when it begins, under the lock, and in the renewal
+        with self.assertRaises(KeyboardInterrupt):
+            limiter.check(client_id)
+        self.assertIsNone(limiter._process()._holdings.of((client_id, "global"), self.now).renewal)
+
+    def test_a_renewal_that_nobody_ends_is_waited_for_once(self):
+        """However that came about: it takes longer than a trip may."""
+        client_id = new_client_id(1000)
+        limiter = self.enter(LeasedLimiter(self.enter(Recording(timeout=0.2)), 50, 60))
+        for _ in range(LEAST - 1):
+            limiter.check(client_id)
+        holding = limiter._process()._holdings.of((client_id, "global"), time.monotonic())
+        holding.renewal = locked()
+        limiter.check(client_id)
+        self.assertIsNone(holding.renewal)
+
     def test_arguments_out_of_bounds_are_named(self):
         for wrong in ({"size": 0}, {"size": 100_001}, {"ttl": 0}, {"ttl": 3601}, {"keys": 0}, {"size": 10.5}):
             with self.assertRaisesRegex(ValueError, next(iter(wrong))):
@@ -469,6 +546,13 @@ class TestFork(LeasedCase):
         used += int(self.in_child(child))
         self.limiter.close()
         self.assertEqual(self.left(client_id), 1000 - used)
+
+    def test_a_child_of_multiprocessing_returns_its_permits(self):
+        client_id = new_client_id(1000)
+        child = multiprocessing.get_context("fork").Process(target=self.until_leased, args=(client_id,))
+        child.start()
+        child.join()
+        self.assertEqual((child.exitcode, self.left(client_id)), (0, 1000 - LEAST))
 
     def test_even_where_nobody_tells_python_of_the_fork(self):
         client_id = new_client_id(1000)

@@ -80,6 +80,16 @@ def test_flask_limits_only_decorated_views_where_asked_to(
     assert statuses(app, "/other", 3) == [200, 200, 429]
 
 
+def test_one_extension_serves_several_applications_of_flask(client: RateLimiter, new_client: NewClient) -> None:
+    limits = RateLimits(client=client, limits=())
+    apps = [flask.Flask(f"{__name__}.{number}") for number in range(2)]
+    for app in apps:
+        app.config["RATELIMITER_IDENTIFY"] = new_client()
+        limits.init_app(app)
+        app.add_url_rule("/", "index", limits.limit()(lambda: "hello"))
+    assert [statuses(app, "/", 3) for app in apps] == [[200, 200, 429]] * 2
+
+
 def test_flask_says_503_where_nothing_is_known_and_the_fail_mode_is_closed(app: flask.Flask) -> None:
     app.config.update(RATELIMITER_URL="http://127.0.0.1:1", RATELIMITER_FAIL_MODE="closed")
     RateLimits(app)
@@ -93,7 +103,7 @@ def test_wrong_settings_stop_the_start(app: flask.Flask) -> None:
         RateLimits(app, limit_keys="a")
     with pytest.raises(ValueError, match="fail_mode"):
         RateLimits(app, fail_mode="local")
-    with pytest.raises(RuntimeError, match="init_app"):
+    with app.test_request_context(), pytest.raises(RuntimeError, match="init_app"):
         RateLimits().limit()(lambda: None)()
 
 

@@ -36,11 +36,29 @@ killed.kill()
 assert client.check(client_id).error is None
 """
 
+SLOW_TLS = """
+from gevent import monkey
+monkey.patch_all()
+import socket
+import gevent
+from ratelimiter_client import RateLimiter
 
-def test_greenlets_share_a_client(node: Node) -> None:
-    node.put_rule(client_id="gevent-of-the-sdk", rate=100, window=3600, algorithm="fixed_window")
+listener = socket.create_server(("127.0.0.1", 0))
+def serve():
+    connection, _ = listener.accept()
+    connection.sendall(bytes((22, 3, 3, 32, 0)))  # of 8,192 bytes of a handshake, which take a quarter of an hour
+    while True:
+        connection.sendall(b"x")
+        gevent.sleep(0.1)
+gevent.spawn(serve)
+print(RateLimiter("https://127.0.0.1:%d" % listener.getsockname()[1], timeout=0.5).check("a").error)
+"""
+
+
+def printed(script: str, *arguments: str) -> str:
+    """Fails the test where the script fails."""
     completed = subprocess.run(
-        [sys.executable, "-c", SCRIPT, node.url, "gevent-of-the-sdk"],
+        [sys.executable, "-c", script, *arguments],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "sdk/src")},
         capture_output=True,
         text=True,
@@ -48,4 +66,13 @@ def test_greenlets_share_a_client(node: Node) -> None:
         timeout=120,
     )
     assert completed.returncode == 0, completed.stderr
-    assert completed.stdout.split() == ["100", "16"]
+    return completed.stdout
+
+
+def test_greenlets_share_a_client(node: Node) -> None:
+    node.put_rule(client_id="gevent-of-the-sdk", rate=100, window=3600, algorithm="fixed_window")
+    assert printed(SCRIPT, node.url, "gevent-of-the-sdk").split() == ["100", "16"]
+
+
+def test_a_byte_at_a_time_holds_nobody_longer_over_tls() -> None:
+    assert printed(SLOW_TLS).startswith("TimeoutError: ")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Callable
 
-from ratelimiter_client.decision import Decision, Lease, decision_of
+from ratelimiter_client.decision import Decision, Lease, decision_of, fits
 from ratelimiter_client.errors import ProtocolError, RateLimiterError
 from ratelimiter_client.transport import Answer
 
@@ -35,9 +35,11 @@ def lease(answer: Answer) -> Lease:
     fields = json.loads(answer.body)
     decided = decision_of(fields, answer.headers)
     lease_id, granted, expires_at = (fields.get(name) for name in ("lease_id", "granted", "expires_at"))
-    if not isinstance(granted, int) or decided.allowed != (granted > 0):
+    if not fits(granted, (int,)) or decided.allowed != (granted > 0):
         raise ProtocolError("the answer is no lease")
-    if granted and not (isinstance(lease_id, str) and isinstance(expires_at, (int, float))):
+    if granted == 0:
+        return Lease(None, 0, None, decided)
+    if not (isinstance(lease_id, str) and fits(expires_at, (int, float))):
         raise ProtocolError("the answer is no lease")
     return Lease(lease_id, granted, expires_at, decided)
 
@@ -63,7 +65,7 @@ def refusal(answer: Answer) -> RateLimiterError:
 
 def _member(answer: Answer, name: str, kind: type) -> Any:
     document = json.loads(answer.body)
-    if not isinstance(document, dict) or not isinstance(document.get(name), kind):
+    if not isinstance(document, dict) or not fits(document.get(name), (kind,)):
         raise ProtocolError(f"the answer has no {name}")
     return document[name]
 
@@ -74,5 +76,8 @@ def _is_error(item: Any) -> bool:
 
 def _problem(problem: dict[str, Any]) -> RateLimiterError:
     status = problem.get("status")
-    text = f"the service answered {status}: {str(problem.get('detail'))[:MAX_DETAIL]!r}"
-    return RateLimiterError(text, status=status if isinstance(status, int) else None)
+    if type(status) is not int or status not in range(100, 600):
+        raise ProtocolError("the answer has an error of no status")
+    return RateLimiterError(
+        f"the service answered {status}: {str(problem.get('detail'))[:MAX_DETAIL]!r}", status=status
+    )

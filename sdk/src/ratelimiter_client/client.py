@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any, Callable, Iterable, Mapping
-from urllib.parse import quote
 
 from ratelimiter_client import answers, questions
 from ratelimiter_client.breaker import log
@@ -102,7 +101,7 @@ class RateLimiter:
         """
         fields = questions.names(client_id, limit_key)
         fields["permits"] = questions.amount("permits", permits, 1)
-        fields["ttl_ms"] = questions.amount("ttl, in milliseconds,", round(ttl * 1000), 1, questions.MAX_TTL_MS)
+        fields["ttl_ms"] = questions.milliseconds("ttl", ttl, questions.MAX_TTL_MS)
         return self._service.ask(LEASES, questions.encoded(fields).encode(), answers.lease)
 
     def return_lease(self, lease_id: str, unused: int) -> int:
@@ -111,7 +110,7 @@ class RateLimiter:
         Safe to repeat. Raises RateLimiterError whatever the fail mode, of status 404 for a lease that is over.
         """
         body = questions.encoded({"unused": questions.amount("unused", unused, 0)}).encode()
-        path = f"{LEASES}/{quote(lease_id, safe='')}/return"
+        path = f"{LEASES}/{questions.lease_path(lease_id)}/return"
         return self._service.ask(path, body, answers.returned, again=True)
 
     def limit(

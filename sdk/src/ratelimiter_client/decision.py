@@ -8,17 +8,19 @@ from ratelimiter_client.errors import ProtocolError, RateLimiterError
 
 Headers = Tuple[Tuple[str, str], ...]
 
-SHAPE: dict[str, Any] = {
-    "allowed": bool,
-    "remaining": int,
+MAX_NUMBER = 2**53  # what any JSON is exact to; the service's are less
+
+SHAPE: dict[str, tuple[type, ...]] = {
+    "allowed": (bool,),
+    "remaining": (int,),
     "retry_after_ms": (int, type(None)),
-    "limit": int,
-    "window": int,
+    "limit": (int,),
+    "window": (int,),
     "reset_at": (float, int),
     "algorithm": (str, type(None)),
     "rule_id": (int, str),
-    "reason": str,
-    "degraded": bool,
+    "reason": (str,),
+    "degraded": (bool,),
 }
 
 
@@ -67,10 +69,15 @@ def decision_of(fields: dict[str, Any], headers: Headers = ()) -> Decision:
         values = [fields[name] for name in SHAPE]
     except (KeyError, TypeError):
         raise ProtocolError("the answer is no decision") from None
-    for value, kind in zip(values, SHAPE.values()):
-        if not isinstance(value, kind):
-            raise ProtocolError("the answer is no decision")
+    if not all(map(fits, values, SHAPE.values())):
+        raise ProtocolError("the answer is no decision")
     return Decision._make((*values, headers, None))
+
+
+def fits(value: Any, kinds: tuple[type, ...]) -> bool:
+    """Whether it is of one of these types (a truth value is no integer), and, where it is a number, of sane size."""
+    kind = type(value)
+    return kind in kinds and (kind not in (int, float) or 0 <= value <= MAX_NUMBER)
 
 
 def undecided(error: RateLimiterError, *, allowed: bool) -> Decision:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+from typing import Any
 from urllib.parse import urlsplit
 
+from ratelimiter_client.tls import Secured
 from ratelimiter_client.transport import Connection, left
 
 PORTS = {"http": 80, "https": 443}
@@ -41,24 +43,30 @@ class Endpoint:
         Only the system's look-up of a name does not know the deadline; an address needs none.
         """
         addresses = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        for tried, (family, _, _, _, address) in enumerate(addresses, 1):
-            connection = socket.socket(family, socket.SOCK_STREAM)
+        for tried, (family, _, _, _, address) in enumerate(addresses):
+            shares = len(addresses) - tried
             try:
-                connection.settimeout(left(deadline) / (len(addresses) - tried + 1))
-                connection.connect(address)
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                return Connection(self._secured(connection, deadline))
+                return self._connected(family, address, deadline, shares)
             except OSError:
-                connection.close()
-                if tried == len(addresses):
+                if shares == 1:
                     raise
-            except BaseException:
-                connection.close()
-                raise
         raise OSError(f"{self._host} has no address")
 
-    def _secured(self, connection: socket.socket, deadline: float) -> socket.socket:
+    def _connected(self, family: int, address: Any, deadline: float, shares: int) -> Connection:
+        connection = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(left(deadline) / shares)
+            connection.connect(address)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return Connection(self._secured(connection, deadline))
+        except BaseException:
+            connection.close()
+            raise
+
+    def _secured(self, connection: socket.socket, deadline: float) -> socket.socket | Secured:
         if self._tls is None:
             return connection
-        connection.settimeout(left(deadline))
-        return self._tls.wrap_socket(connection, server_hostname=self._host)
+        secured = Secured(connection, self._tls, self._host)
+        secured.settimeout(left(deadline))
+        secured.handshake()
+        return secured

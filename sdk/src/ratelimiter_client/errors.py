@@ -25,8 +25,11 @@ class RateLimited(Exception):
     """A call of a function decorated with `limit` was denied; `decision` says for how long."""
 
     def __init__(self, decision: Decision) -> None:
-        super().__init__(f"denied, retry_after_ms is {decision.retry_after_ms}")
+        super().__init__(decision)  # what it is made of again when it is unpickled
         self.decision = decision
+
+    def __str__(self) -> str:
+        return f"denied, retry_after_ms is {self.decision.retry_after_ms}"
 
 
 class ProtocolError(Exception):

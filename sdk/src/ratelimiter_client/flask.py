@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 from typing import Any, Callable, TypeVar
+from weakref import WeakKeyDictionary
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import default_exceptions
 
 from ratelimiter_client.decision import Decision
@@ -27,13 +28,13 @@ class RateLimits:
 
     def __init__(self, app: Flask | None = None, **options: Any) -> None:
         self._options = options
-        self._gate: Gate | None = None
+        self._gates: WeakKeyDictionary[Flask, Gate] = WeakKeyDictionary()
         if app is not None:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
         """Raises TypeError or ValueError for wrong settings."""
-        self._gate = configured({**app.config.get_namespace(PREFIX), **self._options})
+        self._gates[app] = configured({**app.config.get_namespace(PREFIX), **self._options})
         app.extensions["ratelimiter"] = self
         app.before_request(self._limit_request)
         app.after_request(_with_headers)
@@ -52,9 +53,10 @@ class RateLimits:
         return decorate
 
     def _limit_request(self, limits: list[tuple[Who, What]] | None = None) -> None:
-        if self._gate is None:
+        gate = self._gates.get(current_app._get_current_object())  # type: ignore[attr-defined]
+        if gate is None:
             raise RuntimeError("init_app was not called")
-        decision = self._gate.decide(request.environ, limits)
+        decision = gate.decide(request.environ, limits)
         if decision is None:
             return
         if not decision.allowed:

@@ -142,7 +142,7 @@ def denial(decision: Decision, environ: Environ) -> Denial:
 def _detail(status: int, wait_ms: int | None) -> str:
     if status == 503:
         return "whether the request is within its limits cannot be told right now"
-    return "waiting does not help" if wait_ms is None else f"ask again in {wait_ms / 1000:g} seconds"
+    return "waiting does not help" if wait_ms is None else f"ask again in {wait_ms / 1000:.15g} seconds"
 
 
 def _value(given: Any, environ: Environ) -> Any:

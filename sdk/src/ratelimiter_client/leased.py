@@ -12,6 +12,7 @@ from ratelimiter_client.decision import Decision
 from ratelimiter_client.renewals import Renewals
 
 LONGEST_NAME, LARGEST_NAME = 256, 2**63  # characters, and a number: what is beyond is left to the service
+ONE = 1  # to be compared by `is`: True and 1.0 equal it, and the service refuses them
 BOUNDS = {"size": (1, 100_000), "ttl": (0.01, 3_600), "keys": (1, 100_000)}
 
 
@@ -55,7 +56,7 @@ class LeasedLimiter:
         With a `request_id` the service is asked in any case: it alone remembers these.
         """
         if request_id is None:
-            if cost == 1:
+            if cost is ONE and (type(client_id) is str or type(client_id) is int):
                 try:
                     permits = self._in_use[client_id, limit_key]
                     decision = permits.pop()
@@ -90,8 +91,9 @@ class LeasedLimiter:
             renewals.upkeep.stop()
 
     def _may_lease(self, client_id: object, limit_key: object, cost: object) -> bool:
-        """Not peeks, nor what the service would refuse."""
-        return _is_kept(client_id) and _is_kept(limit_key) and isinstance(cost, int) and 0 < cost <= self._size
+        """Not peeks, nor what the service would refuse. A limit key is text: of numbers, True would be found as 1."""
+        named = _is_text(client_id) or _is_integer(client_id, 0, LARGEST_NAME)
+        return named and _is_text(limit_key) and _is_integer(cost, 1, self._size)
 
     def _process(self) -> Renewals:
         """This one's. By its pid, as not every server that forks tells Python of it."""
@@ -110,8 +112,12 @@ class LeasedLimiter:
         return renewals
 
 
-def _is_kept(name: object) -> bool:
-    return len(name) <= LONGEST_NAME if isinstance(name, str) else isinstance(name, int) and 0 <= name <= LARGEST_NAME
+def _is_text(name: object) -> bool:
+    return isinstance(name, str) and len(name) <= LONGEST_NAME
+
+
+def _is_integer(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 _limiters: weakref.WeakSet[LeasedLimiter] = weakref.WeakSet()

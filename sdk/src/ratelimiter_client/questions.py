@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from typing import Any, Iterable, Iterator
+from urllib.parse import quote
 
 from ratelimiter_client.decision import Check
 from ratelimiter_client.errors import RateLimiterError
@@ -19,6 +20,7 @@ MAX_BATCH = 1000
 MAX_BATCH_BYTES = 250_000
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 TOKEN = re.compile(r"[A-Za-z0-9._-]{1,64}")
+LEASE_ID = re.compile(r"[\x21-\x7e]{1,256}")
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 encoded = json.JSONEncoder(separators=(",", ":")).encode
@@ -31,7 +33,7 @@ def literal(name: str, value: object, most: int) -> str:
     SHA-256 digest: names often come from strangers, who must not escape their limit by such a name.
     """
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < MAX_BITS:
-        value = str(value)
+        value = str(int(value))  # of an IntEnum that str() has a name
     if not isinstance(value, str):
         raise RateLimiterError(f"{name} is {type(value).__name__}, allowed is text", status=422)
     if not 0 < len(value) <= most or UNPRINTABLE.search(value):
@@ -44,6 +46,22 @@ def amount(name: str, value: object, low: int, high: int = MAX_AMOUNT) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise RateLimiterError(f"{name} is not an integer from {low} to {high}", status=422)
     return value
+
+
+def milliseconds(name: str, seconds: Any, high: int) -> int:
+    """At least one. Raises RateLimiterError for what is no number of seconds, or too many."""
+    try:
+        rounded = round(seconds * 1000)
+    except (TypeError, ValueError, ArithmeticError):  # text, nan, inf
+        rounded = None
+    return amount(f"{name}, in milliseconds,", rounded, 1, high)
+
+
+def lease_path(lease_id: object) -> str:
+    """Its part of a path. Raises RateLimiterError for what no lease is called."""
+    if not isinstance(lease_id, str) or not LEASE_ID.fullmatch(lease_id):
+        raise RateLimiterError("lease_id is not 1 to 256 of visible ASCII", status=422)
+    return quote(lease_id, safe="")
 
 
 def names(client_id: object, limit_key: object) -> dict[str, Any]:

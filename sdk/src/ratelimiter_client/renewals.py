@@ -37,7 +37,7 @@ class Renewals:
         self._holdings = Holdings(keys, lambda now: Demand(ttl, size, now))
         self.in_use = self._holdings.in_use
         self._lock = threading.Lock()  # never held while anything waits
-        self._wanted: OrderedDict[Holding, None] = OrderedDict()  # renewals that nobody has begun
+        self._wanted: OrderedDict[Holding, threading.Lock] = OrderedDict()  # renewals that nobody has begun
         self.upkeep = Upkeep(self._turn, self._end, END_SECONDS + 2 * client.timeout)
 
     def decide(self, key: Key, cost: int) -> Decision | None:
@@ -54,6 +54,7 @@ class Renewals:
 
     def _decide(self, key: Key, cost: int, waited_for: list[threading.Lock]) -> Decision | None:
         give_up = self._clock() + self._timeout
+        first = True  # later he begins no renewal: with the wait before, and the check after it, it were three timeouts
         while not self.upkeep.stopped:
             with self._lock:
                 now = self._clock()
@@ -64,14 +65,18 @@ class Renewals:
                 if decision is not None:
                     return decision
                 renewal = holding.renewal
-                if now >= give_up or not (renewal or (self._size_of_next(holding, now, cost) and self.upkeep.runs())):
+                hope = renewal or (first and self._size_of_next(holding, now, cost) and self.upkeep.runs())
+                if now >= give_up or not hope:
                     holding.count(now, cost)
                     return None
-                mine = self._begin(holding)
-            if mine:
-                self._renew(holding, cost)
+                mine = self._begin(holding) if first else None
+            if mine is not None:
+                self._renew(holding, mine, cost)
             elif renewal is not None and renewal.acquire(timeout=give_up - now):
                 waited_for.append(renewal)
+            elif renewal is not None and first:  # who began it is gone, or has no time left: no trip takes as long
+                self._over(holding, renewal)
+            first = False
         return None
 
     def _at_hand(self, holding: Holding, cost: int, now: float) -> Decision | None:
@@ -89,19 +94,15 @@ class Renewals:
     def _want(self, holding: Holding, now: float) -> None:
         """Have it renewed by the thread, if there is demand and nothing against it."""
         if holding.renewal is None and self._size_of_next(holding, now):
-            self._wanted[holding] = None
-            holding.renewal = locked()
+            self._wanted[holding] = holding.renewal = locked()
             self.upkeep.wake()
 
-    def _begin(self, holding: Holding) -> bool:
-        """Whether its renewal is the caller's to do, and nobody else's."""
-        if holding.renewal is None:
-            holding.renewal = locked()
-            return True
-        if holding in self._wanted:
-            del self._wanted[holding]
-            return True
-        return False
+    def _begin(self, holding: Holding) -> threading.Lock | None:
+        """Its renewal, if that is the caller's to do, and nobody else's."""
+        if holding.renewal is not None:
+            return self._wanted.pop(holding, None)
+        holding.renewal = locked()
+        return holding.renewal
 
     def _size_of_next(self, holding: Holding, now: float, cost: int = 0) -> int:
         """As many permits as are used in a ttl, and at most `size` with those at hand; 0 where none should be had."""
@@ -113,17 +114,17 @@ class Renewals:
             return 0
         return max(0, min(math.ceil(units), self._size - holding.left))
 
-    def _renew(self, holding: Holding, cost: int = 0) -> None:
+    def _renew(self, holding: Holding, renewal: threading.Lock, cost: int = 0) -> None:
         """Begun before; over when this returns."""
-        with self._lock:
-            sent = self._clock()
-            size = self._size_of_next(holding, sent, cost)
-            sign = sent - holding.since > TURN_SECONDS  # else it will be used up before the thread has read the sign
         try:
+            with self._lock:
+                sent = self._clock()
+                size = self._size_of_next(holding, sent, cost)
+                sign = sent - holding.since > TURN_SECONDS  # else it is used up before the thread has read the sign
             if size:
                 self._found(holding, self._trips.acquire(holding.key, size, sign=sign), sent)
         finally:
-            self._over(holding)
+            self._over(holding, renewal)
         if self.upkeep.stopped:  # the thread may have ended meanwhile
             self._return_unused(math.inf)
 
@@ -138,13 +139,16 @@ class Renewals:
                 if self._holdings.add(holding, found):
                     self.upkeep.wake()
 
-    def _over(self, holding: Holding) -> None:
+    def _over(self, holding: Holding, renewal: threading.Lock) -> None:
+        """Once, whoever says so first."""
         with self._lock:
-            renewal, holding.renewal = holding.renewal, None
             if self._holdings.unused:
                 self.upkeep.wake()
-        if renewal is not None:
-            renewal.release()
+            if holding.renewal is not renewal:
+                return
+            holding.renewal = None
+            self._wanted.pop(holding, None)
+        renewal.release()
 
     def _turn(self) -> float | None:
         """What is due, but one renewal at most of those wanted: what ends must not wait behind them."""
@@ -155,9 +159,9 @@ class Renewals:
             self._replace(holding)
             self._return_unused(math.inf)
         with self._lock:
-            wanted = self._wanted.popitem(last=False)[0] if self._wanted else None
+            wanted = self._wanted.popitem(last=False) if self._wanted else None
         if wanted is not None:
-            self._renew(wanted)
+            self._renew(*wanted)
         if self._wanted or self._holdings.unused:
             return 0
         due = self._holdings.first_end - self._early
@@ -166,9 +170,10 @@ class Renewals:
     def _replace(self, holding: Holding) -> None:
         """Of a lease that is ending the rest goes back, when there is another one where that is wanted."""
         with self._lock:
-            in_demand = any(not permits.untouched for permits in holding.leases) and self._begin(holding)
-        if in_demand:
-            self._renew(holding)
+            in_demand = any(not permits.untouched for permits in holding.leases)
+            renewal = self._begin(holding) if in_demand else None
+        if renewal is not None:
+            self._renew(holding, renewal)
         with self._lock:
             now = self._clock()
             if now >= holding.retry_at:  # else the service cannot be reached: what it granted is used to the end
@@ -178,7 +183,8 @@ class Renewals:
         with self._lock:
             held = self._holdings.clear()
         for holding in held:
-            self._over(holding)
+            if (renewal := holding.renewal) is not None:
+                self._over(holding, renewal)
         self._return_unused(self._clock() + END_SECONDS)
 
     def _return_unused(self, give_up: float) -> None:

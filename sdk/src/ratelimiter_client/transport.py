@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import re
 import socket
-import ssl
 import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ratelimiter_client.decision import Headers
 from ratelimiter_client.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from ratelimiter_client.tls import Secured
 
 MAX_HEAD = 16 * 1024
 READ_BYTES = 16 * 1024
@@ -23,7 +25,7 @@ LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*(?=\r\n)", re.
 CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 CLOSE = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
 # Visible ASCII only: applications hand them on.
-RATE_LIMIT = re.compile(rb"\r\n((?:x-)?ratelimit[a-z-]*|retry-after):[ \t]*([\x20-\x7e]*)(?=\r\n)", re.IGNORECASE)
+RATE_LIMIT = re.compile(rb"\r\n((?:x-)?ratelimit(?:-[a-z]+)*|retry-after):[ \t]*([\x20-\x7e]*)(?=\r\n)", re.IGNORECASE)
 
 
 class Answer(NamedTuple):
@@ -40,7 +42,7 @@ class Connection:
 
     __slots__ = ("_socket",)
 
-    def __init__(self, connected: socket.socket) -> None:
+    def __init__(self, connected: socket.socket | Secured) -> None:
         self._socket = connected
 
     def exchange(self, request: bytes, deadline: float, most: int) -> Answer:
@@ -74,7 +76,7 @@ class Connection:
         while missing > 0:
             parts.append(self._receive(deadline))
             missing -= len(parts[-1])
-        headers = tuple((name.decode(), value.decode()) for name, value in RATE_LIMIT.findall(head))
+        headers = tuple((_spelled(name.decode()), value.decode()) for name, value in RATE_LIMIT.findall(head))
         reusable = missing == 0 and status[1] == b"1" and not CLOSE.search(head)
         return Answer(int(status[2]), headers, b"".join(parts)[:length], reusable)
 
@@ -90,7 +92,7 @@ class Connection:
         try:
             self._socket.settimeout(0)
             self._socket.recv(1)
-        except (BlockingIOError, ssl.SSLWantReadError):
+        except BlockingIOError:
             return True
         except OSError:
             pass
@@ -98,6 +100,11 @@ class Connection:
 
     def close(self) -> None:
         self._socket.close()
+
+
+def _spelled(name: str) -> str:
+    """Gateways that speak HTTP/2 have names in small letters; this one is looked up."""
+    return "Retry-After" if name.lower() == "retry-after" else name
 
 
 def left(deadline: float) -> float:

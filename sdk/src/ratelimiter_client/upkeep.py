@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from contextlib import suppress
+from functools import lru_cache
 from typing import Callable
 
 
@@ -35,6 +36,7 @@ class Upkeep:
                 return False
             self._thread = thread
             _running.add(self)
+            _close_with_multiprocessing(self._pid)
         return True
 
     def wake(self) -> None:
@@ -81,6 +83,14 @@ def _close_all() -> None:
 
 
 atexit.register(_close_all)
+
+
+@lru_cache(maxsize=None)
+def _close_with_multiprocessing(_pid: int) -> None:
+    """Once a process: children of multiprocessing end without atexit."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util.Finalize(None, _close_all, exitpriority=0)
 
 
 def _may_be_forked_unseen() -> bool:
