@@ -7,6 +7,7 @@ monkey.patch_all()
 
 import gc
 import itertools
+import logging
 import os
 import shutil
 import signal
@@ -44,6 +45,7 @@ except SettingsError as error:
 if _settings.database_url is None:
     sys.exit(NO_DATABASE)
 logs.configure(_settings.log_level, _settings.log_format)
+logging.getLogger("app").info("settings: %s", _settings.public())
 
 _host = f"[{_settings.bind.strip('[]')}]" if ":" in _settings.bind else _settings.bind
 bind = f"{_host}:{_settings.port}"

@@ -91,6 +91,7 @@ class Settings:
             "otel_exporter_otlp_endpoint": _without_password(self.otel_exporter_otlp_endpoint or ""),
             "admin_api_key": "***" if self.admin_api_key else None,
         }
+        del shown["redis_embedded"]  # of `make run`: by now the URL says which it is
         return {name: str(value) if isinstance(value, Path) else value for name, value in shown.items()}
 
 
@@ -173,7 +174,7 @@ def _read(env: _Reader) -> Settings:
         redis_url=env.redis_url("REDIS_URL") or _redis_url_from_parts(env),
         redis_embedded=env.text("REDIS_URL") is None and env.text("REDIS_HOST") is None,
         redis_timeout_ms=env.integer("REDIS_TIMEOUT_MS", 50, 1, 60_000),
-        database_url=_for_psycopg2(env.url("DATABASE_URL", DATABASE_SCHEMES)),
+        database_url=for_psycopg2(env.url("DATABASE_URL", DATABASE_SCHEMES)),
         algorithm=env.choice("ALGORITHM", ALGORITHMS, "token_bucket"),
         fail_mode=env.choice("FAIL_MODE", FAIL_MODES, "open"),
         nodes=env.integer("NODES", 1, 1, 10_000),
@@ -220,7 +221,7 @@ def _redis_url_from_parts(env: _Reader) -> str:
     return f"redis://{host}:{env.integer('REDIS_PORT', 6379, 1, 65_535)}/{env.integer('REDIS_DB', 0, 0, 1_000_000)}"
 
 
-def _for_psycopg2(url: str | None) -> str | None:
+def for_psycopg2(url: str | None) -> str | None:
     """The URL with the driver named, so that no SQLAlchemy release can choose another one for it."""
     return url and "postgresql+psycopg2:" + url.partition(":")[2]
 
