@@ -111,7 +111,7 @@ def post_worker_init(worker):
     # Ctrl-C in a terminal reaches the whole process group; the master alone decides what becomes of the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cooperate_with_gevent()
-    start_worker(worker.wsgi.extensions["ratelimiter"])
+    start_worker(worker.wsgi.extensions["ratelimiter"], place=worker.place)
     _spare_the_collector()
 
 
