@@ -19,8 +19,12 @@ from app.embedded.terminal import say
 @contextmanager
 def claimed(data_dir: Path, pause: Pause) -> Iterator[tuple[Lock, Path]]:
     """Makes `data_dir` ours. Gives the lock and a directory for sockets. Raises StartError when another run has it."""
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = Lock(data_dir / "run.lock")
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = Lock(data_dir / "run.lock")
+    except OSError as error:
+        allowed = f"a directory that this user can make and write to ({error.strerror})"
+        raise StartError(f"DATA_DIR={data_dir}: allowed is {allowed}") from error
     try:
         if not lock.taken():
             _refuse_if_in_use(lock, data_dir)
