@@ -52,7 +52,7 @@ def per_request_id(store: RedisStore, client: redis.Redis) -> dict[str, int]:
     sizes = {}
     for length in (16, 36, 64):
         asked = charge(Limit(1000, 3600, "token_bucket"), "user_123")
-        once = Once(answer_name("r" * length, shadow=False), meaning("global", 1))
+        once = Once(answer_name("r" * length, shadow=False), meaning("global", 1) + asked.plan.terms)
         store.check([Charge(asked.plan, asked.client, 1, once)])
         sizes[str(length)] = client.memory_usage(asked.client + once.name, samples=0)
     return sizes

@@ -39,7 +39,7 @@ def plain_check(raw: bytes) -> Check | None:
         sent = _decode_check(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
-    checks = _checks([sent], raw.count(b'"'))
+    checks = _checks([sent], raw, 0)
     return checks[0] if checks else None
 
 
@@ -51,29 +51,29 @@ def plain_batch(raw: bytes) -> list[Check] | None:
         sent = _decode_batch(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
-    return _checks(sent.checks, raw.count(b'"') - 2)
+    return _checks(sent.checks, raw, 2)
 
 
-def _checks(sent: list[PlainCheck], quotes: int) -> list[Check] | None:
+def _checks(sent: list[PlainCheck], raw: bytes, quotes: int) -> list[Check] | None:
     """With the defaults of what was not sent; None where a text is unusual, or a member was given more than once.
 
     The decoder lets the last of several win, but the quotation marks of all are there: a name has two, a text two more.
+    `quotes` are those around the checks. What is ASCII the decoder has judged, all but DEL.
     """
-    checks = []
+    checks, judged = [], raw.isascii() and b"\x7f" not in raw
+    quotes += 8 * len(sent)  # most have a client_id and a limit_key
     for item in sent:
         client_id, limit_key, cost, request_id = item.client_id, item.limit_key, item.cost, item.request_id
-        quotes -= 4
         if limit_key is UNSET:
             limit_key = "global"
-        else:
             quotes -= 4
         if cost is UNSET:
             cost = 1
         else:
-            quotes -= 2
+            quotes += 2
         if request_id is not UNSET:
-            quotes -= 4
-        if not (client_id.isprintable() and limit_key.isprintable()):
+            quotes += 4
+        if not (judged or (client_id.isprintable() and limit_key.isprintable())):
             return None
         checks.append(Check(client_id, limit_key, cost, None if request_id is UNSET else request_id))
-    return checks if quotes == 0 else None
+    return checks if quotes == raw.count(b'"') else None

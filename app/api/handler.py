@@ -131,6 +131,11 @@ class CheckHandler:
             check = self._newcomers.judge(tenant_id, check)
         return tenant_id, check
 
+    def _questions(self, tenant_id: int, checks: Sequence[Check], credentials: Credentials) -> list[Question]:
+        if self._newcomers is None:
+            return [(tenant_id, check) for check in checks]
+        return [self.question(tenant_id, check, credentials) for check in checks]
+
     def _decide(self, questions: Sequence[Question]) -> Sequence[Answer | Problem]:
         try:
             return self._limiter.check(questions)
@@ -155,7 +160,7 @@ class CheckHandler:
         try:
             tenant_id = self._authenticator.principal(request.credentials, "check").tenant_id
             checks = decode_batch(request.raw_body)
-            reply = self._results([self.question(tenant_id, check, request.credentials) for check in checks])
+            reply = self._results(self._questions(tenant_id, checks, request.credentials))
         except Problem as problem:
             reply = self.refuse(problem, request.correlation_id)
         CHECK_DURATION.observe(self._clock() - started)

@@ -40,6 +40,12 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     now_us: int
 
 
+class EarlierOutcome(Outcome, frozen=True, gc=False):
+    """Kept under a request id since the rule had other `terms`, of which its numbers are."""
+
+    terms: bytes
+
+
 class LeaseOutcome(Outcome, frozen=True, gc=False):
     """`permits`: granted. Of a lease that was returned: credited, -1 where there is no such lease; of them `remaining`
     just now, and the rest means nothing.
@@ -81,9 +87,8 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def limit(self) -> Limit | None:
-        """The binding one. An answer kept under a request id may be older than the rule, and then know more limits."""
-        limits = self.plan.rule.limits
-        return limits[min(self.outcome.binding, len(limits) - 1)] if self.outcome.binding >= 0 else None
+        """The binding one."""
+        return self.plan.rule.limits[self.outcome.binding] if self.outcome.binding >= 0 else None
 
     @property
     def most_at_once(self) -> int:

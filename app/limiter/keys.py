@@ -9,7 +9,7 @@ is keyed with a secret all nodes share: no caller can name another's key, steer 
 the tenant's number, a colon and the client id; a number holds no colon, so no two pairs of tenant and client are
 spelled the same.
 
-`rl:{…}:q:<request id>` is an answer kept for a minute (`s` of a shadow rule), `rl:{…}:L:12:1T:<nonce>` a lease of the
+`rl:{…}:Q:<request id>` is an answer kept for a minute (`S` of a shadow rule), `rl:{…}:L:12:1T:<nonce>` a lease of the
 counters that it names.
 
 `rl:{limited:<tenant>}:<five minutes>` counts the denials of a tenant's clients. Tenant and hash are 22 characters of
@@ -71,9 +71,10 @@ class Keyspace:
 
     def client(self, tenant_id: int, client_id: str) -> bytes:
         """What all keys of this client begin with, CLIENT_LENGTH bytes: 22 characters in braces."""
-        known = self._known.get(tenant_id)
-        client = None if known is None else known.get(client_id)
-        return self._learnt(tenant_id, client_id) if client is None else client
+        try:
+            return self._known[tenant_id][client_id]
+        except KeyError:
+            return self._learnt(tenant_id, client_id)
 
     def _learnt(self, tenant_id: int, client_id: str) -> bytes:
         if not self._room:
@@ -103,7 +104,7 @@ def answer_name(request_id: str, *, shadow: bool, whose: bytes = b"") -> bytes:
 
     `whose`: the part of the client who asked, where the key's is not his alone.
     """
-    return b":%b:%b%b" % (b"s" if shadow else b"q", request_id.encode(), whose[4:-1])
+    return b":%b:%b%b" % (b"S" if shadow else b"Q", request_id.encode(), whose[4:-1])
 
 
 def lease_name(counters: Iterable[bytes], nonce: str) -> bytes:

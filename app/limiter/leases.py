@@ -112,7 +112,7 @@ class Leases:
         shadow = plans.shadow_charge(tenant_id, replace(check, cost=granted), charge.client)
         if shadow is not None:
             [outcome] = self._limiter.outcomes([shadow])
-            decision = beside(outcome, decision)
+            decision = beside(shadow, outcome, decision)
         return decision
 
 

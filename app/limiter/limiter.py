@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -10,7 +10,7 @@ from prometheus_client import Counter
 from pybreaker import CircuitBreakerError
 
 from app.limiter.breakers import Guard
-from app.limiter.decision import Decision, Outcome, Question, decided, degraded, outright
+from app.limiter.decision import Decision, EarlierOutcome, Outcome, Question, decided, degraded, outright
 from app.limiter.denial_cache import DenialCache
 from app.limiter.errors import NotReady, RequestIdConflict, StoreError, StoreUnavailable, Unavailable
 from app.limiter.ladder import Ladder
@@ -100,30 +100,36 @@ class Limiter:
 
     def _ask(self, plans: Plans, questions: Sequence[Question]) -> list[Answer]:
         """The answers to what is not denied already."""
-        charges = [plans.charge(*question) for question in questions]
+        charges = [plans.charge(tenant_id, check) for tenant_id, check in questions]
         self._active_clients.add([charge.client for charge in charges])
         shadows = _shadow_charges(plans, questions, charges) if plans.book.has_shadows else {}
         asked_at = self._denials.clock()
         outcomes = self.outcomes([*charges, *shadows.values()])
         answers = [
-            decided(charge.plan, outcome) if isinstance(outcome, Outcome) else self._undecided(charge, outcome)
+            decided(charge.plan, outcome) if type(outcome) is Outcome else self._otherwise(charge, outcome)
             for charge, outcome in zip(charges, outcomes, strict=False)
         ]
         if plans is self._plans:  # else the rules have changed meanwhile
-            self._remember(zip(questions, charges, outcomes, strict=False), asked_at, but=shadows)
-        for place, outcome in zip(shadows, outcomes[len(charges) :], strict=True):
+            self._remember(questions, charges, outcomes, asked_at, but=shadows)
+        for (place, shadow), outcome in zip(shadows.items(), outcomes[len(charges) :], strict=True):
             answer = answers[place]
             if isinstance(answer, Decision):
-                answers[place] = beside(outcome, answer)
+                answers[place] = beside(shadow, outcome, answer)
         return answers
 
     def _remember(
-        self, decided: Iterable[tuple[Question, Charge, Stored]], asked_at: float, *, but: Container[int]
+        self,
+        asked: Sequence[Question],
+        charges: Sequence[Charge],
+        found: Sequence[Stored],
+        at: float,
+        but: Container[int],
     ) -> None:
         """Keep denials, except beside a shadow rule: it has to see every check."""
-        for place, (question, charge, outcome) in enumerate(decided):
+        for place, charge in enumerate(charges):
+            outcome = found[place]
             if isinstance(outcome, Outcome) and not outcome.allowed and place not in but:
-                self._denials.keep(question, charge, outcome, asked_at)
+                self._denials.keep(asked[place], charge, outcome, at)
 
     def outcomes(self, charges: Sequence[Charge]) -> Sequence[Stored]:
         """What the store says to each, in one trip through the breaker."""
@@ -153,13 +159,15 @@ class Limiter:
                 break
         return outcomes
 
-    def _undecided(self, charge: Charge, error: StoreError | None) -> Answer:
-        """The answer where Redis was not asked, or could not decide."""
+    def _otherwise(self, charge: Charge, stored: Stored) -> Answer:
+        """The answer where Redis was not asked, could not decide, or repeats what it decided by earlier terms."""
         if not charge.plan.charges:
             return outright(charge.plan, int(self._clock() * 1_000_000))
-        if isinstance(error, RequestIdConflict):
-            return error
-        fallen_back = self._ladder.decide(charge, error)
+        if isinstance(stored, EarlierOutcome):
+            return decided(charge.plan.as_of(stored.terms), stored)
+        if isinstance(stored, RequestIdConflict):
+            return stored
+        fallen_back = self._ladder.decide(charge, stored)
         return fallen_back if isinstance(fallen_back, Unavailable) else degraded(*fallen_back)
 
     def _count(self, questions: Sequence[Question], answers: Sequence[Answer]) -> None:
@@ -167,8 +175,10 @@ class Limiter:
         times: dict[Counter, int] = {}
         for (tenant_id, check), answer in zip(questions, answers, strict=True):
             if check.cost and isinstance(answer, Decision):
-                plan, counter = answer.plan, answer.plan.allowed
-                if not answer.outcome.allowed:
+                plan = answer.plan
+                if answer.outcome.allowed:
+                    counter = plan.allowed
+                else:
                     counter = plan.blocked
                     self._limited_clients.denied(tenant_id, check.client_id, plan.rule)
                 times[counter] = times.get(counter, 0) + 1
@@ -186,9 +196,10 @@ def _shadow_charges(plans: Plans, questions: Sequence[Question], charges: Sequen
     return found
 
 
-def beside(shadow: Stored, decision: Decision) -> Decision:
+def beside(shadow: Charge, outcome: Stored, decision: Decision) -> Decision:
     """The enforced rule's decision, with the reason where only the shadow rule would have denied."""
-    if not isinstance(shadow, Outcome) or shadow.allowed:
+    blocked = shadow.plan.rule.action == "block" and shadow.cost > 0
+    if not blocked and (not isinstance(outcome, Outcome) or outcome.allowed):
         return decision
     SHADOW_BLOCKED.inc()
-    return replace(decision, reason="shadow") if decision.allowed else decision
+    return replace(decision, reason="shadow") if decision.allowed and not decision.degraded else decision

@@ -6,9 +6,10 @@ from struct import Struct, pack
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from app.limiter.keys import CLIENT_LENGTH, counter_names
-from app.limiter.scripts import Script, check_script, number
+from app.limiter.scripts import Script, check_script, named, number
 from app.observability.metrics import ALLOWED, BLOCKED
 from app.rules.rule import Limit, Rule
 
@@ -37,6 +38,18 @@ class Plan:
             return charge.client.join(self._one_unit)
         return charge.client.join(self._pieces) + self._end(charge.cost)
 
+    @property
+    def terms(self) -> bytes:
+        """What an answer says of the rule and its limits: kept with it under a request id."""
+        limits = [(limit.rate, limit.window, number(str(limit.algorithm)), limit.burst) for limit in self.rule.limits]
+        return msgspec.msgpack.encode((self.rule.id, limits))
+
+    def as_of(self, terms: bytes) -> Plan:
+        """As it would be with these terms, which the rule, or another in its place, had earlier."""
+        rule_id, limits = msgspec.msgpack.decode(terms)
+        found = (Limit(rate, window, named(algorithm), burst) for rate, window, algorithm, burst in limits)
+        return Plan(replace(self.rule, id=rule_id, limits=tuple(found)))
+
     def _end(self, cost: int) -> bytes:
         return _double(cost) + self._limits + b"\r\n"
 
@@ -53,7 +66,8 @@ class Plan:
 class Once(msgspec.Struct, frozen=True, gc=False):
     """What a charge is kept under: `name` is the client's one more key, `meaning` what the script is told of it.
 
-    That is a request id, and what check it stands for; or with a `script` of leases a lease, and how long it lasts.
+    That is a request id, what check it stands for and by which terms; or with a `script` of leases a lease, and how
+    long it lasts.
     """
 
     name: bytes

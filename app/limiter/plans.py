@@ -50,4 +50,4 @@ class Plans:
         if check.request_id is None or not check.cost:
             return Charge(plan, client, check.cost)
         name = answer_name(check.request_id, shadow=rule.shadow, whose=whose)
-        return Charge(plan, client, check.cost, Once(name, meaning(check.limit_key, check.cost)))
+        return Charge(plan, client, check.cost, Once(name, meaning(check.limit_key, check.cost) + plan.terms))

@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind, get_current_span
 from redis.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from app.limiter.decision import LeaseOutcome, Outcome
+from app.limiter.decision import EarlierOutcome, LeaseOutcome, Outcome
 from app.limiter.errors import Redirected, RequestIdConflict, StoreError, StoreFault, StoreUnavailable
 from app.limiter.keys import HEALTH
 from app.limiter.plan import Charge, Plan, packed
@@ -32,8 +32,8 @@ MAX_WAITING = 10_000  # callers of one worker; 50 ms of them would be 200,000 ch
 # Answers that say the server cannot serve now, by the first word of the error.
 UNABLE = ("LOADING", "READONLY", "OOM", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "BUSY")
 ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN")  # nothing was run
-_unpack = Struct("<2I3q").unpack  # check.lua says of what
-_unpack_lease = Struct("<2I3qi").unpack  # lease.lua does
+_OUTCOME, _LEASE = Struct("<2I3q"), Struct("<2I3qi")  # check.lua says of what, and lease.lua
+_unpack = _OUTCOME.unpack
 LOOK = Plan(Rule(id=DEFAULT_RULE_ID, client_id="*", limits=(Limit(rate=1, window=1, algorithm="fixed_window"),)))
 
 
@@ -85,23 +85,25 @@ class RedisStore:
             raise StoreUnavailable(str(error), failure=error) from error
 
     def _read(self, reply: Any) -> Outcome | StoreError:
-        if isinstance(reply, hiredis.ReplyError):
-            return self._refused(reply, "check")
         try:
-            binding, remaining, retry_after_us, reset_after_us, now_us = _unpack(reply)
+            binding, remaining, wait_us, reset_after_us, now_us = _unpack(reply)
         except StructError:  # of another length
             return self._read_other(reply)
-        wait_us = None if retry_after_us < 0 else retry_after_us
-        return Outcome(wait_us == 0, binding - 1, remaining, wait_us, reset_after_us, now_us)
+        except TypeError:  # no bytes
+            return self._refused(reply, "check")
+        if wait_us == 0:
+            return Outcome(True, binding - 1, remaining, 0, reset_after_us, now_us)
+        return Outcome(False, binding - 1, remaining, wait_us if wait_us > 0 else None, reset_after_us, now_us)
 
     def _read_other(self, reply: bytes) -> Outcome | StoreError:
-        """What is not the outcome of a check: that of a lease, or none."""
+        """What is no new outcome of a check: that of a lease, none, or one with terms behind it, which are longer."""
         if not reply:
             return RequestIdConflict("the request_id was used for a check with another limit_key or cost")
-        binding, remaining, retry_after_us, reset_after_us, now_us, permits = _unpack_lease(reply)
-        return LeaseOutcome(
-            retry_after_us == 0, binding - 1, remaining, retry_after_us, reset_after_us, now_us, permits
-        )
+        if len(reply) != _LEASE.size:
+            binding, remaining, wait_us, reset_after_us, now_us = _unpack(reply[: _OUTCOME.size])
+            return EarlierOutcome(True, binding - 1, remaining, wait_us, reset_after_us, now_us, reply[_OUTCOME.size :])
+        binding, remaining, wait_us, reset_after_us, now_us, permits = _LEASE.unpack(reply)
+        return LeaseOutcome(wait_us == 0, binding - 1, remaining, wait_us, reset_after_us, now_us, permits)
 
     def _refused(self, reply: hiredis.ReplyError, operation: str) -> StoreError:
         code = _code(reply)

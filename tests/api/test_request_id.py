@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import pytest
 import redis
@@ -61,6 +62,36 @@ def test_an_admitted_id_is_answered_also_when_nothing_is_left(node: Node) -> Non
     assert node.check(client, cost=2, request_id="r") == first
 
 
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {"rate": 3, "window": 1000},
+        {"rate": 20, "window": 500, "algorithm": "gcra", "burst": 7},
+        {"limits": [{"rate": 5, "window": 10}, {"rate": 2, "window": 1000, "algorithm": "fixed_window"}]},
+    ],
+)
+def test_the_decision_is_told_again_as_it_was_although_the_rule_was_edited(node: Node, edited: dict[str, Any]) -> None:
+    client = new("edited")
+    rule = node.put_rule(client_id=client, limits=[{"rate": 9, "window": 60}, {"rate": 10, "window": 1000}])
+    answer = {"client_id": client, "request_id": "r", "cost": 2}
+    first = node.request("POST", "/v1/check", key=None, json=answer)
+    node.put_rule(client_id=client, **edited)
+    again = node.request("POST", "/v1/check", key=None, json=answer)
+    assert again.json() == first.json()
+    assert again.json()["rule_id"] == rule["id"]
+    assert again.headers["RateLimit-Policy"] == first.headers["RateLimit-Policy"]
+    assert node.check(client, cost=0)["limit"] < 9  # by what it is now
+
+
+def test_the_decision_is_told_again_as_it_was_although_another_rule_decides_now(node: Node) -> None:
+    client = new("taken over")
+    first = node.check(client, request_id="r")
+    node.put_rule(client_id=client, rate=20, window=10)
+    assert first["rule_id"] == "default"
+    assert node.check(client, request_id="r") == first
+    assert node.check(client)["limit"] == 20
+
+
 def test_ids_on_peeks_and_on_outright_rules_are_ignored(node: Node) -> None:
     client = new("peek")
     assert node.check(client, cost=0, request_id="r")["remaining"] == 100
@@ -93,8 +124,8 @@ def test_fifty_at_once_with_the_same_id_charge_once(node: Node, measured: Figure
 
 
 def test_what_is_kept_is_small_and_gone_after_a_minute(node: Node, redis_client: redis.Redis) -> None:
-    before = set(redis_client.scan_iter("rl:*:q:*"))
+    before = set(redis_client.scan_iter("rl:*:Q:*"))
     node.check(new("kept"), request_id="x" * 64)
-    [key] = set(redis_client.scan_iter("rl:*:q:*")) - before
+    [key] = set(redis_client.scan_iter("rl:*:Q:*")) - before
     assert 0 < redis_client.pttl(key) <= 60_000
     assert redis_client.memory_usage(key) <= 240

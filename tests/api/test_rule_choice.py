@@ -130,6 +130,18 @@ def test_a_shadow_rule_reports_and_never_enforces(node: Node, ids: dict[tuple[st
     assert node.metric("ratelimiter_shadow_blocked_total") == before + 5
 
 
+def test_a_shadow_rule_that_blocks_reports_every_check_and_no_peek(node: Node) -> None:
+    before = node.metric("ratelimiter_shadow_blocked_total")
+    node.put_rule(client_id=f"{MARK}-shut", action="block", shadow=True)
+    decisions = [node.check(f"{MARK}-shut", cost=cost) for cost in (1, 2, 0)]
+    assert [(decision["allowed"], decision["reason"]) for decision in decisions] == [
+        (True, "shadow"),
+        (True, "shadow"),
+        (True, "within_limit"),
+    ]
+    assert node.metric("ratelimiter_shadow_blocked_total") == before + 2
+
+
 def test_a_shadow_rule_alone_leaves_the_default_in_charge(node: Node) -> None:
     decisions = [node.check(f"{MARK}-shadow") for _ in range(2)]
     assert [decision["rule_id"] for decision in decisions] == ["default"] * 2

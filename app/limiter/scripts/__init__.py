@@ -52,6 +52,11 @@ def number(algorithm: str) -> int:
     return ALGORITHMS.index(algorithm) + 1
 
 
+def named(number: int) -> str:
+    """The algorithm of that number."""
+    return ALGORITHMS[number - 1]
+
+
 def _script(*parts: str) -> Script:
     source = "".join(parts)
     return Script(hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(), source)

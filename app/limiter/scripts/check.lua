@@ -10,10 +10,11 @@
 -- KEYS[i]  the counter of limit i; after the counters, where a request id was given, the answer kept under it
 -- ARGV[1]  struct "<d": cost (units; 0 looks without writing), then of each limit "<dddd": rate (units per window),
 --          window (microseconds), capacity (units at once), number of its algorithm
--- ARGV[2]  what the request id stands for; absent or "" without one
+-- ARGV[2]  what the request id stands for, 16 bytes, and the terms of the rule; absent or "" without one
 -- ARGV[3]  now (microseconds); absent in production: the server's TIME
 -- Returns  struct "<I4I4i8i8i8": binding limit (1…), its remaining, retry after (microseconds; 0: allowed, -1: never),
---          its reset after, now; "" where the request id stands for another check
+--          its reset after, now; "" where the request id stands for another check; with the terms behind it where they
+--          were others when that was charged
 -- Writes   when charged every KEYS[i], with the time until it means nothing as TTL, and the answer for a minute.
 --          Otherwise nothing, but for
 --          - a state from the future (the clock stepped back): re-stamped to now without refill, so that nobody waits
@@ -25,8 +26,12 @@ local answer = KEYS[(#ARGV[1] - 8) / 32 + 1]
 if answer then
   local kept = redis.call('GET', answer)
   if kept then
-    local binding, left, reset, at, meaning = string.match(kept, '^(%d+) (%d+) (%d+) (%d+) (.*)$')
-    return meaning == ARGV[2] and struct.pack('<I4I4i8i8i8', binding, left, 0, reset, at) or ''
+    local binding, left, reset, at, asked = string.match(kept, '^(%d+) (%d+) (%d+) (%d+) (.*)$')
+    if string.sub(asked, 1, 16) ~= string.sub(ARGV[2], 1, 16) then
+      return ''
+    end
+    local terms = asked ~= ARGV[2] and string.sub(asked, 17) or ''
+    return struct.pack('<I4I4i8i8i8', binding, left, 0, reset, at) .. terms
   end
 end
 
@@ -41,6 +46,6 @@ end
 
 binding = binding or 1
 if answer and charge and wait == 0 then
-  redis.call('SET', answer, string.format('%d %d %d %d %s', binding, left, reset, now, ARGV[2]), 'PX', 60000)
+  redis.call('SET', answer, string.format('%d %d %d %d ', binding, left, reset, now) .. ARGV[2], 'PX', 60000)
 end
 return struct.pack('<I4I4i8i8i8', binding, left, wait == math.huge and -1 or wait, reset, now)
