@@ -45,10 +45,10 @@ except SettingsError as error:
 if _settings.database_url is None:
     sys.exit(NO_DATABASE)
 logs.configure(_settings.log_level, _settings.log_format)
-log = logging.getLogger("app")
-log.info("settings: %s", _settings.public())
+_log = logging.getLogger("app")
+_log.info("settings: %s", _settings.public())
 for _name, _near in _settings.misspelt.items():
-    log.warning("%s in .env is no setting: is %s meant?", _name, _near)
+    _log.warning("%s in .env is no setting: is %s meant?", _name, _near)
 
 _host = f"[{_settings.bind.strip('[]')}]" if ":" in _settings.bind else _settings.bind
 bind = f"{_host}:{_settings.port}"
