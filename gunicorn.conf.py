@@ -7,6 +7,7 @@ monkey.patch_all()
 
 import gc
 import itertools
+import logging
 import os
 import shutil
 import signal
@@ -44,6 +45,10 @@ except SettingsError as error:
 if _settings.database_url is None:
     sys.exit(NO_DATABASE)
 logs.configure(_settings.log_level, _settings.log_format)
+_log = logging.getLogger("app")
+_log.info("settings: %s", _settings.public())
+for _name, _near in _settings.misspelt.items():
+    _log.warning("%s in .env is no setting: is %s meant?", _name, _near)
 
 _host = f"[{_settings.bind.strip('[]')}]" if ":" in _settings.bind else _settings.bind
 bind = f"{_host}:{_settings.port}"
@@ -109,7 +114,7 @@ def post_worker_init(worker):
     # Ctrl-C in a terminal reaches the whole process group; the master alone decides what becomes of the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cooperate_with_gevent()
-    start_worker(worker.wsgi.extensions["ratelimiter"])
+    start_worker(worker.wsgi.extensions["ratelimiter"], place=worker.place)
     _spare_the_collector()
 
 

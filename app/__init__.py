@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import NoReturn
 
 from flask import Flask
@@ -28,11 +27,10 @@ from app.api import (
     transfer,
 )
 from app.api.shortcut import Shortcut
+from app.cli import running
 from app.config import NO_DATABASE, Settings, SettingsError
 from app.observability import logs
 from app.rules.database import ENGINE_OPTIONS
-
-log = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -40,7 +38,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
     Without DATABASE_URL only what needs no database works: `flask rules validate`.
     """
-    settings = settings or Settings.from_env()
+    settings = settings or running.settings_of_command(Settings.from_env())
     logs.configure(settings.log_level, settings.log_format)
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # `//v1/check` is 404 like any other unknown path, not a redirect
@@ -61,7 +59,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     for door in (check, authorize, leases, admin, transfer, templates, counters, limited, access, audit, health, docs):
         extensions.api.register_blueprint(door.blueprint)
     cli.init_app(app)
-    log.info("settings: %s", settings.public())
     return app
 
 

@@ -7,10 +7,12 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from environs import EnvError, FileAwareEnv
 from marshmallow import ValidationError
 
@@ -28,6 +30,7 @@ SAMPLERS = tuple(
 DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg2")
 _WAY = "(?:key|address|header:[A-Za-z0-9-]{1,64})"
 WAYS = re.compile(f"{_WAY}(?: *, *{_WAY})*")
+ALIKE = 0.8  # of 1, from where on a name passes for a misspelt other one
 CREDENTIALS = re.compile(r"(://[^:@]*:).*@")  # the user and what follows, up to the last @
 PASSWORD = re.compile(r"(password=)[^&]*", re.IGNORECASE)  # password, sslpassword, … in a query
 
@@ -74,6 +77,7 @@ class Settings:
     max_new_clients_per_minute: int
     audit_retention_days: int
     versions_kept: int
+    misspelt: dict[str, str]  # names in `.env` that are no setting's, each with the one it nearly is
 
     @classmethod
     def from_env(cls) -> Settings:
@@ -91,6 +95,7 @@ class Settings:
             "otel_exporter_otlp_endpoint": _without_password(self.otel_exporter_otlp_endpoint or ""),
             "admin_api_key": "***" if self.admin_api_key else None,
         }
+        del shown["redis_embedded"], shown["misspelt"]  # which are for whoever starts this
         return {name: str(value) if isinstance(value, Path) else value for name, value in shown.items()}
 
 
@@ -99,11 +104,23 @@ class _Reader:
 
     def __init__(self) -> None:
         self._env = FileAwareEnv(strip_whitespace=True)
+        self._asked = {"REDIS_HOST", "REDIS_PORT", "REDIS_DB"}  # which are read only where REDIS_URL says nothing
         if Path(".env").is_file():
             self._env.read_env(".env", recurse=False)
 
     def text(self, name: str, default: str | None = None) -> str | None:
-        return self._env.str(name, None) or default
+        self._asked.add(name)
+        try:
+            return self._env.str(name, None) or default
+        except ValueError:
+            file = f"{name}_FILE"
+            raise SettingsError(_refusal(file, self._env.str(file), "a file that can be read")) from None
+
+    def misspelt(self) -> dict[str, str]:
+        """Names in `.env` that nobody has asked for, each with the one it nearly is. The SDK reads OTEL_* itself."""
+        strange = {name for name in dotenv_values(".env") if not name.startswith("OTEL_")} - self._asked
+        near = {name: get_close_matches(name.removesuffix("_FILE"), self._asked, 1, ALIKE) for name in sorted(strange)}
+        return {name: found[0] for name, found in near.items() if found and found[0] != name.removesuffix("_FILE")}
 
     def choice(self, name: str, allowed: Iterable[str], default: str) -> str:
         return self._read(name, default, str, lambda value: value in allowed, " | ".join(allowed))
@@ -173,7 +190,7 @@ def _read(env: _Reader) -> Settings:
         redis_url=env.redis_url("REDIS_URL") or _redis_url_from_parts(env),
         redis_embedded=env.text("REDIS_URL") is None and env.text("REDIS_HOST") is None,
         redis_timeout_ms=env.integer("REDIS_TIMEOUT_MS", 50, 1, 60_000),
-        database_url=_for_psycopg2(env.url("DATABASE_URL", DATABASE_SCHEMES)),
+        database_url=for_psycopg2(env.url("DATABASE_URL", DATABASE_SCHEMES)),
         algorithm=env.choice("ALGORITHM", ALGORITHMS, "token_bucket"),
         fail_mode=env.choice("FAIL_MODE", FAIL_MODES, "open"),
         nodes=env.integer("NODES", 1, 1, 10_000),
@@ -204,6 +221,7 @@ def _read(env: _Reader) -> Settings:
         max_new_clients_per_minute=env.integer("MAX_NEW_CLIENTS_PER_MINUTE", 0, 0, MAX_AMOUNT),
         audit_retention_days=env.integer("AUDIT_RETENTION_DAYS", 365, 1, 36_500),
         versions_kept=env.integer("VERSIONS_KEPT", 100, 1, 1_000_000),
+        misspelt=env.misspelt(),
     )
     if settings.default_rate * settings.default_window > MAX_RATE_TIMES_WINDOW:
         product = f"{settings.default_rate} x {settings.default_window}"
@@ -220,7 +238,7 @@ def _redis_url_from_parts(env: _Reader) -> str:
     return f"redis://{host}:{env.integer('REDIS_PORT', 6379, 1, 65_535)}/{env.integer('REDIS_DB', 0, 0, 1_000_000)}"
 
 
-def _for_psycopg2(url: str | None) -> str | None:
+def for_psycopg2(url: str | None) -> str | None:
     """The URL with the driver named, so that no SQLAlchemy release can choose another one for it."""
     return url and "postgresql+psycopg2:" + url.partition(":")[2]
 

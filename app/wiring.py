@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import random
 import time
@@ -56,6 +55,7 @@ UNHURRIED_MS = 1000  # for what no check waits for
 PROBE_SECONDS = 1.0  # at least, before a probe is given up: its worker may be busy
 PROBE_TRIPS = 4  # a probe is a call, the scripts where Redis lost them, and the call again: three timeouts of silence
 KEY_USE_SECONDS = 10  # between two statements; a key's last use is written at most once a minute
+NO_REDIS = "Redis cannot decide; until it can, fail_mode does (%s where a rule says nothing): %s"
 
 log = logging.getLogger(__name__)
 
@@ -169,14 +169,17 @@ def wire(app: Flask, settings: Settings) -> Services:
     )
 
 
-def start_worker(services: Services) -> None:
-    """Begin what belongs to one worker, after the fork: traces, the first rules, the scripts."""
+def start_worker(services: Services, *, place: int) -> None:
+    """Begin what belongs to one worker, after the fork: traces, the first rules, the scripts. `place`: from 0."""
     gevent.get_hub().print_exception = _log_failure  # else it would go to standard error, in a form of its own
     if services.tracing is not None:
         services.tracing.start()
     services.upkeep.start()
-    with contextlib.suppress(StoreError):  # Redis may come later; checks load what is missing
+    try:
         services.store.load_scripts()
+    except StoreError as error:  # Redis may come later; checks load what is missing
+        if place == 0:  # one line a node
+            log.warning(NO_REDIS, services.settings.fail_mode, error)
     gevent.spawn(_flush_denials, services.limited_clients)
     gevent.spawn(_flush, services.key_use)
 

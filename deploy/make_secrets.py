@@ -1,7 +1,7 @@
 """Makes what docker-compose.yml mounts as secrets, once: `python3 deploy/make_secrets.py [DIRECTORY]` (secrets).
 
-The directory must be empty or new. It is for its owner alone; the files in it can be read by any user, for containers
-run as users of their own.
+Nothing that is there is replaced. The directory is for its owner alone; the files in it can be read by any user, for
+containers run as users of their own.
 """
 
 import re
@@ -47,11 +47,17 @@ def main() -> None:
     directory = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "secrets")
     directory.mkdir(mode=0o700, exist_ok=True)
     directory.chmod(0o700)
-    if any(directory.iterdir()):
-        sys.exit(f"{directory} is not empty: passwords in use are not replaced")
-    for name, content in contents().items():
+    wanted, there = contents(), {file.name for file in directory.iterdir()}
+    lacking = ", ".join(sorted(wanted.keys() - there))
+    if there and lacking:
+        sys.exit(f"{directory} lacks {lacking}: passwords in use are not replaced")
+    if there:
+        print(f"{directory}: all there already, nothing replaced")
+        return
+    for name, content in wanted.items():
         (directory / name).write_text(content)
         (directory / name).chmod(0o444)
+    print(f"{directory}: made {lacking}")
 
 
 if __name__ == "__main__":

@@ -95,6 +95,27 @@ def test_an_env_file_in_the_working_directory_counts_and_the_environment_wins(
     assert (settings.port, settings.service_name, settings.redis_embedded) == (8002, "file", True)
 
 
+def test_a_file_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ADMIN_API_KEY_FILE", str(tmp_path / "none"))
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_env()
+    assert str(refused.value) == f"ADMIN_API_KEY_FILE={tmp_path / 'none'}: allowed is a file that can be read"
+
+
+def test_names_in_the_env_file_that_are_nearly_settings_are_noticed(tmp_path: Path) -> None:
+    others = "OTEL_SERVICE_NAMES=x\nCOMPOSE_PROFILES=cluster\nREDIS=cluster\nADMIN_API_KEY_FILE=\n"
+    (tmp_path / ".env").write_text(f"REDISURL=redis://x\nFAIL_MODE=open\nFAILMODE=closed\n{others}")
+    settings = Settings.from_env()
+    assert settings.misspelt == {"REDISURL": "REDIS_URL", "FAILMODE": "FAIL_MODE"}
+    assert "misspelt" not in settings.public()
+
+
+def test_no_name_of_the_example_file_passes_for_a_misspelt_one(tmp_path: Path) -> None:
+    example = (ROOT / ".env.example").read_text()
+    (tmp_path / ".env").write_text(example.replace("REDIS_URL=", "REDIS_URL=redis://x", 1))
+    assert Settings.from_env().misspelt == {}
+
+
 def test_without_loopback_checks_need_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BIND", "0.0.0.0")
     assert Settings.from_env().check_auth == "required"

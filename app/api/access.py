@@ -57,7 +57,7 @@ def delete_tenant(sent: dict[str, bool], tenant_id: int) -> None:
 
     The counters are out of reach at once, and out of Redis some ten seconds later.
     """
-    _tenants().delete(tenant_id, author(), confirmed=sent["confirm"])
+    _tenants().delete(tenant_id, author(), confirmed=sent["confirm"], confirmed_by="?confirm=true")
     refresh()
     current_app.extensions["ratelimiter"].deleted_tenants.forget_soon(tenant_id)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC
 
-from marshmallow import Schema, fields, validate
+from marshmallow import fields, validate
 
-from app.api.arguments import Switch
+from app.api.arguments import FilterSchema, QuerySchema, Switch
 from app.api.schemas import (
     StrictSchema,
     printable,
@@ -27,7 +27,7 @@ class TenantSchema(StrictSchema):
     created_at = fields.DateTime(dump_only=True)
 
 
-class TenantDeletionSchema(Schema):
+class TenantDeletionSchema(QuerySchema):
     confirm = Switch(load_default=False, metadata={"description": "delete its rules, keys and counters too"})
 
 
@@ -52,7 +52,7 @@ class NewKeySchema(KeySchema):
     key = fields.String(dump_only=True, required=True, metadata={"description": "shown this once"})
 
 
-class KeyFilterSchema(Schema):
+class KeyFilterSchema(FilterSchema):
     tenant = fields.String(validate=printable)
     revoked = Switch(load_default=False)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from marshmallow import Schema, fields, validate
 
-from app.api.arguments import Switch
+from app.api.arguments import FilterSchema, QuerySchema, Switch
 from app.api.rule_files import MAX_FILE_RULES
 from app.api.schemas import (
     RuleSchema,
@@ -24,7 +24,7 @@ class RulePatchSchema(RuleSchema):
         super().__init__(**kwargs | {"partial": True})
 
 
-class RuleFilterSchema(Schema):
+class RuleFilterSchema(FilterSchema):
     """Filters of the list of rules."""
 
     client_id = fields.String(validate=printable, metadata={"description": "exactly this client or pattern"})
@@ -49,7 +49,7 @@ class RollbackSchema(StrictSchema):
     version = fields.Integer(strict=True, required=True, validate=validate.Range(1, 2**31 - 1))
 
 
-class ImportOptionsSchema(Schema):
+class ImportOptionsSchema(QuerySchema):
     dry_run = Switch(load_default=False, metadata={"description": "answer what it would change, change nothing"})
     replace = Switch(load_default=False, metadata={"description": "also delete the rules that the file does not have"})
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from flask import Request
 from flask_smorest import Blueprint
 from flask_smorest.pagination import PaginationParameters
-from marshmallow import Schema, fields
+from marshmallow import Schema, ValidationError, fields, pre_load
 from webargs.flaskparser import FlaskParser
 
 from app.api.decoding import parsed, require_json
@@ -35,6 +35,26 @@ def paged(wanted: PaginationParameters, page: Callable[[int, int], tuple[list[T]
     """The page that is wanted, of what `page` gives for an offset and a count: the rows, and how many there are."""
     rows, wanted.item_count = page(wanted.first_item, wanted.page_size)
     return rows
+
+
+class QuerySchema(Schema):
+    """What a query may say. All else is refused: the answer to a misspelt filter would look like one to a right one."""
+
+    beside: tuple[str, ...] = ()  # what others read of the same query
+
+    @pre_load
+    def _refuse_unknown(self, data: Mapping[str, Any], **_: Any) -> Mapping[str, Any]:
+        allowed = [*self.fields, *self.beside]
+        message = f"Unknown. Allowed {'are' if len(allowed) > 1 else 'is'} {', '.join(allowed)}."
+        if unknown := [name for name in data if name not in allowed]:
+            raise ValidationError({name: [message] for name in unknown})
+        return data
+
+
+class FilterSchema(QuerySchema):
+    """Filters of a list that comes in pages."""
+
+    beside = ("page", "page_size")
 
 
 class Switch(fields.Boolean):

@@ -10,7 +10,7 @@ from flask import g
 from flask_smorest.pagination import PaginationParameters
 from marshmallow import Schema, fields
 
-from app.api.arguments import StrictBlueprint, paged
+from app.api.arguments import FilterSchema, StrictBlueprint, paged
 from app.api.auth import requires
 from app.api.problems import Problem
 from app.api.schemas import printable
@@ -20,7 +20,7 @@ from app.rules.history import AuditFilter, History
 blueprint = StrictBlueprint("audit", __name__, url_prefix="/v1/admin", description="Audit")
 
 
-class AuditFilterSchema(Schema):
+class AuditFilterSchema(FilterSchema):
     """Filters of the audit. `since` is inclusive, `until` exclusive."""
 
     tenant_id = fields.Integer(metadata={"description": "another than one's own: with tenants:write"})

@@ -13,6 +13,7 @@ from marshmallow import Schema, ValidationError, fields
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import NotFound as NoSuchPath
 
 from app.limiter.errors import NotReady, StoreError
 from app.observability.logs import correlation_id
@@ -21,6 +22,7 @@ from app.rules.errors import Conflict, NotFound, Refused, Stale
 log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
+NO_SUCH_PATH = "there is no such path; /docs describes those that there are"
 UNEXPECTED = "an unexpected error; the log has it under this correlation id"
 RETRY = {"Retry-After": "1"}
 # Starlette, webargs and werkzeug disagree on names of statuses; callers see one spelling.
@@ -111,6 +113,8 @@ def _detail(error: HTTPException, status: int) -> str:
         return "the request is not valid"
     if status == 500:
         return UNEXPECTED
+    if isinstance(error, NoSuchPath):
+        return NO_SUCH_PATH
     return error.description or HTTPStatus(status).phrase
 
 

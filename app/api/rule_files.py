@@ -61,15 +61,14 @@ class InvalidRules(Exception):
 def read_rules(raw: bytes, *, yaml: bool, tenant_id: int, default_algorithm: str) -> list[Rule]:
     """The rules of a file `{"rules": […]}`. Raises Problem 400 where it is no JSON or YAML, and InvalidRules."""
     value = _read_yaml(raw) if yaml else parsed(raw)
-    errors, rules = [], []
-    items = list(_items(value))
+    errors, rules = _wrong(value), []
     schema, places = RuleSchema(), dict[tuple[str, str | None, bool], int]()
-    for place, item in enumerate(items):
+    for place, item in enumerate([] if errors else value["rules"]):
         try:
             rule = rule_from(schema.load(item), tenant_id=tenant_id, default_algorithm=default_algorithm)
         except ValidationError as error:
             messages = error.normalized_messages()  # type: ignore[no-untyped-call]
-            errors += [FileError(["rules", place, *path], message) for path, message in _flat(messages)]
+            errors += [FileError(["rules", place, *path], message) for path, message in flat(messages)]
             continue
         twin = places.setdefault((rule.client_id, rule.endpoint, rule.shadow), place)
         if twin != place:
@@ -99,19 +98,19 @@ def _read_yaml(raw: bytes) -> Any:
         raise Problem(400, f"the file is not YAML: {line}{error}") from None
 
 
-def _items(value: Any) -> Iterator[Any]:
+def _wrong(value: Any) -> list[FileError]:
+    """What is wrong around the rules."""
     if not isinstance(value, dict):
-        raise InvalidRules([FileError([], 'A file holds {"rules": […]}.')])
+        return [FileError([], 'A file holds {"rules": […]}.')]
     if isinstance(value, Repeating):
-        raise InvalidRules([FileError([value.name], "Given more than once.")])
-    for name in value:
-        if name != "rules":
-            raise InvalidRules([FileError([name], "Unknown field.")])
+        return [FileError([value.name], "Given more than once.")]
+    if unknown := [FileError([name], "Unknown field.") for name in value if name != "rules"]:
+        return unknown
     if not isinstance(value.get("rules"), list):
-        raise InvalidRules([FileError(["rules"], "This must be a list of rules.")])
+        return [FileError(["rules"], "This must be a list of rules.")]
     if len(value["rules"]) > MAX_FILE_RULES:
-        raise InvalidRules([FileError(["rules"], f"There are {len(value['rules'])}, at most {MAX_FILE_RULES}.")])
-    yield from value["rules"]
+        return [FileError(["rules"], f"There are {len(value['rules'])}, at most {MAX_FILE_RULES}.")]
+    return []
 
 
 def _with_lines(errors: list[FileError], raw: bytes, value: Any) -> list[FileError]:
@@ -124,11 +123,11 @@ def _with_lines(errors: list[FileError], raw: bytes, value: Any) -> list[FileErr
     return [FileError(error.path, error.message, yaml_subset.line_of(value, error.path)) for error in errors]
 
 
-def _flat(messages: Any) -> Iterator[tuple[Path, str]]:
+def flat(messages: Any) -> Iterator[tuple[Path, str]]:
     """marshmallow's nest of messages, leaf by leaf; what is about a whole object goes by the object's path."""
     if isinstance(messages, dict):
         for name, inner in messages.items():
-            for path, message in _flat(inner):
+            for path, message in flat(inner):
                 yield ([] if name == "_schema" else [name]) + path, message
     else:
         for message in messages if isinstance(messages, list) else [messages]:

@@ -22,6 +22,7 @@ from app.rules.rule import (
 MAX_BATCH = 1000
 MAX_CLIENT_ID = 256
 MAX_LIMIT_KEY = 128
+NAME = re.compile(r"\A[A-Za-z0-9._-]{1,64}\Z")
 
 # C0, DEL and C1 controls, and halves of surrogate pairs, which are no characters at all.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -43,6 +44,14 @@ def amount(low: int, high: int = MAX_AMOUNT, **kwargs: Any) -> fields.Integer:
     return fields.Integer(strict=True, validate=validate.Range(low, high), **kwargs)
 
 
+def name_field(**kwargs: Any) -> fields.String:
+    """1 to 64 characters that need no escaping anywhere."""
+    allowed = "Allowed are 1 to 64 of the letters A-Z and a-z, digits, '.', '_' and '-'."
+    # Documented in the dialect of JSON Schema, which has no \A and \Z.
+    documented = {"pattern": "^[A-Za-z0-9._-]{1,64}$"}
+    return fields.String(validate=validate.Regexp(NAME, error=allowed), metadata=documented, **kwargs)
+
+
 class Repeating(dict[str, Any]):
     """A JSON object that gives the member `name` more than once. JSON allows it; no schema here does."""
 
@@ -53,6 +62,8 @@ class Repeating(dict[str, Any]):
 
 class StrictSchema(Schema):
     """Refuses unknown members (marshmallow's default) and repeated ones."""
+
+    error_messages = {"type": "This must be an object."}
 
     @pre_load
     def _refuse_repeated(self, data: Any, **_: Any) -> Any:
@@ -76,10 +87,7 @@ class CheckSchema(StrictSchema):
     client_id = text_field(MAX_CLIENT_ID, required=True, metadata={"example": "user_123"})
     limit_key = text_field(MAX_LIMIT_KEY, load_default="global", metadata={"example": "login"})
     cost = amount(0, load_default=1, metadata={"description": "units to consume; 0 looks without consuming"})
-    # Documented in the dialect of JSON Schema, which has no \A and \Z.
-    request_id = fields.String(
-        validate=validate.Regexp(r"\A[A-Za-z0-9._-]{1,64}\Z"), metadata={"pattern": "^[A-Za-z0-9._-]{1,64}$"}
-    )
+    request_id = name_field()
 
 
 class BatchSchema(StrictSchema):
@@ -137,6 +145,12 @@ class RuleSchema(StrictSchema):
     shadow = Flag(load_default=False)
     enabled = Flag(load_default=True)
     description = fields.String(load_default="", validate=[validate.Length(0, 1000), printable])
+
+    @pre_load
+    def _refuse_limit_key(self, data: Any, **_: Any) -> Any:
+        if isinstance(data, dict) and "limit_key" in data:
+            raise ValidationError("In a rule this is called endpoint.", "limit_key")
+        return data
 
     @validates_schema
     def _holds_together(self, data: dict[str, Any], *, partial: Any, **_: Any) -> None:

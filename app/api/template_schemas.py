@@ -11,11 +11,11 @@ from app.api.schemas import (
     RuleSchema,
     StoredRuleSchema,
     StrictSchema,
+    name_field,
     text_field,
 )
 
 MAX_TEMPLATE_RULES = 20
-TEMPLATE_NAME = r"\A[A-Za-z0-9._-]{1,64}\Z"  # it stands in paths
 
 
 class TemplateRuleSchema(RuleSchema):
@@ -28,9 +28,7 @@ class TemplateRuleSchema(RuleSchema):
 class TemplateSchema(TemplateRuleSchema):
     """`rules`, or the fields of a single one."""
 
-    name = fields.String(
-        required=True, validate=validate.Regexp(TEMPLATE_NAME), metadata={"pattern": "^[A-Za-z0-9._-]{1,64}$"}
-    )
+    name = name_field(required=True)  # it stands in paths
     rules = fields.List(fields.Nested(TemplateRuleSchema), validate=validate.Length(1, MAX_TEMPLATE_RULES))
 
     @validates_schema

@@ -66,9 +66,9 @@ def write(value: Any) -> str:
     return text
 
 
-def line_of(value: Any, path: list[Any]) -> int | None:
+def line_of(value: Any, path: list[Any]) -> int:
     """The line of what lies at this path of member names and indices, or of the nearest thing around it."""
-    line = None
+    line = 1
     for step in path:
         known = isinstance(value, Members) and step in value.lines
         if not known and not (isinstance(value, Items) and isinstance(step, int) and step < len(value)):

@@ -51,9 +51,9 @@ def create_tenant(name: str) -> None:
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Delete its rules, keys and counters too.")
 def delete_tenant(name: str, yes: bool) -> None:
-    """Delete a tenant. Says what goes with it, and does it only with --yes."""
+    """Delete a tenant: an empty one at once, another with --yes, after saying what goes with it."""
     tenant = tenant_named(name)
-    Tenants(db.session()).delete(tenant.id, author(), confirmed=yes)
+    Tenants(db.session()).delete(tenant.id, author(), confirmed=yes, confirmed_by="--yes")
     click.echo(f"tenant {tenant.id}: deleted; its counters follow once every node has heard of it")
     deleted = current_app.extensions["ratelimiter"].deleted_tenants.forget(tenant.id)
     click.echo(f"tenant {tenant.id}: {deleted} keys deleted in Redis")

@@ -14,6 +14,7 @@ from marshmallow import ValidationError
 
 from app.api.correlation import chosen
 from app.api.problems import DATABASE_ERRORS, Problem
+from app.api.rule_files import FileError, flat
 from app.config import SettingsError
 from app.extensions import db
 from app.limiter.errors import NotReady, StoreError
@@ -69,11 +70,15 @@ def say_json(value: Any) -> None:
 
 
 def say_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Columns as wide as what stands in them."""
+    for line in table(head, rows):
+        click.echo(line)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    """The lines of a table: columns as wide as what stands in them."""
     lines = [head, *([_cell(value) for value in row] for row in rows)]
     widths = [max(len(line[place]) for line in lines) for place in range(len(head))]
-    for line in lines:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 
 def _cell(value: Any) -> str:
@@ -91,7 +96,7 @@ def _plain(value: Any) -> str:
 def _line(error: BaseException) -> str:
     if isinstance(error, ValidationError):
         messages = error.normalized_messages()  # type: ignore[no-untyped-call]
-        return "; ".join(f"{field}: {json.dumps(told, ensure_ascii=False)}" for field, told in messages.items())
+        return "; ".join(str(FileError(path, message)) for path, message in flat(messages))
     if isinstance(error, DATABASE_ERRORS):
         return f"the database: {str(error).splitlines()[0]}"
     if isinstance(error, StoreError):

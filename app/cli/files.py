@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import click
 from flask.cli import with_appcontext
 
 from app.api.bodies import MAX_BYTES_ELSEWHERE
+from app.api.problems import Problem
 from app.api.rule_files import InvalidRules, read_rules, write_rules
 from app.api.transfer import shown_merge
 from app.cli.commands import as_json, author, of_tenant, say_json, settings, tenant_named
@@ -27,8 +29,9 @@ SIGNS = {"created": "+", "replaced": "~", "deleted": "-"}
 @FILE
 @with_appcontext
 def validate(file: Path) -> None:
-    """Check a file of rules. Needs no server, no database and no settings: for a commit hook or a CI job."""
-    click.echo(f"{file}: {len(_read(file, DEFAULT_TENANT_ID))} rules, all valid")
+    """Check a file of rules. Needs no server and no database: for a commit hook or a CI job."""
+    count = len(_read(file, DEFAULT_TENANT_ID))
+    click.echo(f"{file}: 1 rule, valid" if count == 1 else f"{file}: {count} rules, all valid")
 
 
 @click.command("diff")
@@ -81,12 +84,16 @@ def _read(file: Path, tenant_id: int) -> list[Rule]:
     )
     try:
         return read_rules(raw, yaml=yaml, tenant_id=tenant_id, default_algorithm=settings().algorithm)
+    except Problem as problem:  # no JSON or YAML at all: what its parser says has the line in it
+        line = re.search(r"\bline (\d+)", problem.detail)
+        told = problem.detail.replace("the body", "the file", 1)
+        click.echo(f"{file}:{line[1] if line else 1}: {told}", err=True)
     except InvalidRules as invalid:
         for error in invalid.errors:
             click.echo(f"{file}:{error.line or '?'}: {error}", err=True)
         if invalid.more:
             click.echo(f"{file}: and {invalid.more} more", err=True)
-        sys.exit(1)
+    sys.exit(1)
 
 
 def _say(merge: Merge, as_json: bool) -> None:

@@ -6,7 +6,7 @@ import click
 from flask.cli import with_appcontext
 
 from app.api.admin import shown_versions
-from app.cli.commands import as_json, author, of_tenant, say_json, settings, tenant_named
+from app.cli.commands import as_json, author, of_tenant, say_json, settings, table, tenant_named
 from app.cli.files import say_changes
 from app.extensions import db
 from app.rules.changes import RuleChanges
@@ -30,11 +30,12 @@ def history(rule_id: int, tenant: str, as_json: bool) -> None:
     if as_json:
         say_json(versions)
         return
-    for version in versions:
-        click.echo(
-            f"{version['version']}  {version['updated_at']:%Y-%m-%d %H:%M:%S}  {version['change']}  {version['actor']}"
-        )
-        say_changes(version["changes"] or {})
+    names = ("version", "updated_at", "change", "actor")
+    head, *lines = table(("VERSION", "TIME", "CHANGE", "BY"), ([shown[name] for name in names] for shown in versions))
+    click.echo(head)
+    for line, shown in zip(lines, versions, strict=True):
+        click.echo(line)
+        say_changes(shown["changes"] or {})
 
 
 @click.command("rollback")

@@ -50,9 +50,7 @@ def list_rules(tenant: str, client_id: str | None, endpoint: str | None, as_json
 @as_json
 def show_rule(rule_id: int, tenant: str, as_json: bool) -> None:
     """One rule, all of its fields."""
-    rule = RuleRepository(db.session()).get(tenant_named(tenant).id, rule_id)
-    if rule is None:
-        raise NotFound(f"there is no rule {rule_id}")
+    rule = _stored(tenant, rule_id)
     if as_json:
         say_json(answered(rule))
     else:
@@ -86,14 +84,19 @@ def set_rule(tenant: str, limits: tuple[dict[str, Any], ...], disabled: bool, as
         say_json(answered(stored))
     else:
         click.echo(f"rule {stored.id}: {'created' if created else f'replaced, version {stored.version}'}")
+    _say_what_comes_first(stored)
 
 
 @rules.command("delete")
 @click.argument("rule_id", type=int)
 @of_tenant
-@click.confirmation_option("--yes", prompt="Delete the rule and its versions?")
-def delete_rule(rule_id: int, tenant: str) -> None:
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def delete_rule(rule_id: int, tenant: str, yes: bool) -> None:
     """Delete a rule. Creating it again starts new counters."""
+    rule = _stored(tenant, rule_id)
+    who = f"{rule.client_id}, {rule.endpoint or 'any endpoint'}"
+    if not yes:
+        click.confirm(f"Delete rule {rule_id} ({who}) and its versions?", abort=True)
     changes.RuleChanges(db.session(), tenant_named(tenant).id, author()).delete(rule_id)
     click.echo(f"rule {rule_id}: deleted")
 
@@ -103,6 +106,24 @@ def load_examples() -> None:
     """Store the example rules, once in the life of a database: a deleted example stays deleted."""
     stored = changes.load_examples(db.session())
     click.echo(f"{stored} example rules stored" if stored else "example rules: loaded before, nothing to do")
+
+
+def _stored(tenant: str, rule_id: int) -> Rule:
+    rule = RuleRepository(db.session()).get(tenant_named(tenant).id, rule_id)
+    if rule is None:
+        raise NotFound(f"there is no rule {rule_id}")
+    return rule
+
+
+def _say_what_comes_first(rule: Rule) -> None:
+    """Who blocks a client, or lets it go on, has to know where this rule does not decide."""
+    if rule.endpoint is not None or not rule.enabled:
+        return
+    wanted = {"client_id": rule.client_id, "shadow": rule.shadow, "enabled": True}
+    others = [other for other in RuleRepository(db.session()).rules(rule.tenant_id, **wanted) if other.endpoint]
+    if others:
+        endpoints = ", ".join(f"{other.endpoint} (rule {other.id})" for other in others)
+        click.echo(f"not for {endpoints}: this client's rules for an endpoint come first", err=True)
 
 
 RATE_FIELDS = ("rate", "window", "algorithm", "burst")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,12 @@ from app.embedded.terminal import say
 @contextmanager
 def claimed(data_dir: Path, pause: Pause) -> Iterator[tuple[Lock, Path]]:
     """Makes `data_dir` ours. Gives the lock and a directory for sockets. Raises StartError when another run has it."""
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = Lock(data_dir / "run.lock")
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = Lock(data_dir / "run.lock")
+    except OSError as error:
+        allowed = f"a directory that this user can make and write to ({error.strerror})"
+        raise StartError(f"DATA_DIR={data_dir}: allowed is {allowed}") from error
     try:
         if not lock.taken():
             _refuse_if_in_use(lock, data_dir)
@@ -28,10 +32,16 @@ def claimed(data_dir: Path, pause: Pause) -> Iterator[tuple[Lock, Path]]:
             lock.take(pause, lambda: _refuse_if_in_use(lock, data_dir))
         remove_runtime_directory(Path(_note(lock).get("sockets", "")))  # of a run that was killed
         with runtime_directory() as sockets:
-            lock.write(json.dumps({"pid": os.getpid(), "sockets": str(sockets)}))
+            take_note(lock, sockets, servers={})
             yield lock, sockets
+            lock.write("")
     finally:
         lock.close()
+
+
+def take_note(lock: Lock, sockets: Path, *, servers: Mapping[str, str]) -> None:
+    """Says whose the lock is, and of `servers` the URLs by their variables, for app/cli/running.py."""
+    lock.write(json.dumps({"pid": os.getpid(), "sockets": str(sockets), "servers": dict(servers)}))
 
 
 def _refuse_if_in_use(lock: Lock, data_dir: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from app.config import Settings
 from app.embedded import address
 from app.embedded.admin_key import admin_key
-from app.embedded.claim import claimed
+from app.embedded.claim import claimed, take_note
 from app.embedded.errors import StartError
 from app.embedded.guarded import Guarded, Pause
 from app.embedded.lock import Lock
@@ -39,13 +39,16 @@ class House:
         address.check_address(settings.bind, settings.port)
         environment = os.environ | {"DATA_DIR": str(settings.data_dir)}
         environment.setdefault("PROMETHEUS_MULTIPROC_DIR", str(_made(sockets / "metrics")))
-        environment |= self._valkey(sockets) | self._postgres(sockets) | self._admin_key()
+        servers = self._valkey(sockets) | self._postgres(sockets)
+        take_note(lock, sockets, servers=servers)
+        environment |= servers | self._admin_key()
         service = self._service(environment, lock)
         self._prepare_database(service)
         self._gunicorn = service.serve()
         host = address.reachable_host(settings.bind)
         wait_until_live(self._gunicorn, host=host, port=settings.port, pause=self._pause)
         self._live = True
+        say(f"the interface, to read and to try: {address.url(settings.bind, settings.port)}/docs")
         say(f"serving on {address.url(settings.bind, settings.port)} (Ctrl-C stops everything)")
 
     def check(self) -> None:

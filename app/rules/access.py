@@ -77,8 +77,11 @@ class Tenants:
             self._history.note(author, "tenant.create", f"tenant {tenant.id}", after={"name": name})
         return tenant
 
-    def delete(self, tenant_id: int, author: Author, *, confirmed: bool) -> None:
-        """Delete the tenant with its rules and keys; its audit stays. Unconfirmed only where it has none."""
+    def delete(self, tenant_id: int, author: Author, *, confirmed: bool, confirmed_by: str = "confirmed=True") -> None:
+        """Delete the tenant with its rules and keys; its audit stays. Unconfirmed only where it has none.
+
+        `confirmed_by`: what the caller has to add, for the refusal.
+        """
         with changing(self._session):
             row = self._session.execute(select(TenantRow).where(TenantRow.id == tenant_id)).scalar_one_or_none()
             if row is None:
@@ -89,7 +92,7 @@ class Tenants:
             keys = total_of(self._session, _in_force(tenant_id))
             if (rules or keys) and not confirmed:
                 lost = f"{rules} rules, {keys} keys and all its counters"
-                raise Conflict(f"with tenant {row.name} go {lost}: confirm to delete them all")
+                raise Conflict(f"with tenant {row.name} go {lost}: delete them with {confirmed_by}")
             before = {"name": row.name, "rules": rules, "keys": keys}
             self._session.delete(row)
             self._history.note(author, "tenant.delete", f"tenant {tenant_id}", before=before)

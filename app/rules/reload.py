@@ -109,7 +109,7 @@ class RuleReloader:
         try:
             snapshot = self._source.other_than(self.book.edition if self.book else None)
         except Exception as error:  # whatever it is, the last good rules go on deciding
-            self._cannot_read(str(error) or repr(error))
+            self._cannot_read(_line(error))
             return
         self._cannot_read("")
         try:
@@ -118,7 +118,7 @@ class RuleReloader:
                 self._unsaved = snapshot
                 log.info("rules version %d: %d rules", snapshot.version, len(snapshot.rules))
         except Exception as error:
-            self._reject(str(error) or repr(error))
+            self._reject(_line(error))
             return
         self._reject("")
         self._confirmed_at = asked_at
@@ -126,7 +126,7 @@ class RuleReloader:
     def _cannot_read(self, why: str) -> None:
         """One line per change, not per poll."""
         if why and not self._unavailable:
-            log.warning("rules cannot be read, the last good ones stay: %s", why)
+            log.warning("rules cannot be read, %s: %s", self._instead(), why)
         elif self._unavailable and not why:
             log.info("rules can be read again")
         self._unavailable = why
@@ -134,12 +134,20 @@ class RuleReloader:
     def _reject(self, why: str) -> None:
         """One line per problem, not per poll."""
         if why and why != self._rejected:
-            log.error("rules in the database cannot be used, the last good ones stay: %s", why)
+            log.error("rules in the database cannot be used, %s: %s", self._instead(), why)
         elif self._rejected and not why:
             log.info("the rules in the database can be used again")
         self._rejected = why
+
+    def _instead(self) -> str:
+        return "the last good ones stay" if self.book else "and none are known yet"
 
     def _show(self) -> None:
         state = self.freshness()
         RULES_VERSION.set(state.version or 0)
         RULES_AGE.set(self._clock() - self._started_at if state.age_seconds is None else state.age_seconds)
+
+
+def _line(error: Exception) -> str:
+    """What SQLAlchemy adds in further lines is about itself."""
+    return (str(error) or repr(error)).splitlines()[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ WRONG_KEY = b"X-API-Key: wrong\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 CHUNKS = b"%x\r\n%s\r\n0\r\n\r\n" % (len(CHECK), CHECK)
 KIBIBYTE = 1024
+NAMES = "Allowed are 1 to 64 of the letters A-Z and a-z, digits, '.', '_' and '-'."
 
 
 def _sized(size: int) -> bytes:
@@ -141,6 +143,12 @@ def test_a_405_names_the_methods_that_are_allowed(node: Node) -> None:
     assert "POST" in answer.headers["Allow"].split(", ")
 
 
+@pytest.mark.parametrize("path", ["/", "/v1/checks", "/v1/admin/rules/one"])
+def test_a_path_that_is_none_names_the_page_that_lists_them(node: Node, path: str) -> None:
+    problem = problem_of(node.request("GET", path, key=None), 404)
+    assert problem["detail"] == "there is no such path; /docs describes those that there are"
+
+
 def test_a_401_names_the_scheme(node: Node) -> None:
     answer = node.request("GET", "/rules", key=None)
     problem_of(answer, 401)
@@ -152,3 +160,24 @@ def test_a_422_maps_fields_to_messages(node: Node) -> None:
     errors = problem_of(answer, 422)["errors"]
     assert set(errors) == {"client_id", "cost", "colour"}
     assert all(isinstance(message, str) for messages in errors.values() for message in messages)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "told"),
+    [
+        ("/v1/check", [], {"_schema": ["This must be an object."]}),
+        ("/v1/check/batch", {"checks": [1]}, {"checks": {"0": {"_schema": ["This must be an object."]}}}),
+        ("/v1/admin/rules", [], {"_schema": ["This must be an object."]}),
+        ("/v1/check", {"client_id": "a", "request_id": "a b"}, {"request_id": [NAMES]}),
+        ("/v1/admin/templates", {"name": "a/b", "rate": 1, "window": 1}, {"name": [NAMES]}),
+        (
+            "/v1/admin/rules",
+            {"client_id": "a", "limit_key": "login", "rate": 1, "window": 1},
+            {"limit_key": ["In a rule this is called endpoint."]},
+        ),
+    ],
+    ids=str,
+)
+def test_a_message_says_what_is_allowed(node: Node, path: str, body: Any, told: dict[str, Any]) -> None:
+    key = ADMIN_KEY if "admin" in path else None
+    assert problem_of(node.request("POST", path, key=key, json=body), 422)["errors"] == told

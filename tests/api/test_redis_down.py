@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from app.wiring import NO_REDIS
 from tests.api.wire import problem_of
 from tests.support.node import Node
 
@@ -17,7 +18,7 @@ def closed_node(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> 
         database_url=database_url,
         data_dir=tmp_path_factory.mktemp("closed"),
         FAIL_MODE="closed",
-        WEB_CONCURRENCY=1,
+        WEB_CONCURRENCY=2,
         BREAKER_FAILURES=2,
     ) as node:
         yield node
@@ -67,3 +68,10 @@ def test_the_breaker_opens_and_counts(closed_node: Node, client: str) -> None:
     assert closed_node.metric("ratelimiter_circuit_breaker_state") == 2
     assert closed_node.metric('ratelimiter_redis_errors_total{operation="check"}') >= 2
     assert closed_node.metric('ratelimiter_degraded_total{mode="closed"}') >= 3
+
+
+def test_the_log_said_so_at_the_start_once_for_all_workers(closed_node: Node) -> None:
+    told = [line for line in closed_node.log.read_text().splitlines() if NO_REDIS.partition("%s")[0] in line]
+    assert len(told) == 1
+    assert "closed where a rule says nothing" in told[0]
+    assert "refused" in told[0]

@@ -211,6 +211,24 @@ def test_a_filter_that_cannot_be_is_422_and_named(node: Node, name: str, value: 
     assert name in problem_of(node.request("GET", RULES, params={name: value}), 422)["errors"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", RULES, "client_id, endpoint, action, enabled, shadow, page, page_size"),
+        ("GET", "/v1/admin/audit", "tenant_id, actor, action, subject, correlation_id, since, until, page, page_size"),
+        ("GET", "/v1/admin/api-keys", "tenant, revoked, page, page_size"),
+        ("POST", "/v1/admin/import", "dry_run, replace"),
+        ("DELETE", "/v1/admin/tenants/0", "confirm"),
+    ],
+)
+def test_what_is_no_filter_or_option_is_422_and_told_those_that_are(
+    node: Node, method: str, path: str, allowed: str
+) -> None:
+    answer = node.request(method, path, params={"page_sise": "1", "dry-run": "true"}, json={"rules": []})
+    told = [f"Unknown. Allowed are {allowed}." if "," in allowed else f"Unknown. Allowed is {allowed}."]
+    assert problem_of(answer, 422)["errors"] == {"page_sise": told, "dry-run": told}
+
+
 def test_a_rule_written_by_a_node_of_the_release_before_has_no_versions(
     node: Node, client: str, database_url: str
 ) -> None:

@@ -43,7 +43,28 @@ def test_a_rule_is_set_shown_listed_replaced_and_deleted(cli: Cli, client: str) 
     assert "1/1s gcra burst 3" in cli("rules", "show", number).output
     assert cli("rules", "delete", number, "--yes").output == f"rule {number}: deleted\n"
     assert "there is no rule" in cli("rules", "show", number, code=1).output
-    cli("rules", "delete", number, stdin="n\n", code=1)
+
+
+def test_a_deletion_names_the_rule_before_it_asks(cli: Cli, client: str) -> None:
+    number = str(_json(cli, "rules", "set", client, "--endpoint", "login", "--rate", "5", "--window", "60")["id"])
+    asked = cli("rules", "delete", number, stdin="n\n", code=1).output
+    assert asked.startswith(f"Delete rule {number} ({client}, login) and its versions? [y/N]: ")
+    assert cli("rules", "delete", number, stdin="y\n").output.endswith(f"rule {number}: deleted\n")
+    assert cli("rules", "delete", number, code=1).output == f"Error: there is no rule {number}\n"  # asks nothing
+
+
+def test_a_rule_for_a_client_names_the_rules_that_decide_before_it(cli: Cli, client: str) -> None:
+    limit = ("--rate", "5", "--window", "60")
+    for endpoint, more in (("login", ()), ("search", ("--shadow",)), ("export", ("--disabled",))):
+        cli("rules", "set", client, "--endpoint", endpoint, *limit, *more)
+    [login, *_] = _json(cli, "rules", "list", "--client-id", client)
+    told = f"not for login (rule {login['id']}): this client's rules for an endpoint come first\n"
+    said = cli("rules", "set", client, "--action", "block")
+    assert said.stdout.endswith(": created\n")
+    assert said.stderr == told
+    assert cli("rules", "set", client, *limit, "--json").stderr == told
+    assert cli("rules", "set", client, *limit, "--disabled").stderr == ""
+    assert cli("rules", "set", client, "--endpoint", "other", *limit).stderr == ""
 
 
 def test_history_and_rollback(cli: Cli, client: str) -> None:
@@ -51,7 +72,9 @@ def test_history_and_rollback(cli: Cli, client: str) -> None:
     cli("rules", "set", client, "--rate", "6", "--window", "60")
     assert cli("rules", "rollback", number, "1").output == f"rule {number}: version 3 is as version 1 was\n"
     lines = cli("rules", "history", number).output.splitlines()
-    assert [line.split()[0] for line in lines if not line.startswith(" ")] == ["3", "2", "1"]
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == ["VERSION", "3", "2", "1"]
+    assert lines[0].split() == ["VERSION", "TIME", "CHANGE", "BY"]
+    assert lines[0].index("CHANGE") == lines[1].index("rule.rollback")
     assert "    rate: 5 -> 6" in lines
     assert [version["rate"] for version in _json(cli, "rules", "history", number)] == [5, 6, 5]
     assert "has no version 9" in cli("rules", "rollback", number, "9", code=1).output
@@ -88,8 +111,14 @@ def test_an_invalid_file_is_a_line_for_each_error_and_changes_nothing(cli: Cli, 
         lines = cli("rules", command, str(file), code=1).output.splitlines()
         assert [line.partition(": ")[0] for line in lines] == [f"{file}:2", f"{file}:3"]
         assert "rules[0].rate: " in lines[0]
-    file.write_text("rules: [")
-    assert cli("rules", "import", str(file), code=1).output.startswith("Error: the file is not YAML: line ")
+    file.write_text("rules:\n- &a {}\n")
+    said = cli("rules", "import", str(file), code=1).output
+    assert said.startswith(f"{file}:2: the file is not YAML: ")
+    file.write_text("- a\n")
+    assert cli("rules", "validate", str(file), code=1).output == f'{file}:1: A file holds {{"rules": […]}}.\n'
+    json_file = tmp_path / "rules.json"
+    json_file.write_text('{"rules": [\n{"client_id": a}]}')
+    assert cli("rules", "validate", str(json_file), code=1).output.startswith(f"{json_file}:2: the file is not JSON: ")
     assert _json(cli, "rules", "list") == before
     assert "No such file" in cli("rules", "validate", str(tmp_path / "none.yaml"), code=1).output
 
@@ -122,7 +151,8 @@ def test_a_new_hash_secret_revokes_every_key(cli: Cli) -> None:
 def test_deleting_a_tenant_says_what_goes_with_it_first(cli: Cli, client: str) -> None:
     cli("tenants", "create", client)
     cli("rules", "set", "a", "--tenant", client, "--rate", "1", "--window", "1")
-    assert "1 rules, 0 keys and all its counters" in cli("tenants", "delete", client, code=1).output
+    told = f"Error: with tenant {client} go 1 rules, 0 keys and all its counters: delete them with --yes\n"
+    assert cli("tenants", "delete", client, code=1).output == told
     assert client in cli("tenants", "list").output
     assert cli("tenants", "delete", client, "--yes").output.endswith(": 0 keys deleted in Redis\n")
     assert client not in [tenant["name"] for tenant in _json(cli, "tenants", "list")]
@@ -150,9 +180,10 @@ def test_pruning_keeps_what_the_settings_say(cli: Cli, client: str) -> None:
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        (("rules", "set", "a", "--rate", "0", "--window", "1"), "rate: "),
-        (("rules", "set", "a"), "rate: "),
-        (("rules", "set", "a", "--limit", "1/1", "--rate", "1"), "limits: "),
+        (("rules", "set", "a", "--rate", "0", "--window", "1"), "rate: Must be greater than or equal to 1"),
+        (("rules", "set", "a"), "rate: Missing data for required field."),
+        (("rules", "set", "a", "--limit", "1/1", "--rate", "1"), "limits: Give either"),
+        (("rules", "set", "a", "--limit", "0/1"), "limits[0].rate: Must be greater"),
         (("rules", "list", "--tenant", "none"), "there is no tenant none"),
     ],
 )
@@ -171,7 +202,7 @@ def _flask(*command: str, **environment: str) -> subprocess.CompletedProcess[str
     return subprocess.run(
         [sys.executable, "-m", "flask", "--app", "wsgi", *command],
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "LOG_LEVEL": "ERROR"} | environment,
+        env={"PATH": os.environ["PATH"]} | environment,
         capture_output=True,
         text=True,
         timeout=60,
@@ -183,7 +214,7 @@ def test_a_file_is_validated_without_any_server(tmp_path: Path) -> None:
     file = tmp_path / "rules.yaml"
     file.write_text("rules:\n- {client_id: a, rate: 5, window: 60}\n")
     run = _flask("rules", "validate", str(file))
-    assert (run.returncode, run.stdout, run.stderr) == (0, f"{file}: 1 rules, all valid\n", "")
+    assert (run.returncode, run.stdout, run.stderr) == (0, f"{file}: 1 rule, valid\n", "")
 
 
 @pytest.mark.parametrize(

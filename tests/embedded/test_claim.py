@@ -71,3 +71,12 @@ def test_the_admin_key_is_kept_and_private(tmp_path: Path) -> None:
     assert len(key) > 40
     assert admin_key(path) == key
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_directory_that_cannot_be_made_names_the_variable(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(StartError, match=rf"^DATA_DIR={tmp_path}/file/data: allowed is a directory .* \(Not a dir"),
+        claimed(tmp_path / "file" / "data", time.sleep),
+    ):
+        pass

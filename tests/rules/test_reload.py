@@ -30,7 +30,7 @@ class Database:
 
     def other_than(self, edition: Edition | None) -> Snapshot | None:
         if self.snapshot is None:
-            raise ConnectionError("the database is down")
+            raise ConnectionError("the database is down\n(see the manual)")
         return None if self.snapshot.edition == edition else self.snapshot
 
 
@@ -98,6 +98,20 @@ def test_without_database_and_saved_rules_there_is_no_book(tmp_path: Path) -> No
     subject._source.snapshot = Snapshot(1, b"", ())  # type: ignore[attr-defined]
     subject.refresh()
     assert subject.book is not None
+
+
+def test_the_log_says_what_stays_only_where_there_is_something_and_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("WARNING", "app.rules.reload")
+    subject = reloader(Database(None), tmp_path)
+    subject.start()
+    assert caplog.messages == ["rules cannot be read, and none are known yet: the database is down"]
+    subject._source.snapshot = Snapshot(1, b"", ())  # type: ignore[attr-defined]
+    subject.refresh()
+    subject._source.snapshot = None  # type: ignore[attr-defined]
+    subject.refresh()
+    assert caplog.messages[-1] == "rules cannot be read, the last good ones stay: the database is down"
 
 
 def test_a_failure_leaves_the_last_good_rules_and_shows_their_age(tmp_path: Path) -> None:
