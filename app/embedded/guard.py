@@ -1,11 +1,12 @@
 """Runs one program and sees to it that it never outlives the process that asked for it.
 
-    python -I -S guard.py '{"channel": 5, "own": [5], "stop_signal": 15, "grace_seconds": 9, "identity": …, "argv": …}'
+    python -I -S guard.py '{"channel": 5, "stop_signal": 15, "grace_seconds": 9, "identity": …, "argv": …}'
 
 `channel` is one end of a socket pair. The guard writes the program's pid to it, then reads: a byte n means "send
-it signal n", 0 means "stop it", and the end of the stream says that whoever held the other end is gone, killed
-perhaps, which also means "stop it". Stopping is `stop_signal`, and SIGKILL when `grace_seconds` were not enough.
-The guard ends with the program's exit code (128 + n after signal n).
+it signal n", 0 means "stop it", 255 comes with descriptors to hold open, in place of those held so far, and the end
+of the stream says that whoever held the other end is gone, killed perhaps, which also means "stop it". Stopping is
+`stop_signal`, and SIGKILL when `grace_seconds` were not enough. The guard ends with the program's exit code (128 + n
+after signal n).
 
 A file of its own that imports nothing of the project: it has to start in milliseconds.
 """
@@ -26,7 +27,8 @@ from typing import Any
 Call = Callable[..., None]
 CLONE_NEWUSER = 0x10000000  # linux/sched.h
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-STOP = 0  # no signal has this number
+STOP, HOLD = 0, 255  # no signals have these numbers
+MAX_HELD = 16
 CANNOT_RUN = 127  # what a shell answers for a program that it cannot run
 
 
@@ -34,8 +36,7 @@ def main() -> None:
     """Starts the program, stays until it has ended, ends as it did."""
     order: dict[str, Any] = json.loads(sys.argv[1])
     channel = socket.socket(fileno=order["channel"])
-    for descriptor in order["own"]:
-        os.set_inheritable(descriptor, False)  # held by this guard, not by its program
+    channel.set_inheritable(False)  # held by this guard, not by its program
     program = _start(order)  # before our handlers exist: inherited, they would swallow a signal to a program so young
     wakeup = _signals_as_bytes()
     channel.sendall(f"{program}\n".encode())
@@ -52,6 +53,7 @@ class _Watch:
         self._stop_signal = stop_signal
         self._grace_seconds = grace_seconds
         self._deadline: float | None = None
+        self._held: list[int] = []
 
     def until_end(self, channel: socket.socket, wakeup: socket.socket) -> int:
         """The exit code of the program, negative when a signal ended it."""
@@ -72,19 +74,26 @@ class _Watch:
     def _obey(self, channel: socket.socket) -> bool:
         """Whether there may be more orders."""
         try:
-            orders = channel.recv(512)
+            orders, descriptors, *_ = socket.recv_fds(channel, 512, MAX_HELD)
         except ConnectionError:
-            orders = b""
+            orders, descriptors = b"", []
+        if descriptors:
+            self._hold(descriptors)
         for number in orders:
             if number == STOP:
                 self._stop()
             elif number == signal.SIGKILL:
                 _kill_group(self._program)
-            else:
+            elif number != HOLD:
                 os.kill(self._program, number)
         if not orders:
             self._stop()
         return bool(orders)
+
+    def _hold(self, descriptors: list[int]) -> None:
+        for descriptor in self._held:
+            os.close(descriptor)
+        self._held = descriptors
 
     def _stop(self) -> None:
         if self._deadline is None:

@@ -17,7 +17,7 @@ from app.embedded.errors import StartError
 from app.embedded.identity import OWN, Identity
 
 GUARD = Path(__file__).with_name("guard.py")
-STOP = b"\0"
+STOP, HOLD = b"\0", b"\xff"
 POLL_SECONDS = 0.02
 MARGIN_SECONDS = 5.0  # for a guard to see the end of what it killed
 
@@ -49,6 +49,8 @@ class Guarded:
         self._channel, theirs = socket.socketpair()
         with theirs:
             self._guard = self._start_guard(theirs.fileno())
+        if program.guard_holds:
+            self.hold(*program.guard_holds)
         self.pid = self._program_pid()
 
     @property
@@ -63,6 +65,11 @@ class Guarded:
     def send(self, number: int) -> None:
         """Signals the program; nothing happens when it has ended."""
         self._tell(bytes([number]))
+
+    def hold(self, *descriptors: int) -> None:
+        """From now on its guard holds these open, in place of `guard_holds`."""
+        with contextlib.suppress(OSError):  # as in _tell
+            socket.send_fds(self._channel, [HOLD], descriptors)
 
     def wait(self, seconds: float) -> int | None:
         """Its exit code, or None when it still runs after that time."""
@@ -86,7 +93,6 @@ class Guarded:
         program = self.program
         order = {
             "channel": descriptor,
-            "own": [descriptor, *program.guard_holds],
             "stop_signal": program.stop_signal,
             "grace_seconds": program.grace_seconds,
             "identity": dataclasses.asdict(program.identity),
@@ -99,7 +105,7 @@ class Guarded:
             stderr=None if program.output is None else subprocess.STDOUT,
             cwd=program.directory,
             env=program.environment,
-            pass_fds=(descriptor, *program.keeps, *program.guard_holds),
+            pass_fds=(descriptor, *program.keeps),
             start_new_session=True,
         )
 

@@ -78,15 +78,21 @@ def test_children_of_a_killed_program_are_killed_too(tmp_path: Path) -> None:
 STARTER = """
 import os, sys, time
 from app.embedded.guarded import Guarded, Program
-first = Guarded(Program(name="first", argv=tuple(sys.argv[1:])))
-second = Guarded(Program(name="second", argv=tuple(sys.argv[1:]), guard_holds=(first.channel,)))
+argv = tuple(sys.argv[2:])
+first = Guarded(Program(name="first", argv=argv))
+second = Guarded(Program(name="second", argv=argv, guard_holds=(first.channel,)))
+if sys.argv[1] == "a later one":
+    first.stop()
+    first = Guarded(Program(name="first", argv=argv))
+    second.hold(first.channel)
 print(first.pid, second.pid, os.getsid(second.pid) != os.getsid(0), flush=True)
 time.sleep(60)
 """
 
 
-def test_a_killed_starter_takes_its_programs_along_and_the_one_that_others_need_goes_last() -> None:
-    argv = [sys.executable, "-c", STARTER, *SLEEP[:4], "import time; time.sleep(60)"]
+@pytest.mark.parametrize("needed", ["the first one", "a later one"])
+def test_a_killed_starter_takes_its_programs_along_and_the_one_that_others_need_goes_last(needed: str) -> None:
+    argv = [sys.executable, "-c", STARTER, needed, *SLEEP[:4], "import time; time.sleep(60)"]
     with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as starter:
         assert starter.stdout is not None
         first, second, own_session = starter.stdout.readline().split()
