@@ -52,10 +52,10 @@ class House:
         say(f"serving on {address.url(settings.bind, settings.port)} (Ctrl-C stops everything)")
 
     def check(self) -> None:
-        """Raises StartError when a part has ended by itself."""
+        """Starts servers again that ended by themselves. Raises StartError when that fails, or gunicorn ended."""
         for server in self._servers:
-            if (code := server.process.exit_code()) is not None:
-                raise StartError(f"{server.name} ended by itself (exit {code}): {server.last_words()}")
+            if server.revive() and self._gunicorn is not None:
+                self._gunicorn.hold(*self._channels())
         if self._gunicorn is not None and (code := self._gunicorn.exit_code()) is not None:
             raise StartError(f"gunicorn ended by itself (exit {code})")
 
@@ -114,9 +114,12 @@ class House:
         return Service(
             environment=environment,
             keeps=(lock.descriptor,),
-            guard_holds=tuple(server.process.channel for server in self._servers),
+            guard_holds=self._channels(),
             pause=self._pause,
         )
+
+    def _channels(self) -> tuple[int, ...]:
+        return tuple(server.process.channel for server in self._servers)
 
     def _prepare_database(self, service: Service) -> None:
         given = self._settings.database_url

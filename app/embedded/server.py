@@ -5,14 +5,19 @@ from __future__ import annotations
 import abc
 import os
 import time
+from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 from app.embedded.errors import StartError
 from app.embedded.guarded import POLL_SECONDS, Guarded, Pause, Program
 from app.embedded.lock import Lock
+from app.embedded.terminal import complain
 
 READY_SECONDS = 60.0  # recovery after a crash included
+REVIVE_SECONDS = 1.0  # what ended it may need a moment to pass
+ENDS, ENDS_SECONDS = 5, 60.0  # a server that ends more often than this is not worth another start
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}  # a server must not depend on who starts it
 MAX_SOCKET_PATH = 100  # bytes; the kernels allow 103 (macOS) or 107 (Linux)
 
@@ -34,6 +39,7 @@ class Server(abc.ABC):
         self._pause = pause
         self._process: Guarded | None = None
         self._log_start = 0
+        self._ends = deque[float](maxlen=ENDS)
 
     def __enter__(self) -> Self:
         self.start()
@@ -73,6 +79,20 @@ class Server(abc.ABC):
             lock.close()
         self._wait_until_ready()
 
+    def revive(self) -> bool:
+        """Whether it had ended by itself; then it was started again in its place. Raises StartError when that fails."""
+        if (code := self.process.exit_code()) is None:
+            return False
+        how, words = f"{self.name} ended by itself (exit {code})", f"last words: {self.last_words()} (log: {self.log})"
+        now = time.monotonic()
+        if len(self._ends) == ENDS and now - self._ends[0] < ENDS_SECONDS:
+            raise StartError(f"{how}, more than {ENDS} times within a minute; {words}")
+        self._ends.append(now)
+        complain(f"{how} and is started again; {words}")
+        self._pause(REVIVE_SECONDS)
+        self.start()
+        return True
+
     def stop(self) -> None:
         """Ends it in its own orderly way. Fine when it is not running."""
         if self._process is not None:
@@ -103,7 +123,8 @@ class Server(abc.ABC):
 
     def last_words(self) -> str:
         """Why it ended, as far as its log since the last start tells."""
-        with self.log.open(errors="replace") as log:
+        lines: list[str] = []
+        with suppress(FileNotFoundError), self.log.open(errors="replace") as log:  # somebody may have removed it
             log.seek(self._log_start)
             lines = [line.strip() for line in log if line.strip()]
         fatal = [line for line in lines if " FATAL: " in line]  # PostgreSQL's; Valkey's reason is its last line

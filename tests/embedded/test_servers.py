@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from app.embedded import Postgres, StartError, Valkey, runtime_directory
+from app.embedded.guarded import POLL_SECONDS
 from app.embedded.server import Server
 from tests.embedded.processes import ends
 from tests.support.node import free_port
@@ -110,6 +111,31 @@ def test_a_server_that_does_not_start_says_why_in_one_line(tmp_path: Path, socke
     broken = Valkey(data_dir=tmp_path / "valkey", socket_dir=sockets, options={"maxmemory-policy": "sometimes"})
     with pytest.raises(StartError, match=r"^Valkey did not start: .*argument.*\(log: .*valkey\.log\)$"):
         broken.start()
+
+
+def test_a_server_that_ends_again_and_again_is_given_up(
+    tmp_path: Path, sockets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end() -> None:
+        os.kill(server.pid, signal.SIGKILL)
+        assert server.process.wait(10) == 128 + signal.SIGKILL
+
+    with Valkey(data_dir=tmp_path / "valkey", socket_dir=sockets, durable=False, pause=briefly) as server:
+        assert not server.revive()
+        server.log.unlink()  # which is no reason to end
+        for _ in range(5):
+            end()
+            assert server.revive()
+        end()
+        with pytest.raises(StartError, match=r"^Valkey ended by itself \(exit 137\), more than 5 times within a min"):
+            server.revive()
+        monkeypatch.setattr("app.embedded.server.ENDS_SECONDS", 0)  # as if those endings were of another minute
+        assert server.revive()
+        assert not server.revive()
+
+
+def briefly(seconds: float) -> None:
+    time.sleep(min(seconds, POLL_SECONDS))
 
 
 def test_a_path_too_long_for_a_socket_is_refused(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ START_SECONDS = 30
 class Node:
     """Started on entry, stopped on exit. `settings` are environment variables of this node alone."""
 
+    command = ("gunicorn", "wsgi:app")
+
     def __init__(self, *, redis_url: str, database_url: str, data_dir: Path, **settings: Any) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -61,7 +63,7 @@ class Node:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "wsgi:app"], cwd=ROOT, env=self._environment, stdout=log, stderr=log
+                [sys.executable, "-m", *self.command], cwd=ROOT, env=self._environment, stdout=log, stderr=log
             )
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:

@@ -1,0 +1,116 @@
+"""`python -m app.embedded` under checks, while its servers end by themselves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.embedded import Valkey
+from tests.embedded.processes import ends, parent_of, runs
+from tests.embedded.test_servers import EVERYSEC_SECONDS
+from tests.support.node import Node
+from tests.support.processes import children
+
+VALKEY, POSTGRES = "valkey-server", "postgres"
+
+
+class Run(Node):
+    """With servers of its own where no URL is given."""
+
+    command = ("app.embedded",)
+
+    def __init__(self, data_dir: Path, *, redis_url: str = "", database_url: str = "") -> None:
+        super().__init__(redis_url=redis_url, database_url=database_url, data_dir=data_dir, BREAKER_RESET_SECONDS=1)
+
+    @property
+    def programs(self) -> dict[str, int]:
+        """What runs under its guards: the pids by the names that the system has for them."""
+        pids = [pid for guard in children(self.pid) for pid in children(guard)]
+        return {Path(f"/proc/{pid}/comm").read_text().strip(): pid for pid in pids}
+
+    def exit_code(self) -> int:
+        """Of a run that ends by itself."""
+        assert self._process is not None
+        return self._process.wait(30)
+
+    def lines(self, word: str) -> list[str]:
+        return [line for line in self.log.read_text().splitlines() if word in line]
+
+
+@contextmanager
+def without(run: Run, *names: str) -> Iterator[None]:
+    """Kills these servers. In the block they are away: who would start them again is suspended."""
+    killed = [run.programs[name] for name in names]
+    os.kill(run.pid, signal.SIGSTOP)
+    try:
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        assert all(map(ends, killed))
+        yield
+    finally:
+        os.kill(run.pid, signal.SIGCONT)
+
+
+def test_a_killed_valkey_is_started_again_with_its_counters(tmp_path: Path, database_url: str) -> None:
+    with Run(tmp_path, database_url=database_url) as run:
+        run.put_rule(client_id="counted", rate=5, window=3600, algorithm="fixed_window")
+        assert run.check("counted", cost=3)["remaining"] == 2
+        time.sleep(EVERYSEC_SECONDS)
+        with without(run, VALKEY):
+            decision = run.check("counted")
+            assert (decision["allowed"], decision["degraded"]) == (True, True)
+        assert run.eventually(lambda: not run.check("counted", cost=0)["degraded"])
+        assert run.check("counted", cost=0)["remaining"] == 2
+        assert run.eventually(lambda: run.request("GET", "/health").json()["status"] == "healthy")
+        [line] = run.lines("ended by itself")
+        assert line.startswith("Valkey ended by itself (exit 137) and is started again; last words: ")
+        programs = run.programs.values()
+    assert not any(map(runs, programs))
+
+
+def test_a_killed_postgres_is_started_again_with_its_rules(tmp_path: Path, valkey: Valkey) -> None:
+    with Run(tmp_path, redis_url=valkey.url) as run:
+        run.put_rule(client_id="remembered", rate=3, window=3600)
+        with without(run, POSTGRES):
+            assert run.eventually(lambda: run.request("GET", "/v1/admin/rules").status_code == 503)
+            decision = run.check("remembered")
+            assert (decision["limit"], decision["degraded"]) == (3, False)
+        assert run.eventually(lambda: run.request("GET", "/v1/admin/rules").status_code == 200)
+        run.put_rule(client_id="remembered", rate=4, window=3600)
+        assert run.check("remembered")["limit"] == 4
+        assert len(run.lines("PostgreSQL ended by itself (exit 137)")) == 1
+
+
+def test_a_killed_run_leaves_nothing_of_servers_that_were_started_again_and_they_go_last(tmp_path: Path) -> None:
+    with Run(tmp_path) as run:
+        before = run.programs
+        with without(run, VALKEY, POSTGRES):
+            pass
+        assert run.eventually(lambda: run.request("GET", "/v1/admin/rules").status_code == 200)
+        assert run.eventually(lambda: not run.check("anyone")["degraded"])
+        after = run.programs
+        assert after.keys() == before.keys()
+        assert {name for name, pid in after.items() if pid != before[name]} == {VALKEY, POSTGRES}
+        [gunicorn] = set(after.values()) - {after[VALKEY], after[POSTGRES]}
+        guard = parent_of(gunicorn)
+        os.kill(guard, signal.SIGSTOP)
+        os.kill(run.pid, signal.SIGKILL)
+        time.sleep(0.3)
+        assert runs(after[VALKEY])  # as long as gunicorn may need it
+        assert runs(after[POSTGRES])
+        os.kill(guard, signal.SIGCONT)
+        assert all(map(ends, after.values()))
+
+
+def test_a_server_that_does_not_come_up_again_ends_the_run(tmp_path: Path, database_url: str) -> None:
+    with Run(tmp_path, database_url=database_url) as run:
+        programs = run.programs
+        (tmp_path / "valkey/appendonlydir/appendonly.aof.manifest").write_text("nonsense\n")
+        os.kill(programs[VALKEY], signal.SIGKILL)
+        assert run.exit_code() == 1
+        assert run.lines("Valkey")[-1].startswith("Valkey did not start: ")
+        assert not any(map(runs, programs.values()))
