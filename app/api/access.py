@@ -11,6 +11,7 @@ from flask_smorest.pagination import PaginationParameters
 from marshmallow import ValidationError
 
 from app.api.access_schemas import (
+    BelongingsSchema,
     KeyFilterSchema,
     KeySchema,
     NewKeySchema,
@@ -51,15 +52,19 @@ def create_tenant(sent: dict[str, str]) -> Tenant:
 @blueprint.route("/tenants/<int:tenant_id>", methods=["DELETE"])
 @blueprint.arguments(TenantDeletionSchema, location="query")
 @blueprint.response(204)
+@blueprint.alt_response(200, schema=BelongingsSchema, success=True)
 @requires(ALL_TENANTS)
-def delete_tenant(sent: dict[str, bool], tenant_id: int) -> None:
-    """Delete the tenant, its rules, keys and counters (409 says how many, until `confirm=true`). Its audit stays.
+def delete_tenant(sent: dict[str, bool], tenant_id: int) -> tuple[dict[str, Any], int] | None:
+    """Delete the tenant, its rules, keys and counters; with `dry_run=true` only say what would go. Its audit stays.
 
     The counters are out of reach at once, and out of Redis some ten seconds later.
     """
-    _tenants().delete(tenant_id, author(), confirmed=sent["confirm"], confirmed_by="?confirm=true")
+    if sent["dry_run"]:
+        return {"dry_run": True} | _tenants().belongings(tenant_id), 200
+    _tenants().delete(tenant_id, author(), confirmed=True)
     refresh()
     current_app.extensions["ratelimiter"].deleted_tenants.forget_soon(tenant_id)
+    return None
 
 
 @blueprint.route("/api-keys", methods=["GET"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC
 
-from marshmallow import fields, validate
+from marshmallow import Schema, fields, validate
 
 from app.api.arguments import FilterSchema, QuerySchema, Switch
 from app.api.schemas import (
@@ -28,7 +28,16 @@ class TenantSchema(StrictSchema):
 
 
 class TenantDeletionSchema(QuerySchema):
-    confirm = Switch(load_default=False, metadata={"description": "delete its rules, keys and counters too"})
+    dry_run = Switch(load_default=False, metadata={"description": "answer what would go with it, delete nothing"})
+
+
+class BelongingsSchema(Schema):
+    """What goes when a tenant is deleted."""
+
+    dry_run = fields.Boolean(required=True)
+    name = fields.String(required=True)
+    rules = fields.Integer(required=True)
+    keys = fields.Integer(required=True)
 
 
 class KeySchema(StrictSchema):

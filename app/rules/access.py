@@ -77,24 +77,27 @@ class Tenants:
             self._history.note(author, "tenant.create", f"tenant {tenant.id}", after={"name": name})
         return tenant
 
+    def belongings(self, tenant_id: int) -> Document:
+        """What goes when the tenant is deleted: its name, and how many rules and keys."""
+        row = self._session.execute(select(TenantRow).where(TenantRow.id == tenant_id)).scalar_one_or_none()
+        if row is None:
+            raise NotFound(f"there is no tenant {tenant_id}")
+        if tenant_id == DEFAULT_TENANT_ID:
+            raise Conflict("the default tenant cannot be deleted")
+        rules = total_of(self._session, select(RuleRow).where(RuleRow.tenant_id == tenant_id))
+        return {"name": row.name, "rules": rules, "keys": total_of(self._session, _in_force(tenant_id))}
+
     def delete(self, tenant_id: int, author: Author, *, confirmed: bool, confirmed_by: str = "confirmed=True") -> None:
         """Delete the tenant with its rules and keys; its audit stays. Unconfirmed only where it has none.
 
         `confirmed_by`: what the caller has to add, for the refusal.
         """
         with changing(self._session):
-            row = self._session.execute(select(TenantRow).where(TenantRow.id == tenant_id)).scalar_one_or_none()
-            if row is None:
-                raise NotFound(f"there is no tenant {tenant_id}")
-            if tenant_id == DEFAULT_TENANT_ID:
-                raise Conflict("the default tenant cannot be deleted")
-            rules = total_of(self._session, select(RuleRow).where(RuleRow.tenant_id == tenant_id))
-            keys = total_of(self._session, _in_force(tenant_id))
-            if (rules or keys) and not confirmed:
-                lost = f"{rules} rules, {keys} keys and all its counters"
-                raise Conflict(f"with tenant {row.name} go {lost}: delete them with {confirmed_by}")
-            before = {"name": row.name, "rules": rules, "keys": keys}
-            self._session.delete(row)
+            before = self.belongings(tenant_id)
+            if (before["rules"] or before["keys"]) and not confirmed:
+                lost = f"{before['rules']} rules, {before['keys']} keys and all its counters"
+                raise Conflict(f"with tenant {before['name']} go {lost}: delete them with {confirmed_by}")
+            self._session.delete(self._session.get_one(TenantRow, tenant_id))
             self._history.note(author, "tenant.delete", f"tenant {tenant_id}", before=before)
 
 

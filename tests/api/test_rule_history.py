@@ -218,7 +218,7 @@ def test_a_filter_that_cannot_be_is_422_and_named(node: Node, name: str, value: 
         ("GET", "/v1/admin/audit", "tenant_id, actor, action, subject, correlation_id, since, until, page, page_size"),
         ("GET", "/v1/admin/api-keys", "tenant, revoked, page, page_size"),
         ("POST", "/v1/admin/import", "dry_run, replace"),
-        ("DELETE", "/v1/admin/tenants/0", "confirm"),
+        ("DELETE", "/v1/admin/tenants/0", "dry_run"),
     ],
 )
 def test_what_is_no_filter_or_option_is_422_and_told_those_that_are(

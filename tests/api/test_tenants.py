@@ -1,4 +1,4 @@
-"""Tenants: made, deleted when that is meant, and blind to one another."""
+"""Tenants: made, deleted with all they have, and blind to one another."""
 
 from __future__ import annotations
 
@@ -40,16 +40,20 @@ def test_an_empty_tenant_goes_at_once(node: Node, name: str) -> None:
     problem_of(node.request("DELETE", f"{TENANTS}/{tenant['id']}"), 404)
 
 
-def test_deleting_a_tenant_says_what_goes_with_it_and_its_audit_stays(
+def test_a_tenant_goes_with_all_it_has_and_its_audit_stays(
     node: Node, make_key: MakeKey, name: str, client: str
 ) -> None:
     tenant = node.request("POST", TENANTS, json={"name": name}).json()
     key = make_key("rules:read", "rules:write", tenant=name)["key"]
     node.request("POST", RULES, key=key, json={"client_id": client, "rate": 1, "window": 1})
     path = f"{TENANTS}/{tenant['id']}"
-    assert "1 rules, 1 keys and all its counters" in problem_of(node.request("DELETE", path), 409)["detail"]
+    planned = node.request("DELETE", path, params={"dry_run": "true"})
+    assert (planned.status_code, planned.json()) == (200, {"dry_run": True, "name": name, "rules": 1, "keys": 1})
+    for misspelt in ({"dry-run": "true"}, {"confirm": "false"}):
+        assert problem_of(node.request("DELETE", path, params=misspelt), 422)["errors"].keys() == misspelt.keys()
     assert len(node.request("GET", RULES, key=key).json()) == 1
-    assert node.request("DELETE", path, params={"confirm": "true"}).status_code == 204
+    assert node.request("DELETE", path).status_code == 204
+    problem_of(node.request("DELETE", path, params={"dry_run": "true"}), 404)
     node.await_rules()
     problem_of(node.request("GET", RULES, key=key), 401)
     theirs = node.request("GET", "/v1/admin/audit", params={"tenant_id": tenant["id"]}).json()
@@ -71,7 +75,7 @@ def test_a_new_tenant_never_sees_the_counters_of_a_deleted_one_and_they_leave_re
     first, left = spend_as_a_new_tenant()
     own = of_tenant(first)
     assert len(redis_client.keys(own)) == 2  # the counter, and the answer under the request id
-    assert node.request("DELETE", f"{TENANTS}/{first}", params={"confirm": "true"}).status_code == 204
+    assert node.request("DELETE", f"{TENANTS}/{first}").status_code == 204
     second, left_again = spend_as_a_new_tenant()
     assert second != first
     assert left_again == left
@@ -80,7 +84,8 @@ def test_a_new_tenant_never_sees_the_counters_of_a_deleted_one_and_they_leave_re
 
 
 def test_the_default_tenant_stays(node: Node) -> None:
-    problem_of(node.request("DELETE", f"{TENANTS}/1", params={"confirm": "true"}), 409)
+    for options in ({}, {"dry_run": "true"}):
+        problem_of(node.request("DELETE", f"{TENANTS}/1", params=options), 409)
 
 
 def test_what_one_tenant_has_no_other_can_see_or_touch(
