@@ -75,7 +75,7 @@ forwarder_headers = ""
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 # Off: it would listen on a socket in the home directory.
 control_socket_disable = True
-forwarded_allow_ips = _settings.trusted_proxies or "127.0.0.1,::1"
+forwarded_allow_ips = _settings.trusted_proxies
 errorlog = "-"
 logger_class = Logger
 loglevel = _settings.log_level.lower()

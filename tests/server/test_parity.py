@@ -170,6 +170,13 @@ def test_both_doors_give_the_same_answers(doors: Doors, sent: bytes) -> None:
     assert answers(spoken(doors.fast.port, sent)) == answers(spoken(doors.stock.port, sent))
 
 
+def test_nobody_is_a_trusted_proxy_unless_it_is_said_who(doors: Doors) -> None:
+    """Of a trusted one, gunicorn reads these headers and refuses them."""
+    for node in doors:
+        [(status, *_)] = answers(spoken(node.port, CORPUS["forwarded in contradiction"]))
+        assert status == "200"
+
+
 def test_wherever_a_request_is_split_the_answer_is_the_same(doors: Doors) -> None:
     expected = answers(spoken(doors.stock.port, CHECK))
     for split in range(1, len(CHECK)):
