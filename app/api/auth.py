@@ -30,6 +30,13 @@ NO_KEY = ApiKey(id="", tenant_id=0, name="", digest=bytes(32), scopes=frozenset(
 View = TypeVar("View", bound=Callable[..., Any])
 
 
+class Unauthorized(Problem):
+    """401, with what it takes."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(401, detail, headers={"WWW-Authenticate": "Bearer"})
+
+
 class Principal(msgspec.Struct, frozen=True):
     """Whom a key stands for. The tenant comes from here and from nowhere else."""
 
@@ -46,11 +53,16 @@ class Credentials(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str | None:
-        """The key that was sent. A header of another scheme carries none."""
+        """The key that was sent. A header of another scheme carries none. Raises Problem 401 where two were sent."""
         if self.authorization is None:
             return self.api_key
         scheme, _, token = self.authorization.partition(" ")
-        return token.strip() if scheme.lower() == "bearer" else self.api_key
+        if scheme.lower() != "bearer":
+            return self.api_key
+        key = token.strip()
+        if self.api_key not in (None, key):  # one of them would not be verified
+            raise Unauthorized("two different API keys were sent: send one")
+        return key
 
 
 class RuleSource(Protocol):
@@ -87,7 +99,7 @@ class Authenticator:
         found = self._anonymous if key is None and scope == "check" else self._known(key or "")
         if found is None:
             detail = "an API key is required" if key is None else "the API key is not known"
-            raise Problem(401, detail, headers={"WWW-Authenticate": "Bearer"})
+            raise Unauthorized(detail)
         if scope not in found.scopes:
             raise Problem(403, f"the API key lacks the scope {scope}")
         return found

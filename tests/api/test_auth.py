@@ -12,6 +12,7 @@ from flask import Flask
 
 from app.api import auth, problems
 from app.embedded import Valkey
+from tests.api.conftest import MakeKey
 from tests.api.wire import problem_of
 from tests.support.node import ADMIN_KEY, Node
 
@@ -98,6 +99,8 @@ def test_every_other_route_is_401_without_a_key_and_with_a_wrong_one(node: Node,
         {"X-API-Key": ""},
         {"X-API-Key": "\xff"},
         {"Authorization": "Bearer wrong", "X-API-Key": ADMIN_KEY},
+        {"Authorization": f"Bearer {ADMIN_KEY}", "X-API-Key": "wrong"},
+        {"Authorization": f"Bearer {ADMIN_KEY}", "X-API-Key": ""},
     ]
     for method, path in routes:
         if path in UNAUTHENTICATED or path.startswith("/docs/"):
@@ -121,12 +124,19 @@ def test_every_other_route_is_401_without_a_key_and_with_a_wrong_one(node: Node,
         {"Authorization": f"BEARER   {ADMIN_KEY}"},
         {"X-API-Key": ADMIN_KEY},
         {"x-api-key": ADMIN_KEY, "Authorization": "Basic eDp5"},
+        {"X-API-Key": ADMIN_KEY, "Authorization": f"Bearer {ADMIN_KEY}"},
     ],
     ids=str,
 )
 def test_the_right_key_opens_every_route(node: Node, routes: list[tuple[str, str]], headers: dict[str, str]) -> None:
     for method, path in routes:
         assert _send(node, method, path, **headers).status_code not in (401, 403), (method, path)
+
+
+def test_of_two_keys_none_counts_though_both_are_right(node: Node, make_key: MakeKey) -> None:
+    for path in sorted(CHECKS | {LEASE}):
+        both = _send(node, "POST", path, Authorization=f"Bearer {ADMIN_KEY}", **{"X-API-Key": make_key("check")["key"]})
+        assert problem_of(both, 401)["detail"] == "two different API keys were sent: send one"
 
 
 def test_open_checks_need_no_key(node: Node) -> None:

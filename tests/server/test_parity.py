@@ -13,6 +13,7 @@ from tests.support.node import ADMIN_KEY
 PEEK = b'{"client_id":"parity","cost":0}'
 ID = b"X-Correlation-ID: parity\r\n"
 KEY = f"X-API-Key: {ADMIN_KEY}\r\n".encode()
+BEARER = f"Authorization: Bearer {ADMIN_KEY}\r\n".encode()
 TRACE = b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n"
 CHECK = post("/v1/check", PEEK, ID)
 HEAD = CHECK[: -len(PEEK)]
@@ -31,9 +32,11 @@ CORPUS = {
     "a check, then an empty line": CHECK + b"\r\n" + CHECK,
     "an empty line first": b"\r\n" + CHECK,
     "with the key": post("/v1/check", PEEK, ID, KEY),
-    "with a bearer": post("/v1/check", PEEK, ID, f"Authorization: Bearer {ADMIN_KEY}\r\n".encode()),
+    "with a bearer": post("/v1/check", PEEK, ID, BEARER),
     "with a wrong key": post("/v1/check", PEEK, ID, b"X-API-Key: wrong\r\n"),
     "with two keys": post("/v1/check", PEEK, ID, KEY, b"X-API-Key: wrong\r\n"),
+    "with a bearer and a wrong key": post("/v1/check", PEEK, ID, BEARER, b"X-API-Key: wrong\r\n"),
+    "with the key twice": post("/v1/check", PEEK, ID, BEARER, KEY),
     "with a Basic header": post("/v1/check", PEEK, ID, b"Authorization: Basic eDp5\r\n"),
     "an invalid check": post("/v1/check", b'{"client_id":""}', ID),
     "no JSON": post("/v1/check", b"nonsense", ID),
