@@ -95,7 +95,7 @@ def wire(app: Flask, settings: Settings) -> Services:
     default = default_rule(settings.default_rate, settings.default_window)
     reloader = RuleReloader(
         source=DatabaseRules(engine, unhurried),
-        saved=SnapshotFile(settings.data_dir / "rules.json"),
+        saved=SnapshotFile(settings.data_dir / "rules.json", time.time),
         build=partial(RuleBook, default=default, algorithm=settings.algorithm, pace=unhurried),
         clock=time.monotonic,
     )

@@ -92,7 +92,7 @@ def main() -> None:
         Postgres(data_dir=Path(home) / "postgres", socket_dir=sockets, durable=False) as postgres,
     ):
         flask("db", "upgrade", database_url=postgres.url)
-        unhurried, saved = Unhurried(time.monotonic), SnapshotFile(Path(home) / "rules.json")
+        unhurried, saved = Unhurried(time.monotonic), SnapshotFile(Path(home) / "rules.json", time.time)
         engine = create_engine(postgres.url, **ENGINE_OPTIONS)
         build = partial(RuleBook, default=default_rule(100, 60), algorithm="token_bucket", pace=unhurried)
         source = DatabaseRules(engine, unhurried)

@@ -206,7 +206,7 @@ class LifeSchema(Schema):
 
 
 class HealthSchema(Schema):
-    """What works. `rules_age_seconds`: since the rules were last confirmed current; null: never."""
+    """What works. `rules_age_seconds`: since the rules were last confirmed current; null: none are known."""
 
     status = fields.String(required=True, validate=validate.OneOf(("healthy", "degraded")))
     service = fields.String(required=True)

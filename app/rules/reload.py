@@ -14,6 +14,8 @@ from app.rules.snapshot_file import SnapshotFile
 
 log = logging.getLogger(__name__)
 
+CONFIRM_SECONDS = 10.0  # between two notes on disk that the saved rules are still current
+
 
 class Source(Protocol):
     """Where snapshots come from: the database."""
@@ -29,7 +31,7 @@ class Build(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """`age_seconds`: since the rules were last confirmed current; None: never in this worker.
+    """`age_seconds`: since the rules were last confirmed current, if by an earlier run; None: no rules are known.
 
     `rejected`: the database holds other rules, which cannot be decided by.
     """
@@ -50,6 +52,7 @@ class RuleReloader:
         self._clock = clock
         self._started_at = clock()
         self._confirmed_at: float | None = None
+        self._confirmed_on_disk_at = self._started_at
         self._unavailable = ""
         self._rejected = ""
         self._begun = 0
@@ -65,7 +68,9 @@ class RuleReloader:
         if saved is None:
             return
         try:
-            self.book = self._build(saved, previous=None)
+            confirmed_at = self._clock() - self._saved.age_seconds()
+            self.book, self._confirmed_at = self._build(saved, previous=None), confirmed_at
+            self._show()
             log.warning("deciding by the rules saved at version %d until the database answers", saved.version)
         except Exception:  # a damaged file must not keep the node from coming up
             log.exception("the saved rules cannot be used")
@@ -85,18 +90,23 @@ class RuleReloader:
             self._show()
 
     def save(self) -> None:
-        """Put the rules that were swapped in on disk, if they are not there yet. Blocks: meant for a thread."""
+        """Put on disk the rules that were swapped in, and when they were current. Blocks: meant for a thread."""
         snapshot, self._unsaved = self._unsaved, None
-        if snapshot is None:
+        book, confirmed_at = self.book, self._confirmed_at
+        if book is None or confirmed_at is None:
             return
+        self._confirmed_on_disk_at = confirmed_at
         try:
-            self._saved.write(snapshot)
+            if snapshot is not None:
+                self._saved.write(snapshot)
+            self._saved.confirm(book.edition, self._clock() - confirmed_at)
         except OSError as error:
             log.warning("rules cannot be saved for a start without the database: %s", error)
 
     @property
     def to_be_saved(self) -> bool:
-        return self._unsaved is not None
+        confirmed_at = self._confirmed_at or self._confirmed_on_disk_at
+        return self._unsaved is not None or confirmed_at - self._confirmed_on_disk_at >= CONFIRM_SECONDS
 
     def freshness(self) -> Freshness:
         """What `/health` shows of the rules."""

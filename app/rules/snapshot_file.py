@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -25,10 +27,14 @@ class _Saved(_Head):
 
 
 class SnapshotFile:
-    """Reads and writes one file, readable by its owner alone: it holds the secret of the keys."""
+    """Reads and writes one file, readable by its owner alone: it holds the secret of the keys.
 
-    def __init__(self, path: Path) -> None:
+    Its time of modification is when the rules in it were last known to be current. `clock` is Unix time in seconds.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
         self._path = path
+        self._clock = clock
 
     def read(self) -> Snapshot | None:
         """The saved snapshot; None where there is none that this version understands."""
@@ -43,7 +49,7 @@ class SnapshotFile:
 
         Does nothing where this edition is saved already, as by another worker of the node.
         """
-        if self._begins_with(msgspec.json.encode(_Head(FORMAT, snapshot.edition))[:-1]):
+        if self._holds(snapshot.edition):
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=self._path.name)
@@ -57,7 +63,19 @@ class SnapshotFile:
             os.unlink(temporary)  # half a file, with the secret in it
             raise
 
-    def _begins_with(self, head: bytes) -> bool:
+    def confirm(self, edition: Edition, age_seconds: float) -> None:
+        """Note that this edition, if it is the saved one, was current so long ago. Does nothing to another's file."""
+        if self._holds(edition):
+            current_at = self._clock() - age_seconds
+            with contextlib.suppress(OSError):
+                os.utime(self._path, (current_at, current_at))
+
+    def age_seconds(self) -> float:
+        """Since the saved rules were last known to be current."""
+        return max(0.0, self._clock() - self._path.stat().st_mtime)
+
+    def _holds(self, edition: Edition) -> bool:
+        head = msgspec.json.encode(_Head(FORMAT, edition))[:-1]
         try:
             with self._path.open("rb") as file:
                 return file.read(len(head)) == head

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,9 @@ def build(snapshot: Snapshot, *, previous: RuleBook | None) -> RuleBook:
 
 def reloader(database: Database, path: Path, now: list[float] | None = None) -> RuleReloader:
     clock = now or [50.0]
-    return RuleReloader(source=database, saved=SnapshotFile(path / "rules.json"), build=build, clock=lambda: clock[0])
+    return RuleReloader(
+        source=database, saved=SnapshotFile(path / "rules.json", time.time), build=build, clock=lambda: clock[0]
+    )
 
 
 def test_a_new_version_is_swapped_in_and_saved(tmp_path: Path) -> None:
@@ -56,11 +59,11 @@ def test_a_new_version_is_swapped_in_and_saved(tmp_path: Path) -> None:
     assert subject.to_be_saved
     subject.save()
     assert not subject.to_be_saved
-    assert SnapshotFile(tmp_path / "rules.json").read() == database.snapshot
+    assert SnapshotFile(tmp_path / "rules.json", time.time).read() == database.snapshot
 
 
 def test_the_saved_snapshot_is_the_same_again_and_its_owners_alone(tmp_path: Path) -> None:
-    saved = SnapshotFile(tmp_path / "new" / "rules.json")
+    saved = SnapshotFile(tmp_path / "new" / "rules.json", time.time)
     snapshot = Snapshot(4, bytes(range(32)), (RULE,), keys=KEYS, key_hash_secret=b"of the keys")
     saved.write(snapshot)
     assert saved.read() == snapshot
@@ -69,7 +72,7 @@ def test_the_saved_snapshot_is_the_same_again_and_its_owners_alone(tmp_path: Pat
 
 
 def test_what_another_worker_of_the_node_has_saved_is_not_written_again(tmp_path: Path) -> None:
-    first, second = (SnapshotFile(tmp_path / "rules.json") for _ in range(2))
+    first, second = (SnapshotFile(tmp_path / "rules.json", time.time) for _ in range(2))
     first.write(Snapshot(4, b"secret", (RULE,)))
     written = (tmp_path / "rules.json").stat().st_ino
     second.write(Snapshot(4, b"secret", (RULE,)))
@@ -87,14 +90,52 @@ def test_without_the_database_the_saved_rules_decide(tmp_path: Path) -> None:
     subject.start()
     assert subject.book is not None
     assert subject.book.match(1, "a", "login").id == 3
-    assert (subject.freshness().database_available, subject.freshness().age_seconds) == (False, None)
+    assert not subject.freshness().database_available
+
+
+def test_saved_rules_are_as_old_as_their_last_confirmation_not_as_their_last_change(tmp_path: Path) -> None:
+    now, database = [1_000.0], Database(Snapshot(4, b"secret", (RULE,)))
+
+    def started() -> RuleReloader:
+        saved = SnapshotFile(tmp_path / "rules.json", lambda: 1e9 + now[0])
+        subject = RuleReloader(source=database, saved=saved, build=build, clock=lambda: now[0])
+        subject.start()
+        return subject
+
+    earlier = started()
+    earlier.save()
+    for seconds in (9, 1):
+        assert not earlier.to_be_saved
+        now[0] += seconds
+        earlier.refresh()
+    assert earlier.to_be_saved
+    earlier.save()
+    database.snapshot = None
+    now[0] += 30
+    earlier.refresh()
+    assert not earlier.to_be_saved
+    now[0] += 5
+    earlier.save()
+    later = started()
+    assert later.freshness() == Freshness(4, 35, database_available=False, rejected=False)
+    now[0] += 5
+    assert later.freshness().age_seconds == 40
+
+
+def test_a_file_that_holds_other_rules_is_not_confirmed_with_these(tmp_path: Path) -> None:
+    saved = SnapshotFile(tmp_path / "rules.json", lambda: 5_000.0)
+    saved.write(Snapshot(4, b"secret", ()))
+    saved.confirm(Edition(4, b"secret"), 100.0)
+    for other in (Edition(5, b"secret"), Edition(4, b"another")):
+        saved.confirm(other, 1.0)
+    assert saved.age_seconds() == 100
 
 
 def test_without_database_and_saved_rules_there_is_no_book(tmp_path: Path) -> None:
     (tmp_path / "rules.json").write_text('{"format":2,"edition":[4,')
     subject = reloader(Database(None), tmp_path)
     subject.start()
-    assert subject.book is None
+    assert (subject.book, subject.freshness().age_seconds) == (None, None)
     subject._source.snapshot = Snapshot(1, b"", ())  # type: ignore[attr-defined]
     subject.refresh()
     assert subject.book is not None
@@ -164,7 +205,7 @@ def test_who_waited_while_another_refreshed_asks_no_more(tmp_path: Path) -> None
             assert go_on.wait(10)
             return None
 
-    subject = RuleReloader(source=Slow(), saved=SnapshotFile(tmp_path / "x"), build=build, clock=lambda: 0.0)
+    subject = RuleReloader(source=Slow(), saved=SnapshotFile(tmp_path / "x", time.time), build=build, clock=lambda: 0.0)
     threads = [threading.Thread(target=subject.refresh) for _ in range(6)]
     threads[0].start()
     assert first.wait(10)
@@ -194,7 +235,7 @@ def test_the_form_of_the_saved_file(tmp_path: Path) -> None:
     rule = '{"id":1,"client_id":"a","limits":[{"rate":5,"window":60}]}'
     (tmp_path / "rules.json").write_text(SAVED % rule)
     expected = Snapshot(4, bytes(3), (Rule(id=1, client_id="a", limits=(Limit(5, 60),)),))
-    assert SnapshotFile(tmp_path / "rules.json").read() == expected
+    assert SnapshotFile(tmp_path / "rules.json", time.time).read() == expected
 
 
 @pytest.mark.parametrize(
