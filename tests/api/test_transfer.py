@@ -179,6 +179,17 @@ def test_json_is_read_as_strictly_as_elsewhere(own_node: Node, body: bytes, stat
     problem_of(own_node.request("POST", IMPORT, data=body, headers=JSON), status)
 
 
+@pytest.mark.parametrize("kind", [JSON, YAML], ids=["JSON", "YAML"])
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_a_number_of_thousands_of_digits_is_refused_by_its_name(
+    own_node: Node, kind: dict[str, str], sign: str
+) -> None:
+    file = f'{{"rules": [{{"client_id": "a", "window": 1, "rate": {sign}{"9" * 5000}}}]}}'
+    problem = problem_of(own_node.request("POST", IMPORT, data=file, headers=kind), 422)
+    assert problem["errors"].keys() == {"rules"}
+    assert problem["errors"]["rules"]["0"].keys() == {"rate"}
+
+
 def test_other_types_and_sizes_are_refused(own_node: Node) -> None:
     problem = problem_of(own_node.request("POST", IMPORT, data=b"rules: []", headers={"Content-Type": "text/x"}), 415)
     assert "application/yaml" in problem["detail"]
