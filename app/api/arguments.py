@@ -58,7 +58,11 @@ class FilterSchema(QuerySchema):
 
 
 class Switch(fields.Boolean):
-    """true or false, spelled so in a query."""
+    """true or false in a query, in capitals or not, or 1 or 0."""
 
-    truthy = {"true"}
-    falsy = {"false"}
+    truthy = {"true", "1"}
+    falsy = {"false", "0"}
+    default_error_messages = {"invalid": "Allowed are true, false, 1 and 0."}
+
+    def _deserialize(self, value: str, *args: Any, **kwargs: Any) -> bool:
+        return super()._deserialize(value.lower(), *args, **kwargs)

@@ -183,7 +183,9 @@ def test_lists_are_filtered_and_paged(node: Node, client: str) -> None:
 
     assert listed() == ids
     assert listed(endpoint="a") == ids[:1]
-    assert listed(enabled="false") == ids[1:2]
+    for off, on in (("false", "true"), ("0", "1"), ("False", "True"), ("FALSE", "TRUE")):
+        assert listed(enabled=off) == ids[1:2]
+        assert listed(enabled=on) == [ids[0], *ids[2:]]
     assert listed(shadow="true") == ids[2:3]
     assert listed(shadow="false", enabled="true") == [ids[0], ids[3]]
     assert listed(page_size=3) == ids[:3]
@@ -203,6 +205,7 @@ def test_lists_are_filtered_and_paged(node: Node, client: str) -> None:
         ("page_size", "1001"),
         ("enabled", "yes"),
         ("shadow", ""),
+        ("shadow", "2"),
         ("client_id", "a\x00b"),
         ("action", "deny"),
     ],
@@ -227,6 +230,17 @@ def test_what_is_no_filter_or_option_is_422_and_told_those_that_are(
     answer = node.request(method, path, params={"page_sise": "1", "dry-run": "true"}, json={"rules": []})
     told = [f"Unknown. Allowed are {allowed}." if "," in allowed else f"Unknown. Allowed is {allowed}."]
     assert problem_of(answer, 422)["errors"] == {"page_sise": told, "dry-run": told}
+
+
+def test_a_switch_that_is_none_names_what_is_allowed(node: Node) -> None:
+    for method, path, name in (
+        ("GET", RULES, "enabled"),
+        ("GET", "/v1/admin/api-keys", "revoked"),
+        ("POST", "/v1/admin/import", "replace"),
+        ("DELETE", "/v1/admin/tenants/0", "dry_run"),
+    ):
+        answer = node.request(method, path, params={name: "yes"}, json={"rules": []})
+        assert problem_of(answer, 422)["errors"] == {name: ["Allowed are true, false, 1 and 0."]}
 
 
 def test_a_rule_written_by_a_node_of_the_release_before_has_no_versions(

@@ -194,7 +194,7 @@ def test_other_types_and_sizes_are_refused(own_node: Node) -> None:
     problem = problem_of(own_node.request("POST", IMPORT, data=b"rules: []", headers={"Content-Type": "text/x"}), 415)
     assert "application/yaml" in problem["detail"]
     problem_of(own_node.request("POST", IMPORT, data=b"#" * (2**20 + 1), headers=YAML), 413)
-    assert "dry_run" in problem_of(own_node.request("POST", IMPORT, params={"dry_run": "1"}), 422)["errors"]
+    assert "dry_run" in problem_of(own_node.request("POST", IMPORT, params={"dry_run": "yes"}), 422)["errors"]
 
 
 def test_thousands_of_rules_go_in_and_out(own_node: Node) -> None:
