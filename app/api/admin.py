@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from flask import Response, current_app, g, jsonify
+from flask import Response, current_app, g, jsonify, url_for
 from flask_smorest.pagination import PaginationParameters
 
 from app.api.admin_schemas import RollbackSchema, RuleFilterSchema, RulePatchSchema, RuleVersionSchema
@@ -38,7 +38,10 @@ RULE = "/v1/admin/rules/<int:rule_id>"
 def put_rule(sent: dict[str, Any]) -> Answer:
     """Create the rule (201), or replace the one of the same client and endpoint (200)."""
     stored, created = changes().put(as_rule(sent), expected())
-    return _changed(stored, 201 if created else 200)
+    body, status, headers = _changed(stored)
+    if created:
+        status, headers["Location"] = 201, url_for("admin.get_rule", rule_id=stored.id)
+    return body, status, headers
 
 
 @blueprint.route("/v1/admin/rules", methods=["GET"])
@@ -114,6 +117,14 @@ def roll_back_rule(sent: dict[str, int], rule_id: int) -> Answer:
     return _changed(changes().roll_back(rule_id, sent["version"], expected()))
 
 
+@blueprint.after_app_request
+def leave_out_the_type_of_nothing(response: Response) -> Response:
+    """flask-smorest makes every answer one of JSON."""
+    if response.status_code == 204:
+        del response.headers["Content-Type"]
+    return response
+
+
 @blueprint.route("/rules", methods=["GET"])
 @blueprint.response(200, {"type": "object", "additionalProperties": {"type": "object"}})
 @requires("rules:read")
@@ -164,9 +175,9 @@ def _own(rule_id: int) -> Rule:
     return rule
 
 
-def _changed(rule: Rule, status: int = 200) -> Answer:
+def _changed(rule: Rule) -> Answer:
     refresh()
-    return shown(rule, answered(rule), status)
+    return shown(rule, answered(rule))
 
 
 def _patched(current: Rule, sent: dict[str, Any]) -> dict[str, Any]:

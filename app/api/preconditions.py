@@ -40,6 +40,6 @@ def conditional(view: View) -> View:
     return documented
 
 
-def shown(rule: Rule, body: Any, status: int = 200) -> tuple[Any, int, dict[str, str]]:
+def shown(rule: Rule, body: Any) -> tuple[Any, int, dict[str, str]]:
     """An answer about a rule, with its ETag."""
-    return body, status, etag_of(rule.version)
+    return body, 200, etag_of(rule.version)

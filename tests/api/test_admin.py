@@ -77,6 +77,25 @@ def test_the_same_client_and_endpoint_is_a_replacement(node: Node, client: str) 
     assert datetime.fromisoformat(second["updated_at"]) > datetime.fromisoformat(first["updated_at"])
 
 
+def test_the_answer_to_a_creation_says_where_the_rule_is(node: Node, client: str) -> None:
+    body = {"client_id": client, "rate": 5, "window": 60}
+    created, replaced = (node.request("POST", RULES, json=body) for _ in range(2))
+    assert (created.status_code, replaced.status_code) == (201, 200)
+    assert created.headers["Location"] == f"{RULES}/{created.json()['id']}"
+    assert "Location" not in replaced.headers
+
+
+def test_an_answer_without_a_body_has_no_type_of_one(node: Node, client: str) -> None:
+    rule = _create(node, client_id=client, rate=5, window=60)
+    for method, path, body in (
+        ("POST", "/v1/admin/counters/reset", {"client_id": client}),
+        ("DELETE", f"{RULES}/{rule['id']}", None),
+    ):
+        answer = node.request(method, path, json=body)
+        assert (answer.status_code, answer.content) == (204, b"")
+        assert "Content-Type" not in answer.headers
+
+
 def test_rules_of_other_endpoints_and_clients_are_other_rules(node: Node, client: str) -> None:
     names = [(client, None), (client, "login"), (client, "Login"), (client + "x", None), (client + "*", None)]
     ids = {_create(node, client_id=name, endpoint=endpoint, rate=1, window=1)["id"] for name, endpoint in names}
