@@ -37,7 +37,7 @@ RULE = "/v1/admin/rules/<int:rule_id>"
 @requires("rules:write")
 def put_rule(sent: dict[str, Any]) -> Answer:
     """Create the rule (201), or replace the one of the same client and endpoint (200)."""
-    stored, created = changes().put(as_rule(sent), expected())
+    stored, created = changes().put(as_rule(sent, _named(sent)), expected())
     body, status, headers = _changed(stored)
     if created:
         status, headers["Location"] = 201, url_for("admin.get_rule", rule_id=stored.id)
@@ -71,7 +71,7 @@ def get_rule(rule_id: int) -> Answer:
 @requires("rules:write")
 def replace_rule(sent: dict[str, Any], rule_id: int) -> Answer:
     """Replace the rule: what is not sent is the default, not the old."""
-    return _changed(changes().edit(rule_id, lambda _: as_rule(sent), expected(), REPLACE))
+    return _changed(changes().edit(rule_id, lambda stored: as_rule(sent, stored), expected(), REPLACE))
 
 
 @blueprint.route(RULE, methods=["PATCH"])
@@ -81,7 +81,7 @@ def replace_rule(sent: dict[str, Any], rule_id: int) -> Answer:
 @requires("rules:write")
 def patch_rule(sent: dict[str, Any], rule_id: int) -> Answer:
     """Change the fields that are sent, and keep the others."""
-    return _changed(changes().edit(rule_id, lambda current: as_rule(_patched(current, sent)), expected()))
+    return _changed(changes().edit(rule_id, lambda stored: as_rule(_patched(stored, sent), stored), expected()))
 
 
 @blueprint.route(RULE, methods=["DELETE"])
@@ -147,10 +147,10 @@ def changes() -> RuleChanges:
     return RuleChanges(db.session(), g.principal.tenant_id, author())
 
 
-def as_rule(sent: dict[str, Any]) -> Rule:
-    """The rule that was sent, in the caller's tenant."""
+def as_rule(sent: dict[str, Any], stored: Rule | None = None) -> Rule:
+    """The rule that was sent, in the caller's tenant, to be put in the place of `stored`."""
     algorithm = current_app.extensions["ratelimiter"].settings.algorithm
-    return rule_from(sent, tenant_id=g.principal.tenant_id, default_algorithm=algorithm)
+    return rule_from(sent, tenant_id=g.principal.tenant_id, default_algorithm=algorithm, stored=stored)
 
 
 def shown_versions(newest_first: list[RuleVersionRow]) -> list[dict[str, Any]]:
@@ -173,6 +173,14 @@ def _own(rule_id: int) -> Rule:
     if rule is None:
         raise NotFound(f"there is no rule {rule_id}")
     return rule
+
+
+def _named(sent: dict[str, Any]) -> Rule | None:
+    """The stored rule that was sent back, if one was: only answers have limits and the first one's fields beside."""
+    if not sent.get("limits") or not sent.keys() & set(LIMIT_FIELDS):
+        return None
+    who = {name: sent[name] for name in ("client_id", "endpoint", "shadow")}
+    return next(iter(_repository().rules(g.principal.tenant_id, **who)), None)
 
 
 def _changed(rule: Rule) -> Answer:

@@ -7,17 +7,18 @@ from typing import Any
 
 from marshmallow import ValidationError
 
+from app.api.schemas import refuse_impossible
 from app.rules.documents import LIMIT_FIELDS, Document, document_of
 from app.rules.rule import MAX_LOGGED_RATE, Limit, Rule
 
+NO_LIMIT: Document = dict.fromkeys(LIMIT_FIELDS)
+BOTH = "Give either limits or rate and window, not both with different values."
 
-def rule_from(sent: Mapping[str, Any], *, tenant_id: int, default_algorithm: str) -> Rule:
-    """The rule that was sent, loaded by RuleSchema. Raises ValidationError."""
-    fields = dict(sent)
-    limits = fields.pop("limits", None)
-    first = {name: fields.pop(name, None) for name in LIMIT_FIELDS}
-    if limits is None:
-        limits = [first] if first["rate"] is not None else []
+
+def rule_from(sent: Mapping[str, Any], *, tenant_id: int, default_algorithm: str, stored: Rule | None = None) -> Rule:
+    """The rule that was sent, loaded by RuleSchema, to be put in the place of `stored`. Raises ValidationError."""
+    fields = {name: value for name, value in sent.items() if name not in ("limits", *LIMIT_FIELDS)}
+    limits = _limits(sent, document_of(stored)["limits"] if stored else None)
     for limit in limits:
         _refuse_without_algorithm(limit, default_algorithm)
     return Rule(id=-1, tenant_id=tenant_id, limits=tuple(Limit(**limit) for limit in limits), **fields)
@@ -44,8 +45,28 @@ def answered(rule: Rule) -> Document:
 
 def answered_document(document: Document) -> Document:
     """The document with its first limit's fields beside `limits`."""
-    first = document["limits"][0] if document["limits"] else dict.fromkeys(LIMIT_FIELDS)
+    first = document["limits"][0] if document["limits"] else NO_LIMIT
     return document | first
+
+
+def _limits(sent: Mapping[str, Any], stored: list[Document] | None) -> list[Document]:
+    """The limits that were sent: by `limits`, by the fields of a single one, or as answers have them, by both."""
+    limits: list[Document] = sent.get("limits", [])
+    beside = {name: sent[name] for name in LIMIT_FIELDS if name in sent}
+    if not limits:
+        return [NO_LIMIT | beside] if beside.get("rate") is not None else []
+    first = limits[0] | beside
+    if first == limits[0]:
+        return limits
+    if stored is not None:
+        known = stored[0] if stored else NO_LIMIT
+        if known | beside == known:  # then `limits` was changed
+            return limits
+        if limits == stored and len(limits) == 1 and None not in (first["rate"], first["window"]):
+            refuse_impossible(first)
+            return [first]
+    differing = [name for name in beside if first[name] != limits[0][name]]
+    raise ValidationError({name: [BOTH] for name in ("limits", *differing)})
 
 
 def _refuse_without_algorithm(limit: Mapping[str, Any], default_algorithm: str) -> None:

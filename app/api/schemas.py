@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, pre_load, validate, validates_schema
+from marshmallow import Schema, ValidationError, fields, missing, pre_load, validate, validates_schema
 
 from app.rules.rule import (
     ACTIONS,
@@ -81,6 +81,16 @@ class Flag(fields.Boolean):
         raise self.make_error("invalid", input=value)
 
 
+class ReadOnly(fields.Field):
+    """What answers have and nobody can set: taken, so that an answer can be sent back, and dropped."""
+
+    def __init__(self) -> None:
+        super().__init__(metadata={"readOnly": True})
+
+    def deserialize(self, *_: Any, **__: Any) -> Any:
+        return missing
+
+
 class CheckSchema(StrictSchema):
     """May this client do this now?"""
 
@@ -131,20 +141,27 @@ class LimitSchema(StrictSchema):
 
 
 class RuleSchema(StrictSchema):
-    """A rule as it is sent: one limit by `rate` and `window`, or several by `limits`."""
+    """A rule as it is sent: one limit by `rate` and `window`, or several by `limits`.
 
+    An answer can be sent back: of `limits` and the fields of the first one beside it, those that were changed count.
+    """
+
+    id = ReadOnly()
+    version = ReadOnly()
     client_id = text_field(MAX_CLIENT_ID, required=True, metadata={"description": "exact, a glob with *, or * for all"})
     endpoint = text_field(MAX_LIMIT_KEY, allow_none=True, load_default=None)
-    rate = amount(1)
-    window = amount(1, MAX_WINDOW_SECONDS)
-    algorithm = fields.String(allow_none=True, load_default=None, validate=validate.OneOf(ALGORITHMS))
-    burst = amount(1, allow_none=True, load_default=None)
-    limits = fields.List(fields.Nested(LimitSchema), validate=validate.Length(1, MAX_LIMITS))
+    rate = amount(1, allow_none=True)
+    window = amount(1, MAX_WINDOW_SECONDS, allow_none=True)
+    algorithm = fields.String(allow_none=True, validate=validate.OneOf(ALGORITHMS))
+    burst = amount(1, allow_none=True)
+    limits = fields.List(fields.Nested(LimitSchema), validate=validate.Length(max=MAX_LIMITS))
     action = fields.String(load_default="limit", validate=validate.OneOf(ACTIONS))
     fail_mode = fields.String(allow_none=True, load_default=None, validate=validate.OneOf(FAIL_MODES))
     shadow = Flag(load_default=False)
     enabled = Flag(load_default=True)
     description = fields.String(load_default="", validate=[validate.Length(0, 1000), printable])
+    created_at = ReadOnly()
+    updated_at = ReadOnly()
 
     @pre_load
     def _refuse_limit_key(self, data: Any, **_: Any) -> Any:
@@ -154,15 +171,15 @@ class RuleSchema(StrictSchema):
 
     @validates_schema
     def _holds_together(self, data: dict[str, Any], *, partial: Any, **_: Any) -> None:
-        if partial:  # the whole is judged once it is put together
+        if partial or data.get("limits"):  # what stands beside limits is judged with the rule that is stored
             return
         single = [name for name in ("rate", "window", "burst", "algorithm") if data.get(name) is not None]
-        if "limits" in data and single:
-            raise ValidationError("Give either limits or rate and window, not both.", "limits")
-        if "limits" in data or (data.get("action") in ("allow", "block") and not single):
+        if data.get("action") in ("allow", "block") and not single:
             return
+        if "limits" in data and not single:
+            raise ValidationError("A rule that limits has at least one.", "limits")
         for name in ("rate", "window"):
-            if name not in data:
+            if data.get(name) is None:
                 raise ValidationError("Missing data for required field.", name)
         refuse_impossible(data)
 

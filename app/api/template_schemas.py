@@ -8,6 +8,7 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 
 from app.api.schemas import (
     MAX_CLIENT_ID,
+    ReadOnly,
     RuleSchema,
     StoredRuleSchema,
     StrictSchema,
@@ -16,19 +17,21 @@ from app.api.schemas import (
 )
 
 MAX_TEMPLATE_RULES = 20
+OF_STORED_RULES = ("client_id", "id", "version", "created_at", "updated_at")
 
 
 class TemplateRuleSchema(RuleSchema):
     """A rule for whichever client the template will be applied to."""
 
     class Meta:
-        exclude = ("client_id",)
+        exclude = OF_STORED_RULES
 
 
 class TemplateSchema(TemplateRuleSchema):
     """`rules`, or the fields of a single one."""
 
     name = name_field(required=True)  # it stands in paths
+    builtin = ReadOnly()
     rules = fields.List(fields.Nested(TemplateRuleSchema), validate=validate.Length(1, MAX_TEMPLATE_RULES))
 
     @validates_schema
@@ -47,7 +50,7 @@ class TemplateSchema(TemplateRuleSchema):
 
 class StoredTemplateRuleSchema(StoredRuleSchema):
     class Meta:
-        exclude = ("id", "version", "client_id", "created_at", "updated_at")
+        exclude = OF_STORED_RULES
 
 
 class StoredTemplateSchema(Schema):

@@ -182,7 +182,7 @@ def test_pruning_keeps_what_the_settings_say(cli: Cli, client: str) -> None:
     [
         (("rules", "set", "a", "--rate", "0", "--window", "1"), "rate: Must be greater than or equal to 1"),
         (("rules", "set", "a"), "rate: Missing data for required field."),
-        (("rules", "set", "a", "--limit", "1/1", "--rate", "1"), "limits: Give either"),
+        (("rules", "set", "a", "--limit", "1/1", "--rate", "2"), "limits: Give either"),
         (("rules", "set", "a", "--limit", "0/1"), "limits[0].rate: Must be greater"),
         (("rules", "list", "--tenant", "none"), "there is no tenant none"),
     ],
