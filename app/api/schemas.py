@@ -149,7 +149,12 @@ class RuleSchema(StrictSchema):
     id = ReadOnly()
     version = ReadOnly()
     client_id = text_field(MAX_CLIENT_ID, required=True, metadata={"description": "exact, a glob with *, or * for all"})
-    endpoint = text_field(MAX_LIMIT_KEY, allow_none=True, load_default=None)
+    endpoint = text_field(
+        MAX_LIMIT_KEY,
+        allow_none=True,
+        load_default=None,
+        metadata={"description": "exactly this limit_key, of which * is one; null for every other"},
+    )
     rate = amount(1, allow_none=True)
     window = amount(1, MAX_WINDOW_SECONDS, allow_none=True)
     algorithm = fields.String(allow_none=True, validate=validate.OneOf(ALGORITHMS))

@@ -32,6 +32,7 @@ def ids(put_rules: PutRules) -> dict[tuple[str, str | None], int]:
         _rule(f"{MARK}_*_b"),
         _rule(f"{MARK}_a*b"),
         _rule("*", endpoint=KEY),
+        _rule(f"{MARK}-star", endpoint="*"),
         _rule(f"{MARK}-ten-*"),
         _rule(f"{MARK}-two"),
         _rule(f"{MARK}-two", endpoint="login"),
@@ -55,9 +56,11 @@ def test_the_most_specific_rule_wins(node: Node, ids: dict[tuple[str, str | None
         (f"{MARK}_a_b", "any"): (f"{MARK}_*_b", None),  # as long as the next: the first in the alphabet
         (f"{MARK}_acb", "any"): (f"{MARK}_a*b", None),
         (f"x{MARK}_gold_1", KEY): ("*", KEY),
+        (f"{MARK}-star", "*"): (f"{MARK}-star", "*"),
     }
     decided = {asked: node.check(*asked)["rule_id"] for asked in table}
     assert decided == {asked: ids[rule] for asked, rule in table.items()}
+    assert node.check(f"{MARK}-star", "any")["rule_id"] == "default"  # in an endpoint a star is a star
     assert node.check(f"{MARK}_x", "any")["rule_id"] == "default"
 
 
