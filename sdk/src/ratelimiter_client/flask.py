@@ -37,7 +37,7 @@ class RateLimits:
         """Raises TypeError or ValueError for wrong settings."""
         settings = {**app.config.get_namespace(PREFIX), **self._options}
         every_request = settings.get("limits") not in ((), [])
-        if not every_request:
+        if not every_request:  # a gate refuses that: where no view is decorated it would limit nothing
             del settings["limits"]
         self._gates[app] = configured(settings)
         app.extensions["ratelimiter"] = self

@@ -51,9 +51,9 @@ class Gate:
 
     `identify`: whom to count, a client id or a function of the environ; by remote address where it is not given, and
     wherever it gives None, so that nobody escapes by leaving something out. `limit_key`: likewise, "global" where it
-    gives None. `limits`: (identify, limit_key) pairs instead, all of which must admit. `cost`: units, or a function.
-    `trusted_proxies`: as for identify.address. `exempt`: paths that are never limited (`/health`, `/static/*`), or a
-    function. Raises TypeError or ValueError for a wrong argument.
+    gives None. `limits`: (identify, limit_key) pairs instead, at least one, all of which must admit. `cost`: units, or
+    a function. `trusted_proxies`: as for identify.address. `exempt`: paths that are never limited (`/health`,
+    `/static/*`), or a function. Raises TypeError or ValueError for a wrong argument.
     """
 
     def __init__(
