@@ -174,9 +174,12 @@ class TestArguments(unittest.TestCase):
         ):
             with self.assertRaises(ValueError, msg=wrong):
                 RateLimiter(URL, **wrong)
-        for wrong in ({"timeout": "1"}, {"unknown": 1}):
-            with self.assertRaises(TypeError, msg=wrong):
+        for wrong in ({"timeout": "1"}, {"timeout": None}, {"max_idle_connections": "1"}, {"unknown": 1}):
+            with self.assertRaisesRegex(TypeError, next(iter(wrong)), msg=wrong):
                 RateLimiter(URL, **wrong)
+        for no_certificates in ("/none", __file__):
+            with self.assertRaisesRegex(ValueError, f"ca_file is '{no_certificates}'"):
+                RateLimiter("https://127.0.0.1", ca_file=no_certificates)
 
     def test_leases_raise_whatever_the_fail_mode(self):
         with RateLimiter("http://127.0.0.1:1") as client:

@@ -498,8 +498,9 @@ class TestFailures(LeasedCase):
         self.assertIsNone(holding.renewal)
 
     def test_arguments_out_of_bounds_are_named(self):
-        for wrong in ({"size": 0}, {"size": 100_001}, {"ttl": 0}, {"ttl": 3601}, {"keys": 0}, {"size": 10.5}):
-            with self.assertRaisesRegex(ValueError, next(iter(wrong))):
+        beyond = ({"size": 0}, {"size": 100_001}, {"ttl": 0}, {"ttl": 3601}, {"keys": 0})
+        for wrong in (*beyond, {"size": 10.5}, {"size": "1"}, {"ttl": "x"}, {"ttl": None}, {"keys": None}):
+            with self.assertRaisesRegex(ValueError, f"{next(iter(wrong))} is .*, allowed"):
                 LeasedLimiter(self.client, **wrong)
 
 

@@ -99,12 +99,31 @@ def test_flask_says_503_where_nothing_is_known_and_the_fail_mode_is_closed(app: 
 
 def test_wrong_settings_stop_the_start(app: flask.Flask) -> None:
     app.config["RATELIMITER_URL"] = "http://127.0.0.1:1"
-    with pytest.raises(TypeError, match="limit_keys"):
-        RateLimits(app, limit_keys="a")
+    app.config["RATELIMITER_TIMEOUTS"] = 1
+    with pytest.raises(TypeError, match=r"timeouts.* allowed are .*limit_key.* timeout"):
+        RateLimits(app)
+    del app.config["RATELIMITER_TIMEOUTS"]
     with pytest.raises(ValueError, match="fail_mode"):
         RateLimits(app, fail_mode="local")
     with app.test_request_context(), pytest.raises(RuntimeError, match="init_app"):
         RateLimits().limit()(lambda: None)()
+    for nothing in ({}, {"RATELIMITER_URL": None}):
+        other = flask.Flask(__name__)
+        other.config.update(nothing)
+        with pytest.raises(ValueError, match="set RATELIMITER_URL"):
+            RateLimits(other)
+
+
+def test_decorators_that_mean_something_else_stop_the_start() -> None:
+    limits = RateLimits()
+    with pytest.raises(TypeError, match="allowed is a limit's name"):
+
+        @limits.limit
+        def view() -> str:
+            return "hello"
+
+    with pytest.raises(ValueError, match=r"5/minute.*allowed is a limit's name"):
+        limits.limit("5/minute")
 
 
 def test_django_knows_the_request(client: RateLimiter, new_client: NewClient) -> None:

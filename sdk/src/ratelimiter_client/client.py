@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, Iterable, Mapping
 
 from ratelimiter_client import answers, questions
+from ratelimiter_client.arguments import refuse_unless
 from ratelimiter_client.breaker import log
 from ratelimiter_client.decision import Check, Decision, Lease, undecided
 from ratelimiter_client.decorator import ClientId, F, limited
@@ -38,6 +39,8 @@ class RateLimiter:
         ca_file: str | None = None,
         max_idle_connections: int = 16,
     ) -> None:
+        refuse_unless(isinstance(timeout, (int, float)), "timeout", timeout, "a number of seconds")
+        refuse_unless(isinstance(max_idle_connections, int), "max_idle_connections", max_idle_connections, "an integer")
         if not 0 < timeout <= MAX_TIMEOUT_SECONDS:
             raise ValueError(f"timeout is {timeout!r}, allowed are seconds above 0 and up to {MAX_TIMEOUT_SECONDS}")
         if fail_mode not in FAIL_MODES:

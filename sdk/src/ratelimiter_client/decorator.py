@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any, Callable, TypeVar, Union
 
+from ratelimiter_client.arguments import limit_name
 from ratelimiter_client.decision import Decision
 from ratelimiter_client.errors import RateLimited
 
@@ -21,6 +22,7 @@ def limited(
     on_denied: Callable[[Decision], Any] | None,
 ) -> Callable[[F], F]:
     """See RateLimiter.limit."""
+    limit_key = limit_name(limit_key)
 
     def decorate(function: F) -> F:
         @functools.wraps(function)

@@ -31,7 +31,7 @@ class Endpoint:
         self._host = parts.hostname or ""
         self._host.encode("idna")  # a ValueError now rather than with each look-up
         self._port = parts.port or PORTS[parts.scheme]
-        self._tls = ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else None
+        self._tls = _trusting(ca_file) if parts.scheme == "https" else None
         self.prefix = parts.path.rstrip("/")
         self.fields = f"Host: {parts.netloc}\r\nContent-Type: application/json\r\nUser-Agent: ratelimiter-client\r\n"
         if api_key is not None:
@@ -70,3 +70,10 @@ class Endpoint:
         secured.settimeout(left(deadline))
         secured.handshake()
         return secured
+
+
+def _trusting(ca_file: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # which does not say of what file
+        raise ValueError(f"ca_file is {ca_file!r}, allowed is a file of certificates: {error}") from error

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable, Sequence, TypeVar
 from weakref import WeakKeyDictionary
 
 from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import default_exceptions
 
+from ratelimiter_client.arguments import limit_name, pairs
 from ratelimiter_client.decision import Decision
 from ratelimiter_client.gate import DECISION, DEFAULT_KEY, Gate, What, Who, configured, denial, tighter
 
@@ -34,25 +35,31 @@ class RateLimits:
 
     def init_app(self, app: Flask) -> None:
         """Raises TypeError or ValueError for wrong settings."""
-        self._gates[app] = configured({**app.config.get_namespace(PREFIX), **self._options})
+        settings = {**app.config.get_namespace(PREFIX), **self._options}
+        every_request = settings.get("limits") not in ((), [])
+        if not every_request:  # a gate refuses that: where no view is decorated it would limit nothing
+            del settings["limits"]
+        self._gates[app] = configured(settings)
         app.extensions["ratelimiter"] = self
-        app.before_request(self._limit_request)
+        if every_request:
+            app.before_request(self._limit_request)
         app.after_request(_with_headers)
 
-    def limit(self, limit_key: What = DEFAULT_KEY, identify: Who = None) -> Callable[[F], F]:
+    def limit(self, limit_key: str = DEFAULT_KEY, identify: Who = None) -> Callable[[F], F]:
         """Limits a view, besides what limits every request. `identify`: as the extension's where it is not given."""
+        limits = pairs([(identify, limit_name(limit_key))])
 
         def decorate(view: F) -> F:
             @functools.wraps(view)
             def limited(*args: Any, **kwargs: Any) -> Any:
-                self._limit_request([(identify, limit_key)])
+                self._limit_request(limits)
                 return view(*args, **kwargs)
 
             return limited  # type: ignore[return-value]
 
         return decorate
 
-    def _limit_request(self, limits: list[tuple[Who, What]] | None = None) -> None:
+    def _limit_request(self, limits: Sequence[tuple[Who, What]] | None = None) -> None:
         gate = self._gates.get(current_app._get_current_object())  # type: ignore[attr-defined]
         if gate is None:
             raise RuntimeError("init_app was not called")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from inspect import signature
 from typing import Any, Callable, Iterable, NamedTuple, Optional, Protocol, Sequence, Union
 from uuid import uuid4
 
+from ratelimiter_client import arguments
 from ratelimiter_client.client import RateLimiter
 from ratelimiter_client.decision import Decision
 from ratelimiter_client.identify import Environ, Identify, address
@@ -49,9 +51,9 @@ class Gate:
 
     `identify`: whom to count, a client id or a function of the environ; by remote address where it is not given, and
     wherever it gives None, so that nobody escapes by leaving something out. `limit_key`: likewise, "global" where it
-    gives None. `limits`: (identify, limit_key) pairs instead, all of which must admit. `cost`: units, or a function.
-    `trusted_proxies`: as for identify.address. `exempt`: paths that are never limited (`/health`, `/static/*`), or a
-    function.
+    gives None. `limits`: (identify, limit_key) pairs instead, at least one, all of which must admit. `cost`: units, or
+    a function. `trusted_proxies`: as for identify.address. `exempt`: paths that are never limited (`/health`,
+    `/static/*`), or a function. Raises TypeError or ValueError for a wrong argument.
     """
 
     def __init__(
@@ -65,10 +67,12 @@ class Gate:
         trusted_proxies: Iterable[str] = (),
         exempt: Exempt = (),
     ) -> None:
+        can_check = callable(getattr(limiter, "check", None))
+        arguments.refuse_unless(can_check, "client", limiter, "a RateLimiter or a LeasedLimiter")
         self._limiter = limiter
         self._identify = identify
-        self._limits = ((identify, limit_key),) if limits is None else tuple(limits)
-        self._cost = cost
+        self._limits = arguments.pairs([(identify, limit_key)] if limits is None else limits)
+        self._cost = arguments.units(cost)
         self._address = address(trusted_proxies)
         self._is_exempt = exempt if callable(exempt) else _paths(exempt)
 
@@ -103,6 +107,11 @@ class Gate:
 
 def configured(options: dict[str, Any]) -> Gate:
     """Of settings with the names of the arguments of Gate (its limiter: `client`), or else of RateLimiter."""
+    known = {"client", *CLIENT_OPTIONS, *signature(Gate).parameters} - {"limiter"}
+    for name in options.keys() - known:
+        raise TypeError(f"{name!r} is no setting, allowed are {', '.join(sorted(known))}")
+    if not (options.get("client") or options.get("url")):
+        raise ValueError('there is no url: set RATELIMITER_URL (of Django: "URL" in RATELIMITER)')
     own = {name: value for name, value in options.items() if name not in ("client", *CLIENT_OPTIONS)}
     client = options.get("client") or RateLimiter(**{name: options[name] for name in CLIENT_OPTIONS if name in options})
     return Gate(client, **own)

@@ -34,7 +34,7 @@ class LeasedLimiter:
     ) -> None:
         for name, value in (("size", size), ("ttl", ttl), ("keys", keys)):
             least, most = BOUNDS[name]
-            if not least <= value <= most or not (isinstance(value, int) or name == "ttl"):
+            if not isinstance(value, (int, float) if name == "ttl" else int) or not least <= value <= most:
                 raise ValueError(f"{name} is {value!r}, allowed is {least} to {most}")
         self._client, self._size, self._ttl, self._keys, self._clock = client, size, ttl, keys, clock
         self._renewals: dict[int, Renewals] = {}  # by pid: this process's, and after a fork for a moment its parent's

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Iterable, Sequence
 
+from ratelimiter_client.arguments import refuse_unless
 from ratelimiter_client.decision import Decision
 from ratelimiter_client.gate import DECISION, DEFAULT_KEY, TITLES, Exempt, Gate, Limiter, What, Who, denial
 from ratelimiter_client.identify import Environ
@@ -35,6 +36,7 @@ class RateLimitMiddleware:
         exempt: Exempt = (),
         on_denied: OnDenied | None = None,
     ) -> None:
+        refuse_unless(on_denied is None or callable(on_denied), "on_denied", on_denied, "a function")
         self._app = app
         self._on_denied = on_denied or _refuse
         self._gate = Gate(

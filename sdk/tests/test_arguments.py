@@ -1,0 +1,74 @@
+"""What would only fail with each request, and so be hidden by the fail mode, is refused when it is written down."""
+
+import unittest
+
+from support import URL
+
+from ratelimiter_client import LeasedLimiter, RateLimiter, RateLimitMiddleware
+
+
+def application(environ, start_response):
+    raise AssertionError
+
+
+class TestArguments(unittest.TestCase):
+    def setUp(self):
+        self.client = RateLimiter(URL)
+        self.addCleanup(self.client.close)
+
+    def refused(self, error, text, make, *arguments, **named):
+        with self.subTest(**named), self.assertRaisesRegex(error, text):
+            make(*arguments, **named)
+
+    def test_of_the_middleware(self):
+        for error, name, wrong in (
+            (TypeError, "cost", ("2", None, 1.0, True)),
+            (ValueError, "cost", (-1, 10**9 + 1)),
+            (ValueError, "limits", ([], (), ["login"], [("a", "b", "c")], "ab", [5], ["ab"])),
+            (TypeError, "identify", (5, ["a"])),
+            (TypeError, "limit_key", (5, None)),
+            (ValueError, "limit_key", ("5/minute",)),
+            (TypeError, "on_denied", (1, "sorry")),
+        ):
+            for value in wrong:
+                text = f"^{name} is .*, allowed "
+                self.refused(error, text, RateLimitMiddleware, application, self.client, **{name: value})
+        self.refused(TypeError, "^client is 'http://a', allowed ", RateLimitMiddleware, application, "http://a")
+
+    def test_of_each_of_several_limits(self):
+        for pair, text in (((5, "login"), "identify is 5"), (("a", 5), "limit_key is 5"), (("a", "5/day"), "5/day")):
+            self.refused(Exception, text, RateLimitMiddleware, application, self.client, limits=[pair])
+
+    def test_those_that_are_right(self):
+        for right in (
+            {"cost": 0},
+            {"cost": lambda environ: 2},
+            {"limits": [(None, "a"), ["b", lambda environ: "c"]]},
+            {"limits": {"a": "b"}.items()},
+            {"on_denied": application},
+        ):
+            with self.subTest(**right):
+                RateLimitMiddleware(application, self.client, **right)
+                RateLimitMiddleware(application, LeasedLimiter(self.client), **right)
+
+    def test_a_rate_is_no_name_of_a_limit(self):
+        for rate in (
+            "5/minute",
+            "100 per day",
+            "10 per 2 hours",
+            "1/second;9/hour",
+            " 7 PER Month",
+            "5/min",
+            "3 / sec",
+        ):
+            self.refused(ValueError, "allowed is a limit's name", self.client.limit, rate, identify="a")
+        for name in ("login", "/5/minute", "5", "5/login", "5 persons/day", "v1/hours"):
+            with self.subTest(name):
+                self.client.limit(name, identify="a")
+
+    def test_a_decorator_without_its_brackets(self):
+        self.refused(TypeError, r"allowed is a limit's name", self.client.limit, application, identify="a")
+
+
+if __name__ == "__main__":
+    unittest.main()
