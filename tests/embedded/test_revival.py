@@ -98,11 +98,13 @@ def test_a_killed_run_leaves_nothing_of_servers_that_were_started_again_and_they
         [gunicorn] = set(after.values()) - {after[VALKEY], after[POSTGRES]}
         guard = parent_of(gunicorn)
         os.kill(guard, signal.SIGSTOP)
-        os.kill(run.pid, signal.SIGKILL)
-        time.sleep(0.3)
-        assert runs(after[VALKEY])  # as long as gunicorn may need it
-        assert runs(after[POSTGRES])
-        os.kill(guard, signal.SIGCONT)
+        try:
+            os.kill(run.pid, signal.SIGKILL)
+            time.sleep(0.3)
+            assert runs(after[VALKEY])  # as long as gunicorn may need it
+            assert runs(after[POSTGRES])
+        finally:
+            os.kill(guard, signal.SIGCONT)
         assert all(map(ends, after.values()))
 
 
