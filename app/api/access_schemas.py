@@ -7,11 +7,7 @@ from datetime import UTC
 from marshmallow import Schema, fields, validate
 
 from app.api.arguments import FilterSchema, QuerySchema, Switch
-from app.api.schemas import (
-    StrictSchema,
-    printable,
-    text_field,
-)
+from app.api.schemas import StrictSchema, printable, text_field
 from app.rules.api_key import SCOPES
 from app.rules.models import MAX_NAME
 

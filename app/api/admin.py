@@ -13,7 +13,7 @@ from app.api.arguments import StrictBlueprint, paged
 from app.api.auth import author, requires
 from app.api.preconditions import conditional, expected, shown
 from app.api.rule_forms import answered, answered_document, rule_from, sendable
-from app.api.schemas import RuleSchema, StoredRuleSchema
+from app.api.rule_schemas import RuleSchema, StoredRuleSchema
 from app.extensions import db
 from app.rules.changes import RuleChanges
 from app.rules.documents import LIMIT_FIELDS, differences, document_of

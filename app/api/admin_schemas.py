@@ -8,12 +8,8 @@ from marshmallow import Schema, fields, validate
 
 from app.api.arguments import FilterSchema, QuerySchema, Switch
 from app.api.rule_files import MAX_FILE_RULES
-from app.api.schemas import (
-    RuleSchema,
-    StoredRuleSchema,
-    StrictSchema,
-    printable,
-)
+from app.api.rule_schemas import RuleSchema, StoredRuleSchema
+from app.api.schemas import StrictSchema, printable
 from app.rules.rule import ACTIONS
 
 

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from marshmallow import Schema, fields
 
-from app.api.schemas import (
-    MAX_CLIENT_ID,
-    MAX_LIMIT_KEY,
-    StrictSchema,
-    text_field,
-)
+from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, StrictSchema, text_field
 
 
 class ClientSchema(Schema):

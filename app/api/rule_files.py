@@ -13,7 +13,8 @@ from app.api import yaml_subset
 from app.api.decoding import parsed
 from app.api.problems import Problem
 from app.api.rule_forms import rule_from, sendable
-from app.api.schemas import Repeating, RuleSchema
+from app.api.rule_schemas import RuleSchema
+from app.api.schemas import Repeating
 from app.rules.documents import document_of
 from app.rules.rule import Rule
 

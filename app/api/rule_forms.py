@@ -7,7 +7,7 @@ from typing import Any
 
 from marshmallow import ValidationError
 
-from app.api.schemas import refuse_impossible
+from app.api.rule_schemas import refuse_impossible
 from app.rules.documents import LIMIT_FIELDS, Document, document_of
 from app.rules.rule import MAX_LOGGED_RATE, Limit, Rule
 

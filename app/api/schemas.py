@@ -5,18 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, missing, pre_load, validate, validates_schema
+from marshmallow import Schema, ValidationError, fields, missing, pre_load, validate
 
 from app.rules.rule import (
-    ACTIONS,
     ALGORITHMS,
-    BUCKETS,
-    FAIL_MODES,
     MAX_AMOUNT,
-    MAX_LIMITS,
-    MAX_LOGGED_RATE,
-    MAX_RATE_TIMES_WINDOW,
-    MAX_WINDOW_SECONDS,
 )
 
 MAX_BATCH = 1000
@@ -125,102 +118,6 @@ class DecisionSchema(Schema):
 
 class BatchResultSchema(Schema):
     results = fields.List(fields.Raw(metadata={"description": 'a decision, or {"error": problem}'}), required=True)
-
-
-class LimitSchema(StrictSchema):
-    """`rate` units per `window` seconds."""
-
-    rate = amount(1, required=True)
-    window = amount(1, MAX_WINDOW_SECONDS, required=True)
-    algorithm = fields.String(allow_none=True, load_default=None, validate=validate.OneOf(ALGORITHMS))
-    burst = amount(1, allow_none=True, load_default=None)
-
-    @validates_schema
-    def _holds_together(self, data: dict[str, Any], **_: Any) -> None:
-        refuse_impossible(data)
-
-
-class RuleSchema(StrictSchema):
-    """A rule as it is sent: one limit by `rate` and `window`, or several by `limits`.
-
-    An answer can be sent back: of `limits` and the fields of the first one beside it, those that were changed count.
-    """
-
-    id = ReadOnly()
-    version = ReadOnly()
-    client_id = text_field(MAX_CLIENT_ID, required=True, metadata={"description": "exact, a glob with *, or * for all"})
-    endpoint = text_field(
-        MAX_LIMIT_KEY,
-        allow_none=True,
-        load_default=None,
-        metadata={"description": "exactly this limit_key, of which * is one; null for every other"},
-    )
-    rate = amount(1, allow_none=True)
-    window = amount(1, MAX_WINDOW_SECONDS, allow_none=True)
-    algorithm = fields.String(allow_none=True, validate=validate.OneOf(ALGORITHMS))
-    burst = amount(1, allow_none=True)
-    limits = fields.List(fields.Nested(LimitSchema), validate=validate.Length(max=MAX_LIMITS))
-    action = fields.String(load_default="limit", validate=validate.OneOf(ACTIONS))
-    fail_mode = fields.String(allow_none=True, load_default=None, validate=validate.OneOf(FAIL_MODES))
-    shadow = Flag(load_default=False)
-    enabled = Flag(load_default=True)
-    description = fields.String(load_default="", validate=[validate.Length(0, 1000), printable])
-    created_at = ReadOnly()
-    updated_at = ReadOnly()
-
-    @pre_load
-    def _refuse_limit_key(self, data: Any, **_: Any) -> Any:
-        if isinstance(data, dict) and "limit_key" in data:
-            raise ValidationError("In a rule this is called endpoint.", "limit_key")
-        return data
-
-    @validates_schema
-    def _holds_together(self, data: dict[str, Any], *, partial: Any, **_: Any) -> None:
-        if partial or data.get("limits"):  # what stands beside limits is judged with the rule that is stored
-            return
-        single = [name for name in ("rate", "window", "burst", "algorithm") if data.get(name) is not None]
-        if data.get("action") in ("allow", "block") and not single:
-            return
-        if "limits" in data and not single:
-            raise ValidationError("A rule that limits has at least one.", "limits")
-        for name in ("rate", "window"):
-            if data.get(name) is None:
-                raise ValidationError("Missing data for required field.", name)
-        refuse_impossible(data)
-
-
-def refuse_impossible(limit: dict[str, Any]) -> None:
-    """Raise ValidationError where the fields of a limit do not go together."""
-    algorithm, rate, burst = limit.get("algorithm"), limit["rate"], limit.get("burst")
-    if max(rate, burst or 0) * limit["window"] > MAX_RATE_TIMES_WINDOW:
-        message = f"rate or burst times window is at most {MAX_RATE_TIMES_WINDOW}."
-        raise ValidationError(message, "rate" if rate >= (burst or 0) else "burst")
-    if algorithm == "sliding_window" and rate > MAX_LOGGED_RATE:
-        message = f"sliding_window logs every check: at most {MAX_LOGGED_RATE}. Above it use sliding_window_counter."
-        raise ValidationError(message, "rate")
-    if burst is not None and algorithm not in (None, *BUCKETS):
-        raise ValidationError(f"burst goes with {' and '.join(BUCKETS)} only.", "burst")
-
-
-class StoredRuleSchema(Schema):
-    """A rule as it is answered. `rate` and `window` are those of the first limit; all stand in `limits`."""
-
-    id = fields.Integer(required=True)
-    version = fields.Integer(required=True)
-    client_id = fields.String(required=True)
-    endpoint = fields.String(required=True, allow_none=True)
-    rate = fields.Integer(required=True, allow_none=True)
-    window = fields.Integer(required=True, allow_none=True)
-    algorithm = fields.String(required=True, allow_none=True)
-    burst = fields.Integer(required=True, allow_none=True)
-    limits = fields.List(fields.Nested(LimitSchema), required=True)
-    action = fields.String(required=True)
-    fail_mode = fields.String(required=True, allow_none=True)
-    shadow = fields.Boolean(required=True)
-    enabled = fields.Boolean(required=True)
-    description = fields.String(required=True)
-    created_at = fields.DateTime(required=True)
-    updated_at = fields.DateTime(required=True)
 
 
 class LifeSchema(Schema):

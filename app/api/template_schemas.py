@@ -6,15 +6,8 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
-from app.api.schemas import (
-    MAX_CLIENT_ID,
-    ReadOnly,
-    RuleSchema,
-    StoredRuleSchema,
-    StrictSchema,
-    name_field,
-    text_field,
-)
+from app.api.rule_schemas import RuleSchema, StoredRuleSchema
+from app.api.schemas import MAX_CLIENT_ID, ReadOnly, StrictSchema, name_field, text_field
 
 MAX_TEMPLATE_RULES = 20
 OF_STORED_RULES = ("client_id", "id", "version", "created_at", "updated_at")

@@ -11,7 +11,7 @@ from app.api.admin import as_rule, changes, refresh
 from app.api.arguments import StrictBlueprint
 from app.api.auth import author, requires
 from app.api.rule_forms import answered, answered_document
-from app.api.schemas import StoredRuleSchema
+from app.api.rule_schemas import StoredRuleSchema
 from app.api.template_schemas import ApplicationSchema, StoredTemplateSchema, TemplateSchema
 from app.extensions import db
 from app.rules.documents import Document, document_of

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from app.api.rule_forms import answered, rule_from
-from app.api.schemas import RuleSchema
+from app.api.rule_schemas import RuleSchema
 from app.cli.commands import Commands, as_json, author, of_tenant, say_json, say_table, settings, tenant_named
 from app.extensions import db
 from app.rules import changes

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.api.schemas import RuleSchema
+from app.api.rule_schemas import RuleSchema
 from app.rules.templates import BUILT_IN
 from tests.api.conftest import OtherTenant
 from tests.api.wire import problem_of
