@@ -78,7 +78,7 @@ def test_a_killed_node_costs_only_what_it_was_answering(three: Cluster, measured
     put_rule(three[0], client_id="killed", rate=MANY, window=9_000, algorithm="fixed_window")
     with Load([traefik], {"client_id": "killed"}, width=WIDTH) as load:
         assert traefik.eventually(lambda: len(load.answers) > 500)
-        killed = time.monotonic()
+        processes, killed = 1 + len(doomed.workers), time.monotonic()
         doomed.kill()
         gone = time.monotonic()
         assert traefik.eventually(lambda: traefik.up() == [False, True, True])
@@ -95,7 +95,8 @@ def test_a_killed_node_costs_only_what_it_was_answering(three: Cluster, measured
     measured["p99 of answers after it, ms"] = ms(load, since=killed)
     assert load.statuses <= {200, 502}
     assert load.errors == []
-    assert failed <= WIDTH  # every caller waits for one answer at a time
+    # Every caller waits for one answer at a time; until the last process is gone he may meet the dying node once more.
+    assert failed <= WIDTH * processes
     assert not any(answer.status != 200 for answer in load.answers if answer.began > gone)
     assert not any(decision["degraded"] for decision in load.decisions())
     assert answered <= charged <= answered + failed

@@ -64,9 +64,9 @@ class Walk:
         self.leases: list[Taken] = []
         self._overlapping = overlapping
         self.now = START
-        # Buckets keep no history: of two charges after a lease they know the last. Until then a return is exact.
+        # Buckets keep no history: of two charges after a lease they know the last, and what a return leaves to drain it
+        # leaves at the rate of then. Until two charges or an edit a return is exact.
         self.exact = True
-        self._edited_at = 0
         self._had = {(self.limits[0].rate, self.limits[0].capacity)}
 
     def step(self, event: Event) -> None:
@@ -101,7 +101,7 @@ class Walk:
             self._had.add(terms)
             self.limits = [edited, *self.limits[1:]]
             self.subject.edit(self.limits)
-            self._edited_at = self.now
+            self.exact = False
 
     def _lease(self, event: Event) -> None:
         if not self._overlapping and self.history.outstanding(self.now):
@@ -132,8 +132,7 @@ class Walk:
             lease.returned_at, lease.unused = self.now, min(event.units, lease.units)
             assert 0 <= returned <= lease.unused
             after = [each for each in self.history.taken if each.at >= lease.at and each is not lease]
-            edited = lease.at <= self._edited_at and bool(after)
-            self.exact = self.exact and len(after) <= 1 and not edited
+            self.exact = self.exact and len(after) <= 1
             return
         assert self.subject.each_remaining(self.now) == before
 
