@@ -61,7 +61,7 @@ def delete_tenant(sent: dict[str, bool], tenant_id: int) -> tuple[dict[str, Any]
     """
     if sent["dry_run"]:
         return {"dry_run": True} | _tenants().belongings(tenant_id), 200
-    _tenants().delete(tenant_id, author(), confirmed=True)
+    _tenants().delete(tenant_id, author())
     refresh()
     current_app.extensions["ratelimiter"].deleted_tenants.forget_soon(tenant_id)
     return None

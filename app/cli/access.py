@@ -53,7 +53,11 @@ def create_tenant(name: str) -> None:
 def delete_tenant(name: str, yes: bool) -> None:
     """Delete a tenant: an empty one at once, another with --yes, after saying what goes with it."""
     tenant = tenant_named(name)
-    Tenants(db.session()).delete(tenant.id, author(), confirmed=yes, confirmed_by="--yes")
+    goes = Tenants(db.session()).belongings(tenant.id)
+    if (goes["rules"] or goes["keys"]) and not yes:
+        lost = f"{goes['rules']} rules, {goes['keys']} keys and all its counters"
+        raise click.ClickException(f"with tenant {name} go {lost}: delete them with --yes")
+    Tenants(db.session()).delete(tenant.id, author())
     click.echo(f"tenant {tenant.id}: deleted; its counters follow once every node has heard of it")
     deleted = current_app.extensions["ratelimiter"].deleted_tenants.forget(tenant.id)
     click.echo(f"tenant {tenant.id}: {deleted} keys deleted in Redis")

@@ -87,16 +87,10 @@ class Tenants:
         rules = total_of(self._session, select(RuleRow).where(RuleRow.tenant_id == tenant_id))
         return {"name": row.name, "rules": rules, "keys": total_of(self._session, _in_force(tenant_id))}
 
-    def delete(self, tenant_id: int, author: Author, *, confirmed: bool, confirmed_by: str = "confirmed=True") -> None:
-        """Delete the tenant with its rules and keys; its audit stays. Unconfirmed only where it has none.
-
-        `confirmed_by`: what the caller has to add, for the refusal.
-        """
+    def delete(self, tenant_id: int, author: Author) -> None:
+        """Delete the tenant with its rules and keys; its audit stays."""
         with changing(self._session):
             before = self.belongings(tenant_id)
-            if (before["rules"] or before["keys"]) and not confirmed:
-                lost = f"{before['rules']} rules, {before['keys']} keys and all its counters"
-                raise Conflict(f"with tenant {before['name']} go {lost}: delete them with {confirmed_by}")
             self._session.delete(self._session.get_one(TenantRow, tenant_id))
             self._history.note(author, "tenant.delete", f"tenant {tenant_id}", before=before)
 

@@ -95,9 +95,12 @@ def test_a_killed_node_costs_only_what_it_was_answering(three: Cluster, measured
     measured["p99 of answers after it, ms"] = ms(load, since=killed)
     assert load.statuses <= {200, 502}
     assert load.errors == []
-    # Every caller waits for one answer at a time; until the last process is gone he may meet the dying node once more.
+    # In flight: on their way while it died. That takes milliseconds, until its last process has closed the last
+    # socket, and a caller whom one of them has left may meet the next one.
+    assert all(
+        asked.began <= gone and asked.began + asked.seconds >= killed for asked in load.answers if asked.status != 200
+    )
     assert failed <= WIDTH * processes
-    assert not any(answer.status != 200 for answer in load.answers if answer.began > gone)
     assert not any(decision["degraded"] for decision in load.decisions())
     assert answered <= charged <= answered + failed
 

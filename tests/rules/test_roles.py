@@ -69,7 +69,7 @@ def test_the_application_can_do_its_work(engine: Engine) -> None:
         used.note(record.id)
         used.flush()
         assert ApiKeys(session, None).get(record.id).last_used_at is not None
-        Tenants(session).delete(tenant.id, AUTHOR, confirmed=True)
+        Tenants(session).delete(tenant.id, AUTHOR)
         _, total = History(session, 1).events(AuditFilter(), 0, 1)
         assert total >= 6
     assert DatabaseRules(engine).other_than(None) is not None

@@ -9,6 +9,7 @@ from typing import Callable
 
 from ratelimiter_client.client import RateLimiter
 from ratelimiter_client.decision import Decision
+from ratelimiter_client.questions import is_integer
 from ratelimiter_client.renewals import Renewals
 
 LONGEST_NAME, LARGEST_NAME = 256, 2**63  # characters, and a number: what is beyond is left to the service
@@ -92,8 +93,8 @@ class LeasedLimiter:
 
     def _may_lease(self, client_id: object, limit_key: object, cost: object) -> bool:
         """Not peeks, nor what the service would refuse. A limit key is text: of numbers, True would be found as 1."""
-        named = _is_text(client_id) or _is_integer(client_id, 0, LARGEST_NAME)
-        return named and _is_text(limit_key) and _is_integer(cost, 1, self._size)
+        named = _is_text(client_id) or is_integer(client_id, 0, LARGEST_NAME)
+        return named and _is_text(limit_key) and is_integer(cost, 1, self._size)
 
     def _process(self) -> Renewals:
         """This one's. By its pid, as not every server that forks tells Python of it."""
@@ -114,10 +115,6 @@ class LeasedLimiter:
 
 def _is_text(name: object) -> bool:
     return isinstance(name, str) and len(name) <= LONGEST_NAME
-
-
-def _is_integer(value: object, least: int, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 _limiters: weakref.WeakSet[LeasedLimiter] = weakref.WeakSet()

@@ -43,9 +43,14 @@ def literal(name: str, value: object, most: int) -> str:
 
 def amount(name: str, value: object, low: int, high: int = MAX_AMOUNT) -> int:
     """Raises RateLimiterError for what is no integer of that range."""
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+    if not is_integer(value, low, high):
         raise RateLimiterError(f"{name} is not an integer from {low} to {high}", status=422)
-    return value
+    return value  # type: ignore[return-value]
+
+
+def is_integer(value: object, low: int, high: int) -> bool:
+    """Of that range. A truth value is none, though Python has it as one."""
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
 def milliseconds(name: str, seconds: Any, high: int) -> int:
