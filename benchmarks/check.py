@@ -1,8 +1,8 @@
 """CPU per check and wall figures of the service and its peers, side by side: `python -m benchmarks.check`.
 
 One worker runs alone on one processor; Redis and the load share another. CPU is what the kernel accounts to the
-processes, which a busy machine disturbs far less than requests per second. The variants take turns; medians over the
-rounds, with the least and the most, are saved in benchmarks/results/check.json.
+processes, which a busy machine disturbs far less than requests per second. The variants take turns, each while the
+machine is calm; medians over the rounds, with the least and the most, are saved in benchmarks/results/check.json.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ import statistics
 import sys
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import redis
 
+from benchmarks.calm import Calm
 from benchmarks.load import RunError
 from benchmarks.machine import described, peers
 from benchmarks.processes import cpu_ns, workers
@@ -42,12 +44,13 @@ def main() -> None:
         here = stack.enter_context(site())
         services, left_out = _start(stack, here, {VARIANTS[name].service for name in names})
         names = [name for name in names if VARIANTS[name].service in services]
-        runs, failures = _measure({name: services[VARIANTS[name].service] for name in names}, options)
+        runs, disturbed, failures = _measure({name: services[VARIANTS[name].service] for name in names}, options)
         server = redis.Redis.from_url(here.valkey.url).info("server")["valkey_version"]
     result = {
         **described(f"python -m benchmarks.check --rounds {options.rounds} --seconds {options.seconds}", server),
         **peers(),
         "left_out": left_out,
+        "disturbed": disturbed,
         "failures": failures,
         "variants": {name: _summary(found) for name, found in runs.items() if found},
     }
@@ -93,23 +96,25 @@ def _start(stack: contextlib.ExitStack, here: Site, wanted: Iterable[str]) -> tu
 
 def _measure(
     services: dict[str, Service], options: argparse.Namespace
-) -> tuple[dict[str, list[dict[str, float]]], list[str]]:
-    """The figures of each variant's good runs in turn, and what went wrong in the others."""
+) -> tuple[dict[str, list[dict[str, float]]], list[str], list[str]]:
+    """The figures of each variant's good runs in turn; which of them were disturbed; what went wrong in the others."""
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in services}
-    failures = []
+    disturbed, failures, calm = [], [], Calm()
     for name, service in services.items():
         VARIANTS[name].prepare(service)
     for number in range(options.rounds + 1):
         for name, service in services.items():
+            run = partial(_run, VARIANTS[name], service, seconds=options.seconds, seed=number)
             try:
-                figures = _run(VARIANTS[name], service, seconds=options.seconds, seed=number)
+                figures, undisturbed = calm.measured(run) if number else (run(), True)
             except RunError as error:
                 failures.append(f"{name}, round {number}: {error}")
                 say(f"FAILED {failures[-1]}")
                 continue
             runs[name] += [figures] if number else []
+            disturbed += [] if undisturbed else [f"{name}, round {number}"]
             say(f"round {number} {name:38}" + "".join(f" {figure} {value:<8g}" for figure, value in figures.items()))
-    return runs, failures
+    return runs, disturbed, failures
 
 
 def _run(variant: Variant, service: Service, *, seconds: int, seed: int) -> dict[str, float]:

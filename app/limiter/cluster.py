@@ -22,10 +22,10 @@ from app.limiter.breaker import Breaker
 from app.limiter.breakers import Breakers
 from app.limiter.errors import StoreError, StoreUnavailable
 from app.limiter.keys import SLOTS
-from app.limiter.plan import packed
 from app.limiter.redis_link import RedisLink
 from app.limiter.redis_store import ELSEWHERE, RedisStore, link_by
 from app.limiter.redis_url import Address, Servers
+from app.limiter.resp import packed
 
 REFRESH_SECONDS = 0.5  # at least, between two questions for the map
 GRACE_SECONDS = 5.0  # before the connection to a server that is no primary any more is closed
@@ -33,9 +33,13 @@ DISCOVERY = "redis cluster"  # the breaker in front of the first map
 
 
 class MemberStore(RedisStore):
-    """A server that says CLUSTERDOWN says it at once, and of the cluster: no reason to open its own circuit."""
+    """Of a primary. What one call touches must be of one slot, that is of one client.
+
+    A server that says CLUSTERDOWN says it at once, and of the cluster: no reason to open its own circuit.
+    """
 
     elsewhere = (*ELSEWHERE, "CLUSTERDOWN")
+    most_together = 1
 
 
 class AskingStore(MemberStore):

@@ -35,6 +35,10 @@ class StoreFault(StoreError):
     """The store answered, but not with an outcome: a broken script or a key of another type. Needs a human."""
 
 
+class NotRun(StoreFault):
+    """The server ran no script: it knows none of that name (NOSCRIPT), or none may touch several slots (CROSSSLOT)."""
+
+
 class Redirected(StoreFault):
     """A server of a cluster did not run the command: the slot of its keys is elsewhere or on its way (MOVED, ASK,
     TRYAGAIN), or it has lost the majority (CLUSTERDOWN). Says nothing against it."""

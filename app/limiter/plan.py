@@ -9,7 +9,8 @@ import msgspec
 from msgspec.structs import replace
 
 from app.limiter.keys import CLIENT_LENGTH, counter_names
-from app.limiter.scripts import Script, check_script, named, number
+from app.limiter.resp import bulk
+from app.limiter.scripts import Script, check_script, checks_script, named, number
 from app.observability.metrics import ALLOWED, BLOCKED
 from app.rules.rule import Limit, Rule
 
@@ -26,17 +27,14 @@ class Plan:
         self.allowed = ALLOWED.labels(rule.label, rule.endpoint or "*")
         self.templates: dict[int, Any] = {}  # of answers, by the binding limit: whoever encodes them keeps his there
         self.blocked = BLOCKED.labels(rule.label, rule.endpoint or "*")
-        self._limits = b"".join(map(_numbers, rule.limits))
-        self._pieces = _pieces(rule, self.names) if self.charges else [b""]
-        self._one_unit = [*self._pieces[:-1], self._pieces[-1] + self._end(1)]
+        self.script = check_script(str(rule.limits[0].algorithm)) if len(rule.limits) == 1 else checks_script()
+        self.keys = _cut(self.names)
+        self._limits = _double(len(rule.limits)) + b"".join(map(_numbers, rule.limits))
+        self.one_unit = self.asked(1)
 
-    def command(self, charge: Charge, now_us: int | None = None) -> bytes:
-        """The packed EVALSHA for a charge of this plan. Without `now_us`, Redis's clock decides."""
-        if charge.once is not None or now_us is not None:
-            return self._command_with(charge, charge.once, now_us)
-        if charge.cost == 1:  # most are
-            return charge.client.join(self._one_unit)
-        return charge.client.join(self._pieces) + self._end(charge.cost)
+    def asked(self, cost: int, meaning: bytes = b"") -> bytes:
+        """Packed, what a charge of this plan asks of its script. `meaning`: of a request id."""
+        return bulk(_double(cost) + self._limits + meaning)
 
     @property
     def terms(self) -> bytes:
@@ -50,24 +48,12 @@ class Plan:
         found = (Limit(rate, window, named(algorithm), burst) for rate, window, algorithm, burst in limits)
         return Plan(replace(self.rule, id=rule_id, limits=tuple(found)))
 
-    def _end(self, cost: int) -> bytes:
-        return _double(cost) + self._limits + b"\r\n"
-
-    def _command_with(self, charge: Charge, once: Once | None, now_us: int | None) -> bytes:
-        names = (*self.names, once.name) if once else self.names
-        keys = [charge.client + name for name in names]
-        meaning = once.meaning if once else b""
-        sha = once.script.sha.encode() if once and once.script else _sha(self.rule)
-        now = () if now_us is None else (b"%d" % now_us,)
-        numbers = _double(charge.cost) + self._limits
-        return packed(b"EVALSHA", sha, b"%d" % len(keys), *keys, numbers, meaning, *now)
-
 
 class Once(msgspec.Struct, frozen=True, gc=False):
     """What a charge is kept under: `name` is the client's one more key, `meaning` what the script is told of it.
 
     That is a request id, what check it stands for and by which terms; or with a `script` of leases a lease, and how
-    long it lasts.
+    long it lasts. Such a charge makes its trip alone.
     """
 
     name: bytes
@@ -84,27 +70,11 @@ class Charge(msgspec.Struct, frozen=True, gc=False):
     once: Once | None = None
 
 
-def _pieces(rule: Rule, names: tuple[bytes, ...]) -> list[bytes]:
-    """The command up to the cost, cut where the client's part of each key belongs."""
-    start = b"*%d\r\n" % (3 + len(names) + 1) + b"".join(map(_bulk, (b"EVALSHA", _sha(rule), b"%d" % len(names))))
+def _cut(names: tuple[bytes, ...]) -> list[bytes]:
+    """The keys of those names, packed, cut where the client's part belongs."""
     lengths = [b"$%d\r\n" % (CLIENT_LENGTH + len(name)) for name in names]
-    between = [name + b"\r\n" + length for name, length in zip(names, lengths[1:], strict=False)]
-    return [start + lengths[0], *between, names[-1] + b"\r\n$%d\r\n" % (8 + 32 * len(names))]
-
-
-def _sha(rule: Rule) -> bytes:
-    algorithms = frozenset(str(limit.algorithm) for limit in rule.limits)
-    return check_script(algorithms, several=len(rule.limits) > 1).sha.encode()
+    return [start + end for start, end in zip([b"", *(name + b"\r\n" for name in names)], [*lengths, b""], strict=True)]
 
 
 def _numbers(limit: Limit) -> bytes:
     return pack("<4d", limit.rate, limit.window_us, limit.capacity, number(str(limit.algorithm)))
-
-
-def packed(*words: bytes) -> bytes:
-    """A command as Redis reads it."""
-    return b"*%d\r\n" % len(words) + b"".join(map(_bulk, words))
-
-
-def _bulk(word: bytes) -> bytes:
-    return b"$%d\r\n%b\r\n" % (len(word), word)

@@ -6,8 +6,6 @@ Never retries a check: a script whose answer was lost may have charged already.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from struct import Struct
-from struct import error as StructError
 from typing import Any
 
 import hiredis
@@ -15,12 +13,14 @@ from opentelemetry.trace import SpanKind, get_current_span
 from redis.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from app.limiter.decision import EarlierOutcome, LeaseOutcome, Outcome
-from app.limiter.errors import Redirected, RequestIdConflict, StoreError, StoreFault, StoreUnavailable
+from app.limiter.calls import packed_call, read_part, read_reply
+from app.limiter.decision import Outcome
+from app.limiter.errors import NotRun, Redirected, StoreError, StoreFault, StoreUnavailable
 from app.limiter.keys import HEALTH
-from app.limiter.plan import Charge, Plan, packed
+from app.limiter.plan import Charge, Plan
 from app.limiter.redis_link import RedisLink
 from app.limiter.redis_url import SENTINEL, Servers
+from app.limiter.resp import packed
 from app.limiter.scripts import all_scripts
 from app.limiter.sentinels import Sentinels
 from app.limiter.wire import Wire
@@ -31,9 +31,8 @@ from app.rules.rule import DEFAULT_RULE_ID, Limit, Rule
 MAX_WAITING = 10_000  # callers of one worker; 50 ms of them would be 200,000 checks a second
 # Answers that say the server cannot serve now, by the first word of the error.
 UNABLE = ("LOADING", "READONLY", "OOM", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "BUSY")
+NOT_RUN = ("NOSCRIPT", "CROSSSLOT")
 ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN")  # nothing was run
-_OUTCOME, _LEASE = Struct("<2I3q"), Struct("<2I3qi")  # check.lua says of what, and lease.lua
-_unpack = _OUTCOME.unpack
 LOOK = Plan(Rule(id=DEFAULT_RULE_ID, client_id="*", limits=(Limit(rate=1, window=1, algorithm="fixed_window"),)))
 
 
@@ -41,6 +40,7 @@ class RedisStore:
     """Sends charges over one link. `now_us` is for tests: it replaces the server's clock."""
 
     elsewhere: Sequence[str] = ELSEWHERE
+    most_together = 64  # checks in one call: it amortises what a call costs, and holds Redis up for half a millisecond
 
     def __init__(self, link: RedisLink) -> None:
         self._link = link
@@ -50,17 +50,18 @@ class RedisStore:
 
         Raises StoreError when the trip itself failed: then it is unknown what was charged.
         """
-        replies = self._trip(charges, now_us)
-        unknown = [i for i, reply in enumerate(replies) if type(reply) is not bytes and _code(reply) == "NOSCRIPT"]
-        if unknown:  # these did not run, so they may be sent again
+        outcomes = self._decided(charges, now_us)
+        not_run = [place for place, outcome in enumerate(outcomes) if type(outcome) is NotRun]
+        if not_run:
             self.load_scripts()
-            for i, reply in zip(unknown, self._trip([charges[i] for i in unknown], now_us), strict=True):
-                replies[i] = reply
-        return [self._read(reply) for reply in replies]
+            again = self._decided([charges[place] for place in not_run], now_us)
+            for place, outcome in zip(not_run, again, strict=True):
+                outcomes[place] = outcome
+        return outcomes
 
     def load_scripts(self) -> None:
         """SCRIPT LOAD, so that checks are calls by SHA alone. Safe to repeat. Raises StoreError."""
-        self.send([(b"SCRIPT", b"LOAD", script.source.encode()) for script in all_scripts()], "load")
+        self.send([(b"SCRIPT", b"LOAD", script.source) for script in all_scripts()], "load")
 
     def ping(self) -> bool:
         """Whether the server answers a check within the timeout (a PING alone would not notice a lost script)."""
@@ -69,13 +70,26 @@ class RedisStore:
         except StoreError:
             return False
 
-    def _trip(self, charges: Sequence[Charge], now_us: int | None) -> list[Any]:
-        commands = [charge.plan.command(charge, now_us) for charge in charges]
+    def _decided(self, charges: Sequence[Charge], now_us: int | None) -> list[Outcome | StoreError]:
+        most = self.most_together
+        calls = [charges[start : start + most] for start in range(0, len(charges), most)]
+        replies = self._trip([packed_call(call, now_us) for call in calls])
+        return [outcome for call, reply in zip(calls, replies, strict=True) for outcome in self._read(reply, len(call))]
+
+    def _read(self, reply: Any, count: int) -> Sequence[Outcome | StoreError]:
+        """The outcomes of so many charges that went in one call."""
+        if type(reply) is bytes:
+            return read_reply(reply, count)
+        if type(reply) is list:
+            return [read_part(part) if type(part) is bytes else self._refused(part, "check") for part in reply]
+        return [self._refused(reply, "check")] * count
+
+    def _trip(self, calls: list[bytes]) -> list[Any]:
         if not get_current_span().is_recording():  # a span that nobody sees is not for nothing
-            return self._call(commands, "check")
+            return self._call(calls, "check")
         span = tracer.start_span("redis.evalsha", kind=SpanKind.CLIENT, attributes={"redis.command": "EVALSHA"})
         with within(span):
-            return self._call(commands, "check")
+            return self._call(calls, "check")
 
     def _call(self, commands: list[bytes], operation: str) -> list[Any]:
         try:
@@ -84,31 +98,14 @@ class RedisStore:
             REDIS_ERRORS.labels(operation).inc()
             raise StoreUnavailable(str(error), failure=error) from error
 
-    def _read(self, reply: Any) -> Outcome | StoreError:
-        try:
-            binding, remaining, wait_us, reset_after_us, now_us = _unpack(reply)
-        except StructError:  # of another length
-            return self._read_other(reply)
-        except TypeError:  # no bytes
-            return self._refused(reply, "check")
-        if wait_us == 0:
-            return Outcome(True, binding - 1, remaining, 0, reset_after_us, now_us)
-        return Outcome(False, binding - 1, remaining, wait_us if wait_us > 0 else None, reset_after_us, now_us)
-
-    def _read_other(self, reply: bytes) -> Outcome | StoreError:
-        """What is no new outcome of a check: that of a lease, none, or one with terms behind it, which are longer."""
-        if not reply:
-            return RequestIdConflict("the request_id was used for a check with another limit_key or cost")
-        if len(reply) != _LEASE.size:
-            binding, remaining, wait_us, reset_after_us, now_us = _unpack(reply[: _OUTCOME.size])
-            return EarlierOutcome(True, binding - 1, remaining, wait_us, reset_after_us, now_us, reply[_OUTCOME.size :])
-        binding, remaining, wait_us, reset_after_us, now_us, permits = _LEASE.unpack(reply)
-        return LeaseOutcome(wait_us == 0, binding - 1, remaining, wait_us, reset_after_us, now_us, permits)
-
     def _refused(self, reply: hiredis.ReplyError, operation: str) -> StoreError:
         code = _code(reply)
         if code in self.elsewhere:
             return Redirected(str(reply))
+        if code in NOT_RUN:
+            if code == "CROSSSLOT":  # a server of a cluster, or a proxy in front of one: from now on check by check
+                self.most_together = 1
+            return NotRun(str(reply))
         REDIS_ERRORS.labels(operation).inc()
         if code == "READONLY":
             self._link.drop()  # a demoted primary: the next connection finds out who the primary is

@@ -35,8 +35,7 @@ def fill(store: RedisStore, limited: LimitedClients, tenant_id: int) -> None:
     checks += [Check(client_id="one", limit_key="login", request_id="a"), Check(client_id="two", newcomer=True)]
     charges = [Plans(BOOK).charge(tenant_id, check) for check in checks]
     lease = Once(lease_name(charges[0].plan.names, "nonce"), b"3600000000", lease_script())
-    charges.append(replace(charges[0], once=lease))
-    outcomes = store.check(charges)
+    outcomes = [*store.check(charges), *store.check([replace(charges[0], once=lease)])]
     assert not [outcome for outcome in outcomes if isinstance(outcome, StoreError)]
     limited.denied(tenant_id, "denied", RULE)
     limited.flush()

@@ -15,8 +15,8 @@ from redis.exceptions import ConnectionError, TimeoutError
 
 from app.embedded import Valkey
 from app.limiter.errors import StoreBusy
-from app.limiter.plan import packed
 from app.limiter.redis_link import RedisLink
+from app.limiter.resp import packed
 from app.limiter.wire import Wire
 
 SLOW_SECONDS = 20.0  # a timeout that a busy machine does not reach

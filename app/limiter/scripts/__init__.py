@@ -10,45 +10,51 @@ from importlib.resources import files
 
 from app.rules.rule import ALGORITHMS
 
+# Where the functions of check.lua and several.lua find one check: in what the script was called with, or in what
+# checks.lua gives them.
+ONE, MANY = "local keys, asked = KEYS, ARGV[2]\n", "local keys, asked = {}, nil\n"
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Script:
-    """Lua source, and the SHA-1 by which Redis knows it once loaded."""
+    """Lua source, and the SHA-1 by which Redis knows it once loaded, in hexadecimal."""
 
-    sha: str
-    source: str
+    sha: bytes
+    source: bytes
 
 
 @cache
-def check_script(algorithms: frozenset[str], *, several: bool) -> Script:
-    """The script that decides one limit, or several, of these algorithms: mixtures of any kind share one."""
-    if several:
-        functions = _numbered(algorithms if len(algorithms) == 1 else ALGORITHMS) + _source("several")
-    else:
-        functions = "".join(map(_source, algorithms))
-    return _script(_source("keep"), _source("clock"), functions, _source("check"))
+def check_script(algorithm: str) -> Script:
+    """The script that decides one check of one limit of this algorithm: a fifth cheaper than `checks_script`."""
+    return _script(ONE, *_sources("clock", "keep", algorithm, "check"))
+
+
+@cache
+def checks_script() -> Script:
+    """The script that decides checks of all kinds, one after the other."""
+    decide = f"local function decide()\n{_source('check')}end\n"
+    return _script(MANY, *_sources("clock", "keep"), _steps(), _source("several"), decide, _source("checks"))
 
 
 @cache
 def lease_script() -> Script:
     """The script that grants a lease, whatever the limits: a lease is rare and stands for many checks."""
-    return _script(*map(_source, ("keep", "clock")), _numbered(ALGORITHMS), *map(_source, ("several", "lease")))
+    return _script(ONE, *_sources("clock", "keep"), _steps(), *_sources("several", "lease"))
 
 
 @cache
 def return_script() -> Script:
     """The script that takes back what of a lease was not used."""
     names = ", ".join(f"'{name}'" for name in ALGORITHMS)
-    return _script(f"local names = {{{names}}}\n", *map(_source, ("clock", "credits", "lease_return")))
+    return _script(f"local names = {{{names}}}\n", *_sources("clock", "credits", "lease_return"))
 
 
 def all_scripts() -> list[Script]:
-    same = [check_script(frozenset({name}), several=several) for name in ALGORITHMS for several in (False, True)]
-    return [*same, check_script(frozenset(ALGORITHMS), several=True), lease_script(), return_script()]
+    return [*map(check_script, ALGORITHMS), checks_script(), lease_script(), return_script()]
 
 
 def number(algorithm: str) -> int:
-    """What several.lua knows an algorithm by."""
+    """What the scripts know an algorithm by."""
     return ALGORITHMS.index(algorithm) + 1
 
 
@@ -58,14 +64,18 @@ def named(number: int) -> str:
 
 
 def _script(*parts: str) -> Script:
-    source = "".join(parts)
-    return Script(hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(), source)
+    source = "".join(parts).encode()
+    return Script(hashlib.sha1(source, usedforsecurity=False).hexdigest().encode(), source)
 
 
-def _numbered(algorithms: Iterable[str]) -> str:
-    """The steps of these algorithms where several.lua finds them."""
-    parts = [f"do\n{_source(name)}steps[{number(name)}] = step\nend\n" for name in algorithms]
+def _steps() -> str:
+    """The steps of all algorithms, by number."""
+    parts = [f"do\n{_source(name)}steps[{number(name)}] = step\nend\n" for name in ALGORITHMS]
     return "local steps = {}\n" + "".join(parts)
+
+
+def _sources(*names: str) -> Iterable[str]:
+    return map(_source, names)
 
 
 def _source(name: str) -> str:

@@ -1,7 +1,8 @@
--- Now, in microseconds: ARGV[3], which tests give; else the server's TIME.
+-- Now, in microseconds: ARGV[1], which tests give; where that is empty, the server's TIME.
 
-local now = tonumber(ARGV[3])
-if not now then
+local given = tonumber(ARGV[1])
+local now = given
+if not given then
   local time = redis.call('TIME')
   now = time[1] * 1000000 + time[2]
 end

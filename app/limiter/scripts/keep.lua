@@ -5,7 +5,7 @@
 
 local function keep(key, state, reset, rated)
   local ttl_ms = math.ceil(reset / 1000) + 1 -- one more: Redis's expiry clock may trail TIME
-  if ARGV[3] then
+  if given then
     ttl_ms = math.max(ttl_ms, 3600000) -- an hour: real expiry must not disturb injected time
   end
   if type(state) == 'string' then

@@ -1,11 +1,11 @@
--- Several limits as if they were one: asks them all, then charges them all or none. `steps` holds the functions of
--- their algorithms by number. Reads of ARGV[1] what check.lua says of it.
+-- Several limits as if they were one: asks them all, then charges them all or none. `steps` holds the functions of their
+-- algorithms by number; check.lua says what `keys` and `asked` are.
 
 -- Asks limit i, then those after it, then keeps it: what it found waits on the stack, which costs less than tables.
 -- The last one is charged as it is asked if all before it fit; then the others are asked again, to be charged.
 local function settle(i, count, cost, now, charge, longest)
-  local rate, window, capacity, algorithm = struct.unpack('<dddd', ARGV[1], 32 * i - 23)
-  local step, key = steps[algorithm], KEYS[i]
+  local rate, window, capacity, algorithm = struct.unpack('<dddd', asked, 32 * i - 15)
+  local step, key = steps[algorithm], keys[i]
   local at_once = charge and longest == 0 and i == count
   local wait, left, reset, state, rated = step(key, rate, window, capacity, cost, now, at_once)
   if cost > capacity then
@@ -30,7 +30,10 @@ local function settle(i, count, cost, now, charge, longest)
   return longest, binding, least, resets, held
 end
 
-local function step(_, _, _, _, cost, now, charge)
-  local longest, binding, left, reset = settle(1, (#ARGV[1] - 8) / 32, cost, now, charge, 0)
+local function step(key, rate, window, capacity, cost, now, charge, count, algorithm)
+  if count == 1 then
+    return steps[algorithm](key, rate, window, capacity, cost, now, charge)
+  end
+  local longest, binding, left, reset = settle(1, count, cost, now, charge, 0)
   return longest, left, reset, nil, nil, binding
 end
