@@ -1,4 +1,4 @@
-"""Redis's instructions per check, with few clients and with a million: `python -m benchmarks.instructions`.
+"""Redis's instructions per check, alone or together with others: `python -m benchmarks.instructions`.
 
 Microseconds grow with the number of clients, since fewer of them lie in the processor's caches; instructions tell
 whether more is done. valgrind counts those of a server that was filled beforehand, with two numbers of checks: what the
@@ -30,8 +30,9 @@ from tests.support.node import free_port
 RESULT = Path(__file__).parent / "results" / "instructions.json"
 CLIENTS = (1_000, 1_000_000)
 CHECKS = (2_000, 12_000)
-AT_ONCE = 1_000
+AT_ONCE = {"alone": 1, "together": RedisStore.most_together}  # checks in a trip
 PLAN = Plan(Rule(id=1, client_id="*", limits=(Limit(9_000, 1_000_000, "token_bucket"),)))
+CHARGED = 1_000  # units of each client beforehand, so that no counter expires meanwhile
 START_SECONDS = 300
 REFERENCES = re.compile(r"I\s+refs:\s+([\d,]+)")
 
@@ -43,9 +44,8 @@ def main() -> None:
     for clients in CLIENTS:
         with tempfile.TemporaryDirectory() as home:
             version = _fill(Path(home), clients)
-            few, many = (_counted(Path(home), clients, checks) for checks in CHECKS)
-        figures[str(clients)] = round((many - few) / (CHECKS[1] - CHECKS[0]))
-        sys.stdout.write(f"{clients} clients: {figures[str(clients)]} instructions a check\n")
+            figures[str(clients)] = {how: _per_check(Path(home), clients, at_once) for how, at_once in AT_ONCE.items()}
+        sys.stdout.write(f"{clients} clients, instructions a check: {figures[str(clients)]}\n")
         sys.stdout.flush()
     result = described("python -m benchmarks.instructions", version) | {"redis_instructions_per_check": figures}
     RESULT.write_text(json.dumps(result, indent=2) + "\n")
@@ -54,13 +54,18 @@ def main() -> None:
 def _fill(home: Path, clients: int) -> str:
     """Give every client a counter, and save them for the servers to come; the server's version."""
     with runtime_directory() as sockets, Valkey(data_dir=home, socket_dir=sockets, durable=False) as valkey:
-        _check(valkey.url, range(clients))
+        _check(valkey.url, range(clients), AT_ONCE["together"], cost=CHARGED)
         server = redis.Redis.from_url(valkey.url)
         server.save()
         return str(server.info("server")["valkey_version"])
 
 
-def _counted(home: Path, clients: int, checks: int) -> int:
+def _per_check(home: Path, clients: int, at_once: int) -> int:
+    few, many = (_counted(home, clients, checks, at_once) for checks in CHECKS)
+    return round((many - few) / (CHECKS[1] - CHECKS[0]))
+
+
+def _counted(home: Path, clients: int, checks: int, at_once: int) -> int:
     """All instructions of a server that reads what was saved and answers so many checks."""
     port = free_port()
     count = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
@@ -71,7 +76,7 @@ def _counted(home: Path, clients: int, checks: int) -> int:
             client = redis.Redis(port=port)
             _await(client)
             # Spread over all of them: 7,919 has no factor in common with their number.
-            _check(f"redis://127.0.0.1:{port}/0", [number * 7_919 % clients for number in range(checks)])
+            _check(f"redis://127.0.0.1:{port}/0", [number * 7_919 % clients for number in range(checks)], at_once)
             client.shutdown(nosave=True)
             server.wait(START_SECONDS)
         finally:
@@ -95,13 +100,13 @@ def _await(client: redis.Redis) -> None:
             time.sleep(0.2)
 
 
-def _check(url: str, clients: range | list[int]) -> None:
-    """One check of each, in pipelines, through the scripts and under the key names of production."""
+def _check(url: str, clients: range | list[int], at_once: int, cost: int = 1) -> None:
+    """A check of each, so many in a trip, through the scripts and under the key names of production."""
     keyspace = Keyspace(b"benchmark")
     store = RedisStore(connect(url, timeout_ms=60_000, clock=time.monotonic))
-    for start in range(0, len(clients), AT_ONCE):
-        names = [f"user_{number}" for number in clients[start : start + AT_ONCE]]
-        store.check([Charge(PLAN, keyspace.client(1, name), 1) for name in names])
+    for start in range(0, len(clients), at_once):
+        names = [f"user_{number}" for number in clients[start : start + at_once]]
+        store.check([Charge(PLAN, keyspace.client(1, name), cost) for name in names])
 
 
 if __name__ == "__main__":

@@ -54,6 +54,8 @@ def _measured() -> list[str]:
     lines = [_made("check", "../benchmarks/results/check.json", result, **programs)]
     lines += [f"Left out: {name} ({reason})." for name, reason in result["left_out"].items()]
     lines += [f"A failed run, in no figure: {failure}." for failure in result["failures"]]
+    if disturbed := result.get("disturbed"):
+        lines.append(f"Never between two calm moments, but counted: {', '.join(disturbed)}.")
     waited = [figures["worker_waited_percent"]["median"] for figures in result["variants"].values()]
     lines.append(
         f"Others had the worker's processor for {min(waited):g} to {max(waited):g} % of the time it wanted it."
@@ -120,9 +122,9 @@ def _instructions() -> list[str]:
     return [
         _made("instructions", "../benchmarks/results/instructions.json", result),
         "",
-        "| clients | Redis's instructions a check |",
-        "|---|---|",
-        *(f"| {int(clients):,} | {count:,} |" for clients, count in figures),
+        "| clients | Redis's instructions a check, alone | one of 64 in a trip |",
+        "|---|---|---|",
+        *(f"| {int(clients):,} | {counted['alone']:,} | {counted['together']:,} |" for clients, counted in figures),
     ]
 
 
