@@ -1,57 +1,53 @@
-"""Runs that are measured while nobody else slows the machine down.
+"""How fast the machine is just now: others may share its physical cores, unseen, and make everything twice as dear.
 
-What shares a physical core with us, unseen, makes everything up to twice as dear, for seconds at a time. A fixed loop
-shows it: its CPU time on each processor, beside the least it ever took here. A run counts when the machine was calm
-before and after it; what the run itself measured has no say.
+A fixed loop shows it. Runs are judged by the loops before and after them, never by what they measured themselves.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from benchmarks.processes import on_worker_processor
 
 ADDITIONS = 200_000  # 5 ms or so
-SLOWER = 1.15  # than the least: disturbed
-WAIT_SECONDS, PAUSE_SECONDS = 60, 0.2  # for a calm moment
-ATTEMPTS = 12
+SLOWER = 1.15  # than the fastest loop so far is not calm
+PATIENCE_SECONDS, PAUSE_SECONDS = 2, 0.05
 
 T = TypeVar("T")
 
 
 class Calm:
-    """Made on the processor of the load, where this process runs."""
+    """To be asked where the load will run."""
 
     def __init__(self) -> None:
-        self._least_ns = min(_loop_ns() for _ in range(20))
+        self._least_us = math.inf
 
-    def now(self) -> bool:
-        """Whether both processors are as fast as they ever were."""
+    def loop_us(self) -> float:
+        """CPU time of the loop, on the slower of the two processors."""
         with on_worker_processor():
-            took = [_loop_ns()]
-        took.append(_loop_ns())
-        self._least_ns = min(self._least_ns, *took)
-        return max(took) <= SLOWER * self._least_ns
+            there = _loop_us()
+        slower = max(there, _loop_us())
+        self._least_us = min(self._least_us, slower)
+        return slower
 
-    def measured(self, run: Callable[[], T]) -> tuple[T, bool]:
-        """What `run` gave between two calm moments, and True; or else what it gave last, and False."""
-        for _ in range(ATTEMPTS):
-            self._wait()
-            found = run()
-            if self.now():
-                return found, True
-        return found, False
-
-    def _wait(self) -> None:
-        deadline = time.monotonic() + WAIT_SECONDS
-        while not self.now() and time.monotonic() < deadline:
+    def awaited(self) -> float:
+        """The same once it is calm, or when patience ends."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (took := self.loop_us()) > SLOWER * self._least_us and time.monotonic() < deadline:
             time.sleep(PAUSE_SECONDS)
+        return took
 
 
-def _loop_ns() -> int:
+def calmest(runs: Sequence[T], loop: Callable[[T], float]) -> list[T]:
+    """The quarter of the runs beside which the loop took the least, or three."""
+    return sorted(runs, key=loop)[: max(3, len(runs) // 4)]
+
+
+def _loop_us() -> float:
     started, total = time.thread_time_ns(), 0
     for number in range(ADDITIONS):
         total += number
-    return time.thread_time_ns() - started
+    return (time.thread_time_ns() - started) / 1000

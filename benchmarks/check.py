@@ -1,8 +1,8 @@
 """CPU per check and wall figures of the service and its peers, side by side: `python -m benchmarks.check`.
 
 One worker runs alone on one processor; Redis and the load share another. CPU is what the kernel accounts to the
-processes, which a busy machine disturbs far less than requests per second. The variants take turns, each while the
-machine is calm; medians over the rounds, with the least and the most, are saved in benchmarks/results/check.json.
+processes, which a busy machine disturbs far less than requests per second. The variants take turns; medians over the
+calmest quarter of the rounds, with the least and the most, are saved in benchmarks/results/check.json.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ import statistics
 import sys
 import time
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 
 import redis
 
-from benchmarks.calm import Calm
+from benchmarks.calm import Calm, calmest
 from benchmarks.load import RunError
 from benchmarks.machine import described, peers
 from benchmarks.processes import cpu_ns, workers
@@ -44,13 +43,12 @@ def main() -> None:
         here = stack.enter_context(site())
         services, left_out = _start(stack, here, {VARIANTS[name].service for name in names})
         names = [name for name in names if VARIANTS[name].service in services]
-        runs, disturbed, failures = _measure({name: services[VARIANTS[name].service] for name in names}, options)
+        runs, failures = _measure({name: services[VARIANTS[name].service] for name in names}, options)
         server = redis.Redis.from_url(here.valkey.url).info("server")["valkey_version"]
     result = {
         **described(f"python -m benchmarks.check --rounds {options.rounds} --seconds {options.seconds}", server),
         **peers(),
         "left_out": left_out,
-        "disturbed": disturbed,
         "failures": failures,
         "variants": {name: _summary(found) for name, found in runs.items() if found},
     }
@@ -65,8 +63,8 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.check")
-    parser.add_argument("--rounds", type=int, default=5, help="measured rounds, after one that warms up (5)")
-    parser.add_argument("--seconds", type=int, default=2, help="of load per run (2)")
+    parser.add_argument("--rounds", type=int, default=16, help="measured rounds, after one that warms up (16)")
+    parser.add_argument("--seconds", type=int, default=1, help="of load per run (1)")
     parser.add_argument("--only", nargs="+", choices=VARIANTS, metavar="NAME", help="print these and save nothing")
     return parser.parse_args()
 
@@ -96,32 +94,32 @@ def _start(stack: contextlib.ExitStack, here: Site, wanted: Iterable[str]) -> tu
 
 def _measure(
     services: dict[str, Service], options: argparse.Namespace
-) -> tuple[dict[str, list[dict[str, float]]], list[str], list[str]]:
-    """The figures of each variant's good runs in turn; which of them were disturbed; what went wrong in the others."""
+) -> tuple[dict[str, list[dict[str, float]]], list[str]]:
+    """The figures of each variant's good runs in turn, and what went wrong in the others."""
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in services}
-    disturbed, failures, calm = [], [], Calm()
+    failures, calm = [], Calm()
     for name, service in services.items():
         VARIANTS[name].prepare(service)
     for number in range(options.rounds + 1):
         for name, service in services.items():
-            run = partial(_run, VARIANTS[name], service, seconds=options.seconds, seed=number)
             try:
-                figures, undisturbed = calm.measured(run) if number else (run(), True)
+                figures = _run(VARIANTS[name], service, calm, seconds=options.seconds, seed=number)
             except RunError as error:
                 failures.append(f"{name}, round {number}: {error}")
                 say(f"FAILED {failures[-1]}")
                 continue
             runs[name] += [figures] if number else []
-            disturbed += [] if undisturbed else [f"{name}, round {number}"]
             say(f"round {number} {name:38}" + "".join(f" {figure} {value:<8g}" for figure, value in figures.items()))
-    return runs, disturbed, failures
+    return runs, failures
 
 
-def _run(variant: Variant, service: Service, *, seconds: int, seed: int) -> dict[str, float]:
+def _run(variant: Variant, service: Service, calm: Calm, *, seconds: int, seed: int) -> dict[str, float]:
     """One run: microseconds of CPU per check of worker and Redis, the wall figures, and how disturbed it was.
 
-    `worker_waited_percent`: of the time in which the worker wanted its processor, somebody else had it.
+    `worker_waited_percent`: of the time in which the worker wanted its processor, somebody else had it. `loop_us`: of
+    benchmarks/calm.py, the longer of before and after.
     """
+    loop_us = calm.awaited()
     load, pids = variant.load, workers(service.pid)
     worker, server = cpu_ns(pids), cpu_ns([service.redis_pid])
     seen = load.run(service.port, seconds=seconds, seed=seed)
@@ -136,11 +134,13 @@ def _run(variant: Variant, service: Service, *, seconds: int, seed: int) -> dict
         "p50_ms": round(seen.p50_us / 1000, 2),
         "p99_ms": round(seen.p99_us / 1000, 2),
         "worker_waited_percent": round(100 * waited / (used + waited), 1),
+        "loop_us": round(max(loop_us, calm.loop_us())),
     }
 
 
 def _summary(runs: list[dict[str, float]]) -> dict[str, dict[str, float]]:
-    figures = {figure: [run[figure] for run in runs] for figure in runs[0]}
+    counted = calmest(runs, lambda run: run["loop_us"])
+    figures = {figure: [run[figure] for run in counted] for figure in counted[0]}
     return {
         figure: {"median": statistics.median(values), "min": min(values), "max": max(values)}
         for figure, values in figures.items()

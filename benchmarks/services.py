@@ -13,9 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import redis
 import requests
 
 from app.embedded import Postgres, Valkey, runtime_directory
+from app.limiter.keys import SLOTS
 from app.rules.rule import ALGORITHMS
 from benchmarks.processes import on_worker_processor, processors, running
 from tests.conftest import create_database, flask
@@ -39,6 +41,9 @@ MANY_RULES = [
 # As much as a rule may allow: leases take from it for as long as it is measured.
 NO_LIMIT = [{"client_id": "*", "rate": 1_000_000_000, "window": 9}]
 IMPORTED_AT_ONCE = 1_000
+
+
+RedisOf = Callable[[Path], AbstractContextManager[tuple[str, int]]]  # by its data directory
 
 
 class UnavailableError(Exception):
@@ -79,18 +84,34 @@ def site() -> Iterator[Site]:
 
 
 @contextlib.contextmanager
-def _valkey(data_dir: Path) -> Iterator[Valkey]:
+def _valkey(data_dir: Path, **options: str) -> Iterator[Valkey]:
     """Over TCP, as all clients reach it."""
     with (
         runtime_directory() as sockets,
-        Valkey(data_dir=data_dir, socket_dir=sockets, durable=False, port=free_port()) as valkey,
+        Valkey(data_dir=data_dir, socket_dir=sockets, durable=False, port=free_port(), options=options) as valkey,
     ):
         yield valkey
 
 
 @contextlib.contextmanager
+def _own(data_dir: Path) -> Iterator[tuple[str, int]]:
+    """URL and pid of a Redis that nobody else uses."""
+    with _valkey(data_dir) as valkey:
+        yield valkey.url, valkey.pid
+
+
+@contextlib.contextmanager
+def _cluster(data_dir: Path) -> Iterator[tuple[str, int]]:
+    """Of a cluster of one primary."""
+    with _valkey(data_dir, **{"cluster-enabled": "yes", "cluster-port": str(free_port())}) as valkey:
+        with redis.Redis.from_url(valkey.url) as client:
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
+        yield valkey.url.replace("redis:", "redis+cluster:").removesuffix("/0"), valkey.pid
+
+
+@contextlib.contextmanager
 def _ours(
-    site: Site, *, rules: Sequence[Mapping[str, Any]] = LIMITS, own_redis: bool = False, **settings: Any
+    site: Site, *, rules: Sequence[Mapping[str, Any]] = LIMITS, redis_of: RedisOf | None = None, **settings: Any
 ) -> Iterator[Service]:
     """A node of one worker with a database of its own; the rules are put there over HTTP."""
     directory = Path(tempfile.mkdtemp(dir=site.home))
@@ -98,12 +119,14 @@ def _ours(
     flask("db", "upgrade", database_url=database_url)
     settings = {"WEB_CONCURRENCY": 1, "REDIS_TIMEOUT_MS": 2000} | settings
     with contextlib.ExitStack() as stack:
-        valkey = stack.enter_context(_valkey(directory / "valkey")) if own_redis else site.valkey
-        node = Node(redis_url=valkey.url, database_url=database_url, data_dir=directory, **settings)
+        url, pid = site.valkey.url, site.valkey.pid
+        if redis_of is not None:
+            url, pid = stack.enter_context(redis_of(directory / "valkey"))
+        node = Node(redis_url=url, database_url=database_url, data_dir=directory, **settings)
         with on_worker_processor():
             stack.enter_context(node)
         _put_rules(node, rules)
-        yield Service(node.port, node.pid, valkey.pid)
+        yield Service(node.port, node.pid, pid)
 
 
 def _put_rules(node: Node, rules: Sequence[Mapping[str, Any]]) -> None:
@@ -164,7 +187,8 @@ SERVICES: dict[str, Callable[[Site], AbstractContextManager[Service]]] = {
     "fast lane": _ours,
     "fast lane off": partial(_ours, FAST_LANE="false"),
     "2 workers": partial(_ours, WEB_CONCURRENCY=2),
-    "own Redis": partial(_ours, own_redis=True),
+    "own Redis": partial(_ours, redis_of=_own),
+    "cluster": partial(_ours, redis_of=_cluster),
     "1 rule": partial(_ours, rules=ONE_RULE),
     "10,000 rules": partial(_ours, rules=MANY_RULES),
     "no limit": partial(_ours, rules=NO_LIMIT),

@@ -54,12 +54,12 @@ def _measured() -> list[str]:
     lines = [_made("check", "../benchmarks/results/check.json", result, **programs)]
     lines += [f"Left out: {name} ({reason})." for name, reason in result["left_out"].items()]
     lines += [f"A failed run, in no figure: {failure}." for failure in result["failures"]]
-    if disturbed := result.get("disturbed"):
-        lines.append(f"Never between two calm moments, but counted: {', '.join(disturbed)}.")
     waited = [figures["worker_waited_percent"]["median"] for figures in result["variants"].values()]
     lines.append(
         f"Others had the worker's processor for {min(waited):g} to {max(waited):g} % of the time it wanted it."
     )
+    loops = [figures["loop_us"]["max"] for figures in result["variants"].values()]
+    lines.append(f"Beside the runs that count, the fixed loop took {min(loops):,.0f} to {max(loops):,.0f} µs.")
     return lines
 
 

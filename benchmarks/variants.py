@@ -61,6 +61,8 @@ VARIANTS = {
     "2 workers": _ours("2 workers", Load(ALLOWED)),
     "1,000 clients": _ours("fast lane", Load(ALLOWED, clients=1_000)),
     "1,000,000 clients": _ours("own Redis", Load(ALLOWED, clients=1_000_000)),
+    "in a cluster": _ours("cluster", Load(ALLOWED)),
+    "batch of 100, in a cluster": _ours("cluster", Load(ALLOWED, "batch")),
     "1 rule": _ours("1 rule", Load(ALLOWED)),
     "10,000 rules": _ours("10,000 rules", Load(ALLOWED)),
     "seed's stack": Variant("seed", Load(PEER)),
