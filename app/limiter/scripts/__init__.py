@@ -25,7 +25,7 @@ class Script:
 
 @cache
 def check_script(algorithm: str) -> Script:
-    """The script that decides one check of one limit of this algorithm: a fifth cheaper than `checks_script`."""
+    """The script that decides one check of one limit of this algorithm: a quarter cheaper than `checks_script`."""
     return _script(ONE, *_sources("clock", "keep", algorithm, "check"))
 
 
