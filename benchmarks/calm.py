@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from benchmarks.processes import on_worker_processor
 
 ADDITIONS = 200_000  # 5 ms or so
 SLOWER = 1.15  # than the fastest loop so far is not calm
 PATIENCE_SECONDS, PAUSE_SECONDS = 2, 0.05
+
+T = TypeVar("T")
 
 
 class Calm:
@@ -29,16 +33,17 @@ class Calm:
         self._least_us = min(self._least_us, slower)
         return slower
 
-    def is_calm(self, loop_us: float) -> bool:
-        """Whether it was when the loop took that."""
-        return loop_us <= SLOWER * self._least_us
-
     def awaited(self) -> float:
-        """What the loop takes once it is calm, or when patience ends."""
+        """The same once it is calm, or when patience ends."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while not self.is_calm(took := self.loop_us()) and time.monotonic() < deadline:
+        while (took := self.loop_us()) > SLOWER * self._least_us and time.monotonic() < deadline:
             time.sleep(PAUSE_SECONDS)
         return took
+
+
+def calmest(runs: Sequence[T], loop: Callable[[T], float]) -> list[T]:
+    """The quarter of the runs beside which the loop took the least, or three."""
+    return sorted(runs, key=loop)[: max(3, len(runs) // 4)]
 
 
 def _loop_us() -> float:

@@ -1,9 +1,8 @@
 """CPU per check and wall figures of the service and its peers, side by side: `python -m benchmarks.check`.
 
 One worker runs alone on one processor; Redis and the load share another. CPU is what the kernel accounts to the
-processes, which a busy machine disturbs far less than requests per second. The variants take turns, each until it
-had enough runs while the machine was calm; medians over these, with the least and the most, are saved in
-benchmarks/results/check.json.
+processes, which a busy machine disturbs far less than requests per second. The variants take turns; medians over the
+calmest quarter of the rounds, with the least and the most, are saved in benchmarks/results/check.json.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import redis
 
-from benchmarks.calm import Calm
+from benchmarks.calm import Calm, calmest
 from benchmarks.load import RunError
 from benchmarks.machine import described, peers
 from benchmarks.processes import cpu_ns, workers
@@ -31,7 +30,6 @@ from benchmarks.services import BENCH_BIN, SERVICES, Service, Site, UnavailableE
 from benchmarks.tables import by_variant
 from benchmarks.variants import VARIANTS, Variant
 
-TRIES = 8  # for each run that counts, at most
 RESULT = Path(__file__).parent / "results" / "check.json"
 
 
@@ -52,7 +50,7 @@ def main() -> None:
         **peers(),
         "left_out": left_out,
         "failures": failures,
-        "variants": {name: _summary(found, options.rounds) for name, found in runs.items() if found},
+        "variants": {name: _summary(found) for name, found in runs.items() if found},
     }
     if options.only:
         say(*by_variant(result["variants"]))
@@ -65,7 +63,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.check")
-    parser.add_argument("--rounds", type=int, default=5, help="calm runs of each variant that count (5)")
+    parser.add_argument("--rounds", type=int, default=16, help="measured rounds, after one that warms up (16)")
     parser.add_argument("--seconds", type=int, default=1, help="of load per run (1)")
     parser.add_argument("--only", nargs="+", choices=VARIANTS, metavar="NAME", help="print these and save nothing")
     return parser.parse_args()
@@ -102,10 +100,8 @@ def _measure(
     failures, calm = [], Calm()
     for name, service in services.items():
         VARIANTS[name].prepare(service)
-    for number in range(TRIES * options.rounds + 1):  # the first one warms up
+    for number in range(options.rounds + 1):
         for name, service in services.items():
-            if sum(calm.is_calm(run["loop_us"]) for run in runs[name]) >= options.rounds:
-                continue
             try:
                 figures = _run(VARIANTS[name], service, calm, seconds=options.seconds, seed=number)
             except RunError as error:
@@ -142,9 +138,8 @@ def _run(variant: Variant, service: Service, calm: Calm, *, seconds: int, seed: 
     }
 
 
-def _summary(runs: list[dict[str, float]], count: int) -> dict[str, dict[str, float]]:
-    """Of the calmest runs, so many."""
-    counted = sorted(runs, key=lambda run: run["loop_us"])[:count]
+def _summary(runs: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+    counted = calmest(runs, lambda run: run["loop_us"])
     figures = {figure: [run[figure] for run in counted] for figure in counted[0]}
     return {
         figure: {"median": statistics.median(values), "min": min(values), "max": max(values)}

@@ -40,7 +40,7 @@ class RedisStore:
     """Sends charges over one link. `now_us` is for tests: it replaces the server's clock."""
 
     elsewhere: Sequence[str] = ELSEWHERE
-    most_together = 64  # checks in one call: it amortises what a call costs, and holds Redis up for half a millisecond
+    most_together = 64  # checks in one call: what a call costs is spread, and Redis is held up for milliseconds at most
 
     def __init__(self, link: RedisLink) -> None:
         self._link = link
@@ -55,6 +55,7 @@ class RedisStore:
         if not_run:
             self.load_scripts()
             again = self._decided([charges[place] for place in not_run], now_us)
+            REDIS_ERRORS.labels("check").inc(sum(type(outcome) is NotRun for outcome in again))
             for place, outcome in zip(not_run, again, strict=True):
                 outcomes[place] = outcome
         return outcomes
@@ -103,7 +104,7 @@ class RedisStore:
         if code in self.elsewhere:
             return Redirected(str(reply))
         if code in NOT_RUN:
-            if code == "CROSSSLOT":  # a server of a cluster, or a proxy in front of one: from now on check by check
+            if code == "CROSSSLOT":  # a server of a cluster: from now on check by check
                 self.most_together = 1
             return NotRun(str(reply))
         REDIS_ERRORS.labels(operation).inc()

@@ -50,8 +50,8 @@ def test_what_idle_holders_keep_the_busy_one_cannot_have() -> None:
 
 def test_the_capacity_is_the_measured_cost_times_the_goal() -> None:
     check, footprint = (json.loads((RESULTS / f"{name}.json").read_text()) for name in ("check", "footprint"))
-    cost_us = check["variants"]["token_bucket"]["worker_us"]["median"]
-    [row] = [line for line in capacity(check, footprint) if line.startswith("| one a request |")]
+    cost_us = check["variants"]["in a cluster"]["worker_us"]["median"]
+    [row] = [line for line in capacity(check, footprint) if line.startswith("| one a request, in a cluster |")]
     workers = int(row.split("|")[2])
     assert (workers - 1) * BUSY * 1e6 < 1_000_000 * cost_us <= workers * BUSY * 1e6
     assert len({len(line.split("|")) for line in hot_keys(check)}) == 1  # every row has every column

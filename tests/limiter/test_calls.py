@@ -9,6 +9,7 @@ from typing import NamedTuple
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from app.embedded import Valkey, runtime_directory
 from app.limiter.decision import Outcome
@@ -109,7 +110,7 @@ def test_more_than_go_in_one_call_are_decided_in_order(store: RedisStore) -> Non
 
 
 def test_a_server_that_wants_one_slot_a_call_is_asked_check_by_check(tmp_path: Path) -> None:
-    """A cluster of one under the URL of a single server, as some providers run it; or a proxy before a cluster."""
+    """A cluster of one under the URL of a single server, as some providers run it."""
     options = {"cluster-enabled": "yes", "cluster-port": str(free_port())}
     with (
         runtime_directory() as sockets,
@@ -123,3 +124,19 @@ def test_a_server_that_wants_one_slot_a_call_is_asked_check_by_check(tmp_path: P
         for remaining in (4, 3):
             outcomes = store.check(trip)
             assert [isinstance(o, Outcome) and o.remaining for o in outcomes] == [remaining] * 10
+
+
+def test_a_script_that_stays_unknown_is_an_error_that_is_counted(store: RedisStore, redis_client: redis.Redis) -> None:
+    class Forgetful(RedisStore):
+        def load_scripts(self) -> None:
+            redis_client.script_flush()
+
+    def counted() -> float:
+        return REGISTRY.get_sample_value("ratelimiter_redis_errors_total", {"operation": "check"}) or 0
+
+    before = counted()
+    redis_client.script_flush()
+    outcomes = Forgetful(store._link).check(charges([Asked(0, 0, 1, None), Asked(0, 1, 1, None)]))
+    assert all(isinstance(outcome, StoreFault) for outcome in outcomes)
+    assert counted() == before + 2
+    store.load_scripts()

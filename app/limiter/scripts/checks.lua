@@ -1,5 +1,6 @@
 -- Decides checks one after the other, each as if alone. In front of it are the steps of all algorithms, several.lua and
 -- check.lua as the body of a function, decide.
+-- But Redis asks whether it is out of memory before the first write of a script only: what comes after one is not refused.
 --
 -- KEYS     the keys of all checks, in their order
 -- ARGV[1]  now (microseconds); empty in production: the server's TIME
