@@ -31,9 +31,8 @@ class Plan:
         self.keys = _cut(self.names)
         self._limits = _double(len(rule.limits)) + b"".join(map(_numbers, rule.limits))
         self.one_unit = self.asked(1)
-        self.alone: list[
-            bytes
-        ] = []  # the call for one unit of one client, cut where his part belongs; calls.py keeps it
+        # The call for one unit of one client, cut where his part belongs: made and kept by calls.py.
+        self.alone: list[bytes] = []
 
     def asked(self, cost: int, meaning: bytes = b"") -> bytes:
         """Packed, what a charge of this plan asks of its script. `meaning`: of a request id."""

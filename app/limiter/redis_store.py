@@ -83,6 +83,10 @@ class RedisStore:
             return read_reply(reply, count)
         if type(reply) is list:
             return [read_part(part) if type(part) is bytes else self._refused(part, "check") for part in reply]
+        if (code := _code(reply)) in NOT_RUN:
+            if code == "CROSSSLOT":  # a server of a cluster: from now on check by check
+                self.most_together = 1
+            return [NotRun(str(reply))] * count
         return [self._refused(reply, "check")] * count
 
     def _trip(self, calls: list[bytes]) -> list[Any]:
@@ -103,10 +107,6 @@ class RedisStore:
         code = _code(reply)
         if code in self.elsewhere:
             return Redirected(str(reply))
-        if code in NOT_RUN:
-            if code == "CROSSSLOT":  # a server of a cluster: from now on check by check
-                self.most_together = 1
-            return NotRun(str(reply))
         REDIS_ERRORS.labels(operation).inc()
         if code == "READONLY":
             self._link.drop()  # a demoted primary: the next connection finds out who the primary is

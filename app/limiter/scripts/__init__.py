@@ -15,7 +15,7 @@ from app.rules.rule import ALGORITHMS
 ONE, MANY = "local keys, asked = KEYS, ARGV[2]\n", "local keys, asked = {}, nil\n"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Script:
     """Lua source, and the SHA-1 by which Redis knows it once loaded, in hexadecimal."""
 
