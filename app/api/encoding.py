@@ -6,6 +6,7 @@ What does not change from one decision of a limit to the next is encoded once, i
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any, NamedTuple
 
 from app.limiter.decision import Decision
@@ -23,7 +24,7 @@ WORDS = ("false", "true")  # json.dumps takes longer than the rest
 class Template(NamedTuple):
     """Text with places for what changes: where it was split, or where it says %s. A plan keeps its own."""
 
-    admitted: list[str]  # the body of most decisions (allowed, within the limit, by Redis): remaining, reset_at
+    admitted: tuple[str, ...]  # the body of most decisions (allowed, within the limit, by Redis): remaining, reset_at
     body: str
     head: tuple[str, ...]  # remaining, time; unsplit where it says neither
 
@@ -99,8 +100,7 @@ class Encoder:
         """Make it, for the plan to keep."""
         body = self._body_of(decision)
         admitted = body % ("true", CUT, "0", CUT, "within_limit", "false")
-        head = tuple(self._head_of(decision).split(CUT))
-        template = Template(admitted.split(CUT), body, head)
+        template = Template(_cut(admitted), body, _cut(self._head_of(decision)))
         decision.plan.templates[decision.outcome.binding] = template
         return template
 
@@ -131,6 +131,11 @@ class Encoder:
             return [f'"{_policy_name(decision.plan, None)}";q={decision.most_at_once};w={self._default_window}']
         limits = decision.plan.rule.limits
         return [f'"{_policy_name(decision.plan, limit)}";q={limit.capacity};w={limit.window}' for limit in limits]
+
+
+def _cut(text: str) -> tuple[str, ...]:
+    """The parts of a template. Those that many plans have are one object: then it is in the processor's caches."""
+    return tuple(map(sys.intern, text.split(CUT)))
 
 
 def _policy_name(plan: Plan, limit: Limit | None) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Container, Sequence
 from typing import Protocol
 
 from msgspec.structs import replace
-from prometheus_client import Counter
 from pybreaker import CircuitBreakerError
 
 from app.limiter.breakers import Guard
@@ -171,18 +170,18 @@ class Limiter:
 
     def _count(self, questions: Sequence[Question], answers: Sequence[Answer]) -> None:
         """Raise the metrics, each once however many answers it counts: raising one costs as much as deciding."""
-        times: dict[Counter, int] = {}
+        times: dict[Callable[[float], None], int] = {}
         for (tenant_id, check), answer in zip(questions, answers, strict=True):
             if check.cost and isinstance(answer, Decision):
                 plan = answer.plan
                 if answer.outcome.allowed:
-                    counter = plan.allowed
+                    count = plan.count_allowed
                 else:
-                    counter = plan.blocked
+                    count = plan.count_blocked
                     self._limited_clients.denied(tenant_id, check.client_id, plan.rule)
-                times[counter] = times.get(counter, 0) + 1
-        for counter, number in times.items():
-            counter.inc(number)
+                times[count] = times.get(count, 0) + 1
+        for count, number in times.items():
+            count(number)
 
 
 def _shadow_charges(plans: Plans, questions: Sequence[Question], charges: Sequence[Charge]) -> dict[int, Charge]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from operator import add
 from struct import Struct, pack
 from typing import Any
 
@@ -18,19 +20,35 @@ _double = Struct("<d").pack
 
 
 class Plan:
-    """How Redis is asked about one rule, and where its decisions are counted. The limits' algorithms are resolved."""
+    """How Redis is asked about one rule, and where its decisions are counted. The limits' algorithms are resolved.
+
+    Of thousands few are in the processor's caches: what plans can share they share, and the rest lies close together.
+    """
+
+    __slots__ = (
+        "_limits",
+        "alone",
+        "charges",
+        "count_allowed",
+        "count_blocked",
+        "keys",
+        "names",
+        "one_unit",
+        "rule",
+        "script",
+        "templates",
+    )
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
         self.charges = rule.action == "limit"
         self.names = counter_names(rule)
-        self.allowed = ALLOWED.labels(rule.label, rule.endpoint or "*")
-        self.templates: dict[int, Any] = {}  # of answers, by the binding limit: whoever encodes them keeps his there
-        self.blocked = BLOCKED.labels(rule.label, rule.endpoint or "*")
+        self.count_allowed = ALLOWED.labels(rule.label, rule.endpoint or "*").raiser()
+        self.count_blocked = BLOCKED.labels(rule.label, rule.endpoint or "*").raiser()
         self.script = check_script(str(rule.limits[0].algorithm)) if len(rule.limits) == 1 else checks_script()
         self.keys = _cut(self.names)
-        self._limits = _double(len(rule.limits)) + b"".join(map(_numbers, rule.limits))
-        self.one_unit = self.asked(1)
+        self._limits, self.one_unit = _packed(rule.limits)
+        self.templates: dict[int, Any] = {}  # of answers, by the binding limit: whoever encodes them keeps his there
         # The call for one unit of one client, cut where his part belongs: made and kept by calls.py.
         self.alone: list[bytes] = []
 
@@ -72,11 +90,16 @@ class Charge(msgspec.Struct, frozen=True, gc=False):
     once: Once | None = None
 
 
-def _cut(names: tuple[bytes, ...]) -> list[bytes]:
+def _cut(names: tuple[bytes, ...]) -> tuple[bytes, ...]:
     """The keys of those names, packed, cut where the client's part belongs."""
     lengths = [b"$%d\r\n" % (CLIENT_LENGTH + len(name)) for name in names]
-    return [start + end for start, end in zip([b"", *(name + b"\r\n" for name in names)], [*lengths, b""], strict=True)]
+    starts = [b"", *(name + b"\r\n" for name in names)]
+    return tuple(map(add, starts, [*lengths, b""]))
 
 
-def _numbers(limit: Limit) -> bytes:
-    return pack("<4d", limit.rate, limit.window_us, limit.capacity, number(str(limit.algorithm)))
+@lru_cache(maxsize=4096)  # thousands of rules have the same few limits
+def _packed(limits: tuple[Limit, ...]) -> tuple[bytes, bytes]:
+    """The limits, packed, and what a charge of one unit asks of them."""
+    numbers = (pack("<4d", each.rate, each.window_us, each.capacity, number(str(each.algorithm))) for each in limits)
+    packed = _double(len(limits)) + b"".join(numbers)
+    return packed, bulk(_double(1) + packed)

@@ -6,6 +6,7 @@ scrape adds them up; the `multiprocess_mode` of a gauge says how.
 
 import time
 from bisect import bisect_left
+from collections.abc import Callable
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -19,6 +20,15 @@ class CountingHistogram(Histogram):
         self._buckets[bisect_left(self._upper_bounds, amount)].inc(times)
 
 
+class HotCounter(Counter):
+    """A counter that every check raises: `inc` also looks at what it is told, which costs a quarter more."""
+
+    def raiser(self) -> Callable[[float], None]:
+        """What raises this child by a positive number."""
+        inc: Callable[[float], None] = self._value.inc
+        return inc
+
+
 class NodeGauge(Gauge):
     """One value for the whole node: the last that any worker set, by the clock that its processes share."""
 
@@ -26,10 +36,10 @@ class NodeGauge(Gauge):
         self._value.set(float(value), timestamp=time.monotonic())
 
 
-ALLOWED = Counter(
+ALLOWED = HotCounter(
     "ratelimiter_allowed_total", "Checks allowed, by the rule's client and endpoint", ["client_id", "endpoint"]
 )
-BLOCKED = Counter(
+BLOCKED = HotCounter(
     "ratelimiter_blocked_total", "Checks denied, by the rule's client and endpoint", ["client_id", "endpoint"]
 )
 CHECK_DURATION = CountingHistogram(
