@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks.faults import matrix
 from benchmarks.reach import PEERS, reach
+from benchmarks.rule_tables import exact, patterns, refreshes
 from benchmarks.scaling import capacity, costs, hot_keys, saturation
 from benchmarks.simulation import failover_table, lease_table, outage_table
 
@@ -39,19 +40,21 @@ def _saved(name: str) -> dict[str, Any]:
     return found
 
 
-def _made(name: str, link: str, result: dict[str, Any], **more: str | None) -> str:
+def _made(name: str, **more: str | None) -> str:
+    """When and how the results were made. `more`: versions of programs that took part."""
+    result = _saved(name)
     versions = {"Python": result["python"], "Valkey": result["valkey"]} | more
     stated = ", ".join(f"{program} {version}" for program, version in versions.items() if version)
     return (
         f"Measured {result['date'][:10]} on an {result['cpu']} by `{result['command']}`: {stated}.\n"
-        f"All figures and versions: [benchmarks/results/{name}.json]({link})."
+        f"All figures and versions: [benchmarks/results/{name}.json](../benchmarks/results/{name}.json)."
     )
 
 
 def _measured() -> list[str]:
     result = _saved("check")
     programs = {"Node": result["node"], "nginx": result["nginx"], "wrk": result["wrk"]}
-    lines = [_made("check", "../benchmarks/results/check.json", result, **programs)]
+    lines = [_made("check", **programs)]
     lines += [f"Left out: {name} ({reason})." for name, reason in result["left_out"].items()]
     lines += [f"A failed run, in no figure: {failure}." for failure in result["failures"]]
     waited = [figures["worker_waited_percent"]["median"] for figures in result["variants"].values()]
@@ -89,13 +92,13 @@ def _memory() -> list[str]:
 def _log() -> list[str]:
     rows = _saved("memory")["log"].items()
     return ["| entries | bytes an entry | µs a check |", "|---|---|---|"] + [
-        f"| {int(entries):,} | {row['bytes_per_entry']} | {row['check_us']:.0f} |" for entries, row in rows
+        f"| {int(entries):,} | {row['bytes_per_entry']} | {row['check_us']:.1f} |" for entries, row in rows
     ]
 
 
 def _profile() -> list[str]:
     result = _saved("profile")
-    lines = [_made("profile", "../benchmarks/results/profile.json", result)]
+    lines = [_made("profile")]
     for name in (name for name, found in result.items() if isinstance(found, dict) and "areas" in found):
         lines += ["", *_profile_of(name, result[name])]
     return lines
@@ -120,7 +123,7 @@ def _instructions() -> list[str]:
     result = _saved("instructions")
     figures = result["redis_instructions_per_check"].items()
     return [
-        _made("instructions", "../benchmarks/results/instructions.json", result),
+        _made("instructions"),
         "",
         "| clients | Redis's instructions a check, alone | one of 64 in a trip |",
         "|---|---|---|",
@@ -159,21 +162,21 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "peers": _variants(lambda name: name.startswith((*PEERS, "token_bucket"))),
     "reach": lambda: reach(_saved("check"), _saved("instructions")),
     "instructions": _instructions,
-    "memory_measured": lambda: [_made("memory", "../benchmarks/results/memory.json", _saved("memory"))],
+    "memory_measured": lambda: [_made("memory")],
     "memory": _memory,
     "log": _log,
     "profile": _profile,
-    "sdk_measured": lambda: [
-        _made("sdk", "../benchmarks/results/sdk.json", (saved := _saved("sdk")), requests=saved["packages"]["requests"])
-    ],
+    "matching_measured": lambda: [_made("matching")],
+    "exact": lambda: exact(_saved("matching")),
+    "patterns": lambda: patterns(_saved("matching")),
+    "refresh_measured": lambda: [_made("refresh")],
+    "refreshes": lambda: refreshes(_saved("refresh")),
+    "sdk_measured": lambda: [_made("sdk", requests=_saved("sdk")["packages"]["requests"])],
     "sdk_checks": _sdk_checks,
     "sdk_leases": _sdk_leases,
-    "faults_measured": lambda: [_made("faults", "../benchmarks/results/faults.json", _saved("faults"))],
+    "faults_measured": lambda: [_made("faults")],
     "faults": lambda: matrix(_saved("faults")["rows"]),
-    "footprint_measured": lambda: [
-        _made("check", "../benchmarks/results/check.json", _saved("check")),
-        _made("footprint", "../benchmarks/results/footprint.json", _saved("footprint")),
-    ],
+    "footprint_measured": lambda: [_made("check"), _made("footprint")],
     "costs": lambda: costs(_saved("check"), _saved("footprint")),
     "capacity": lambda: capacity(_saved("check"), _saved("footprint")),
     "saturation": lambda: saturation(_saved("check"), _saved("footprint")),

@@ -1,0 +1,53 @@
+"""What rules cost, as tables: of the results that benchmarks.matching and benchmarks.refresh saved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Result = dict[str, Any]
+
+
+def exact(matching: Result) -> list[str]:
+    """Nanoseconds of a match among rules of one client each."""
+    return [
+        "| rules, each of one client | hit | no rule: the default | `match_shadow`, no shadows |",
+        "|---|---|---|---|",
+        *(
+            f"| {int(rules):,} | {found['hit']} | {found['default']} | {found['no shadow']} |"
+            for rules, found in matching["nanoseconds"]["exact"].items()
+        ),
+    ]
+
+
+def patterns(matching: Result) -> list[str]:
+    """Nanoseconds of a match among patterns of one shape, and of patterns that resemble one another."""
+    found = matching["nanoseconds"]
+    counts = next(iter(found["globs"].values()))
+    return [
+        f"| hit, miss | {' | '.join(f'{int(count):,}' for count in counts)} |",
+        "|---|" + "---|" * len(counts),
+        *(
+            f"| `{shape}` | {' | '.join(map(_pattern, by_count.values()))} |"
+            for shape, by_count in found["globs"].items()
+        ),
+        "",
+        "| made to resemble one another, with the longest client id | µs |",
+        "|---|---|",
+        *(f"| {patterns} | {ns / 1_000:.0f} |" for patterns, ns in found["worst"].items()),
+    ]
+
+
+def _pattern(found: dict[str, int]) -> str:
+    return f"{found['hit']:,}, {found['miss']:,}"
+
+
+def refreshes(refresh: Result) -> list[str]:
+    """What one worker does when rules changed."""
+    return [
+        "| what changed | CPU ms | wall ms | longest wait ms |",
+        "|---|---|---|---|",
+        *(
+            f"| {change} | {found['cpu_ms']:.0f} | {found['wall_ms']:.0f} | {found['longest_wait_ms']:.0f} |"
+            for change, found in refresh["refreshes"].items()
+        ),
+    ]
