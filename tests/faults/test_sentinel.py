@@ -52,7 +52,7 @@ def account(load: Load, node: Node, client: str, until: float, measured: Figures
 def test_a_failover_costs_what_the_replica_had_not_seen(
     group: SentinelGroup, start_node: StartNode, measured: Figures
 ) -> None:
-    """The replica takes over without anybody's help. Lost is at most the rate times the lag; no check fails."""
+    """The replica takes over without anybody's help. Lost is what was admitted within the lag; no check fails."""
     node = start_node(group.url, **SOON)
     node.put_rule(client_id="failover", **HOUR)
     with Proxy(group.socket(group.primary)) as between:
