@@ -56,10 +56,11 @@ lock: $(VENV)/dev.done ## resolve requirements/*.in again (one lock for every pl
 	$(LOCK) requirements/bench.in -o requirements/bench.txt
 
 clean: ## remove the virtual environment and caches, never data
-	rm -rf $(VENV) $(BENCH) $(NODE_PEER)/node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(NODE_PEER)/node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis sdk/.ruff_cache sdk/.mypy_cache
+	find app benchmarks deploy examples migrations sdk tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/bin/python $(BENCH)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, $(PYTHON) is older: make PYTHON=python3.12 …"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "Python 3.11 or newer is needed, $(PYTHON) is older or missing: make PYTHON=python3.12 …"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is missing: install the package python3-venv"; exit 1; }
 	@echo "making $(@:/bin/python=) (once)"
 	@$(PYTHON) -m venv $(@:/bin/python=)

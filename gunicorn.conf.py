@@ -5,21 +5,36 @@ from gevent import monkey
 
 monkey.patch_all()
 
+import atexit
 import gc
 import itertools
 import logging
 import os
-import shutil
 import signal
 import sys
 import tempfile
+from contextlib import suppress
+from pathlib import Path
 
 # prometheus_client decides at its import whether it works for several processes. The files of an earlier start would
 # be added to this one's.
-_metrics_dir = os.environ.get("PROMETHEUS_MULTIPROC_DIR") or tempfile.mkdtemp(prefix="ratelimiter-metrics-")
-os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics_dir
-shutil.rmtree(_metrics_dir, ignore_errors=True)
-os.makedirs(_metrics_dir)
+_metrics_dir = Path(os.environ.get("PROMETHEUS_MULTIPROC_DIR") or tempfile.mkdtemp(prefix="ratelimiter-metrics-"))
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics_dir)
+_master = os.getpid()
+
+
+@atexit.register
+def _forget_metrics():
+    if os.getpid() != _master:
+        return
+    for file in _metrics_dir.glob("*.db"):
+        file.unlink()
+    with suppress(OSError):  # something of somebody else is in it
+        _metrics_dir.rmdir()
+
+
+_forget_metrics()
+_metrics_dir.mkdir(parents=True, exist_ok=True)
 
 from prometheus_client import multiprocess, values
 
@@ -140,7 +155,3 @@ def worker_exit(server, worker):
 
 def child_exit(server, worker):
     multiprocess.mark_process_dead(worker.place)
-
-
-def on_exit(server):
-    shutil.rmtree(_metrics_dir, ignore_errors=True)

@@ -27,6 +27,7 @@ NO_DATABASE = "DATABASE_URL is not set: allowed is postgresql://user:password@ho
 SAMPLERS = tuple(
     parent + name for parent in ("", "parentbased_") for name in ("always_on", "always_off", "traceidratio")
 )
+HTTP_SCHEMES = ("http", "https")
 DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg2")
 _WAY = "(?:key|address|header:[A-Za-z0-9-]{1,64})"
 WAYS = re.compile(f"{_WAY}(?: *, *{_WAY})*")
@@ -57,6 +58,7 @@ class Settings:
     jaeger_host: str
     jaeger_port: int
     otel_traces_sampler: str | None  # read by the SDK; here only whether it is set
+    otel_traces_sampler_arg: float  # likewise
     otel_exporter_otlp_endpoint: str | None  # likewise
     log_level: str
     log_format: str
@@ -131,6 +133,9 @@ class _Reader:
     def seconds(self, name: str, default: float, high: float) -> float:
         return self._read(name, default, float, lambda value: 0 <= value <= high, f"seconds from 0 to {high:g}")
 
+    def share(self, name: str, default: float) -> float:
+        return self._read(name, default, float, lambda value: 0 <= value <= 1, "a number from 0 to 1")
+
     def boolean(self, name: str, default: bool) -> bool:
         if self.text(name) is None:
             return default
@@ -200,8 +205,9 @@ def _read(env: _Reader) -> Settings:
         jaeger_host=env.text("JAEGER_HOST", "localhost") or "",
         jaeger_port=env.integer("JAEGER_PORT", 4318, 1, 65_535),
         otel_traces_sampler=env.choice("OTEL_TRACES_SAMPLER", SAMPLERS, "") or None,
-        otel_exporter_otlp_endpoint=env.text("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-        or env.text("OTEL_EXPORTER_OTLP_ENDPOINT"),
+        otel_traces_sampler_arg=env.share("OTEL_TRACES_SAMPLER_ARG", 1),
+        otel_exporter_otlp_endpoint=env.url("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", HTTP_SCHEMES)
+        or env.url("OTEL_EXPORTER_OTLP_ENDPOINT", HTTP_SCHEMES),
         log_level=env.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "INFO"),
         log_format=env.choice("LOG_FORMAT", ("text", "json"), "text"),
         enable_metrics=env.boolean("ENABLE_METRICS", True),

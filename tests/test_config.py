@@ -59,6 +59,10 @@ def test_the_defaults_are_the_contracts() -> None:
         ("DRAIN_SECONDS", "-1", "seconds from 0 to 3600"),
         ("LOG_FORMAT", "xml", "text | json"),
         ("OTEL_TRACES_SAMPLER", "sometimes", "always_on | always_off | traceidratio | parentbased_always_on"),
+        ("OTEL_TRACES_SAMPLER_ARG", "abc", "a number from 0 to 1"),
+        ("OTEL_TRACES_SAMPLER_ARG", "nan", "a number from 0 to 1"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "foo", "http://…, https://…"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "collector:4318", "http://…, https://…"),
         ("DEFAULT_RATE", "1000000001", "an integer from 1 to 1000000000"),
     ],
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from uuid import uuid4
@@ -78,3 +80,21 @@ def test_workers_that_come_and_go_leave_counters_and_no_files(
         assert node.metric('ratelimiter_allowed_total{client_id="default",endpoint="*"}') == CHECKS * (ROUNDS + 1)
         assert {path.name for path in files.iterdir()} == names
         assert series(node) == metrics
+
+
+def test_a_start_removes_earlier_metrics_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "counter_7.db").touch()
+    (tmp_path / "notes.txt").touch()
+    refused = gunicorn(PORT="none", PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
+    assert "PORT=none: allowed is" in refused.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_refused_start_leaves_no_directory(tmp_path: Path) -> None:
+    assert "PORT=none: allowed is" in gunicorn(PORT="none", TMPDIR=str(tmp_path)).stderr
+    assert not list(tmp_path.iterdir())
+
+
+def gunicorn(**settings: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gunicorn", "wsgi:app"]
+    return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=30, check=False)
