@@ -47,7 +47,8 @@ values.ValueClass = values.MultiProcessValue(lambda: _place)
 
 from gunicorn.util import close_graceful
 
-from app.config import NO_DATABASE, Settings, SettingsError
+from app.config import NO_DATABASE, Settings
+from app.environment import SettingsError
 from app.observability import logs
 from app.server.connection import UNREAD_BYTES
 from app.server.logger import Logger
@@ -65,7 +66,7 @@ _log.info("settings: %s", _settings.public())
 for _name, _near in _settings.misspelt.items():
     _log.warning("%s in .env is no setting: is %s meant?", _name, _near)
 
-_host = f"[{_settings.bind.strip('[]')}]" if ":" in _settings.bind else _settings.bind
+_host = f"[{_settings.bind}]" if ":" in _settings.bind else _settings.bind
 bind = f"{_host}:{_settings.port}"
 workers = _settings.web_concurrency
 worker_class = FastLaneWorker if _settings.fast_lane else Worker

@@ -28,7 +28,8 @@ from app.api import (
 )
 from app.api.shortcut import Shortcut
 from app.cli import running
-from app.config import NO_DATABASE, Settings, SettingsError
+from app.config import NO_DATABASE, Settings
+from app.environment import SettingsError
 from app.observability import logs
 from app.rules.database import ENGINE_OPTIONS
 
@@ -41,7 +42,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or running.settings_of_command(Settings.from_env())
     logs.configure(settings.log_level, settings.log_format)
     app = Flask(__name__, static_folder=None)
-    app.url_map.merge_slashes = False  # `//v1/check` is 404 like any other unknown path, not a redirect
+    app.url_map.merge_slashes = False  # `/v1//check` is 404 like any other unknown path, not a redirect
     app.config.update(
         API_TITLE="Distributed Rate Limiter",
         API_VERSION="v1",

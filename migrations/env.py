@@ -8,7 +8,7 @@ from alembic import context
 from flask import current_app
 from sqlalchemy import Engine, text
 
-from app.config import SettingsError
+from app.environment import SettingsError
 
 # Any number, as long as every migrator of this schema uses the same one.
 MIGRATION_LOCK = 7_262_001

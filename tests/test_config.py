@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from app.config import Settings, SettingsError
+from app.config import Settings
+from app.environment import SettingsError
 from tests.support.node import ROOT
 
 VARIABLES = re.findall(r"^#? ?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
@@ -52,6 +53,20 @@ def test_the_defaults_are_the_contracts() -> None:
         ("REDIS_URL", "redis+proxy://one:7000", "redis+cluster://host:port,…"),
         ("REDIS_URL", "unix+cluster://one:7000", "redis+cluster://host:port,…"),
         ("DATABASE_URL", "postgresql://localhost:port/name", "postgresql://…"),
+        ("DATABASE_URL", "postgresql:host", "postgresql://…"),
+        ("DATABASE_URL", "postgresql://host/name?nope=1", "options that PostgreSQL's libpq knows"),
+        ("DATABASE_URL", "postgresql://host/na%zzme", "options that PostgreSQL's libpq knows"),
+        ("REDIS_URL", "redis://localhost/abc", "redis://…"),
+        ("REDIS_URL", "redis://localhost/-1", "redis://…"),
+        ("REDIS_HOST", "cache:7000", "a host name or an address"),
+        ("REDIS_HOST", "::::", "a host name or an address"),
+        ("REDIS_HOST", "cache/1", "a host name or an address"),
+        ("REDIS_HOST", "cache?x=1", "a host name or an address"),
+        ("REDIS_HOST", "user@cache", "a host name or an address"),
+        ("BIND", "*", "an IP address, or localhost"),
+        ("BIND", "256.1.1.1", "an IP address, or localhost"),
+        ("BIND", "1.2.3.4:80", "an IP address, or localhost"),
+        ("BIND", "unix:/tmp/socket", "an IP address, or localhost"),
         ("TRUSTED_PROXIES", "nobody", "addresses and networks"),
         ("AUTHORIZE_BY", "cookie", "key, address and header:NAME"),
         ("AUTHORIZE_BY", "header:X_User", "key, address and header:NAME"),
@@ -123,6 +138,19 @@ def test_no_name_of_the_example_file_passes_for_a_misspelt_one(tmp_path: Path) -
 def test_without_loopback_checks_need_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BIND", "0.0.0.0")
     assert Settings.from_env().check_auth == "required"
+
+
+@pytest.mark.parametrize("address", ["localhost", "127.0.0.2", "::1", "[::1]"])
+def test_on_loopback_they_need_none(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("BIND", address)
+    settings = Settings.from_env()
+    assert (settings.check_auth, settings.bind) == ("open", address.strip("[]"))
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_redis_at_an_ipv6_address(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("REDIS_HOST", host)
+    assert Settings.from_env().redis_url == "redis://[::1]:6379/0"
 
 
 def test_redis_by_parts_and_the_driver_of_the_database_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC
-
 from marshmallow import Schema, fields, validate
 
 from app.api.arguments import FilterSchema, QuerySchema, Switch
-from app.api.schemas import StrictSchema, printable, text_field
+from app.api.schemas import Moment, StrictSchema, printable, text_field
 from app.rules.api_key import SCOPES
 from app.rules.models import MAX_NAME
 
@@ -46,7 +44,7 @@ class KeySchema(StrictSchema):
         fields.String(validate=validate.OneOf(SCOPES)), required=True, validate=validate.Length(1, len(SCOPES))
     )
     created_at = fields.DateTime(dump_only=True)
-    expires_at = fields.AwareDateTime(format="iso", default_timezone=UTC, allow_none=True)
+    expires_at = Moment(allow_none=True)
     revoked_at = fields.DateTime(dump_only=True, allow_none=True)
     last_used_at = fields.DateTime(
         dump_only=True, allow_none=True, metadata={"description": "to about a minute; null: never"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC
 from functools import partial
 from typing import Any
 
@@ -13,7 +12,7 @@ from marshmallow import Schema, fields
 from app.api.arguments import FilterSchema, StrictBlueprint, paged
 from app.api.auth import requires
 from app.api.problems import Problem
-from app.api.schemas import printable
+from app.api.schemas import Moment, printable
 from app.extensions import db
 from app.rules.history import AuditFilter, History
 
@@ -28,8 +27,8 @@ class AuditFilterSchema(FilterSchema):
     action = fields.String(validate=printable)
     subject = fields.String(validate=printable)
     correlation_id = fields.String(validate=printable)
-    since = fields.AwareDateTime(format="iso", default_timezone=UTC)
-    until = fields.AwareDateTime(format="iso", default_timezone=UTC)
+    since = Moment()
+    until = Moment()
 
 
 class AuditEventSchema(Schema):

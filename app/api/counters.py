@@ -74,7 +74,10 @@ def forget(book: RuleBook, tenant_id: int, client_id: str, limit_key: str | None
 
     A new version of the rules, committed once the counters are gone, makes every worker forget the denials it keeps.
     """
-    rules = [book.match(tenant_id, client_id, limit_key)] if limit_key else book.candidates(tenant_id, client_id)
+    if limit_key is None:
+        rules = book.candidates(tenant_id, client_id)
+    else:
+        rules = [book.match(tenant_id, client_id, limit_key)]
     with changing(db.session()):
         count = counters_of(book, tenant_id, client_id).forget(rules)
         after = {"limit_key": limit_key, "counters": count}

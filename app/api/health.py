@@ -83,7 +83,10 @@ def metrics() -> Response:
         raise Problem(404, "metrics are off: ENABLE_METRICS=false")
     ACTIVE_CLIENTS.set(services.active_clients.estimate())
     BREAKER_STATE.set(services.breaker.state_number)
-    body, content_type = services.http_metrics.generate_metrics(accept_header=request.headers.get("Accept"))
+    try:
+        body, content_type = services.http_metrics.generate_metrics(accept_header=request.headers.get("Accept"))
+    except (TypeError, ValueError):  # a version there that prometheus_client cannot read
+        body, content_type = services.http_metrics.generate_metrics(accept_header=None)
     return Response(body, content_type=content_type)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, missing, pre_load, validate
@@ -35,6 +36,19 @@ def text_field(maximum: int, **kwargs: Any) -> fields.String:
 def amount(low: int, high: int = MAX_AMOUNT, **kwargs: Any) -> fields.Integer:
     """An integer of these bounds; no text, no 1.0."""
     return fields.Integer(strict=True, validate=validate.Range(low, high), **kwargs)
+
+
+class Moment(fields.AwareDateTime):
+    """A time in ISO 8601, UTC where it names no offset; in UTC, since PostgreSQL does not know every offset."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(format="iso", default_timezone=UTC, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
+        try:
+            return super()._deserialize(value, attr, data, **kwargs).astimezone(UTC)
+        except OverflowError:  # before the year 1 or after 9999
+            raise self.make_error("invalid", input=value, obj_type=self.OBJ_TYPE) from None
 
 
 def name_field(**kwargs: Any) -> fields.String:

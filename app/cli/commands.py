@@ -15,7 +15,7 @@ from marshmallow import ValidationError
 from app.api.correlation import chosen
 from app.api.problems import DATABASE_ERRORS, Problem
 from app.api.rule_files import FileError, flat
-from app.config import SettingsError
+from app.environment import SettingsError
 from app.extensions import db
 from app.limiter.errors import NotReady, StoreError
 from app.rules.access import Tenant, Tenants

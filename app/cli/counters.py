@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from app.api.counter_schemas import ClientSchema, ResetSchema
 from app.api.counters import counters_of, forget, shown
 from app.cli.commands import Commands, as_json, author, of_tenant, say_json, say_table, settings, tenant_named
 from app.extensions import db
@@ -22,6 +23,7 @@ counters = Commands("counters", help="Counters of a client: show, reset.")
 @as_json
 def show_counters(client_id: str, tenant: str, as_json: bool) -> None:
     """What the client has left, of every rule that can decide a check of it."""
+    ClientSchema().load({"client_id": client_id})
     book, tenant_id = _book(), tenant_named(tenant).id
     rules = counting(book.candidates(tenant_id, client_id))
     limits = [(rule, limit) for rule in rules for limit in rule.limits]
@@ -40,6 +42,7 @@ def show_counters(client_id: str, tenant: str, as_json: bool) -> None:
 @of_tenant
 def reset_counters(client_id: str, limit_key: str | None, tenant: str) -> None:
     """Forget what the client has consumed, on every worker within a second."""
+    ResetSchema().load({"client_id": client_id} | ({} if limit_key is None else {"limit_key": limit_key}))
     count = forget(_book(), tenant_named(tenant).id, client_id, limit_key, author())
     click.echo(f"client {client_id}: {count} counters reset")
 

@@ -7,12 +7,13 @@ import os
 import signal
 import sys
 
-from app.config import Settings, SettingsError
+from app.config import Settings
 from app.embedded.errors import StartError
 from app.embedded.house import House
 from app.embedded.service import ROOT
 from app.embedded.signals import Interrupted, Signals
 from app.embedded.terminal import complain, say
+from app.environment import SettingsError
 
 HELP = """\
 Starts a Valkey and a PostgreSQL (from their wheels), runs the migrations, loads the example rules once, and serves

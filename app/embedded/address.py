@@ -19,7 +19,7 @@ def check_address(bind: str, port: int) -> None:
     """Raises StartError when the service could not listen there, before anything is started for it."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
-            bind.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            bind, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         with socket.socket(family, kind, protocol) as candidate:
             # As gunicorn does: connections that a stopped server left in TIME_WAIT are no obstacle.
@@ -33,8 +33,7 @@ def check_address(bind: str, port: int) -> None:
 
 def reachable_host(bind: str) -> str:
     """A host under which this machine reaches what listens on `bind`."""
-    host = bind.strip("[]")
-    return ANYWHERE.get(host, host)
+    return ANYWHERE.get(bind, bind)
 
 
 def url(bind: str, port: int) -> str:

@@ -121,7 +121,7 @@ class Breaker(pybreaker.CircuitBreaker):
         self._turn(CLOSED, 0.0)
 
     def _next_probe_at(self) -> float:
-        return self._clock() + self.reset_timeout * random.uniform(1 - JITTER, 1 + JITTER)
+        return self._clock() + self.reset_timeout * random.uniform(1 - JITTER, 1)
 
     def _probe(self) -> int:
         """The mark of the one call that may pass; CircuitBreakerError for the others."""

@@ -76,6 +76,8 @@ class Servers:
         parts = urlsplit(url)
         scheme, plus, topology = parts.scheme.partition("+")
         if not plus:
+            if scheme != "unix" and not (parts.path.strip("/") or "0").isdecimal():
+                raise ValueError  # redis-py would take another word for database 0
             return SINGLE, url
         account, at, hosts = parts.netloc.rpartition("@")
         self.master, _, database = parts.path.strip("/").partition("/")

@@ -131,6 +131,8 @@ def test_another_tenants_keys_need_a_scope_and_tell_nothing_without_it(node: Nod
         ({"expires_at": "2020-01-01T00:00:00Z"}, "expires_at"),
         ({"expires_at": "0001-01-01T00:00:00"}, "expires_at"),
         ({"expires_at": "9999-12-31T23:59:59-14:00"}, "expires_at"),
+        ({"expires_at": "9999-12-31T23:59:59-23:59"}, "expires_at"),
+        ({"expires_at": "0001-01-01T00:00:00+23:59"}, "expires_at"),
         ({"expires_at": "tomorrow"}, "expires_at"),
         ({"expires_at": 2_000_000_000}, "expires_at"),
         ({"tenant": ""}, "tenant"),

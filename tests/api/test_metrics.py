@@ -61,6 +61,13 @@ def test_the_metrics_of_the_contract_are_there_with_their_types(node: Node, coun
     assert [line for name, kind in TYPES.items() if (line := f"# TYPE {name} {kind}") not in lines] == []
 
 
+@pytest.mark.parametrize("version", ["foo", "1.x", "1.0.0-rc1", ""])
+@pytest.mark.parametrize("kind", ["text/plain", "application/openmetrics-text"])
+def test_a_version_that_is_none_gets_some_format(node: Node, kind: str, version: str) -> None:
+    answer = node.request("GET", "/metrics", key=None, headers={"Accept": f"{kind};version={version}"})
+    assert (answer.status_code, "ratelimiter_allowed_total" in answer.text) == (200, True)
+
+
 def test_counters_are_sums_over_the_workers(node: Node, counted: str) -> None:
     client_id = counted.replace("*", "sums")
     series = 'ratelimiter_{}_total{{client_id="' + counted + '",endpoint="{}"}}'

@@ -213,12 +213,24 @@ def test_a_filter_that_cannot_be_is_422_and_named(node: Node, name: str, value: 
     assert name in problem_of(node.request("GET", RULES, params={name: value}), 422)["errors"]
 
 
+@pytest.mark.parametrize("since", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "yesterday"])
+def test_a_time_that_cannot_be_is_422(node: Node, since: str) -> None:
+    assert "since" in problem_of(node.request("GET", "/v1/admin/audit", params={"since": since}), 422)["errors"]
+
+
+def test_a_time_may_have_any_offset(node: Node) -> None:
+    """PostgreSQL knows those up to 15:59 only."""
+    assert node.request("GET", "/v1/admin/audit", params={"since": "2090-01-01T00:00:00+23:59"}).json() == []
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
         ("GET", RULES, "client_id, endpoint, action, enabled, shadow, page, page_size"),
         ("GET", "/v1/admin/audit", "tenant_id, actor, action, subject, correlation_id, since, until, page, page_size"),
         ("GET", "/v1/admin/api-keys", "tenant, revoked, page, page_size"),
+        ("GET", "/v1/admin/explain", "client_id, limit_key"),
+        ("GET", "/v1/admin/counters", "client_id, page, page_size"),
         ("POST", "/v1/admin/import", "dry_run, replace"),
         ("DELETE", "/v1/admin/tenants/0", "dry_run"),
     ],

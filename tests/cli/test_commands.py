@@ -167,6 +167,13 @@ def test_counters_are_shown_and_reset(cli: Cli, client: str) -> None:
     assert cli("counters", "reset", client, "--limit-key", "x").output == f"client {client}: 2 counters reset\n"
 
 
+@pytest.mark.parametrize(
+    "words", [("show", ""), ("reset", ""), ("reset", "somebody", "--limit-key", ""), ("reset", "n" * 257)]
+)
+def test_counters_of_nobody_are_refused(cli: Cli, words: tuple[str, ...]) -> None:
+    assert "Length must be between 1 and" in cli("counters", *words, code=1).output
+
+
 def test_pruning_keeps_what_the_settings_say(cli: Cli, client: str) -> None:
     number = str(_json(cli, "rules", "set", client, "--rate", "1", "--window", "1")["id"])
     for rate in range(2, 104):

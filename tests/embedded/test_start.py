@@ -69,7 +69,7 @@ def test_connections_in_time_wait_are_no_obstacle() -> None:
         ("127.0.0.1", "127.0.0.1", "http://127.0.0.1:80"),
         ("0.0.0.0", "127.0.0.1", "http://127.0.0.1:80"),
         ("::", "::1", "http://[::1]:80"),
-        ("[::1]", "::1", "http://[::1]:80"),
+        ("::1", "::1", "http://[::1]:80"),
     ],
 )
 def test_addresses(bind: str, host: str, shown: str) -> None:

@@ -80,7 +80,7 @@ class Node(RuleBasedStateMachine):
         else:
             assert isinstance(greenlet.value, pybreaker.CircuitBreakerError)
             assert before != pybreaker.STATE_CLOSED
-            jitter = 2 * JITTER * RESET_SECONDS if before == pybreaker.STATE_OPEN else 0
+            jitter = JITTER * RESET_SECONDS if before == pybreaker.STATE_OPEN else 0
             assert self.now < self.nobody_before + jitter, "nobody may probe"
 
     @precondition(lambda self: self.calls)
@@ -116,7 +116,7 @@ class Node(RuleBasedStateMachine):
     def die(self, place: int) -> None:
         self.dead.append(self.calls.pop(place % len(self.calls))[0])
 
-    @rule(seconds=st.sampled_from([0.1, LEASE_SECONDS, RESET_SECONDS * (1 + JITTER)]))
+    @rule(seconds=st.sampled_from([0.1, LEASE_SECONDS, RESET_SECONDS]))
     def wait(self, seconds: float) -> None:
         self.now += seconds
 
@@ -126,7 +126,7 @@ class Node(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Whatever has happened: once an interval has passed, one success closes it."""
-        self.now += RESET_SECONDS * (1 + JITTER)
+        self.now += RESET_SECONDS
         self.workers[0].call(str)
         assert self.workers[1].status().state == "closed"
         gevent.killall([*self.dead, *[greenlet for greenlet, _ in self.calls]])

@@ -1,0 +1,168 @@
+"""One variable of the environment at a time, validated; `app/config.py` says which there are."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import psycopg2.extensions
+from dotenv import dotenv_values
+from environs import EnvError, FileAwareEnv
+from marshmallow import ValidationError
+
+from app.limiter.redis_url import Servers
+
+T = TypeVar("T")
+
+_WAY = "(?:key|address|header:[A-Za-z0-9-]{1,64})"
+WAYS = re.compile(f"{_WAY}(?: *, *{_WAY})*")
+HOST = re.compile(r"[A-Za-z0-9_.-]{1,253}")
+ALIKE = 0.8  # of 1, from where on a name passes for a misspelt other one
+CREDENTIALS = re.compile(r"(://[^:@]*:).*@")  # the user and what follows, up to the last @
+PASSWORD = re.compile(r"(password=)[^&]*", re.IGNORECASE)  # password, sslpassword, … in a query
+
+
+class SettingsError(Exception):
+    """A setting has a value that cannot be used. The message is one line: variable, value, what is allowed."""
+
+
+class Environment:
+    """Reads one variable at a time; an empty value counts as unset; `NAME_FILE` names a file with the value."""
+
+    def __init__(self) -> None:
+        self._env = FileAwareEnv(strip_whitespace=True)
+        self._asked = {"REDIS_HOST", "REDIS_PORT", "REDIS_DB"}  # which are read only where REDIS_URL says nothing
+        if Path(".env").is_file():
+            self._env.read_env(".env", recurse=False)
+
+    def text(self, name: str, default: str | None = None) -> str | None:
+        self._asked.add(name)
+        try:
+            return self._env.str(name, None) or default
+        except ValueError:
+            file = f"{name}_FILE"
+            raise SettingsError(refusal(file, self._env.str(file), "a file that can be read")) from None
+
+    def misspelt(self) -> dict[str, str]:
+        """Names in `.env` that nobody has asked for, each with the one it nearly is. The SDK reads OTEL_* itself."""
+        strange = {name for name in dotenv_values(".env") if not name.startswith("OTEL_")} - self._asked
+        near = {name: get_close_matches(name.removesuffix("_FILE"), self._asked, 1, ALIKE) for name in sorted(strange)}
+        return {name: found[0] for name, found in near.items() if found and found[0] != name.removesuffix("_FILE")}
+
+    def choice(self, name: str, allowed: Iterable[str], default: str) -> str:
+        return self._read(name, default, str, lambda value: value in allowed, " | ".join(allowed))
+
+    def integer(self, name: str, default: int, low: int, high: int) -> int:
+        return self._read(name, default, int, lambda value: low <= value <= high, f"an integer from {low} to {high}")
+
+    def seconds(self, name: str, default: float, high: float) -> float:
+        return self._read(name, default, float, lambda value: 0 <= value <= high, f"seconds from 0 to {high:g}")
+
+    def share(self, name: str, default: float) -> float:
+        return self._read(name, default, float, lambda value: 0 <= value <= 1, "a number from 0 to 1")
+
+    def boolean(self, name: str, default: bool) -> bool:
+        if self.text(name) is None:
+            return default
+        try:
+            return bool(self._env.bool(name))
+        except EnvError:
+            raise SettingsError(refusal(name, self.text(name), "true | false")) from None
+
+    def url(self, name: str, schemes: tuple[str, ...]) -> str | None:
+        value = self.text(name)
+        if value is not None and not _is_url(value, schemes):
+            allowed = ", ".join(f"{scheme}://…" for scheme in schemes)
+            raise SettingsError(refusal(name, without_password(value), allowed))
+        return value
+
+    def database_url(self, name: str, schemes: tuple[str, ...]) -> str | None:
+        value = self.url(name, schemes)
+        try:
+            if value is not None:
+                psycopg2.extensions.parse_dsn("postgresql:" + value.partition(":")[2])
+        except psycopg2.Error:  # which may quote a password
+            allowed = "postgresql://user:password@host/database?options that PostgreSQL's libpq knows"
+            raise SettingsError(refusal(name, without_password(value or ""), allowed)) from None
+        return value
+
+    def redis_url(self, name: str) -> str | None:
+        value = self.text(name)
+        try:
+            if value is not None:
+                Servers(value)
+        except ValueError as error:
+            raise SettingsError(refusal(name, without_password(value or ""), str(error))) from None
+        return value
+
+    def host(self, name: str, default: str) -> str:
+        """A server's. Of an IPv6 address without brackets."""
+        allowed = "a host name or an address"
+        named = self._read(name, default, str, lambda value: bool(HOST.fullmatch(value)) or _is_address(value), allowed)
+        return named.strip("[]")
+
+    def address(self, name: str, default: str) -> str:
+        """One of this machine's, without brackets."""
+        return self._read(name, default, str, _is_address, "an IP address, or localhost").strip("[]")
+
+    def addresses(self, name: str) -> str:
+        """Addresses and networks, separated by commas, as they were given."""
+        value = self.text(name, "") or ""
+        try:
+            for address in filter(None, value.split(",")):
+                ipaddress.ip_network(address.strip())
+        except ValueError:
+            allowed = "addresses and networks (10.0.0.0/8) separated by commas"
+            raise SettingsError(refusal(name, value, allowed)) from None
+        return value
+
+    def ways(self, name: str, default: str) -> str:
+        """How a request names its client, first the one that counts first."""
+        allowed = "key, address and header:NAME, separated by commas"
+        return self._read(name, default, str, lambda value: WAYS.fullmatch(value) is not None, allowed)
+
+    def _read(self, name: str, default: T, cast: Callable[[str], T], accept: Callable[[T], bool], allowed: str) -> T:
+        value = self.text(name)
+        if value is None:
+            return default
+        try:
+            if accept(cast(value)):
+                return cast(value)
+        except (ValueError, ValidationError):
+            pass
+        raise SettingsError(refusal(name, value, allowed))
+
+
+def refusal(name: str, value: object, allowed: str) -> str:
+    return f"{name}={value!s}: allowed is {allowed}"
+
+
+def is_loopback(address: str) -> bool:
+    return address == "localhost" or ipaddress.ip_address(address).is_loopback
+
+
+def _is_address(value: str) -> bool:
+    try:
+        ipaddress.ip_address(value.strip("[]"))
+    except ValueError:
+        return value == "localhost"
+    return True
+
+
+def _is_url(value: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(value)
+        at_server = value[len(parts.scheme) :].startswith("://")
+        return at_server and parts.scheme in schemes and (parts.port is None or parts.port > 0)
+    except ValueError:  # a port that is no number, half an IPv6 address
+        return False
+
+
+def without_password(url: str) -> str:
+    """Also where it is no URL, for instance because the password has a / in it that should be %2F."""
+    return PASSWORD.sub(r"\1***", CREDENTIALS.sub(r"\1***@", url))
