@@ -16,34 +16,35 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-# prometheus_client decides at its import whether it works for several processes. The files of an earlier start would
-# be added to this one's.
-_metrics_dir = Path(os.environ.get("PROMETHEUS_MULTIPROC_DIR") or tempfile.mkdtemp(prefix="ratelimiter-metrics-"))
-os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics_dir)
-_master = os.getpid()
 
-
-@atexit.register
-def _forget_metrics():
-    if os.getpid() != _master:
+def _forget_metrics(directory, master):
+    if os.getpid() != master:
         return
-    for file in _metrics_dir.glob("*.db"):
+    for file in directory.glob("*.db"):
         file.unlink()
     with suppress(OSError):  # something of somebody else is in it
-        _metrics_dir.rmdir()
+        directory.rmdir()
 
 
-_forget_metrics()
-_metrics_dir.mkdir(parents=True, exist_ok=True)
+_starting = "prometheus_client" not in sys.modules  # else SIGHUP has this read again, and the metrics are in use
+if _starting:
+    # prometheus_client decides at its import whether it works for several processes. The files of an earlier start
+    # would be added to this one's.
+    _metrics_dir = Path(os.environ.get("PROMETHEUS_MULTIPROC_DIR") or tempfile.mkdtemp(prefix="ratelimiter-metrics-"))
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics_dir)
+    _forget_metrics(_metrics_dir, os.getpid())
+    _metrics_dir.mkdir(parents=True, exist_ok=True)
+    atexit.register(_forget_metrics, _metrics_dir, os.getpid())
 
 from prometheus_client import multiprocess, values
 
-# They are named by a worker's place among those that run, not by its pid: who takes a dead worker's place goes on with
-# its counters, and however many workers come and go, there are no more files and no more series.
-_place = "master"
-# Raising a metric takes a lock, and never waits while it has it: the system's own costs a tenth of gevent's.
-values.Lock = monkey.get_original("threading", "Lock")
-values.ValueClass = values.MultiProcessValue(lambda: _place)
+if _starting:
+    # They are named by a worker's place among those that run, not by its pid: who takes a dead worker's place goes on
+    # with its counters, and however many workers come and go, there are no more files and no more series.
+    values.place = "master"
+    # Raising a metric takes a lock, and never waits while it has it: the system's own costs a tenth of gevent's.
+    values.Lock = monkey.get_original("threading", "Lock")
+    values.ValueClass = values.MultiProcessValue(lambda: values.place)
 
 from gunicorn.util import close_graceful
 
@@ -101,7 +102,7 @@ def when_ready(server):
     from app.server.stopping import stop_gently
 
     # The master's gauges, made at import, would stand at 0 among those of the workers.
-    multiprocess.mark_process_dead(_place)
+    multiprocess.mark_process_dead(values.place)
     services = server.app.wsgi().extensions["ratelimiter"]
     stop_gently(server, services.drain, _settings.drain_seconds)
 
@@ -112,8 +113,7 @@ def pre_fork(server, worker):
 
 
 def post_fork(server, worker):
-    global _place
-    _place = worker.place
+    values.place = worker.place
 
 
 def _spare_the_collector():

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from marshmallow import Schema, fields
 
-from app.api.arguments import FilterSchema, QuerySchema
 from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, StrictSchema, text_field
 
 
-class ClientSchema(FilterSchema):
+class ClientSchema(Schema):
     client_id = text_field(MAX_CLIENT_ID, required=True)
 
 
-class QuestionSchema(QuerySchema):
-    client_id = text_field(MAX_CLIENT_ID, required=True)
+class QuestionSchema(ClientSchema):
     limit_key = text_field(MAX_LIMIT_KEY, load_default="global")
 
 

@@ -1,9 +1,12 @@
 """One connection to Redis that all greenlets of a worker share: their commands travel together, pipelined.
 
 Commands given in one turn of the event loop leave in one write at its end: they share a trip, and a lone one waits for
-nobody. The hub reads the replies and wakes each caller with its own. A connection on which nothing has come for the
+nobody. The hub reads the replies and wakes each caller with its own. A connection on which Redis was silent for the
 timeout, or that breaks, fails everyone whose commands were sent, once, so that no late reply can reach a wrong caller.
 All of them get the same exception: it is one failure, however many it meets. Nothing is ever sent twice.
+
+Silence counts from when commands were sent and nobody waited already, and from each sign of life: that bytes came, or
+that a full socket took more. However busy this worker is, that is no silence of Redis.
 """
 
 from __future__ import annotations
@@ -23,12 +26,11 @@ from app.limiter.wire import Wire
 class Caller:
     """A greenlet and the replies it waits for. Once it was killed the greenlet is None, and its replies are dropped."""
 
-    __slots__ = ("deadline", "error", "greenlet", "missing", "replies")
+    __slots__ = ("error", "greenlet", "missing", "replies")
 
-    def __init__(self, greenlet: Any, missing: int, deadline: float) -> None:
+    def __init__(self, greenlet: Any, missing: int) -> None:
         self.greenlet = greenlet
         self.missing = missing
-        self.deadline = deadline
         self.replies: list[Any] = []
         self.error: RedisError | None = None
 
@@ -57,6 +59,7 @@ class RedisLink:
         self._connecting = False
         self._flush_due = False
         self._timer: Any = None
+        self._until = 0.0  # when silence has lasted for the timeout
 
     def call(self, commands: bytes, count: int) -> list[Any]:
         """The replies to `count` packed commands, in order; an error reply is a value among them.
@@ -65,7 +68,9 @@ class RedisLink:
         """
         if len(self._fresh) + len(self._sent) >= self._max_waiting:
             raise StoreBusy(f"{self._max_waiting} callers already wait for Redis")
-        caller = Caller(getcurrent(), count, self._clock() + self._timeout)
+        caller = Caller(getcurrent(), count)
+        if self._wire is None and not self._fresh:
+            self._wait_anew()  # for a connection
         self._fresh.append((caller, commands))
         self._schedule()
         try:
@@ -99,6 +104,8 @@ class RedisLink:
             # Who was killed before his turn sends nothing.
             fresh = [pair for pair in self._fresh if pair[0].greenlet is not None]
             self._fresh = []
+            if not self._sent:
+                self._wait_anew()
             self._sent.extend([caller for caller, _ in fresh])
             self._wire.send(b"".join([commands for _, commands in fresh]))
         elif not self._connecting:
@@ -111,15 +118,19 @@ class RedisLink:
         except RedisError as error:
             self._fail(error)
         else:
-            wire.start(self._received, self._fail)
+            wire.start(self._heard, self._fail)
             self._wire = wire
             if self._fresh:
                 self._flush()
         finally:
             self._connecting = False
 
-    def _received(self, replies: list[Any]) -> None:
+    def _wait_anew(self) -> None:
+        self._until = self._clock() + self._timeout
+
+    def _heard(self, replies: list[Any]) -> None:
         """In the hub: hand the replies out in the order of the commands, then wake who has all of his."""
+        self._wait_anew()
         sent, complete, given = self._sent, [], 0
         while given < len(replies):
             if not sent:
@@ -132,23 +143,22 @@ class RedisLink:
             given += len(his)
             if not caller.missing:
                 complete.append(sent.popleft())
-        if sent:  # Redis is at work: who comes next gets its time from here, however much was queued before him
-            sent[0].deadline = max(sent[0].deadline, self._clock() + self._timeout)
         for caller in complete:
             if caller.greenlet is not None:
                 caller.greenlet.switch()
 
     def _expire(self) -> None:
-        """In the hub, when the oldest caller may be overdue. A reply that already lies in the socket is in time."""
+        """In the hub, when Redis may have been silent for too long. What already lies in the socket is in time."""
         self._timer.close()
         self._timer = None
         if self._wire is not None and self._sent:
-            self._wire.read()
-        oldest = self._sent[0] if self._sent else self._fresh[0][0] if self._fresh else None
-        if oldest is None:
+            self._wire.look()
+        if not self._sent and not self._fresh:
             return
-        left = oldest.deadline - self._clock()
-        if left <= 0:
+        left = self._until - self._clock()
+        if self._wire is not None and not self._sent:
+            left = self._timeout  # nothing was sent: nothing can be late
+        elif left <= 0:
             self._fail(TimeoutError(f"Redis did not answer within {self._timeout:g} s"))
             left = self._timeout
         if self._timer is None:
@@ -164,6 +174,7 @@ class RedisLink:
             lost, self._fresh = [caller for caller, _ in self._fresh], []
         self._wake(lost, error)
         if self._fresh:
+            self._wait_anew()
             self._schedule()
 
     def _wake(self, callers: list[Caller], error: RedisError) -> None:

@@ -32,6 +32,7 @@ MAX_WAITING = 10_000  # callers of one worker; 50 ms of them would be 200,000 ch
 # Answers that say the server cannot serve now, by the first word of the error.
 UNABLE = ("LOADING", "READONLY", "OOM", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "BUSY")
 NOT_RUN = ("NOSCRIPT", "CROSSSLOT")
+LOADS = tuple((b"SCRIPT", b"LOAD", script.source) for script in all_scripts())
 ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN")  # nothing was run
 LOOK = Plan(Rule(id=DEFAULT_RULE_ID, client_id="*", limits=(Limit(rate=1, window=1, algorithm="fixed_window"),)))
 
@@ -53,8 +54,7 @@ class RedisStore:
         outcomes = self._decided(charges, now_us)
         not_run = [place for place, outcome in enumerate(outcomes) if type(outcome) is NotRun]
         if not_run:
-            self.load_scripts()
-            again = self._decided([charges[place] for place in not_run], now_us)
+            again = self._decided([charges[place] for place in not_run], now_us, LOADS)
             REDIS_ERRORS.labels("check").inc(sum(type(outcome) is NotRun for outcome in again))
             for place, outcome in zip(not_run, again, strict=True):
                 outcomes[place] = outcome
@@ -62,7 +62,7 @@ class RedisStore:
 
     def load_scripts(self) -> None:
         """SCRIPT LOAD, so that checks are calls by SHA alone. Safe to repeat. Raises StoreError."""
-        self.send([(b"SCRIPT", b"LOAD", script.source) for script in all_scripts()], "load")
+        self.send(LOADS, "load")
 
     def ping(self) -> bool:
         """Whether the server answers a check within the timeout (a PING alone would not notice a lost script)."""
@@ -71,10 +71,16 @@ class RedisStore:
         except StoreError:
             return False
 
-    def _decided(self, charges: Sequence[Charge], now_us: int | None) -> list[Outcome | StoreError]:
+    def _decided(
+        self, charges: Sequence[Charge], now_us: int | None, first: Sequence[tuple[bytes, ...]] = ()
+    ) -> list[Outcome | StoreError]:
+        """The outcomes of one trip, on which `first` goes ahead: then nobody can come between it and the checks."""
         most = self.most_together
         calls = [charges[start : start + most] for start in range(0, len(charges), most)]
-        replies = self._trip([packed_call(call, now_us) for call in calls])
+        replies = self._trip([*(packed(*words) for words in first), *(packed_call(call, now_us) for call in calls)])
+        if first:
+            without_errors([self._refused(reply, "load") for reply in replies[: len(first)] if _code(reply)])
+            del replies[: len(first)]
         return [outcome for call, reply in zip(calls, replies, strict=True) for outcome in self._read(reply, len(call))]
 
     def _read(self, reply: Any, count: int) -> Sequence[Outcome | StoreError]:

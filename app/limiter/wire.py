@@ -30,14 +30,15 @@ class Wire:
         self._readable = loop.io(self._socket.fileno(), READABLE)
         self._writable = loop.io(self._socket.fileno(), WRITABLE)
 
-    def start(self, received: Callable[[list[Any]], None], broken: Callable[[ConnectionError], None]) -> None:
-        """Call `received` with the replies of each read, and `broken` once when the connection has ended."""
-        self._received, self._broken = received, broken
+    def start(self, heard: Callable[[list[Any]], None], broken: Callable[[ConnectionError], None]) -> None:
+        """Call `heard` at each sign of life, with the replies that came, and `broken` once the connection has ended."""
+        self._heard, self._broken = heard, broken
         self._readable.start(self.read)
 
     def send(self, data: bytes) -> None:
         """Send now what the socket takes, the rest when it takes more."""
-        self._unsent = self._unsent + data if self._unsent else data
+        was_full = bool(self._unsent)
+        self._unsent = self._unsent + data if was_full else data
         if not self._unsent:
             return
         try:
@@ -52,6 +53,14 @@ class Wire:
             self._writable.start(self.send, b"")
         else:
             self._writable.stop()
+        if was_full and sent:  # the other side has read
+            self._heard([])
+
+    def look(self) -> None:
+        """Read and send what can be now, as if the event loop had its turn."""
+        self.send(b"")
+        if self._connection is not None:
+            self.read()
 
     def read(self) -> None:
         """Take what lies in the socket, to the end: of TLS, more may lie in it than the system knows of."""
@@ -68,7 +77,7 @@ class Wire:
         except (OSError, hiredis.HiredisError) as error:
             broken = ConnectionError(str(error))
         if replies:
-            self._received(replies)
+            self._heard(replies)
         if broken and self._connection is not None:  # a caller just woken may have closed us
             self._broken(broken)
 

@@ -15,6 +15,7 @@ from tests.api.test_problems import BARE, REFUSED
 from tests.api.test_strict_input import NOT_JSON, NOT_VALID
 from tests.api.wire import CLOSE, HOST, JSON, exchange, post, request, statuses
 from tests.faults.conftest import StartNode
+from tests.support.answers import Answers
 from tests.support.burst import Burst
 from tests.support.faults import ALL, Figures
 from tests.support.load import Load, percentile
@@ -151,6 +152,30 @@ def test_overload_costs_waiting_not_work(busy: Node, measured: Figures) -> None:
     measured["unanswered"], measured["charged too much or little"] = 0, charged - 40 * 51 - 400 * 6
     assert measured["charged too much or little"] == 0
     assert goodput[400] > goodput[40] / 3
+
+
+@pytest.mark.fault(30, "16 callers at once whose batches of 1,000 take the one worker a quarter of a second to decode")
+def test_a_busy_worker_is_not_taken_for_a_silent_redis(
+    valkey: Valkey, start_node: StartNode, measured: Figures
+) -> None:
+    """Redis decides all of them, whatever its timeout (50 ms), and the breaker stays closed."""
+    node = start_node(valkey.url, WEB_CONCURRENCY=1, REDIS_TIMEOUT_MS=50)
+    checks = ",".join(f'{{"client_id":"\\u00e9{number}"}}' for number in range(1000))  # escapes: the slow decoder
+    batch = post("/v1/check/batch", f'{{"checks":[{checks}]}}'.encode())
+    degraded = 0
+    with ExitStack() as stack:
+        address = ("127.0.0.1", node.port)
+        crowd = [stack.enter_context(socket.create_connection(address, timeout=60)) for _ in range(16)]
+        answers = [Answers(connection) for connection in crowd]
+        for _ in range(10):
+            for connection in crowd:
+                connection.sendall(batch)
+            received = [each.next() for each in answers]
+            assert {answer.status for answer in received} == {200}
+            degraded += sum(answer.body.count(b'"degraded":true') for answer in received)
+    measured["checks"], measured["degraded"] = 160_000, degraded
+    assert degraded == 0
+    assert node.request("GET", "/circuit-breaker-status", key=None).json()["state"] == "closed"
 
 
 @pytest.mark.fault(

@@ -107,17 +107,57 @@ def test_a_stopped_server_fails_all_who_wait_once_and_late_answers_reach_nobody(
     assert echo_until(link, b"mine") == [b"mine"]
 
 
-def test_a_busy_hub_is_no_timeout_of_redis(valkey: Valkey) -> None:
-    link = link_to(valkey, timeout_seconds=0.05)
+def work(seconds: float) -> None:
+    """Keeps the hub from its turn."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+
+
+@pytest.fixture
+def hasty(valkey: Valkey) -> Iterator[RedisLink]:
+    """A connected link that waits for 100 ms."""
+    link = link_to(valkey, timeout_seconds=0.1)
     assert echo_until(link, b"connect")
-    asked = gevent.spawn(echo, link, b"in time")
+    yield link
+    link.drop()
+
+
+def test_a_busy_hub_is_no_timeout_of_redis(hasty: RedisLink) -> None:
+    asked = gevent.spawn(echo, hasty, b"in time")
     gevent.sleep(0)  # sent
     gevent.sleep(0)
-    until = time.monotonic() + 0.1
-    while time.monotonic() < until:  # the answer arrives while nobody looks
-        pass
+    work(0.2)  # the answer arrives while nobody looks
     asked.join()
     assert asked.value == [b"in time"]
+
+
+def test_a_hub_that_was_busy_before_it_sent_is_none_either(hasty: RedisLink) -> None:
+    milliseconds = packed(b"EVAL", b"for _ = 1, 1000000 do end return 1", b"0")
+    asked = gevent.spawn(hasty.call, milliseconds, 1)
+    gevent.spawn(work, 0.2)  # in the same turn, so before anything was sent
+    asked.join()
+    assert asked.value == [1]
+
+
+def test_nor_is_a_crowd_whose_turns_take_long(hasty: RedisLink) -> None:
+    def busy(word: bytes) -> list[bytes]:
+        work(0.002)
+        return echo(hasty, word)
+
+    crowd = [gevent.spawn(busy, b"%d" % number) for number in range(200)]
+    gevent.joinall(crowd)
+    assert [each.value for each in crowd] == [[b"%d" % number] for number in range(200)]
+
+
+def test_nor_is_what_the_socket_could_not_take_yet(hasty: RedisLink) -> None:
+    word = b"x" * 48 * 1024 * 1024  # more than both ends buffer
+    asked = gevent.spawn(echo, hasty, word)
+    gevent.sleep(0)  # begun to be sent
+    gevent.sleep(0)
+    work(0.2)
+    asked.join()
+    assert asked.value == [word]
 
 
 def test_a_broken_connection_fails_those_on_it_and_is_replaced(link: RedisLink, valkey: Valkey) -> None:

@@ -82,6 +82,19 @@ def test_workers_that_come_and_go_leave_counters_and_no_files(
         assert series(node) == metrics
 
 
+def test_a_reload_keeps_the_counters(valkey: Valkey, database_url: str, tmp_path: Path) -> None:
+    allowed = 'ratelimiter_allowed_total{client_id="default",endpoint="*"}'
+    with Node(redis_url=valkey.url, database_url=database_url, data_dir=tmp_path, REDIS_TIMEOUT_MS=2000) as node:
+        node.check(uuid4().hex)
+        before = node.log.read_text().count("Booting worker")
+        os.kill(node.pid, signal.SIGHUP)
+        assert node.eventually(lambda: node.log.read_text().count("Booting worker") == 2 * before)
+        assert node.eventually(lambda: len(node.workers) == before)
+        node.check(uuid4().hex)
+        assert node.metric(allowed) == 2
+        assert node.metric("ratelimiter_rules_version") >= 1
+
+
 def test_a_start_removes_earlier_metrics_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "counter_7.db").touch()
     (tmp_path / "notes.txt").touch()
