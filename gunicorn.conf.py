@@ -142,7 +142,7 @@ def pre_request(worker, req):
 def post_request(worker, req, environ, resp):
     # What is logged between two requests of a connection belongs to neither.
     logs.correlation_id.set(logs.NO_REQUEST)
-    if req.must_close and resp is not None:
+    if resp is not None and resp.should_close():  # what the caller sent beyond must not end as a reset
         close_graceful(resp.sock, max_drain=UNREAD_BYTES)
 
 
