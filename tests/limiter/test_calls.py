@@ -6,12 +6,14 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
 from app.embedded import Valkey, runtime_directory
+from app.limiter import redis_store
 from app.limiter.decision import Outcome
 from app.limiter.errors import RequestIdConflict, StoreError, StoreFault
 from app.limiter.keys import SLOTS, answer_name, meaning
@@ -126,17 +128,18 @@ def test_a_server_that_wants_one_slot_a_call_is_asked_check_by_check(tmp_path: P
             assert [isinstance(o, Outcome) and o.remaining for o in outcomes] == [remaining] * 10
 
 
-def test_a_script_that_stays_unknown_is_an_error_that_is_counted(store: RedisStore, redis_client: redis.Redis) -> None:
-    class Forgetful(RedisStore):
-        def load_scripts(self) -> None:
-            redis_client.script_flush()
+def test_a_script_that_stays_unknown_is_an_error_that_is_counted(
+    store: RedisStore, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_store, "LOADS", ((b"SCRIPT", b"LOAD", b"return 1"),))
 
     def counted() -> float:
         return REGISTRY.get_sample_value("ratelimiter_redis_errors_total", {"operation": "check"}) or 0
 
     before = counted()
     redis_client.script_flush()
-    outcomes = Forgetful(store._link).check(charges([Asked(0, 0, 1, None), Asked(0, 1, 1, None)]))
+    outcomes = store.check(charges([Asked(0, 0, 1, None), Asked(0, 1, 1, None)]))
     assert all(isinstance(outcome, StoreFault) for outcome in outcomes)
     assert counted() == before + 2
+    monkeypatch.undo()
     store.load_scripts()

@@ -14,7 +14,7 @@ from uuid import uuid4
 import requests
 
 from app.embedded import Valkey
-from tests.support.node import Node
+from tests.support.node import ROOT, Node
 
 CHECKS, ROUNDS = 40, 4
 
@@ -110,4 +110,5 @@ def test_a_refused_start_leaves_no_directory(tmp_path: Path) -> None:
 
 def gunicorn(**settings: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "gunicorn", "wsgi:app"]
-    return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=30, check=False)
+    environment = os.environ | settings
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30, check=False)
