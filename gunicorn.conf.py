@@ -16,29 +16,30 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-
-def _forget_metrics(directory, master):
-    if os.getpid() != master:
-        return
-    for file in directory.glob("*.db"):
-        file.unlink()
-    with suppress(OSError):  # something of somebody else is in it
-        directory.rmdir()
-
-
 _starting = "prometheus_client" not in sys.modules  # else SIGHUP has this read again, and the metrics are in use
 if _starting:
-    # prometheus_client decides at its import whether it works for several processes. The files of an earlier start
-    # would be added to this one's.
-    _metrics_dir = Path(os.environ.get("PROMETHEUS_MULTIPROC_DIR") or tempfile.mkdtemp(prefix="ratelimiter-metrics-"))
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics_dir)
-    _forget_metrics(_metrics_dir, os.getpid())
-    _metrics_dir.mkdir(parents=True, exist_ok=True)
-    atexit.register(_forget_metrics, _metrics_dir, os.getpid())
+    # prometheus_client decides at its import whether it works for several processes. The files of an earlier start, or
+    # of another node, would be added to this one's.
+    _given = os.environ.get("PROMETHEUS_MULTIPROC_DIR") or tempfile.gettempdir()
+    try:
+        os.makedirs(_given, exist_ok=True)
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="ratelimiter-metrics-", dir=_given)
+    except OSError as error:
+        sys.exit(f"PROMETHEUS_MULTIPROC_DIR={_given}: allowed is a directory to write to ({error.strerror})")
 
 from prometheus_client import multiprocess, values
 
+
+def _forget_metrics(directory):
+    if values.place == "master":
+        for file in directory.glob("*.db"):
+            file.unlink()
+        with suppress(OSError):  # SIGUSR2 has started another master, whose directory is in it
+            directory.rmdir()
+
+
 if _starting:
+    atexit.register(_forget_metrics, Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
     # They are named by a worker's place among those that run, not by its pid: who takes a dead worker's place goes on
     # with its counters, and however many workers come and go, there are no more files and no more series.
     values.place = "master"
@@ -142,7 +143,8 @@ def pre_request(worker, req):
 def post_request(worker, req, environ, resp):
     # What is logged between two requests of a connection belongs to neither.
     logs.correlation_id.set(logs.NO_REQUEST)
-    if resp is not None and resp.should_close():  # what the caller sent beyond must not end as a reset
+    # What the caller sent beyond this must not end as a reset that takes the answer with it.
+    if resp is not None and resp.headers_sent and resp.should_close():
         close_graceful(resp.sock, max_drain=UNREAD_BYTES)
 
 

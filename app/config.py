@@ -1,4 +1,4 @@
-"""Every setting of the service, read once from the environment, which no other file asks for settings."""
+"""Every setting of the service, read once, with its default and what is allowed."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import psycopg2.extensions
 from dotenv import dotenv_values
@@ -83,12 +83,10 @@ class Environment:
 
     def database_url(self, name: str, schemes: tuple[str, ...]) -> str | None:
         value = self.url(name, schemes)
-        try:
-            if value is not None:
-                psycopg2.extensions.parse_dsn("postgresql:" + value.partition(":")[2])
-        except psycopg2.Error:  # which may quote a password
-            allowed = "postgresql://user:password@host/database?options that PostgreSQL's libpq knows"
-            raise SettingsError(refusal(name, without_password(value or ""), allowed)) from None
+        for option, _ in parse_qsl(urlsplit(value or "").query, keep_blank_values=True):
+            if not _is_libpq_option(option):
+                allowed = f"postgresql://user:password@host/database, with options of libpq, which {option!r} is not"
+                raise SettingsError(refusal(name, without_password(value or ""), allowed))
         return value
 
     def redis_url(self, name: str) -> str | None:
@@ -157,9 +155,16 @@ def _is_address(value: str) -> bool:
 def _is_url(value: str, schemes: tuple[str, ...]) -> bool:
     try:
         parts = urlsplit(value)
-        at_server = value[len(parts.scheme) :].startswith("://")
+        at_server = value[len(parts.scheme) :].startswith("://") and not parts.netloc.endswith(":")
         return at_server and parts.scheme in schemes and (parts.port is None or parts.port > 0)
     except ValueError:  # a port that is no number, half an IPv6 address
+        return False
+
+
+def _is_libpq_option(name: str) -> bool:
+    try:
+        return name.isidentifier() and bool(psycopg2.extensions.parse_dsn(f"{name}=x"))
+    except psycopg2.Error:
         return False
 
 

@@ -53,7 +53,7 @@ from app.server.stopping import Drain
 FLUSH_SECONDS = 5.0  # of denials to Redis, with jitter of a fifth
 UNHURRIED_MS = 1000  # for what no check waits for
 PROBE_SECONDS = 1.0  # at least, before a probe is given up: its worker may be busy
-PROBE_TRIPS = 4  # a probe is a call, the scripts where Redis lost them, and the call again: three timeouts of silence
+PROBE_TRIPS = 4  # a probe connects, calls, and calls again with the scripts where Redis lost them
 KEY_USE_SECONDS = 10  # between two statements; a key's last use is written at most once a minute
 NO_REDIS = "Redis cannot decide; until it can, fail_mode does (%s where a rule says nothing): %s"
 

@@ -54,8 +54,8 @@ def test_the_defaults_are_the_contracts() -> None:
         ("REDIS_URL", "unix+cluster://one:7000", "redis+cluster://host:port,…"),
         ("DATABASE_URL", "postgresql://localhost:port/name", "postgresql://…"),
         ("DATABASE_URL", "postgresql:host", "postgresql://…"),
-        ("DATABASE_URL", "postgresql://host/name?nope=1", "options that PostgreSQL's libpq knows"),
-        ("DATABASE_URL", "postgresql://host/na%zzme", "options that PostgreSQL's libpq knows"),
+        ("DATABASE_URL", "postgresql://host:/name", "postgresql://…"),
+        ("DATABASE_URL", "postgresql://host/name?nope=1", "with options of libpq, which 'nope' is not"),
         ("REDIS_URL", "redis://localhost/abc", "redis://…"),
         ("REDIS_URL", "redis://localhost/-1", "redis://…"),
         ("REDIS_HOST", "cache:7000", "a host name or an address"),
@@ -151,6 +151,20 @@ def test_on_loopback_they_need_none(monkeypatch: pytest.MonkeyPatch, address: st
 def test_redis_at_an_ipv6_address(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     monkeypatch.setenv("REDIS_HOST", host)
     assert Settings.from_env().redis_url == "redis://[::1]:6379/0"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:100%@host/name",
+        "postgresql://host/name?options=-csearch_path=x&sslmode=require",
+        "postgresql:///name?host=/run/postgresql",
+        "postgresql://one,two/name?host=three:5432",
+    ],
+)
+def test_databases_that_sqlalchemy_reads_may_be(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    assert (Settings.from_env().database_url or "").endswith(url.partition(":")[2])
 
 
 def test_redis_by_parts_and_the_driver_of_the_database_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

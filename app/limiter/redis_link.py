@@ -5,8 +5,9 @@ nobody. The hub reads the replies and wakes each caller with its own. A connecti
 timeout, or that breaks, fails everyone whose commands were sent, once, so that no late reply can reach a wrong caller.
 All of them get the same exception: it is one failure, however many it meets. Nothing is ever sent twice.
 
-Silence counts from when commands were sent and nobody waited already, and from each sign of life: that bytes came, or
-that a full socket took more. However busy this worker is, that is no silence of Redis.
+Silence counts from when commands were sent and nobody waited already, and from each sign of life: an answer, or that a
+full socket took more. However busy this worker is, that is no silence of Redis. Steps of connecting have timeouts of
+their own.
 """
 
 from __future__ import annotations
@@ -69,8 +70,6 @@ class RedisLink:
         if len(self._fresh) + len(self._sent) >= self._max_waiting:
             raise StoreBusy(f"{self._max_waiting} callers already wait for Redis")
         caller = Caller(getcurrent(), count)
-        if self._wire is None and not self._fresh:
-            self._wait_anew()  # for a connection
         self._fresh.append((caller, commands))
         self._schedule()
         try:
@@ -91,8 +90,6 @@ class RedisLink:
         if not self._flush_due:
             self._flush_due = True
             get_hub().loop.run_callback(self._flush)
-        if self._timer is None:
-            self._start_timer(self._timeout)
 
     def _start_timer(self, seconds: float) -> None:
         self._timer = get_hub().loop.timer(seconds)
@@ -106,6 +103,8 @@ class RedisLink:
             self._fresh = []
             if not self._sent:
                 self._wait_anew()
+            if self._timer is None:
+                self._start_timer(self._timeout)
             self._sent.extend([caller for caller, _ in fresh])
             self._wire.send(b"".join([commands for _, commands in fresh]))
         elif not self._connecting:
@@ -151,21 +150,16 @@ class RedisLink:
         """In the hub, when Redis may have been silent for too long. What already lies in the socket is in time."""
         self._timer.close()
         self._timer = None
-        if self._wire is not None and self._sent:
+        if self._wire is not None:
             self._wire.look()
-        if not self._sent and not self._fresh:
-            return
         left = self._until - self._clock()
-        if self._wire is not None and not self._sent:
-            left = self._timeout  # nothing was sent: nothing can be late
-        elif left <= 0:
-            self._fail(TimeoutError(f"Redis did not answer within {self._timeout:g} s"))
-            left = self._timeout
-        if self._timer is None:
+        if self._sent and left > 0:
             self._start_timer(left)
+        elif self._sent:
+            self._fail(TimeoutError(f"Redis did not answer within {self._timeout:g} s"))
 
     def _fail(self, error: RedisError) -> None:
-        """The connection is lost for all whose commands it took. Those not sent yet get another, or time out."""
+        """The connection is lost for all whose commands it took. Those not sent yet get another."""
         if self._wire is not None:
             self._wire.close()
             self._wire = None
@@ -174,7 +168,6 @@ class RedisLink:
             lost, self._fresh = [caller for caller, _ in self._fresh], []
         self._wake(lost, error)
         if self._fresh:
-            self._wait_anew()
             self._schedule()
 
     def _wake(self, callers: list[Caller], error: RedisError) -> None:

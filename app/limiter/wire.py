@@ -31,7 +31,7 @@ class Wire:
         self._writable = loop.io(self._socket.fileno(), WRITABLE)
 
     def start(self, heard: Callable[[list[Any]], None], broken: Callable[[ConnectionError], None]) -> None:
-        """Call `heard` at each sign of life, with the replies that came, and `broken` once the connection has ended."""
+        """Call `heard` with replies, or with none when a full socket took more; `broken` once it has ended."""
         self._heard, self._broken = heard, broken
         self._readable.start(self.read)
 
@@ -53,7 +53,7 @@ class Wire:
             self._writable.start(self.send, b"")
         else:
             self._writable.stop()
-        if was_full and sent:  # the other side has read
+        if was_full and sent:  # the other side took what was in the way
             self._heard([])
 
     def look(self) -> None:

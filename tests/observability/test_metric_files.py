@@ -11,9 +11,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from uuid import uuid4
 
+import pytest
 import requests
 
 from app.embedded import Valkey
+from tests.conftest import flask
 from tests.support.node import ROOT, Node
 
 CHECKS, ROUNDS = 40, 4
@@ -70,7 +72,7 @@ def test_workers_that_come_and_go_leave_counters_and_no_files(
                 assert requests.post(f"{node.url}/v1/check", json=body, timeout=10).status_code == 200
 
         check()
-        names, metrics = {path.name for path in files.iterdir()}, series(node)
+        names, metrics = set(files.rglob("*.db")), series(node)
         for _ in range(ROUNDS):
             known = len(workers())
             for pid in workers()[-2:]:
@@ -78,8 +80,9 @@ def test_workers_that_come_and_go_leave_counters_and_no_files(
             assert node.eventually(lambda known=known: len(workers()) == known + 2)
             check()
         assert node.metric('ratelimiter_allowed_total{client_id="default",endpoint="*"}') == CHECKS * (ROUNDS + 1)
-        assert {path.name for path in files.iterdir()} == names
+        assert set(files.rglob("*.db")) == names
         assert series(node) == metrics
+    assert list(files.iterdir()) == []
 
 
 def test_a_reload_keeps_the_counters(valkey: Valkey, database_url: str, tmp_path: Path) -> None:
@@ -95,17 +98,25 @@ def test_a_reload_keeps_the_counters(valkey: Valkey, database_url: str, tmp_path
         assert node.metric("ratelimiter_rules_version") >= 1
 
 
-def test_a_start_removes_earlier_metrics_and_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / "counter_7.db").touch()
+@pytest.mark.parametrize("variable", ["TMPDIR", "PROMETHEUS_MULTIPROC_DIR"])
+def test_a_refused_start_leaves_a_directory_as_it_was(tmp_path: Path, variable: str) -> None:
     (tmp_path / "notes.txt").touch()
-    refused = gunicorn(PORT="none", PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
-    assert "PORT=none: allowed is" in refused.stderr
+    assert "PORT=none: allowed is" in gunicorn(**{"PORT": "none", variable: str(tmp_path)}).stderr
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_a_refused_start_leaves_no_directory(tmp_path: Path) -> None:
-    assert "PORT=none: allowed is" in gunicorn(PORT="none", TMPDIR=str(tmp_path)).stderr
-    assert not list(tmp_path.iterdir())
+def test_a_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    refused = gunicorn(PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "file"))
+    assert refused.stderr.startswith(
+        f"PROMETHEUS_MULTIPROC_DIR={tmp_path / 'file'}: allowed is a directory to write to"
+    )
+    assert refused.stderr.count("\n") == 1
+
+
+def test_commands_write_no_metrics(database_url: str, tmp_path: Path) -> None:
+    flask("tenants", "list", database_url=database_url, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
 def gunicorn(**settings: str) -> subprocess.CompletedProcess[str]:
