@@ -15,7 +15,7 @@ from app.embedded import Valkey
 from tests.api.test_problems import BARE, REFUSED
 from tests.api.test_strict_input import NOT_JSON, NOT_VALID
 from tests.api.wire import CLOSE, HOST, JSON, exchange, post, request, statuses
-from tests.faults.conftest import StartNode
+from tests.faults.conftest import StartNode, StartRedis
 from tests.support.answers import Answers
 from tests.support.burst import Burst
 from tests.support.faults import ALL, Figures
@@ -157,15 +157,16 @@ def test_overload_costs_waiting_not_work(busy: Node, measured: Figures) -> None:
 
 @pytest.mark.fault(30, "16 callers at once whose batches of 1,000 take the one worker a quarter of a second to decode")
 def test_a_busy_worker_is_not_taken_for_a_silent_redis(
-    valkey: Valkey, start_node: StartNode, measured: Figures
+    start_redis: StartRedis, start_node: StartNode, measured: Figures
 ) -> None:
     """Redis decides all of them, whatever its timeout (50 ms), also while it is connected to anew; no breaker opens."""
-    node = start_node(valkey.url, WEB_CONCURRENCY=1, REDIS_TIMEOUT_MS=50)
+    own = start_redis()
+    node = start_node(own.url, WEB_CONCURRENCY=1, REDIS_TIMEOUT_MS=50)
     checks = ",".join(f'{{"client_id":"\\u00e9{number}"}}' for number in range(1000))  # escapes: the slow decoder
     batch = post("/v1/check/batch", f'{{"checks":[{checks}]}}'.encode())
     degraded = 0
     with ExitStack() as stack:
-        admin = stack.enter_context(redis.Redis.from_url(valkey.url))
+        admin = stack.enter_context(redis.Redis.from_url(own.url))
         address = ("127.0.0.1", node.port)
         crowd = [stack.enter_context(socket.create_connection(address, timeout=60)) for _ in range(16)]
         answers = [Answers(connection) for connection in crowd]
