@@ -38,10 +38,10 @@ def authorize(node: Node, path: str = "", *, method: str = "GET", key: str | Non
 
 
 def test_a_client_passes_until_the_limit_and_is_then_denied_with_all_that_a_check_says(
-    proxied: Node, put_rules: PutRules, client: str
+    node: Node, proxied: Node, put_rules: PutRules, client: str
 ) -> None:
     [rule] = put_rules({"client_id": client, "rate": 2, "window": 60, "algorithm": "fixed_window"})
-    proxied.await_rules()
+    proxied.await_rules(node)
     passed = [authorize(proxied, X_User=client) for _ in range(2)]
     assert [(answer.status_code, answer.json()["remaining"]) for answer in passed] == [(200, 1), (200, 0)]
     assert passed[1].headers["RateLimit"].startswith(f'"{rule["id"]}";r=0;t=')
@@ -57,9 +57,9 @@ def test_a_client_passes_until_the_limit_and_is_then_denied_with_all_that_a_chec
     assert proxied.check(client)["allowed"] is False  # it is the counter of checks
 
 
-def test_both_doors_say_the_same(proxied: Node, put_rules: PutRules, client: str) -> None:
+def test_both_doors_say_the_same(node: Node, proxied: Node, put_rules: PutRules, client: str) -> None:
     put_rules({"client_id": client, "rate": 2, "window": 60, "algorithm": "fixed_window"})
-    proxied.await_rules()
+    proxied.await_rules(node)
     by_flask = {"Content-Length": "0"}  # announces a body, which the short way leaves to Flask
     for headers, key in [
         ({USER: client}, None),
@@ -103,18 +103,18 @@ def test_the_short_way_reads_plain_queries_only(query: str, question: tuple[str,
     assert plain_question(query) == question
 
 
-def test_a_blocked_client_is_told_no_time(proxied: Node, put_rules: PutRules, client: str) -> None:
+def test_a_blocked_client_is_told_no_time(node: Node, proxied: Node, put_rules: PutRules, client: str) -> None:
     put_rules({"client_id": client, "action": "block"})
-    proxied.await_rules()
+    proxied.await_rules(node)
     denied = authorize(proxied, X_User=client)
     assert (denied.status_code, denied.json()["retry_after_ms"]) == (429, None)
     assert "Retry-After" not in denied.headers
 
 
-def test_limit_key_and_cost_are_the_routes(proxied: Node, put_rules: PutRules, client: str) -> None:
+def test_limit_key_and_cost_are_the_routes(node: Node, proxied: Node, put_rules: PutRules, client: str) -> None:
     rule = {"client_id": client, "rate": 100, "window": 60}
     put_rules(rule, rule | {"endpoint": "login", "rate": 5})
-    proxied.await_rules()
+    proxied.await_rules(node)
     left = [
         authorize(proxied, path, X_User=client).json()["remaining"]
         for path in ("?limit_key=login", "?limit_key=login&cost=3", "", "?cost=10", "/login", "/other")
@@ -160,19 +160,21 @@ def test_an_id_from_the_header_is_the_same_id_in_a_check(proxied: Node, client: 
 
 
 def test_without_the_header_the_key_names_the_client_and_its_tenant(
-    proxied: Node, make_key: MakeKey, other_tenant: OtherTenant
+    node: Node, proxied: Node, make_key: MakeKey, other_tenant: OtherTenant
 ) -> None:
     key = make_key("check", tenant=other_tenant.name)
-    proxied.await_rules()
+    proxied.await_rules(node)
     assert [authorize(proxied, key=key["key"]).json()["remaining"] for _ in range(2)] == [99, 98]
     named = f"key:test ({key['id']})"
     peek = proxied.request("POST", "/v1/check", key=other_tenant.key, json={"client_id": named, "cost": 0})
     assert peek.json()["remaining"] == 98
 
 
-def test_a_wrong_key_is_refused_and_so_is_one_without_the_scope(proxied: Node, make_key: MakeKey, client: str) -> None:
+def test_a_wrong_key_is_refused_and_so_is_one_without_the_scope(
+    node: Node, proxied: Node, make_key: MakeKey, client: str
+) -> None:
     lacking = make_key("rules:read")["key"]
-    proxied.await_rules()
+    proxied.await_rules(node)
     problem_of(authorize(proxied, key="wrong", X_User=client), 401)
     problem_of(authorize(proxied, key=lacking, X_User=client), 403)
     assert proxied.check(client, cost=0)["remaining"] == 100
@@ -192,9 +194,9 @@ def test_a_peer_that_is_no_proxy_speaks_for_himself_only(node: Node) -> None:
     assert node.check("ip:127.0.0.1", cost=0)["remaining"] < 100
 
 
-def test_it_is_counted_as_a_check_is(proxied: Node, put_rules: PutRules, client: str) -> None:
+def test_it_is_counted_as_a_check_is(node: Node, proxied: Node, put_rules: PutRules, client: str) -> None:
     put_rules({"client_id": client, "rate": 1, "window": 60})
-    proxied.await_rules()
+    proxied.await_rules(node)
     checks = proxied.metric("ratelimiter_check_duration_seconds_count")
     assert [authorize(proxied, X_User=client).status_code for _ in range(3)] == [200, 429, 429]
     labels = f'{{client_id="{client}",endpoint="*"}}'

@@ -53,7 +53,7 @@ def test_each_client_gets_exactly_his_limit(
     limit, clients = 30, [f"exact {number}" for number in range(30)]
     nodes = [start_node(cluster.url), start_node(cluster.url)]
     nodes[0].put_rule(client_id="exact *", **HOUR | {"rate": limit})
-    nodes[1].await_rules()
+    nodes[1].await_rules(nodes[0])
     assert {cluster.owner(slot_of(client)) for client in clients} == set(cluster.primaries)
     with Burst(nodes[0].port, 50) as here, Burst(nodes[1].port, 50) as there:
         for client in clients:

@@ -133,7 +133,7 @@ def test_a_primary_that_nobody_sees_soon_stops_to_take_charges(
     nodes = [start_node(group.url, **SOON)]
     nodes.append(start_node(f"{group.url}?sentinel_username={CUT_OFF}&sentinel_password={PASSWORD}", **SOON))
     nodes[0].put_rule(client_id="split", **HOUR)
-    nodes[1].await_rules()
+    nodes[1].await_rules(nodes[0])
     group.ask(group.primary, "CONFIG", "SET", "min-replicas-to-write", 1, "min-replicas-max-lag", 2)
     with Proxy(group.socket(group.primary)) as between:
         group.ask(group.replica, "REPLICAOF", "127.0.0.1", between.url.rpartition(":")[2].removesuffix("/0"))

@@ -118,9 +118,9 @@ class Node:
         stored: dict[str, Any] = answer.json()
         return stored
 
-    def await_rules(self) -> None:
-        """Until the slowest worker of this node decides by the current rules."""
-        current = max(self._versions())
+    def await_rules(self, of: Node | None = None) -> None:
+        """Until the slowest worker of this node decides by the current rules, or by those of the node that has them."""
+        current = max(self._versions() + (of._versions() if of else []))
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
             current = max(current, *self._versions())
