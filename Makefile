@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint secrets bench load faults lock clean
+.PHONY: help run test lint secrets bench load faults lock clean c-parser
 
 PYTHON ?= python3
 VENV   := .venv
@@ -64,6 +64,9 @@ $(VENV)/bin/python $(BENCH)/bin/python:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is missing: install the package python3-venv"; exit 1; }
 	@echo "making $(@:/bin/python=) (once)"
 	@$(PYTHON) -m venv $(@:/bin/python=)
+
+c-parser: $(VENV)/service.done ## install gunicorn's C parser, which needs a C compiler; gunicorn then uses it by itself
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/c-parser.txt
 
 $(VENV)/service.done: requirements.txt | $(VENV)/bin/python
 	@echo "installing requirements.txt"

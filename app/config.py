@@ -40,7 +40,7 @@ class Settings:
     jaeger_host: str
     jaeger_port: int
     otel_traces_sampler: str | None  # read by the SDK; here only whether it is set
-    otel_traces_sampler_arg: float  # likewise
+    otel_traces_sampler_arg: float | None  # likewise
     otel_exporter_otlp_endpoint: str | None  # likewise
     log_level: str
     log_format: str
@@ -100,7 +100,7 @@ def _read(env: Environment) -> Settings:
         jaeger_host=env.text("JAEGER_HOST", "localhost") or "",
         jaeger_port=env.integer("JAEGER_PORT", 4318, 1, 65_535),
         otel_traces_sampler=env.choice("OTEL_TRACES_SAMPLER", SAMPLERS, "") or None,
-        otel_traces_sampler_arg=env.share("OTEL_TRACES_SAMPLER_ARG", 1),
+        otel_traces_sampler_arg=env.share("OTEL_TRACES_SAMPLER_ARG"),
         otel_exporter_otlp_endpoint=env.url("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", HTTP_SCHEMES)
         or env.url("OTEL_EXPORTER_OTLP_ENDPOINT", HTTP_SCHEMES),
         log_level=env.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "INFO"),

@@ -63,8 +63,10 @@ class Environment:
     def seconds(self, name: str, default: float, high: float) -> float:
         return self._read(name, default, float, lambda value: 0 <= value <= high, f"seconds from 0 to {high:g}")
 
-    def share(self, name: str, default: float) -> float:
-        return self._read(name, default, float, lambda value: 0 <= value <= 1, "a number from 0 to 1")
+    def share(self, name: str) -> float | None:
+        if self.text(name) is None:
+            return None
+        return self._read(name, 1.0, float, lambda value: 0 <= value <= 1, "a number from 0 to 1")
 
     def boolean(self, name: str, default: bool) -> bool:
         if self.text(name) is None:

@@ -42,7 +42,8 @@ def show_counters(client_id: str, tenant: str, as_json: bool) -> None:
 @of_tenant
 def reset_counters(client_id: str, limit_key: str | None, tenant: str) -> None:
     """Forget what the client has consumed, on every worker within a second."""
-    ResetSchema().load({"client_id": client_id} | ({} if limit_key is None else {"limit_key": limit_key}))
+    asked = {"client_id": client_id, "limit_key": limit_key}
+    ResetSchema().load({name: value for name, value in asked.items() if value is not None})
     count = forget(_book(), tenant_named(tenant).id, client_id, limit_key, author())
     click.echo(f"client {client_id}: {count} counters reset")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gevent
@@ -45,7 +45,7 @@ class MemberStore(RedisStore):
 class AskingStore(MemberStore):
     """Asks a primary about slots that are still on their way to it."""
 
-    def _call(self, commands: list[bytes], operation: str) -> list[Any]:
+    def _call(self, commands: Sequence[bytes], operation: str) -> list[Any]:
         asking = packed(b"ASKING")
         return super()._call([word for command in commands for word in (asking, command)], operation)[1::2]
 

@@ -32,7 +32,7 @@ MAX_WAITING = 10_000  # callers of one worker; 50 ms of them would be 200,000 ch
 # Answers that say the server cannot serve now, by the first word of the error.
 UNABLE = ("LOADING", "READONLY", "OOM", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "BUSY")
 NOT_RUN = ("NOSCRIPT", "CROSSSLOT")
-LOADS = tuple((b"SCRIPT", b"LOAD", script.source) for script in all_scripts())
+LOADS = tuple(packed(b"SCRIPT", b"LOAD", script.source) for script in all_scripts())
 ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN")  # nothing was run
 LOOK = Plan(Rule(id=DEFAULT_RULE_ID, client_id="*", limits=(Limit(rate=1, window=1, algorithm="fixed_window"),)))
 
@@ -62,7 +62,7 @@ class RedisStore:
 
     def load_scripts(self) -> None:
         """SCRIPT LOAD, so that checks are calls by SHA alone. Safe to repeat. Raises StoreError."""
-        self.send(LOADS, "load")
+        self._loaded(self._call(LOADS, "load"))
 
     def ping(self) -> bool:
         """Whether the server answers a check within the timeout (a PING alone would not notice a lost script)."""
@@ -72,15 +72,15 @@ class RedisStore:
             return False
 
     def _decided(
-        self, charges: Sequence[Charge], now_us: int | None, first: Sequence[tuple[bytes, ...]] = ()
+        self, charges: Sequence[Charge], now_us: int | None, loads: Sequence[bytes] = ()
     ) -> list[Outcome | StoreError]:
-        """The outcomes of one trip, on which `first` goes ahead: then nobody can come between it and the checks."""
+        """The outcomes of one trip, on which `loads` go ahead, so that hardly anybody comes between."""
         most = self.most_together
         calls = [charges[start : start + most] for start in range(0, len(charges), most)]
-        replies = self._trip([*(packed(*words) for words in first), *(packed_call(call, now_us) for call in calls)])
-        if first:
-            without_errors([self._refused(reply, "load") for reply in replies[: len(first)] if _code(reply)])
-            del replies[: len(first)]
+        replies = self._trip([*loads, *[packed_call(call, now_us) for call in calls]])
+        if loads:
+            self._loaded(replies[: len(loads)])
+            del replies[: len(loads)]
         return [outcome for call, reply in zip(calls, replies, strict=True) for outcome in self._read(reply, len(call))]
 
     def _read(self, reply: Any, count: int) -> Sequence[Outcome | StoreError]:
@@ -102,7 +102,10 @@ class RedisStore:
         with within(span):
             return self._call(calls, "check")
 
-    def _call(self, commands: list[bytes], operation: str) -> list[Any]:
+    def _loaded(self, replies: list[Any]) -> None:
+        without_errors([self._refused(reply, "load") for reply in replies if _code(reply)])
+
+    def _call(self, commands: Sequence[bytes], operation: str) -> list[Any]:
         try:
             return self._link.call(b"".join(commands), len(commands))
         except RedisError as error:

@@ -19,6 +19,7 @@ from app.limiter.errors import RequestIdConflict, StoreError, StoreFault
 from app.limiter.keys import SLOTS, answer_name, meaning
 from app.limiter.plan import Charge, Once, Plan
 from app.limiter.redis_store import RedisStore, connect
+from app.limiter.resp import packed
 from app.rules.rule import ALGORITHMS, Limit, Rule
 from tests.support.deciders import START, new_client
 from tests.support.node import free_port
@@ -131,7 +132,7 @@ def test_a_server_that_wants_one_slot_a_call_is_asked_check_by_check(tmp_path: P
 def test_a_script_that_stays_unknown_is_an_error_that_is_counted(
     store: RedisStore, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_store, "LOADS", ((b"SCRIPT", b"LOAD", b"return 1"),))
+    monkeypatch.setattr(redis_store, "LOADS", (packed(b"SCRIPT", b"LOAD", b"return 1"),))
 
     def counted() -> float:
         return REGISTRY.get_sample_value("ratelimiter_redis_errors_total", {"operation": "check"}) or 0
