@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -27,6 +28,17 @@ settings.register_profile("explore", derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
 
 pytest_plugins = ["tests.support.faults"]
+
+
+def pytest_configure() -> None:
+    """However the suite is stopped, SIGTERM and SIGINT of a job in the background included, its servers end with it."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupted)
+
+
+def _interrupted(number: int, _: object) -> None:
+    signal.signal(number, signal.SIG_IGN)  # once: what follows is tidying up
+    raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="session")

@@ -65,8 +65,15 @@ class Node:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *self.command], cwd=ROOT, env=self._environment, stdout=log, stderr=log
             )
+        try:
+            self._await_live(self._process)
+        except BaseException:  # also where the suite is stopped just now
+            self.stop()
+            raise
+
+    def _await_live(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
+        while time.monotonic() < deadline and process.poll() is None:
             try:
                 requests.get(f"{self.url}/livez", timeout=5)
                 return
