@@ -31,7 +31,7 @@ from app.rules.rule import Rule
 FORMATS = {
     "token_bucket": b"T",
     "fixed_window": b"F",
-    "sliding_window": b"s",
+    "sliding_window": b"W",
     "sliding_window_counter": b"C",
     "gcra": b"G",
 }

@@ -59,22 +59,39 @@ end
 
 -- Of the entries stamped `at` any may be theirs: together they hold as many units, and no total falls below the one before.
 function credits.sliding_window(key, _, window, units, at, now)
-  local tail = redis.call('LRANGE', key, -2 * (FEW + 1), -1)
-  if tail[1] and tonumber(tail[1]) >= at then
-    tail = redis.call('LRANGE', key, -2 * (MANY + 1), -1)
-  end
-  local first = #tail + 1
-  while first > 3 and tonumber(tail[first - 2]) >= at do
-    first = first - 2
-  end
-  if tonumber(tail[first]) ~= at or at <= now - window then
+  local HEAD, ENTRY = 24, 16
+  local count = (redis.call('STRLEN', key) - HEAD) / ENTRY
+  if count < 1 or at <= now - window then
     return 0
   end
-  local before, last = tonumber(tail[first - 1]), tonumber(tail[#tail])
-  for total = first + 1, #tail, 2 do
-    tail[total] = math.max(before, tail[total] - units)
+  local from, entries = count, ''
+  local function entry(place)
+    if place < 0 then -- before the first of all: what the head says
+      return 0, select(2, struct.unpack('<ddd', redis.call('GETRANGE', key, 0, HEAD - 1)))
+    end
+    return struct.unpack('<dd', entries, (place - from) * ENTRY + 1)
   end
-  redis.call('LTRIM', key, 0, first - #tail - 2)
-  redis.call('RPUSH', key, unpack(tail, first))
-  return last - tail[#tail]
+  for _, most in ipairs({ FEW, MANY }) do
+    from = math.max(0, count - most - 1)
+    entries = redis.call('GETRANGE', key, HEAD + from * ENTRY, -1)
+    if entry(from) < at then
+      break
+    end
+  end
+  local theirs = count
+  while theirs > 0 and theirs > from + (from > 0 and 1 or 0) and entry(theirs - 1) >= at do
+    theirs = theirs - 1
+  end
+  if theirs == count or entry(theirs) ~= at then
+    return 0
+  end
+  local before, last = select(2, entry(theirs - 1)), select(2, entry(count - 1))
+  local changed, total = {}, 0
+  for place = theirs, count - 1 do
+    local stamp, counted = entry(place)
+    total = math.max(before, counted - units)
+    changed[#changed + 1] = struct.pack('<dd', stamp, total)
+  end
+  redis.call('SETRANGE', key, HEAD + theirs * ENTRY, table.concat(changed))
+  return last - total
 end
