@@ -45,9 +45,9 @@ class MemberStore(RedisStore):
 class AskingStore(MemberStore):
     """Asks a primary about slots that are still on their way to it."""
 
-    def _call(self, commands: Sequence[bytes], operation: str) -> list[Any]:
+    def _call(self, commands: Sequence[bytes], operation: str, work_us: int = 0) -> list[Any]:
         asking = packed(b"ASKING")
-        return super()._call([word for command in commands for word in (asking, command)], operation)[1::2]
+        return super()._call([word for command in commands for word in (asking, command)], operation, work_us)[1::2]
 
 
 class Primary:

@@ -31,6 +31,11 @@ class StoreBusy(StoreError):
     """This worker has no connection free: its own load, which says nothing about the store."""
 
 
+class StoreFull(StoreError):
+    """The server has no memory for what this check would write. It is alive, and still decides what writes nothing, so
+    the breaker must not keep denials from it: callers can fill a Redis, and must not be able to open the breaker."""
+
+
 class StoreFault(StoreError):
     """The store answered, but not with an outcome: a broken script or a key of another type. Needs a human."""
 

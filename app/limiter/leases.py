@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from app.limiter.calls import NONSENSE
 from app.limiter.decision import Decision, LeaseOutcome, Question, decided, outright
-from app.limiter.errors import StoreError
+from app.limiter.errors import StoreError, StoreFault
 from app.limiter.keys import client_named, lease_name, public_part
 from app.limiter.ladder import Ladder
 from app.limiter.limiter import LimitedClients, Limiter, beside
@@ -93,9 +94,9 @@ class Leases:
     def _asked(self, charge: Charge) -> LeaseOutcome | None:
         """None where the rule counts nothing."""
         [outcome] = self._limiter.outcomes([charge])
-        if isinstance(outcome, StoreError):
-            raise self._ladder.unavailable() from outcome
-        return outcome if isinstance(outcome, LeaseOutcome) else None
+        if outcome is None or isinstance(outcome, LeaseOutcome):
+            return outcome
+        raise self._ladder.unavailable() from (outcome if isinstance(outcome, StoreError) else StoreFault(NONSENSE))
 
     def _decided(self, charge: Charge, outcome: LeaseOutcome | None) -> tuple[Decision, int]:
         """With how many permits that grants."""

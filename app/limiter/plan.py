@@ -14,7 +14,11 @@ from app.limiter.keys import CLIENT_LENGTH, counter_names
 from app.limiter.resp import bulk
 from app.limiter.scripts import Script, check_script, checks_script, named, number
 from app.observability.metrics import ALLOWED, BLOCKED
-from app.rules.rule import Limit, Rule
+from app.rules.rule import ALGORITHMS, Limit, Rule
+
+# What a check may take Redis at worst, and each of its limits: measured by benchmarks/worst_cases.py, on slow machines.
+CHECK_US = 5
+LIMIT_US = {"token_bucket": 5, "fixed_window": 5, "sliding_window": 60, "sliding_window_counter": 5, "gcra": 5}
 
 _double = Struct("<d").pack
 
@@ -37,6 +41,7 @@ class Plan:
         "rule",
         "script",
         "templates",
+        "work_us",
     )
 
     def __init__(self, rule: Rule) -> None:
@@ -45,6 +50,7 @@ class Plan:
         self.names = counter_names(rule)
         self.count_allowed = ALLOWED.labels(rule.label, rule.endpoint or "*").raiser()
         self.count_blocked = BLOCKED.labels(rule.label, rule.endpoint or "*").raiser()
+        self.work_us = CHECK_US + sum(LIMIT_US[str(limit.algorithm)] for limit in rule.limits)
         self.script = check_script(str(rule.limits[0].algorithm)) if len(rule.limits) == 1 else checks_script()
         self.keys = _cut(self.names)
         self._limits, self.one_unit = _packed(rule.limits)
@@ -67,6 +73,16 @@ class Plan:
         rule_id, limits = msgspec.msgpack.decode(terms)
         found = (Limit(rate, window, named(algorithm), burst) for rate, window, algorithm, burst in limits)
         return Plan(replace(self.rule, id=rule_id, limits=tuple(found)))
+
+
+def limits_in(terms: bytes) -> int:
+    """How many limits these terms are of; 0 where they are none."""
+    try:
+        _, limits = msgspec.msgpack.decode(terms, type=tuple[int, list[tuple[int, int, int, int | None]]])
+    except msgspec.MsgspecError:
+        return 0
+    known = all(0 < algorithm <= len(ALGORITHMS) for _, _, algorithm, _ in limits)
+    return len(limits) if known else 0
 
 
 class Once(msgspec.Struct, frozen=True, gc=False):

@@ -1,13 +1,14 @@
 """One connection to Redis that all greenlets of a worker share: their commands travel together, pipelined.
 
 Commands given in one turn of the event loop leave in one write at its end: they share a trip, and a lone one waits for
-nobody. The hub reads the replies and wakes each caller with its own. A connection on which Redis was silent for the
-timeout, or that breaks, fails everyone whose commands were sent, once, so that no late reply can reach a wrong caller.
-All of them get the same exception: it is one failure, however many it meets. Nothing is ever sent twice.
+nobody. The hub reads the replies and has the loop wake each caller with its own. A connection on which Redis was silent
+for the timeout, or that breaks, fails everyone whose commands were sent, once, so that no late reply can reach a wrong
+caller. All of them get the same exception: it is one failure, however many it meets. Nothing is ever sent twice.
 
-Silence counts from when commands were sent and nobody waited already, and from each sign of life: an answer, or that a
-full socket took more. However busy this worker is, that is no silence of Redis. Steps of connecting have timeouts of
-their own.
+Only Redis can be silent. Callers never run while the hub reads. Silence counts from the end of a send with which the
+waiting began, and from each sign of life: an answer, or that a full socket took more. A look at the clock comes before
+the look into the socket that finds nothing. So a worker that was busy, or stopped, at any of these points waits longer
+for Redis, never shorter. What is outstanding is bounded by the work that it is for Redis: the rest waits here.
 """
 
 from __future__ import annotations
@@ -23,23 +24,37 @@ from redis.exceptions import ConnectionError, RedisError, TimeoutError
 from app.limiter.errors import StoreBusy
 from app.limiter.wire import Wire
 
+MAX_WORK_US = 8_000  # outstanding, by the estimates of plan.py: a sixth of the default timeout
+STALLED = 1.5  # timeouts; a step of connecting that ends later was not waited for, this worker was held up
+
 
 class Caller:
-    """A greenlet and the replies it waits for. Once it was killed the greenlet is None, and its replies are dropped."""
+    """A greenlet, its commands, and the replies it waits for. Once it was killed the greenlet is None, and its replies
+    are dropped. `work_us`: what its commands may take Redis."""
 
-    __slots__ = ("error", "greenlet", "missing", "replies")
+    __slots__ = ("commands", "error", "greenlet", "missing", "replies", "work_us")
 
-    def __init__(self, greenlet: Any, missing: int) -> None:
+    def __init__(self, greenlet: Any, commands: bytes, missing: int, work_us: int) -> None:
         self.greenlet = greenlet
+        self.commands = commands
         self.missing = missing
+        self.work_us = work_us
         self.replies: list[Any] = []
         self.error: RedisError | None = None
+
+    def wake(self) -> None:
+        if self.greenlet is not None:
+            get_hub().loop.run_callback(self._switch)
+
+    def _switch(self) -> None:
+        if self.greenlet is not None:
+            self.greenlet.switch()
 
 
 class RedisLink:
     """Belongs to the worker whose greenlets first call it. `clock` is monotonic seconds.
 
-    `connect` opens a wire within the timeout. At most `max_waiting` callers wait at a time.
+    `connect` opens a wire; each of its steps takes the timeout at most. At most `max_waiting` callers wait at a time.
     """
 
     def __init__(
@@ -54,23 +69,24 @@ class RedisLink:
         self._timeout = timeout_seconds
         self._max_waiting = max_waiting
         self._clock = clock
-        self._fresh: list[tuple[Caller, bytes]] = []  # not sent yet
+        self._fresh: deque[Caller] = deque()  # not sent yet
         self._sent: deque[Caller] = deque()  # in the order of their commands
+        self._work_us = 0  # of those that were sent
         self._wire: Wire | None = None
         self._connecting = False
         self._flush_due = False
         self._timer: Any = None
         self._until = 0.0  # when silence has lasted for the timeout
 
-    def call(self, commands: bytes, count: int) -> list[Any]:
+    def call(self, commands: bytes, count: int, work_us: int = 0) -> list[Any]:
         """The replies to `count` packed commands, in order; an error reply is a value among them.
 
         Raises StoreBusy, or redis-py's ConnectionError or TimeoutError: then it is unknown what was executed.
         """
         if len(self._fresh) + len(self._sent) >= self._max_waiting:
             raise StoreBusy(f"{self._max_waiting} callers already wait for Redis")
-        caller = Caller(getcurrent(), count)
-        self._fresh.append((caller, commands))
+        caller = Caller(getcurrent(), commands, count, work_us)
+        self._fresh.append(caller)
         self._schedule()
         try:
             while caller.missing and caller.error is None:
@@ -98,24 +114,38 @@ class RedisLink:
     def _flush(self) -> None:
         self._flush_due = False
         if self._wire is not None:
-            # Who was killed before his turn sends nothing.
-            fresh = [pair for pair in self._fresh if pair[0].greenlet is not None]
-            self._fresh = []
-            if not self._sent:
-                self._wait_anew()
-            if self._timer is None:
-                self._start_timer(self._timeout)
-            self._sent.extend([caller for caller, _ in fresh])
-            self._wire.send(b"".join([commands for _, commands in fresh]))
+            self._send(self._leaving())
         elif not self._connecting:
             self._connecting = True
             gevent.spawn(self._open)
 
+    def _leaving(self) -> list[Caller]:
+        """Whose commands Redis can be given now; a caller that was killed before its turn sends nothing."""
+        fresh, leaving = self._fresh, []
+        while fresh and (not self._work_us or self._work_us + fresh[0].work_us <= MAX_WORK_US):
+            caller = fresh.popleft()
+            if caller.greenlet is not None:
+                self._work_us += caller.work_us
+                leaving.append(caller)
+        return leaving
+
+    def _send(self, leaving: list[Caller]) -> None:
+        begins = not self._sent
+        self._sent.extend(leaving)
+        if self._wire is not None:
+            self._wire.send(b"".join([caller.commands for caller in leaving]))
+        if begins:
+            self._wait_anew()
+        if self._timer is None and self._sent:
+            self._start_timer(self._timeout)
+
     def _open(self) -> None:
         try:
-            wire = self._connect()
+            wire = self._connected()
         except RedisError as error:
             self._fail(error)
+        except Exception as error:  # a name that cannot be looked up, for instance: nobody may wait for it for ever
+            self._fail(ConnectionError(f"{type(error).__name__}: {error}"))
         else:
             wire.start(self._heard, self._fail)
             self._wire = wire
@@ -124,59 +154,67 @@ class RedisLink:
         finally:
             self._connecting = False
 
+    def _connected(self) -> Wire:
+        """A connection; once more where a step timed out because this worker was held up."""
+        began = self._clock()
+        try:
+            return self._connect()
+        except TimeoutError:
+            if self._clock() - began < STALLED * self._timeout:
+                raise
+        return self._connect()
+
     def _wait_anew(self) -> None:
         self._until = self._clock() + self._timeout
 
     def _heard(self, replies: list[Any]) -> None:
-        """In the hub: hand the replies out in the order of the commands, then wake who has all of his."""
+        """In the hub: hand the replies out in the order of the commands, and wake callers that have all of theirs."""
         self._wait_anew()
-        sent, complete, given = self._sent, [], 0
+        sent, given = self._sent, 0
         while given < len(replies):
             if not sent:
                 self._fail(ConnectionError("Redis sent an answer nobody asked for"))
-                break
+                return
             caller = sent[0]
-            his = replies[given : given + caller.missing]
-            caller.replies += his
-            caller.missing -= len(his)
-            given += len(his)
+            own = replies[given : given + caller.missing]
+            caller.replies += own
+            caller.missing -= len(own)
+            given += len(own)
             if not caller.missing:
-                complete.append(sent.popleft())
-        for caller in complete:
-            if caller.greenlet is not None:
-                caller.greenlet.switch()
+                self._work_us -= caller.work_us
+                sent.popleft().wake()
+        if self._fresh:
+            self._schedule()
 
     def _expire(self) -> None:
         """In the hub, when Redis may have been silent for too long. What already lies in the socket is in time."""
         self._timer.close()
         self._timer = None
-        if self._wire is not None:
-            self._wire.look()
-        left = self._until - self._clock()
-        if self._sent and left > 0:
-            self._start_timer(left)
-        elif self._sent:
+        now = self._clock()
+        drained = self._wire is None or self._wire.look()
+        if not self._sent:
+            return
+        if now < self._until or not drained:
+            self._start_timer(max(0.0, self._until - self._clock()))
+        else:
             self._fail(TimeoutError(f"Redis did not answer within {self._timeout:g} s"))
 
     def _fail(self, error: RedisError) -> None:
-        """The connection is lost for all whose commands it took. Those not sent yet get another."""
+        """The connection is lost for all whose commands it took. Those not sent yet get another, but for those that
+        waited behind a silent Redis."""
+        lost: list[Caller] = []
         if self._wire is not None:
             self._wire.close()
             self._wire = None
-            lost, self._sent = list(self._sent), deque()
+            lost, self._sent, self._work_us = list(self._sent), deque(), 0
+            silent = isinstance(error, TimeoutError)
         else:
-            lost, self._fresh = [caller for caller, _ in self._fresh], []
-        self._wake(lost, error)
+            silent = True
+        if silent:
+            lost.extend(self._fresh)
+            self._fresh.clear()
+        for caller in lost:
+            caller.error = error
+            caller.wake()
         if self._fresh:
             self._schedule()
-
-    def _wake(self, callers: list[Caller], error: RedisError) -> None:
-        for caller in callers:
-            caller.error = error
-            if caller.greenlet is not None:
-                get_hub().loop.run_callback(self._switch, caller)
-
-    @staticmethod
-    def _switch(caller: Caller) -> None:
-        if caller.greenlet is not None:
-            caller.greenlet.switch()

@@ -13,12 +13,12 @@ from opentelemetry.trace import SpanKind, get_current_span
 from redis.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from app.limiter.calls import packed_call, read_part, read_reply
+from app.limiter.calls import NONSENSE, calls_for, packed_call, portions, read_part, read_reply
 from app.limiter.decision import Outcome
-from app.limiter.errors import NotRun, Redirected, StoreError, StoreFault, StoreUnavailable
+from app.limiter.errors import NotRun, Redirected, StoreError, StoreFault, StoreFull, StoreUnavailable
 from app.limiter.keys import HEALTH
 from app.limiter.plan import Charge, Plan
-from app.limiter.redis_link import RedisLink
+from app.limiter.redis_link import MAX_WORK_US, RedisLink
 from app.limiter.redis_url import SENTINEL, Servers
 from app.limiter.resp import packed
 from app.limiter.scripts import all_scripts
@@ -30,7 +30,7 @@ from app.rules.rule import DEFAULT_RULE_ID, Limit, Rule
 
 MAX_WAITING = 10_000  # callers of one worker; 50 ms of them would be 200,000 checks a second
 # Answers that say the server cannot serve now, by the first word of the error.
-UNABLE = ("LOADING", "READONLY", "OOM", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "BUSY")
+UNABLE = ("LOADING", "READONLY", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "BUSY")
 NOT_RUN = ("NOSCRIPT", "CROSSSLOT")
 LOADS = tuple(packed(b"SCRIPT", b"LOAD", script.source) for script in all_scripts())
 ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN")  # nothing was run
@@ -74,51 +74,68 @@ class RedisStore:
     def _decided(
         self, charges: Sequence[Charge], now_us: int | None, loads: Sequence[bytes] = ()
     ) -> list[Outcome | StoreError]:
-        """The outcomes of one trip, on which `loads` go ahead, so that hardly anybody comes between."""
-        most = self.most_together
-        calls = [charges[start : start + most] for start in range(0, len(charges), most)]
-        replies = self._trip([*loads, *[packed_call(call, now_us) for call in calls]])
-        if loads:
-            self._loaded(replies[: len(loads)])
-            del replies[: len(loads)]
-        return [outcome for call, reply in zip(calls, replies, strict=True) for outcome in self._read(reply, len(call))]
+        """The outcomes, in one trip but where that is more work for Redis than may be outstanding. `loads` go ahead of
+        the first, so that hardly anybody comes between. What comes after a trip that failed is not asked."""
+        calls = calls_for(charges, self.most_together)
+        outcomes: list[Outcome | StoreError] = []
+        for trip in portions(calls, [call.work_us for call in calls], MAX_WORK_US):
+            try:
+                replies = self._trip([*loads, *[packed_call(call.items, now_us) for call in trip.items]], trip.work_us)
+            except StoreUnavailable as error:
+                if not outcomes:
+                    raise
+                return outcomes + [error] * (len(charges) - len(outcomes))
+            if loads:
+                self._loaded(replies[: len(loads)])
+                del replies[: len(loads)]
+                loads = ()
+            for call, reply in zip(trip.items, replies, strict=True):
+                outcomes += self._read(reply, call.items)
+        return outcomes
 
-    def _read(self, reply: Any, count: int) -> Sequence[Outcome | StoreError]:
-        """The outcomes of so many charges that went in one call."""
+    def _read(self, reply: Any, charges: Sequence[Charge]) -> Sequence[Outcome | StoreError]:
+        """The outcomes of charges that went in one call."""
         if type(reply) is bytes:
-            return read_reply(reply, count)
-        if type(reply) is list:
-            return [read_part(part) if type(part) is bytes else self._refused(part, "check") for part in reply]
+            return read_reply(reply, charges)
+        if type(reply) is list and len(reply) == len(charges):
+            return [
+                read_part(part, charge) if type(part) is bytes else self._refused(part, "check")
+                for part, charge in zip(reply, charges, strict=True)
+            ]
         if (code := _code(reply)) in NOT_RUN:
             if code == "CROSSSLOT":  # a server of a cluster: from now on check by check
                 self.most_together = 1
-            return [NotRun(str(reply))] * count
-        return [self._refused(reply, "check")] * count
+            return [NotRun(str(reply))] * len(charges)
+        return [self._refused(reply, "check")] * len(charges)
 
-    def _trip(self, calls: list[bytes]) -> list[Any]:
+    def _trip(self, calls: list[bytes], work_us: int) -> list[Any]:
         if not get_current_span().is_recording():  # a span that nobody sees is not for nothing
-            return self._call(calls, "check")
+            return self._call(calls, "check", work_us)
         span = tracer.start_span("redis.evalsha", kind=SpanKind.CLIENT, attributes={"redis.command": "EVALSHA"})
         with within(span):
-            return self._call(calls, "check")
+            return self._call(calls, "check", work_us)
 
     def _loaded(self, replies: list[Any]) -> None:
         without_errors([self._refused(reply, "load") for reply in replies if _code(reply)])
 
-    def _call(self, commands: Sequence[bytes], operation: str) -> list[Any]:
+    def _call(self, commands: Sequence[bytes], operation: str, work_us: int = 0) -> list[Any]:
         try:
-            return self._link.call(b"".join(commands), len(commands))
+            return self._link.call(b"".join(commands), len(commands), work_us)
         except RedisError as error:
             REDIS_ERRORS.labels(operation).inc()
             raise StoreUnavailable(str(error), failure=error) from error
 
-    def _refused(self, reply: hiredis.ReplyError, operation: str) -> StoreError:
+    def _refused(self, reply: Any, operation: str) -> StoreError:
         code = _code(reply)
         if code in self.elsewhere:
             return Redirected(str(reply))
         REDIS_ERRORS.labels(operation).inc()
         if code == "READONLY":
             self._link.drop()  # a demoted primary: the next connection finds out who the primary is
+        if code == "OOM":
+            return StoreFull(str(reply))
+        if code is None:
+            return StoreFault(NONSENSE)
         return StoreUnavailable(str(reply)) if code in UNABLE else StoreFault(str(reply))
 
     def send(self, commands: Sequence[tuple[bytes, ...]], operation: str) -> list[Any]:

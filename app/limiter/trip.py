@@ -12,7 +12,8 @@ class TripFailed(StoreUnavailable):
     """Some outcomes of the trip are errors that count against the store. Carries all of them."""
 
     def __init__(self, outcomes: Sequence[Outcome | StoreError]) -> None:
-        super().__init__("the store could not decide every check")
+        first = next(outcome for outcome in outcomes if isinstance(outcome, StoreUnavailable))
+        super().__init__("the store could not decide every check", first.failure)
         self.outcomes = outcomes
 
 

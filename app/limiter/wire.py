@@ -12,6 +12,8 @@ from redis.connection import AbstractConnection
 from redis.exceptions import ConnectionError
 
 READ_BYTES = 65536
+READS = 16  # in one turn of the event loop: 1 MiB, thousands of answers
+MAX_REPLY_BYTES = 8 * 1024 * 1024  # of one that is incomplete; no answer to a command of ours is a tenth of it
 INCOMPLETE = object()  # in place of a reply, where the rest of it is still to come
 READABLE, WRITABLE = 1, 2  # what an io watcher of the event loop waits for
 
@@ -25,13 +27,17 @@ class Wire:
         self._socket.settimeout(0)
         self._encrypted = isinstance(self._socket, SSLSocket)
         self._reader = hiredis.Reader(notEnoughData=INCOMPLETE)
+        self._incomplete_bytes = 0  # read since the last whole reply
         self._unsent = b""
         loop = get_hub().loop
         self._readable = loop.io(self._socket.fileno(), READABLE)
         self._writable = loop.io(self._socket.fileno(), WRITABLE)
 
     def start(self, heard: Callable[[list[Any]], None], broken: Callable[[ConnectionError], None]) -> None:
-        """Call `heard` with replies, or with none when a full socket took more; `broken` once it has ended."""
+        """Call `heard` with replies, or with none when a full socket took more; `broken` once it has ended.
+
+        Both are called by the hub and must not switch to another greenlet.
+        """
         self._heard, self._broken = heard, broken
         self._readable.start(self.read)
 
@@ -56,30 +62,47 @@ class Wire:
         if was_full and sent:  # the other side took what was in the way
             self._heard([])
 
-    def look(self) -> None:
-        """Read and send what can be now, as if the event loop had its turn."""
+    def look(self) -> bool:
+        """Read and send what can be now, as if the event loop had its turn. False where more lies in the socket."""
         self.send(b"")
-        if self._connection is not None:
-            self.read()
+        return self._connection is None or self.read()
 
-    def read(self) -> None:
-        """Take what lies in the socket, to the end: of TLS, more may lie in it than the system knows of."""
+    def read(self) -> bool:
+        """Take what lies in the socket, READS pieces of it at most. False where more lies there."""
         replies: list[Any] = []
+        drained, broken = False, None
         try:
-            while data := self._socket.recv(READ_BYTES):
+            for _ in range(READS):
+                data = self._socket.recv(READ_BYTES)
+                if not data:
+                    raise ConnectionError("Redis closed the connection")
                 self._reader.feed(data)
-                replies.extend(iter(self._reader.gets, INCOMPLETE))
+                found = list(iter(self._reader.gets, INCOMPLETE))
+                replies += found
+                self._incomplete_bytes = 0 if found else self._incomplete_bytes + len(data)
+                if self._incomplete_bytes > MAX_REPLY_BYTES:
+                    raise ConnectionError(f"Redis sent {self._incomplete_bytes} bytes and no whole answer")
+                # Of TLS, more may lie in it than the system knows of.
                 if len(data) < READ_BYTES and not self._encrypted:
+                    drained = True
                     break
-            broken = None if data else ConnectionError("Redis closed the connection")
         except (BlockingIOError, SSLWantReadError):
-            broken = None
+            drained = True
+        except ConnectionError as error:
+            broken = error
         except (OSError, hiredis.HiredisError) as error:
             broken = ConnectionError(str(error))
         if replies:
             self._heard(replies)
-        if broken and self._connection is not None:  # a caller just woken may have closed us
+        if broken and self._connection is not None:
             self._broken(broken)
+        elif not drained and self._encrypted:  # of which the event loop may not hear
+            get_hub().loop.run_callback(self._read_on)
+        return drained
+
+    def _read_on(self) -> None:
+        if self._connection is not None:
+            self.read()
 
     def close(self) -> None:
         """End the connection. Safe to repeat."""

@@ -6,13 +6,16 @@ import time
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from app.limiter.algorithms import decide
 from app.limiter.decision import Check, Decision, Outcome, Question
 from app.limiter.denial_cache import DenialCache
 from app.limiter.limiter import Limiter
 from app.limiter.plan import Charge, Once, Plan
 from app.limiter.redis_store import RedisStore
-from app.rules.rule import Limit, Rule, default_rule
+from app.rules.rule import ALGORITHMS, Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 from tests.support.limiters import limiter_of
 
@@ -69,11 +72,74 @@ def test_it_ends_by_when_the_question_was_sent_and_shows_times_by_when_the_answe
     assert repeated(cache) is None
 
 
-def test_checks_of_more_than_one_unit_are_not_kept(clock: Clock) -> None:
+@settings(deadline=None)
+@given(
+    algorithm=st.sampled_from(ALGORITHMS),
+    rate=st.integers(1, 2000),
+    window=st.integers(1, 100),
+    burst=st.none() | st.integers(1, 3000),
+    costs=st.lists(st.integers(1, 2500), min_size=1, max_size=6),
+    cost=st.integers(1, 2500),
+    age=st.floats(0, 1),
+)
+def test_a_denial_of_any_cost_is_repeated_only_while_it_is_true(
+    algorithm: str, rate: int, window: int, burst: int | None, costs: list[int], cost: int, age: float
+) -> None:
+    limits = (Limit(rate, window, algorithm, burst),)
+    plan, states, now_us = Plan(Rule(id=1, client_id="*", limits=limits)), [None], 10**15
+    for charged in costs:
+        changed, _ = decide(states, limits, charged, now_us)
+        states, now_us = changed or states, now_us + 137
+    _, outcome = decide(states, limits, cost, now_us)
+    clock, question = Clock(), (1, Check("client", cost=cost))
     cache = DenialCache(clock)
-    question = (1, Check("client", cost=5))
-    cache.keep(question, Charge(PLAN, b"client", 5), denial(), asked_at=100.0)
+    cache.keep(question, Charge(plan, b"client", cost), outcome, asked_at=clock.now)
+    clock.now += age
+    told = repeated(cache, question)
+    if told is not None:
+        _, asked = decide(states, limits, cost, now_us + int(age * 1_000_000))
+        assert (told.allowed, told.outcome.remaining) == (asked.allowed, asked.remaining)
+        assert told.retry_after_us is not None
+        assert asked.retry_after_us is not None
+        assert abs(told.retry_after_us - asked.retry_after_us) <= 1
+
+
+@pytest.mark.parametrize("algorithm", ["token_bucket", "gcra", "fixed_window"])
+def test_a_denial_of_many_units_is_repeated(clock: Clock, algorithm: str) -> None:
+    plan = Plan(Rule(id=1, client_id="*", limits=(Limit(10, 3600, algorithm),)))
+    cache, question = DenialCache(clock), (1, Check("client", cost=5))
+    outcome = Outcome(False, 0, 2, 1_000_000_000, 2_800_000_000, 7_000_000)
+    cache.keep(question, Charge(plan, b"client", 5), outcome, asked_at=100.0)
+    clock.now = 100.9
+    assert repeated(cache, question) is not None
+    clock.now = 101.1
     assert repeated(cache, question) is None
+
+
+def test_while_redis_cannot_decide_the_last_denial_holds_for_all_its_wait_and_higher_costs(clock: Clock) -> None:
+    cache = DenialCache(clock)
+    cache.keep(QUESTION, Charge(PLAN, b"client", 3), denial(60_000_000, remaining=2), asked_at=100.0, repeat=False)
+    clock.now = 159.0
+    assert repeated(cache) is None
+    for cost, denied in ((1, False), (2, False), (3, True), (100, True)):
+        assert (cache.still(Charge(PLAN, b"client", cost)) is not None) == denied
+    outcome = cache.still(Charge(PLAN, b"client", 3))
+    assert outcome is not None
+    assert (outcome.allowed, outcome.retry_after_us, outcome.now_us) == (False, 1_000_000, 66_000_000)
+    assert cache.still(Charge(PLAN, b"another", 3)) is None
+    assert cache.still(Charge(Plan(PLAN.rule), b"client", 3)) is None  # the rule was edited
+    clock.now = 160.0
+    assert cache.still(Charge(PLAN, b"client", 3)) is None
+
+
+def test_a_denial_of_a_greater_cost_does_not_hide_that_of_a_lower_one(clock: Clock) -> None:
+    cache = DenialCache(clock)
+    for cost, wait_us in ((2, 5_000_000), (4, 9_000_000)):
+        cache.keep(QUESTION, Charge(PLAN, b"client", cost), denial(wait_us, remaining=1), asked_at=100.0)
+    assert cache.still(Charge(PLAN, b"client", 2)) is not None
+    clock.now = 106.0
+    cache.keep(QUESTION, Charge(PLAN, b"client", 4), denial(3_000_000, remaining=1), asked_at=106.0)
+    assert cache.still(Charge(PLAN, b"client", 4)) is not None
 
 
 def test_no_denial_is_repeated_for_more_than_a_second(clock: Clock) -> None:

@@ -7,6 +7,7 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from struct import pack
 
 import pytest
 import redis
@@ -14,9 +15,11 @@ import redis
 from app.embedded import Valkey
 from app.limiter.breaker import Breaker
 from app.limiter.decision import Check, Decision
+from app.limiter.errors import Unavailable
 from app.limiter.limiter import Limiter
 from app.limiter.redis_link import RedisLink
 from app.limiter.redis_store import RedisStore, connect
+from app.limiter.wire import MAX_REPLY_BYTES
 from app.rules.rule import default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 from tests.limiter.test_breaker import Clock
@@ -55,7 +58,7 @@ def store_at(url: str, timeout_ms: int = 5000) -> RedisStore:
     return RedisStore(connect(url, timeout_ms=timeout_ms, clock=time.monotonic))
 
 
-@pytest.mark.parametrize("refusal", ["OOM", "LOADING", "READONLY", "CLUSTERDOWN", "MISCONF", "BUSY"])
+@pytest.mark.parametrize("refusal", ["LOADING", "READONLY", "CLUSTERDOWN", "MISCONF", "BUSY"])
 def test_a_server_that_cannot_serve_has_failed(refusal: str, breaker: Breaker) -> None:
     with Talker(f"-{refusal} for the test\r\n".encode()) as server:
         subject = limiter(store_at(server.url), breaker)
@@ -65,6 +68,46 @@ def test_a_server_that_cannot_serve_has_failed(refusal: str, breaker: Breaker) -
             assert degraded(subject) == [True]
     assert breaker.status().state == "open"
     assert breaker.status().failure_count == 3
+
+
+def test_a_full_server_has_not_failed(breaker: Breaker) -> None:
+    """Callers can fill it: that must not open the breaker, and it still decides what writes nothing."""
+    with Talker(b"-OOM for the test\r\n") as server:
+        subject = limiter(store_at(server.url), breaker)
+        for _ in range(5):
+            assert degraded(subject) == [True]
+    assert (breaker.status().state, breaker.status().failure_count) == ("closed", 0)
+
+
+NONSENSE = [
+    b"$7\r\nseven..\r\n",
+    b"$50\r\n" + b"x" * 50 + b"\r\n",
+    b"$32\r\n" + b"\xff" * 32 + b"\r\n",
+    b"$32\r\n" + pack("<IIqqq", 9, 1, 0, 1, 1_700_000_000_000_000) + b"\r\n",  # of a limit that is not there
+    b"$32\r\n" + pack("<IIqqq", 1, 1, 0, 1, 0) + b"\r\n",  # at no time
+    b"$32\r\n" + pack("<IIqqq", 1, 1, 0, -1, 1_700_000_000_000_000) + b"\r\n",
+    b"$36\r\n" + b"\0" * 36 + b"\r\n",
+    b"*1\r\n$5\r\nshort\r\n",
+    b"*3\r\n:1\r\n:2\r\n:3\r\n",
+    b"*0\r\n",
+    b"$-1\r\n",
+    b":1\r\n",
+    b"+OK\r\n",
+]
+
+
+@pytest.mark.parametrize("answer", NONSENSE)
+@pytest.mark.parametrize("checks", [1, 3])
+def test_nonsense_is_no_decision(answer: bytes, checks: int, breaker: Breaker) -> None:
+    with Talker(answer) as server:
+        assert degraded(limiter(store_at(server.url), breaker), checks) == [True] * checks
+    assert (breaker.status().state, breaker.status().failure_count) == ("closed", 0)
+
+
+def test_an_answer_without_end_is_a_failure(breaker: Breaker) -> None:
+    with Talker(b"$500000000\r\n" + b"x" * 2 * MAX_REPLY_BYTES) as server:
+        assert degraded(limiter(store_at(server.url, timeout_ms=20_000), breaker)) == [True]
+    assert breaker.status().failure_count == 1
 
 
 @pytest.mark.parametrize("answer", ["MOVED 1 127.0.0.1:7000", "WRONGTYPE not mine", "ERR bad input"])
@@ -123,9 +166,9 @@ def test_silence_is_one_failure_however_many_checks_it_meets(valkey: Valkey, bre
     assert breaker.status().failure_count == 1
 
 
-def test_a_worker_with_too_many_waiting_has_not_met_a_failure(breaker: Breaker) -> None:
+def test_a_worker_with_too_many_waiting_refuses_and_has_not_met_a_failure(breaker: Breaker) -> None:
     busy = RedisLink(connect=pytest.fail, timeout_seconds=1, max_waiting=0, clock=time.monotonic)
     subject = limiter(RedisStore(busy), breaker)
     for _ in range(5):
-        assert degraded(subject) == [True]
+        assert all(isinstance(answer, Unavailable) for answer in subject.check([(1, Check("a"))]))
     assert (breaker.status().state, breaker.status().failure_count) == ("closed", 0)

@@ -41,19 +41,21 @@ def limiter_of(
     """Denied clients are counted, never sent. `clock` is monotonic, of what is remembered: denials, what was logged."""
     breaker = breaker or breaker_of()
     mode_log = ModeLog(clock)
+    denials = DenialCache(clock)
     return Limiter(
         rules=rules,
         store=store,
         ladder=Ladder(
             local=LocalStore(holders=holders),
             breaker=breaker,
+            denials=denials,
             fail_mode=fail_mode,
             mode_log=mode_log,
             clock=time.time,
         ),
         breaker=breaker,
         mode_log=mode_log,
-        denials=DenialCache(clock),
+        denials=denials,
         active_clients=ActiveClients(time.monotonic),
         limited_clients=LimitedClients(store=None, rules=rules, clock=time.time),
         clock=time.time,

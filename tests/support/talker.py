@@ -37,7 +37,7 @@ class Talker:
 
     def _serve(self) -> None:
         for connection in self._connections():
-            with connection:
+            with connection, contextlib.suppress(OSError):  # the other side hangs up when it likes
                 while heard := connection.recv(65536):
                     self.heard += heard
                     if b"EVALSHA" in heard and not self._answer:

@@ -15,7 +15,7 @@
 -- ARGV[1]  now (microseconds); empty in production: the server's TIME
 -- Returns  struct "<I4I4i8i8i8": binding limit (1…), its remaining, retry after (microseconds; 0: allowed, -1: never),
 --          its reset after, now; "" where the request id stands for another check; with the terms behind it where they
---          were others when that was charged
+--          were others when that was charged. To checks.lua also the wait, where it was decided just now
 -- Writes   when charged every counter, with the time until it means nothing as TTL, and the answer for a minute.
 --          Otherwise nothing, but for
 --          - a state from the future (the clock stepped back): re-stamped to now without refill, so that nobody waits
@@ -51,4 +51,4 @@ binding = binding or 1
 if answer and charge and wait == 0 then
   redis.call('SET', answer, string.format('%d %d %d %d ', binding, left, reset, now) .. meaning, 'PX', 60000)
 end
-return struct.pack('<I4I4i8i8i8', binding, left, wait == math.huge and -1 or wait, reset, now)
+return struct.pack('<I4I4i8i8i8', binding, left, wait == math.huge and -1 or wait, reset, now), wait

@@ -9,8 +9,13 @@
 --          as a list otherwise
 -- Writes   what check.lua writes
 
+-- Denials by the first key and by what was asked, without a request id: told again, not decided again, until something is
+-- charged to that key.
+local denials = {}
+
 local given_out, answers, joined = 0, {}, true
 for i = 2, #ARGV do
+  local with_id = false
   asked = ARGV[i]
   if #asked == 48 then -- one limit and no request id, as most
     given_out = given_out + 1
@@ -22,14 +27,27 @@ for i = 2, #ARGV do
     end
     given_out = given_out + count
     keys[count + 1] = nil
-    if #asked > 16 + 32 * count then
+    with_id = #asked > 16 + 32 * count
+    if with_id then
       given_out = given_out + 1
       keys[count + 1] = KEYS[given_out]
     end
   end
-  local decided, answer = pcall(decide)
-  if not decided then
-    answer = type(answer) == 'table' and answer or { err = answer }
+  local known = denials[keys[1]]
+  local answer = known and known[asked]
+  if not answer then
+    local decided, wait
+    decided, answer, wait = pcall(decide)
+    if not decided then
+      answer = type(answer) == 'table' and answer or { err = answer }
+    elseif wait == 0 then
+      if known then
+        denials[keys[1]] = nil
+      end
+    elseif wait and not with_id then
+      denials[keys[1]] = known or {}
+      denials[keys[1]][asked] = answer
+    end
   end
   joined = joined and #answer == 32
   answers[i - 1] = answer
