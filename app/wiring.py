@@ -104,9 +104,11 @@ def wire(app: Flask, settings: Settings) -> Services:
     active_clients = ActiveClients(time.monotonic)
     unhurried_store, _ = _redis(settings, UNHURRIED_MS)
     limited_clients = LimitedClients(store=unhurried_store, rules=reloader, clock=time.time)
+    denials = DenialCache(time.monotonic)
     ladder = Ladder(
         local=LocalStore(holders=settings.nodes * settings.web_concurrency),
         breaker=breaker,
+        denials=denials,
         fail_mode=settings.fail_mode,
         mode_log=mode_log,
         clock=time.time,
@@ -117,7 +119,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         ladder=ladder,
         breaker=breaker,
         mode_log=mode_log,
-        denials=DenialCache(time.monotonic),
+        denials=denials,
         active_clients=active_clients,
         limited_clients=limited_clients,
         clock=time.time,

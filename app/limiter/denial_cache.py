@@ -1,10 +1,12 @@
-"""Denials remembered in this worker's memory, so that a client over its limit costs Redis nothing until it may return.
+"""Denials remembered in this worker's memory.
 
-Exact: a denial is repeated only while Redis would repeat it. It is kept only with nothing remaining, for the same
-question, from the moment the question was *sent* until its retry time, which is no later than Redis's own; and for at
-most a second, so that what the cache cannot know (a reset) is forgotten as soon as the contract asks. Checks of more
-than one unit are not kept: something may remain before their time comes. The times shown count from when the answer
-came, so that nobody is told to return too early.
+A client over its limit costs Redis nothing until it may return: the same question gets the same answer, for as long as
+Redis would give it, and for at most a second, so that what the cache cannot know (a reset) is forgotten as soon as the
+contract asks. Exact: it is kept from the moment the question was *sent*, and only while `remaining` stays what it was.
+The times shown count from when the answer came, so that nobody is told to return too early.
+
+While Redis cannot decide, the last denial of a client by a rule holds for its whole wait, and for every cost that is
+not lower: nothing but time gives units back, so an open breaker admits no client that was denied just now.
 """
 
 from __future__ import annotations
@@ -12,24 +14,40 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from app.limiter.decision import Decision, Outcome, Question
 from app.limiter.plan import Charge, Plan
+from app.rules.rule import BUCKETS
 
 MAX_SECONDS = 1.0
-MAX_DENIALS = 10_000  # about 8 MB; beyond it the oldest are forgotten
+MAX_DENIALS = 10_000  # of either kind, 8 and 5 MB; beyond it the oldest are forgotten
 
 
 class Denial(NamedTuple):
     plan: Plan
     outcome: Outcome
+    cost: int
     kept_at: float  # monotonic seconds
     until: float
     wording: dict[Any, Any]
 
     def at(self, now: float) -> Decision:
         """As it stands at that moment, its times counted down."""
-        age_us = int((now - self.kept_at) * 1_000_000)
-        return Decision(self.plan, self.outcome, "over_limit", age_us=age_us, wording=self.wording)
+        return Decision(self.plan, self.outcome, "over_limit", age_us=self._age_us(now), wording=self.wording)
+
+    def outcome_at(self, now: float) -> Outcome:
+        """The same as an outcome."""
+        age_us, outcome = self._age_us(now), self.outcome
+        return replace(
+            outcome,
+            retry_after_us=max(1, (outcome.retry_after_us or 0) - age_us),
+            reset_after_us=max(0, outcome.reset_after_us - age_us),
+            now_us=outcome.now_us + age_us,
+        )
+
+    def _age_us(self, now: float) -> int:
+        return int((now - self.kept_at) * 1_000_000)
 
 
 class DenialCache:
@@ -40,6 +58,7 @@ class DenialCache:
         self._max_denials = max_denials
         self._denials: dict[Question, Denial] = {}
         self._latest = 0.0  # the end of the one that is true for longest
+        self._exhausted: dict[tuple[bytes, int], Denial] = {}  # by client and rule
 
     def among(self, questions: Sequence[Question]) -> dict[int, Decision]:
         """What is denied without asking: by the place of the question, ascending."""
@@ -47,7 +66,7 @@ class DenialCache:
             return {}
         now, found = self.clock(), {}
         if now >= self._latest:
-            self.clear()
+            self._denials.clear()
             return {}
         for place, question in enumerate(questions):
             denial = self._denials.get(question)
@@ -58,17 +77,60 @@ class DenialCache:
                     del self._denials[question]
         return found
 
-    def keep(self, question: Question, charge: Charge, outcome: Outcome, asked_at: float) -> None:
-        """Remember the outcome if it is a denial that can be repeated. `asked_at`: when the question was sent."""
+    def still(self, charge: Charge) -> Outcome | None:
+        """The denial that holds while Redis cannot decide, as of now; None where none does."""
+        denial = self._exhausted.get((charge.client, charge.plan.rule.id))
+        if denial is None or charge.cost < denial.cost or denial.plan is not charge.plan:
+            return None
+        now = self.clock()
+        return denial.outcome_at(now) if now < denial.until else None
+
+    def keep(
+        self, question: Question, charge: Charge, outcome: Outcome, asked_at: float, *, repeat: bool = True
+    ) -> None:
+        """Remember the outcome if it is a denial that ends. `asked_at`: when the question was sent. Not to `repeat` it:
+        the same question has to be asked again."""
         wait_us = outcome.retry_after_us
-        if charge.cost != 1 or charge.once is not None or outcome.allowed or outcome.remaining or wait_us is None:
+        if outcome.allowed or wait_us is None:
             return
-        while len(self._denials) >= self._max_denials:
-            del self._denials[next(iter(self._denials))]
-        until = asked_at + min(MAX_SECONDS, wait_us / 1_000_000)
-        self._latest = max(self._latest, until)
-        self._denials[question] = Denial(charge.plan, outcome, self.clock(), until, {})
+        now = self.clock()
+        denial = Denial(charge.plan, outcome, charge.cost, now, asked_at + wait_us / 1_000_000, {})
+        self._keep_exhausted((charge.client, charge.plan.rule.id), denial, now)
+        steady_us = _steady_us(charge, outcome)
+        if steady_us and charge.once is None and repeat:
+            until = asked_at + min(MAX_SECONDS, steady_us / 1_000_000)
+            self._latest = max(self._latest, until)
+            self._make_room(self._denials)
+            self._denials[question] = denial._replace(until=until)
 
     def clear(self) -> None:
         """Forget all: the rules have changed."""
         self._denials.clear()
+        self._exhausted.clear()
+
+    def _keep_exhausted(self, name: tuple[bytes, int], denial: Denial, now: float) -> None:
+        """In the place of one that ends, or that says less: that of a greater cost."""
+        before = self._exhausted.pop(name, None)
+        if before is not None and before.cost < denial.cost and now < before.until and before.plan is denial.plan:
+            denial = before
+        else:
+            self._make_room(self._exhausted)
+        self._exhausted[name] = denial
+
+    def _make_room(self, kept: dict[Any, Denial]) -> None:
+        while len(kept) >= self._max_denials:
+            del kept[next(iter(kept))]
+
+
+def _steady_us(charge: Charge, outcome: Outcome) -> int:
+    """For how long, at least, the same question gets the same answer but for its times. 0 where that is not known."""
+    limit = charge.plan.rule.limits[outcome.binding]
+    wait_us = outcome.retry_after_us or 0
+    if charge.cost == 1:
+        return 0 if outcome.remaining else wait_us
+    if limit.algorithm == "fixed_window":  # what remains does so until the window ends
+        return min(wait_us, outcome.reset_after_us)
+    if limit.algorithm in BUCKETS:  # until one unit more is there; reset_after_us has been rounded up
+        missing = (limit.capacity - outcome.remaining - 1) * limit.window_us
+        return max(0, min(wait_us, outcome.reset_after_us - 1 - -(-missing // limit.rate)))
+    return 0

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from app.limiter.breakers import Guard
 from app.limiter.decision import Outcome
-from app.limiter.errors import Unavailable
+from app.limiter.denial_cache import DenialCache
+from app.limiter.errors import StoreBusy, Unavailable
 from app.limiter.local_store import LocalStore
 from app.limiter.mode_log import ModeLog
 from app.limiter.plan import Charge, Plan
@@ -25,12 +26,14 @@ class Ladder:
         *,
         local: LocalStore,
         breaker: Guard,
+        denials: DenialCache,
         fail_mode: str,
         mode_log: ModeLog,
         clock: Callable[[], float],
     ) -> None:
         self._local = local
         self._breaker = breaker
+        self._denials = denials
         self._fail_mode = fail_mode
         self._mode_log = mode_log
         self._clock = clock
@@ -39,13 +42,20 @@ class Ladder:
     def decide(self, charge: Charge, why: object) -> tuple[Plan, Outcome] | Unavailable:
         """open: admitted; local: decided on this worker's share; closed: Unavailable. `why`: Redis did not decide.
 
-        With the outcome comes the plan whose limits its numbers are about.
+        In every mode a client that Redis denied and that cannot have recovered stays denied, and a worker that has too
+        much to do refuses: that says nothing of Redis, and must admit nobody. With the outcome comes the plan whose
+        limits its numbers are about.
         """
+        if isinstance(why, StoreBusy):
+            return Unavailable(RETRY_SECONDS)
         mode = charge.plan.rule.fail_mode or self._fail_mode
         self._degraded[mode].inc()
         self._mode_log.fell_back(mode, why)
         if mode == "closed":
             return self.unavailable()
+        denied = self._denials.still(charge)
+        if denied is not None:
+            return charge.plan, denied
         now_us = int(self._clock() * 1_000_000)
         if mode == "local":
             return self._local.check(charge, now_us)

@@ -123,11 +123,11 @@ class Limiter:
         at: float,
         but: Container[int],
     ) -> None:
-        """Keep denials, except beside a shadow rule: it has to see every check."""
+        """Keep denials. One beside a shadow rule is not repeated: that rule has to see every check."""
         for place, charge in enumerate(charges):
             outcome = found[place]
-            if isinstance(outcome, Outcome) and not outcome.allowed and place not in but:
-                self._denials.keep(asked[place], charge, outcome, at)
+            if isinstance(outcome, Outcome) and not outcome.allowed:
+                self._denials.keep(asked[place], charge, outcome, at, repeat=place not in but)
 
     def outcomes(self, charges: Sequence[Charge]) -> Sequence[Stored]:
         """What the store says to each, in one trip through the breaker."""
