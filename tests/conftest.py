@@ -27,7 +27,7 @@ settings.register_profile("gate", derandomize=True)
 settings.register_profile("explore", derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
 
-pytest_plugins = ["tests.support.faults"]
+pytest_plugins = ["tests.support.matrix"]
 
 
 def pytest_configure() -> None:

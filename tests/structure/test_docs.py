@@ -15,11 +15,10 @@ from app.rules.rule import ALGORITHMS, Limit
 from benchmarks.tables import DOCUMENTS as MEASURED
 from benchmarks.tables import with_tables
 from tests.support.deciders import Decider, LuaDecider, PythonDecider
-from tests.support.faults import SAVED, promise
+from tests.support.matrix import MATRICES, Matrix, promise
 from tests.support.node import ROOT
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "sdk/README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FAULT = re.compile(r"^@pytest\.mark\.fault\(.*?^def (\w+)", re.MULTILINE | re.DOTALL)
 ROW = re.compile(r"^\| (\d\d:\d\d:\d\d) \| (\d+) \| (allowed|denied) \| (\d+) \| (.*?) ?\|$", re.MULTILINE)
 
 
@@ -58,17 +57,19 @@ def test_the_tables_of_measurements_are_those_saved(document: Path) -> None:
     assert with_tables(text) == text
 
 
-def test_every_row_of_the_fault_matrix_is_a_test_with_the_promise_that_was_measured() -> None:
-    rows = json.loads(SAVED.read_text())["rows"]
+@pytest.mark.parametrize("matrix", MATRICES, ids=lambda matrix: matrix.kind)
+def test_every_row_of_a_matrix_is_a_test_with_the_promise_that_was_measured(matrix: Matrix) -> None:
+    rows = json.loads(matrix.saved.read_text())["rows"]
     for name, row in rows.items():
         path, _, test = name.partition("::")
         module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
         function = getattr(module, test)
-        [marker] = [mark for mark in function.pytestmark if mark.name == "fault"]
+        [marker] = [mark for mark in function.pytestmark if mark.name == matrix.kind]
         assert (marker.args[0], promise(function)) == (row["row"], row["promise"])
+    marked = re.compile(rf"^@pytest\.mark\.{matrix.kind}\(.*?^def (\w+)", re.MULTILINE | re.DOTALL)
     tests = {
         f"{path.relative_to(ROOT)}::{name}"
         for path in (ROOT / "tests").rglob("test_*.py")
-        for name in FAULT.findall(path.read_text())
+        for name in marked.findall(path.read_text())
     }
     assert tests == set(rows)

@@ -1,0 +1,94 @@
+"""A client over its limit asks in batches of 1,000, on many connections that wait for nobody (rows 1 and 2)."""
+
+from __future__ import annotations
+
+import random
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from app.rules.rule import ALGORITHMS
+from tests.attacks.conftest import MakeKey, openings
+from tests.support.flood import Batch, Flood, Tally
+from tests.support.matrix import ATTACKS, Figures
+from tests.support.neighbour import Neighbour
+from tests.support.node import Node
+from tests.support.starved import starved
+
+LIMIT = 1000
+WINDOW = 9_000_000  # seconds: as long as a bucket of that limit may have, so that no unit comes back meanwhile
+COUNTED = {"rate": 1_000_000_000, "window": WINDOW, "algorithm": "fixed_window"}
+SECONDS = 10 if ATTACKS.whole else 1.5
+NICENESS = {"busy": 10, "starved": 19}  # of the workers, beside as many busy loops as there are processors
+CASES = [(32, "quiet"), (32, "busy")]
+if ATTACKS.whole:
+    CASES = [*((width, machine) for machine in ("quiet", "busy") for width in (8, 32, 100)), (8, "starved")]
+SEED = 16
+
+
+def batches_of(client_id: str, costs: range) -> list[Batch]:
+    """Costs at random, and a last unit for whatever is left. A denial of cost 1 alone is answered from memory."""
+    dice = random.Random(SEED)
+    chosen = [[dice.choice(costs) for _ in range(999)] + [1] for _ in range(20)]
+    return [[{"client_id": client_id, "cost": cost} for cost in batch] for batch in chosen]
+
+
+def judged(node: Node, client_id: str, tally: Tally, measured: Figures, *, opened: int) -> None:
+    """Admitted is exactly the limit, all of it by Redis, and the breaker kept still."""
+    left = node.check(client_id, cost=0)["remaining"]
+    measured["checks"], measured["admitted units"], measured["limit"] = tally.asked, tally.units, LIMIT
+    measured["degraded"], measured["breaker opened"] = tally.degraded, openings(node) - opened
+    measured["slowest batch, ms"] = round(tally.longest * 1e3)
+    assert tally.asked > 2 * LIMIT
+    assert tally.statuses.keys() == {"200"}
+    assert (tally.units, left) == (LIMIT, 0)
+    assert (tally.degraded, tally.cut) == (0, 0)
+    assert openings(node) == opened
+
+
+def rule_of(kind: str, client_id: str) -> dict[str, Any]:
+    """A rule of one algorithm, or of 8 limits of all algorithms."""
+    if kind != "8 limits":
+        return {"client_id": client_id, "rate": LIMIT, "window": WINDOW, "algorithm": kind}
+    kinds = [ALGORITHMS[number % len(ALGORITHMS)] for number in range(8)]
+    limits = [{"rate": LIMIT, "window": WINDOW - number, "algorithm": kind} for number, kind in enumerate(kinds)]
+    return {"client_id": client_id, "limits": limits}
+
+
+@pytest.mark.parametrize("kind", [*ALGORITHMS, "8 limits"])
+@pytest.mark.attack(2, "32 such connections, costs of all sizes, by algorithm, while another tenant is checked")
+def test_no_algorithm_gives_way(attacked: Node, make_key: MakeKey, measured: Figures, kind: str) -> None:
+    """Exactly the limit is admitted. The other tenant's count stays exact, and none of its checks degrades or fails."""
+    key, client_id, other = make_key("neighbour", "check", "rules:write"), f"greedy {kind}", f"counted {kind}"
+    attacked.request("POST", "/v1/admin/rules", key=key, json={"client_id": other} | COUNTED)
+    attacked.put_rule(**rule_of(kind, client_id))
+    opened = openings(attacked)
+    flood = Flood(attacked.port, batches_of(client_id, range(1, 2 * LIMIT)), width=32, seconds=SECONDS)
+    with Neighbour(attacked.port, {"client_id": other}, key=key) as neighbour:
+        calm = neighbour.turn(1)
+        with flood:
+            pass
+    waits = neighbour.turn()
+    peek = attacked.request("POST", "/v1/check", key=key, json={"client_id": other, "cost": 0}).json()
+    measured["the other's p99, ms: calm"], measured["attacked"] = calm.ms(99), waits.ms(99)
+    measured["counted wrong"] = peek["limit"] - peek["remaining"] - calm.allowed - waits.allowed
+    judged(attacked, client_id, flood.tally, measured, opened=opened)
+    assert measured["counted wrong"] == 0
+    assert (waits.degraded, waits.failed) == (0, 0)
+
+
+@pytest.mark.parametrize(("width", "machine"), CASES)  # those that leave the workers lazy come last
+@pytest.mark.attack(1, "one client over its limit asks batches of 1,000 on so many connections that wait for nobody")
+def test_a_flood_of_batches_gains_nothing(attacked: Node, measured: Figures, width: int, machine: str) -> None:
+    """Exactly the limit is admitted, Redis decides every check, and the breaker stays closed; also on a machine that
+    is busy with other things and stops the workers at random."""
+    client_id = f"greedy {machine} {width}"
+    attacked.put_rule(**rule_of("fixed_window", client_id))
+    opened = openings(attacked)
+    flood = Flood(attacked.port, batches_of(client_id, range(1, 10)), width=width, seconds=SECONDS)
+    with ExitStack() as stack:
+        if machine in NICENESS:
+            stack.enter_context(starved(attacked.workers, niceness=NICENESS[machine]))
+        stack.enter_context(flood)
+    judged(attacked, client_id, flood.tally, measured, opened=opened)

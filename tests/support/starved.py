@@ -1,0 +1,54 @@
+"""A machine that has no time for a node's workers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+
+LOOPS = os.cpu_count() or 1
+SEED = 20261130
+EAGER = -10
+
+
+def goes_first(pid: int) -> bool:
+    """Puts a process before all others that want a processor; False where this user may not say so."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, pid, EAGER)
+    except PermissionError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def starved(workers: Sequence[int], *, niceness: int) -> Iterator[None]:
+    """Busy loops beside the workers, which get that `niceness` and are stopped at random for a moment."""
+    for pid in workers:
+        os.setpriority(os.PRIO_PROCESS, pid, niceness)
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(LOOPS)]
+    over = threading.Event()
+    stopper = threading.Thread(target=_stop_and_go, args=(workers, over))
+    stopper.start()
+    try:
+        yield
+    finally:
+        over.set()
+        stopper.join()
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+def _stop_and_go(workers: Sequence[int], over: threading.Event) -> None:
+    """One worker at a time stands still for 10 to 150 ms."""
+    dice = random.Random(SEED)
+    while not over.wait(dice.uniform(0.02, 0.2)):
+        worker = dice.choice(workers)
+        os.kill(worker, signal.SIGSTOP)
+        over.wait(dice.uniform(0.01, 0.15))
+        os.kill(worker, signal.SIGCONT)
