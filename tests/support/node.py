@@ -117,9 +117,9 @@ class Node:
         decision: dict[str, Any] = answer.json()
         return decision
 
-    def put_rule(self, **rule: Any) -> dict[str, Any]:
+    def put_rule(self, *, key: str = ADMIN_KEY, **rule: Any) -> dict[str, Any]:
         """Create or replace a rule, and wait until every worker decides by it (one second, by contract)."""
-        answer = self.request("POST", "/v1/admin/rules", json=rule)
+        answer = self.request("POST", "/v1/admin/rules", key=key, json=rule)
         assert answer.status_code in (200, 201), answer.text
         self.await_rules()
         stored: dict[str, Any] = answer.json()
