@@ -6,9 +6,10 @@ for the timeout, or that breaks, fails everyone whose commands were sent, once, 
 caller. All of them get the same exception: it is one failure, however many it meets. Nothing is ever sent twice.
 
 Only Redis can be silent. Callers never run while the hub reads. Silence counts from the end of a send with which the
-waiting began, and from each sign of life: an answer, or that a full socket took more. A look at the clock comes before
-the look into the socket that finds nothing. So a worker that was busy, or stopped, at any of these points waits longer
-for Redis, never shorter. What is outstanding is bounded by the work that it is for Redis: the rest waits here.
+waiting began, and from each sign of life: an answer, or that a full socket took more. It takes LOOKS looks into the
+socket that find nothing, each a part of the timeout after the one before, and the clock is read before the look. So a
+worker that is busy, or stopped, or on a machine that stands still, waits longer for Redis, never shorter. What is
+outstanding is bounded by the work that it is for Redis: the rest waits here.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from app.limiter.errors import StoreBusy
 from app.limiter.wire import Wire
 
 MAX_WORK_US = 8_000  # outstanding, by the estimates of plan.py: a sixth of the default timeout
+LOOKS = 4  # a timeout: after the machine stood still, Redis has three quarters of it to answer
 STALLED = 1.5  # timeouts; a step of connecting that ends later was not waited for, this worker was held up
 
 
@@ -76,7 +78,8 @@ class RedisLink:
         self._connecting = False
         self._flush_due = False
         self._timer: Any = None
-        self._until = 0.0  # when silence has lasted for the timeout
+        self._since = 0.0  # when the waiting began, or of the last sign of life
+        self._looks = 0  # since then, that found nothing
 
     def call(self, commands: bytes, count: int, work_us: int = 0) -> list[Any]:
         """The replies to `count` packed commands, in order; an error reply is a value among them.
@@ -107,9 +110,9 @@ class RedisLink:
             self._flush_due = True
             get_hub().loop.run_callback(self._flush)
 
-    def _start_timer(self, seconds: float) -> None:
-        self._timer = get_hub().loop.timer(seconds)
-        self._timer.start(self._expire)
+    def _start_timer(self) -> None:
+        self._timer = get_hub().loop.timer(self._timeout / LOOKS)
+        self._timer.start(self._look)
 
     def _flush(self) -> None:
         self._flush_due = False
@@ -137,7 +140,7 @@ class RedisLink:
         if begins:
             self._wait_anew()
         if self._timer is None and self._sent:
-            self._start_timer(self._timeout)
+            self._start_timer()
 
     def _open(self) -> None:
         try:
@@ -165,7 +168,7 @@ class RedisLink:
         return self._connect()
 
     def _wait_anew(self) -> None:
-        self._until = self._clock() + self._timeout
+        self._since, self._looks = self._clock(), 0
 
     def _heard(self, replies: list[Any]) -> None:
         """In the hub: hand the replies out in the order of the commands, and wake callers that have all of theirs."""
@@ -186,16 +189,17 @@ class RedisLink:
         if self._fresh:
             self._schedule()
 
-    def _expire(self) -> None:
-        """In the hub, when Redis may have been silent for too long. What already lies in the socket is in time."""
+    def _look(self) -> None:
+        """In the hub: whether something lies in the socket, which then is in time however late this look comes."""
         self._timer.close()
         self._timer = None
         now = self._clock()
         drained = self._wire is None or self._wire.look()
         if not self._sent:
             return
-        if now < self._until or not drained:
-            self._start_timer(max(0.0, self._until - self._clock()))
+        self._looks += drained and now - self._since >= (self._looks + 1) * self._timeout / LOOKS
+        if self._looks < LOOKS:
+            self._start_timer()
         else:
             self._fail(TimeoutError(f"Redis did not answer within {self._timeout:g} s"))
 

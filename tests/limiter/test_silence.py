@@ -96,6 +96,22 @@ def test_a_worker_that_is_stopped_again_and_again_finds_redis_healthy(valkey: Va
     assert stops > 3
 
 
+def test_a_machine_that_stood_still_gives_redis_time_to_answer(valkey: Valkey) -> None:
+    """Worker and Redis stop alike: the look that comes first finds nothing, and proves nothing."""
+    link = link_to(valkey, 0.5)
+    assert echo_until(link, b"connect")
+    os.kill(valkey.pid, signal.SIGSTOP)
+    try:
+        asked = gevent.spawn(echo, link, b"late")
+        gevent.sleep(0)  # sent
+        gevent.sleep(0)
+        work(1)
+    finally:
+        os.kill(valkey.pid, signal.SIGCONT)
+    asked.join()
+    assert asked.value == [b"late"]
+
+
 def test_a_step_of_connecting_for_which_this_worker_was_held_up_is_taken_again(valkey: Valkey) -> None:
     steps: list[float] = []
 
