@@ -17,8 +17,8 @@ from app.observability.metrics import ALLOWED, BLOCKED
 from app.rules.rule import ALGORITHMS, Limit, Rule
 
 # What a check may take Redis at worst, and each of its limits: measured by benchmarks/worst_cases.py, on slow machines.
-CHECK_US = 5
-LIMIT_US = {"token_bucket": 5, "fixed_window": 5, "sliding_window": 60, "sliding_window_counter": 5, "gcra": 5}
+CHECK_US = 3
+LIMIT_US = {"token_bucket": 4, "fixed_window": 4, "sliding_window": 40, "sliding_window_counter": 4, "gcra": 4}
 
 _double = Struct("<d").pack
 

@@ -25,7 +25,9 @@ from redis.exceptions import ConnectionError, RedisError, TimeoutError
 from app.limiter.errors import StoreBusy
 from app.limiter.wire import Wire
 
-MAX_WORK_US = 8_000  # outstanding, by the estimates of plan.py: a sixth of the default timeout
+# Outstanding, by the estimates of plan.py. Redis answers all who wait only after it has done what each has sent: with a
+# dozen workers that is still less than the default timeout.
+MAX_WORK_US = 3_000
 LOOKS = 4  # a timeout: after the machine stood still, Redis has three quarters of it to answer
 STALLED = 1.5  # timeouts; a step of connecting that ends later was not waited for, this worker was held up
 

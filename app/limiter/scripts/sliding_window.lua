@@ -7,42 +7,46 @@
 --           before  total of the entry before that one
 --           oldest  its stamp
 -- An entry from the future counts as stamped now.
--- Means nothing once the newest entry has left the window. Any entry is read in constant time, so a check reads O(log n):
--- a search gallops from the old end. What has left is cut off once it is half as much as what counts, and copying what
--- counts is then paid for by the charges since.
+-- Means nothing once the newest entry has left the window. Any piece is read in constant time, so a check reads O(log n)
+-- of them, and mostly one: near the old end, where the few entries are that left since the last charge. What has left is
+-- cut off once it is half as much as what counts, and copying what counts is then paid for by the charges since.
 
-local HEAD, ENTRY = 24, 16
+local HEAD, ENTRY, PIECE = 24, 16, 32 -- bytes, bytes, entries
 
--- Stamp and total of an entry; of one after the newest, infinity.
-local function entry_at(key, place)
+-- So many entries from `place` on, or as many as there are.
+local function read(key, place, count)
   local start = HEAD + ENTRY * place
-  local entry = redis.call('GETRANGE', key, start, start + ENTRY - 1)
-  if entry == '' then
-    return math.huge, math.huge
-  end
-  return struct.unpack('<dd', entry)
+  return redis.call('GETRANGE', key, start, start + ENTRY * count - 1)
 end
 
--- The first entry from `place` on that is stamped after `stamp` and beyond the total `total`.
-local function search(key, place, stamp, total)
-  local function reached(at)
-    local stamped, counted = entry_at(key, at)
+-- The first entry from `place` on that is stamped after `stamp` and beyond the total `total`: its place, its stamp, and
+-- the total of the one before it, which `before` is for the first. Where there is none, the place after the newest.
+local function search(key, place, stamp, total, before)
+  local function reached(entry)
+    local stamped, counted = struct.unpack('<dd', entry)
     return stamped > stamp and counted > total
   end
-  if reached(place) then
-    return place
-  end
-  local stride = 1
-  while not reached(place + stride) do
-    place, stride = place + stride, stride * 2
-  end
-  while stride > 1 do -- it lies within (place, place + stride]
-    stride = stride / 2
-    if not reached(place + stride) then
-      place = place + stride
+  local piece = read(key, place, PIECE)
+  if #piece == ENTRY * PIECE and not reached(string.sub(piece, -ENTRY)) then -- it lies further on
+    local low, high = place + PIECE, (redis.call('STRLEN', key) - HEAD) / ENTRY
+    while high - low > PIECE do -- it is one of low … high
+      local middle = math.floor((low + high) / 2)
+      if reached(read(key, middle, 1)) then
+        high = middle
+      else
+        low = middle + 1
+      end
     end
+    place, piece = low - 1, read(key, low - 1, PIECE + 2)
   end
-  return place + 1
+  for start = 1, #piece, ENTRY do
+    local stamped, counted = struct.unpack('<dd', piece, start)
+    if stamped > stamp and counted > total then
+      return place, stamped, before
+    end
+    place, before = place + 1, counted
+  end
+  return place, math.huge, before
 end
 
 local function step(key, rate, window, _, cost, now, charge)
@@ -54,16 +58,16 @@ local function step(key, rate, window, _, cost, now, charge)
     if stamp <= now - window then -- all have left
       head, first, before, total = '', 0, 0, 0
     elseif oldest <= now - window then
-      moved, first = true, search(key, first, now - window, -1)
-      oldest = entry_at(key, first)
-      before = select(2, entry_at(key, first - 1))
+      moved = true
+      first, oldest, before = search(key, first, now - window, -1, before)
     end
   end
   local used, from_future, wait = total - before, head ~= '' and stamp > now, 0
   if cost > rate then
     wait = math.huge
   elseif used + cost > rate then -- until enough of the oldest have left
-    wait = math.min(entry_at(key, search(key, first, -1, total + cost - rate - 1)), now) + window - now
+    local _, leaves = search(key, first, -1, total + cost - rate - 1)
+    wait = math.min(leaves, now) + window - now
   end
   local charged = charge and wait == 0
   if charged then
