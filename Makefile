@@ -31,6 +31,7 @@ bench: $(VENV)/dev.done $(BENCH)/bench.done $(NODE_PEER)/node_modules/.package-l
 	@$(BIN)/python -m benchmarks.instructions || echo "the instructions stay as they were"
 	@$(BIN)/python -m benchmarks.check
 	@$(BIN)/python -m benchmarks.memory
+	@$(BIN)/python -m benchmarks.worst_cases
 	@$(BIN)/python -m benchmarks.matching
 	@$(BIN)/python -m benchmarks.refresh
 	@$(BIN)/python -m benchmarks.footprint

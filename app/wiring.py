@@ -28,7 +28,7 @@ from app.limiter.cluster_store import ClusterStore
 from app.limiter.deleted_tenants import DeletedTenants
 from app.limiter.denial_cache import DenialCache
 from app.limiter.errors import StoreError, no_failure_of_the_store
-from app.limiter.ladder import Ladder
+from app.limiter.ladder import MEANING, Ladder
 from app.limiter.leases import Leases
 from app.limiter.limited_clients import LimitedClients
 from app.limiter.limiter import Limiter
@@ -177,10 +177,12 @@ def start_worker(services: Services, *, place: int) -> None:
     if services.tracing is not None:
         services.tracing.start()
     services.upkeep.start()
+    if place == 0:  # one line a node
+        _say_fail_mode(services.settings.fail_mode)
     try:
         services.store.load_scripts()
     except StoreError as error:  # Redis may come later; checks load what is missing
-        if place == 0:  # one line a node
+        if place == 0:
             log.warning(NO_REDIS, services.settings.fail_mode, error)
     gevent.spawn(_flush_denials, services.limited_clients)
     gevent.spawn(_flush, services.key_use)
@@ -191,6 +193,11 @@ def stop_worker(services: Services) -> None:
     services.upkeep.stop()
     if services.tracing is not None:
         services.tracing.stop()
+
+
+def _say_fail_mode(fail_mode: str) -> None:
+    level = logging.WARNING if fail_mode == "open" else logging.INFO
+    log.log(level, "FAIL_MODE=%s: while Redis cannot decide, %s", fail_mode, MEANING[fail_mode])
 
 
 def _log_failure(greenlet: object, *error: Any) -> None:

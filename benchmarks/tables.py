@@ -96,6 +96,24 @@ def _log() -> list[str]:
     ]
 
 
+def _worst_cases() -> list[str]:
+    found = _saved("worst_cases")
+    columns = list(found["us_a_check"]["gcra"]["1"])
+    return [
+        f"| algorithm | limits | {' | '.join(columns)} |",
+        "|---|---|" + "---|" * len(columns),
+        *(
+            f"| `{algorithm}` | {limits} | {' | '.join(f'{row[column]:.1f}' for column in columns)} |"
+            for algorithm, rows in found["us_a_check"].items()
+            for limits, row in rows.items()
+        ),
+        "",
+        "| rare turns of a full log of 100,000 entries | µs |",
+        "|---|---|",
+        *(f"| {what} | {spent_us:.0f} |" for what, spent_us in found["us_of_a_log"].items()),
+    ]
+
+
 def _profile() -> list[str]:
     result = _saved("profile")
     lines = [_made("profile")]
@@ -165,6 +183,8 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "memory_measured": lambda: [_made("memory")],
     "memory": _memory,
     "log": _log,
+    "worst_cases_measured": lambda: [_made("worst_cases")],
+    "worst_cases": _worst_cases,
     "profile": _profile,
     "matching_measured": lambda: [_made("matching")],
     "exact": lambda: exact(_saved("matching")),

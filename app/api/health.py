@@ -11,6 +11,7 @@ from app.api.auth import SECURITY_SCHEMES, public
 from app.api.problems import Problem
 from app.api.schemas import BreakerSchema, HealthSchema, LifeSchema
 from app.extensions import api
+from app.limiter.ladder import MEANING
 from app.observability.metrics import ACTIVE_CLIENTS, BREAKER_STATE
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -38,6 +39,8 @@ def health() -> dict[str, Any]:
         "status": "healthy" if healthy else "degraded",
         "service": services.settings.service_name,
         "redis_available": redis_available,
+        "fail_mode": services.settings.fail_mode,
+        "without_redis": MEANING[services.settings.fail_mode],
         "database_available": rules.database_available,
         "rules_version": rules.version,
         "rules_age_seconds": rules.age_seconds,

@@ -10,6 +10,7 @@ from marshmallow import Schema, ValidationError, fields, missing, pre_load, vali
 
 from app.rules.rule import (
     ALGORITHMS,
+    FAIL_MODES,
     MAX_AMOUNT,
 )
 
@@ -139,11 +140,14 @@ class LifeSchema(Schema):
 
 
 class HealthSchema(Schema):
-    """What works. `rules_age_seconds`: since the rules were last confirmed current; null: none are known."""
+    """What works. `without_redis`: what happens to checks while Redis cannot decide, where their rule says nothing.
+    `rules_age_seconds`: since the rules were last confirmed current; null: none are known."""
 
     status = fields.String(required=True, validate=validate.OneOf(("healthy", "degraded")))
     service = fields.String(required=True)
     redis_available = fields.Boolean(required=True)
+    fail_mode = fields.String(required=True, validate=validate.OneOf(FAIL_MODES))
+    without_redis = fields.String(required=True)
     database_available = fields.Boolean(required=True)
     rules_version = fields.Integer(required=True, allow_none=True)
     rules_age_seconds = fields.Float(required=True, allow_none=True)

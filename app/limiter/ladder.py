@@ -15,6 +15,12 @@ from app.limiter.plan import Charge, Plan
 from app.observability.metrics import DEGRADED
 from app.rules.rule import FAIL_MODES, Rule
 
+# What each fail_mode means to callers while Redis cannot decide.
+MEANING = {
+    "open": "checks are admitted without a limit, but for clients that were denied just before",
+    "closed": "checks are refused with 503",
+    "local": "each worker enforces its share of every limit",
+}
 RETRY_SECONDS = 1  # what a 503 advises after a failed trip while the breaker is still closed
 
 

@@ -20,7 +20,7 @@ MAX_AMOUNT = 1_000_000_000  # of rate, burst and cost
 MAX_WINDOW_SECONDS = 31_536_000
 # rate x window in microseconds stays below 2^53, where a Lua number still holds every integer.
 MAX_RATE_TIMES_WINDOW = 9_000_000_000
-MAX_LOGGED_RATE = 100_000  # sliding_window keeps an entry per check: 1.6 MB at this rate
+MAX_LOGGED_RATE = 100_000  # sliding_window keeps an entry per check: up to 3.4 MB at this rate
 MAX_LIMITS = 8
 
 DEFAULT_TENANT_ID = 1

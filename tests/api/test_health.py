@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from app.limiter.ladder import MEANING
 from tests.support.node import Node
 
 
@@ -17,6 +18,8 @@ def test_health_says_what_works(node: Node) -> None:
         "status": "healthy",
         "service": "limiter",
         "redis_available": True,
+        "fail_mode": "open",
+        "without_redis": MEANING["open"],
         "database_available": True,
     }
     assert type(version) is int
