@@ -39,6 +39,8 @@ def test_the_defaults_are_the_contracts() -> None:
         ("ALGORITHM", "leaky", "token_bucket | fixed_window"),
         ("FAST_LANE", "perhaps", "true | false"),
         ("REDIS_URL", "http://localhost", "redis://…"),
+        ("REDIS_URL", "redis://redis..svc:6379", "redis://…"),
+        ("REDIS_URL", "redis+cluster://a:1,b..c:2", "redis://…"),
         ("DATABASE_URL", "mysql://localhost", "postgresql://…"),
         ("REDIS_URL", "redis://localhost:port/0", "redis://…"),
         ("REDIS_URL", "redis://localhost/0?foo=1", "options that exist (got an unexpected keyword argument 'foo')"),

@@ -12,6 +12,7 @@ from app.limiter.plan import Charge, Plan
 from app.rules.rule import Limit, Rule
 
 MAX_COUNTERS = 50_000  # a few hundred bytes each; beyond it the longest unused are forgotten
+MAX_SHARES = 10_000  # rules, about a kilobyte each; beyond it the longest unused are made again
 MAX_LOGGED = 1_000  # a share above this is counted, not logged: a Python log is rebuilt by every check
 
 
@@ -22,7 +23,7 @@ class LocalStore:
         self._holders = holders
         self._max_counters = max_counters
         self._counters: OrderedDict[tuple[bytes, bytes], State] = OrderedDict()
-        self._shares: dict[int, tuple[Rule, Plan]] = {}
+        self._shares: OrderedDict[int, tuple[Rule, Plan]] = OrderedDict()  # by rule, those of deleted ones for a while
 
     def check(self, charge: Charge, now_us: int) -> tuple[Plan, Outcome]:
         """Decide on states in memory what would have gone to Redis; `now_us` of this machine.
@@ -45,6 +46,9 @@ class LocalStore:
         if known is None or known[0] is not rule:
             limits = tuple(self._share_of(limit) for limit in rule.limits)
             known = self._shares[rule.id] = (rule, Plan(replace(rule, limits=limits)))
+            if len(self._shares) > MAX_SHARES:
+                self._shares.popitem(last=False)
+        self._shares.move_to_end(rule.id)
         return known[1]
 
     def _share_of(self, limit: Limit) -> Limit:

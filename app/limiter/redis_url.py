@@ -78,6 +78,7 @@ class Servers:
         if not plus:
             if scheme != "unix" and not (parts.path.strip("/") or "0").isdecimal():
                 raise ValueError  # redis-py would take another word for database 0
+            _require_name(parts.hostname or "")
             return SINGLE, url
         account, at, hosts = parts.netloc.rpartition("@")
         self.master, _, database = parts.path.strip("/").partition("/")
@@ -107,7 +108,13 @@ def _address(text: str, default: int) -> Address:
     port = int(found["port"] or default) if found else 0
     if not found or not 0 < port < 65_536:
         raise ValueError
+    _require_name(found["host"])
     return Address(found["host"].strip("[]"), port)
+
+
+def _require_name(host: str) -> None:
+    """Raises ValueError for what no name server can be asked about, such as `redis..svc`."""
+    host.removesuffix(".").encode("idna")
 
 
 def _connected(connection: AbstractConnection) -> AbstractConnection:
