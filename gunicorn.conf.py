@@ -51,7 +51,8 @@ from gunicorn.util import close_graceful
 
 from app.config import NO_DATABASE, Settings
 from app.environment import SettingsError
-from app.observability import logs
+from app.observability import logs, metric_files
+from app.observability.metrics import RULE_COUNTS
 from app.server.connection import UNREAD_BYTES
 from app.server.logger import Logger
 from app.server.worker import FastLaneWorker, Worker
@@ -72,6 +73,9 @@ _host = f"[{_settings.bind}]" if ":" in _settings.bind else _settings.bind
 bind = f"{_host}:{_settings.port}"
 workers = _settings.web_concurrency
 worker_class = FastLaneWorker if _settings.fast_lane else Worker
+if _starting:
+    metric_files.directory = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    RULE_COUNTS.reserve(2 * workers + 8)  # a reload starts all workers anew before the old ones end
 preload_app = True
 worker_connections = 1000
 backlog = 2048

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -37,11 +38,14 @@ from app.limiter.mode_log import ModeLog
 from app.limiter.newcomers import Newcomers
 from app.limiter.redis_store import RedisStore, connect
 from app.limiter.redis_url import CLUSTER, Servers
+from app.observability import metric_files
 from app.observability.active_clients import ActiveClients
+from app.observability.exposition import exposition
+from app.observability.metrics import RULE_COUNTS
 from app.observability.tracing import Tracing
 from app.rules.database import DatabaseRules
 from app.rules.key_use import KeyUse
-from app.rules.pace import Unhurried
+from app.rules.pace import Pace, Unhurried
 from app.rules.reload import RuleReloader
 from app.rules.rule import default_rule
 from app.rules.rule_book import RuleBook
@@ -79,7 +83,8 @@ class Services:
     limited_clients: LimitedClients
     deleted_tenants: DeletedTenants
     tracing: Tracing | None
-    http_metrics: PrometheusMetrics | None
+    metrics: Callable[[], bytes] | None
+    pace: Pace
     drain: Drain
 
 
@@ -166,7 +171,8 @@ def wire(app: Flask, settings: Settings) -> Services:
         limited_clients=limited_clients,
         deleted_tenants=DeletedTenants(store=unhurried_store, limited_clients=limited_clients),
         tracing=tracing,
-        http_metrics=_http_metrics(app, settings),
+        metrics=_metrics(app, settings, unhurried),
+        pace=unhurried,
         drain=Drain(),
     )
 
@@ -174,6 +180,7 @@ def wire(app: Flask, settings: Settings) -> Services:
 def start_worker(services: Services, *, place: int) -> None:
     """Begin what belongs to one worker, after the fork: traces, the first rules, the scripts. `place`: from 0."""
     gevent.get_hub().print_exception = _log_failure  # else it would go to standard error, in a form of its own
+    RULE_COUNTS.take(place)
     if services.tracing is not None:
         services.tracing.start()
     services.upkeep.start()
@@ -256,10 +263,10 @@ def _newcomers(settings: Settings) -> Newcomers | None:
     return Newcomers(per_minute=per_minute, workers=workers, clock=time.monotonic) if per_minute else None
 
 
-def _http_metrics(app: Flask, settings: Settings) -> PrometheusMetrics | None:
-    """Request metrics of the other routes; checks have a histogram of their own and are left out."""
+def _metrics(app: Flask, settings: Settings, pace: Pace) -> Callable[[], bytes] | None:
+    """What a scrape gets. Counts requests of the other routes too; checks have a histogram of their own."""
     if not settings.enable_metrics:
         return None
     # By rule, not by path: paths come from callers, and each would be a series.
-    left_out = ["^/v1/(check|authorize)", "^/metrics$"]
-    return PrometheusMetrics(app, path=None, group_by="url_rule", excluded_paths=left_out)
+    PrometheusMetrics(app, path=None, group_by="url_rule", excluded_paths=["^/v1/(check|authorize)", "^/metrics$"])
+    return partial(exposition, metric_files.directory, RULE_COUNTS, pace)

@@ -12,6 +12,7 @@ from app.api.problems import Problem
 from app.api.schemas import BreakerSchema, HealthSchema, LifeSchema
 from app.extensions import api
 from app.limiter.ladder import MEANING
+from app.observability.exposition import CONTENT_TYPE
 from app.observability.metrics import ACTIVE_CLIENTS, BREAKER_STATE
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -82,15 +83,11 @@ def circuit_breaker_status() -> Any:
 def metrics() -> Response:
     """Prometheus metrics, added up over the node's workers."""
     services = _services()
-    if services.http_metrics is None:
+    if services.metrics is None:
         raise Problem(404, "metrics are off: ENABLE_METRICS=false")
-    ACTIVE_CLIENTS.set(services.active_clients.estimate())
+    ACTIVE_CLIENTS.set(services.active_clients.estimate(services.pace))
     BREAKER_STATE.set(services.breaker.state_number)
-    try:
-        body, content_type = services.http_metrics.generate_metrics(accept_header=request.headers.get("Accept"))
-    except (TypeError, ValueError):  # a version there that prometheus_client cannot read
-        body, content_type = services.http_metrics.generate_metrics(accept_header=None)
-    return Response(body, content_type=content_type)
+    return Response(services.metrics(), content_type=CONTENT_TYPE)
 
 
 @blueprint.route("/openapi.json")

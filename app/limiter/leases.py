@@ -18,11 +18,10 @@ from app.limiter.errors import StoreError, StoreFault
 from app.limiter.keys import client_named, lease_name, public_part
 from app.limiter.ladder import Ladder
 from app.limiter.limiter import LimitedClients, Limiter, beside
-from app.limiter.plan import Charge, Once, Plan
+from app.limiter.plan import Charge, Once
 from app.limiter.plans import Plans
 from app.limiter.scripts import lease_script, return_script
 from app.observability.active_clients import ActiveClients
-from app.observability.metrics import LEASE_GRANTED, LEASE_RETURNED
 from app.rules.errors import NotFound
 
 NONCE_BYTES = 12  # 16 characters: nobody guesses another holder's lease
@@ -67,7 +66,7 @@ class Leases:
         if not granted:
             self._limited_clients.denied(question[0], question[1].client_id, charge.plan.rule)
             return Grant(decision, 0, None, None)
-        LEASE_GRANTED.labels(*_labels(charge.plan)).inc(granted)
+        charge.plan.counts.granted(granted)
         lease_id = f"{charge.plan.rule.id}.{public_part(charge.client)}.{nonce}"
         expires_at = (decision.outcome.now_us + ttl_ms * 1000) / 1_000_000
         return Grant(self._beside_shadow(plans, question, charge, granted, decision), granted, lease_id, expires_at)
@@ -88,7 +87,7 @@ class Leases:
             return 0
         if outcome.permits < 0:
             raise NotFound(GONE)
-        LEASE_RETURNED.labels(*_labels(plan)).inc(outcome.remaining)
+        plan.counts.returned(outcome.remaining)
         return outcome.permits
 
     def _asked(self, charge: Charge) -> LeaseOutcome | None:
@@ -115,7 +114,3 @@ class Leases:
             [outcome] = self._limiter.outcomes([shadow])
             decision = beside(shadow, outcome, decision)
         return decision
-
-
-def _labels(plan: Plan) -> tuple[str, str]:
-    return plan.rule.label, plan.rule.endpoint or "*"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from operator import add
 from struct import Struct, pack
@@ -13,7 +14,8 @@ from msgspec.structs import replace
 from app.limiter.keys import CLIENT_LENGTH, counter_names
 from app.limiter.resp import bulk
 from app.limiter.scripts import Script, check_script, checks_script, named, number
-from app.observability.metrics import ALLOWED, BLOCKED
+from app.observability.metrics import RULE_COUNTS
+from app.observability.rule_counts import Counts
 from app.rules.rule import ALGORITHMS, Limit, Rule
 
 # What a check may take Redis at worst, and each of its limits: measured by benchmarks/worst_cases.py, on slow machines.
@@ -35,6 +37,7 @@ class Plan:
         "charges",
         "count_allowed",
         "count_blocked",
+        "counts",
         "keys",
         "names",
         "one_unit",
@@ -44,13 +47,14 @@ class Plan:
         "work_us",
     )
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: Rule, counts: Counts | None = None) -> None:
         self.rule = rule
         self.charges = rule.action == "limit"
         self.names = counter_names(rule)
-        self.count_allowed = ALLOWED.labels(rule.label, rule.endpoint or "*").raiser()
-        self.count_blocked = BLOCKED.labels(rule.label, rule.endpoint or "*").raiser()
         self.work_us = CHECK_US + sum(LIMIT_US[str(limit.algorithm)] for limit in rule.limits)
+        self.counts = counts or RULE_COUNTS.of(rule.id)
+        self.count_allowed: Callable[[float], None] = self.counts.allowed
+        self.count_blocked: Callable[[float], None] = self.counts.blocked
         self.script = check_script(str(rule.limits[0].algorithm)) if len(rule.limits) == 1 else checks_script()
         self.keys = _cut(self.names)
         self._limits, self.one_unit = _packed(rule.limits)
@@ -72,7 +76,7 @@ class Plan:
         """As it would be with these terms, which the rule, or another in its place, had earlier."""
         rule_id, limits = msgspec.msgpack.decode(terms)
         found = (Limit(rate, window, named(algorithm), burst) for rate, window, algorithm, burst in limits)
-        return Plan(replace(self.rule, id=rule_id, limits=tuple(found)))
+        return Plan(replace(self.rule, id=rule_id, limits=tuple(found)), self.counts)
 
 
 def limits_in(terms: bytes) -> int:

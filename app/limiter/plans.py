@@ -5,6 +5,7 @@ from __future__ import annotations
 from app.limiter.decision import Check
 from app.limiter.keys import NEWCOMERS, Keyspace, answer_name, meaning
 from app.limiter.plan import Charge, Once, Plan
+from app.observability.metrics import RULE_COUNTS
 from app.rules.rule import Rule
 from app.rules.rule_book import RuleBook
 
@@ -17,8 +18,7 @@ class Plans:
         secret = book.edition.key_secret
         same = previous is not None and previous._keyspace.secret == secret
         self._keyspace: Keyspace = previous._keyspace if previous is not None and same else Keyspace(secret)
-        known = previous._plans if previous is not None else {}
-        self._plans: dict[int, Plan] = {rule_id: plan for rule_id, plan in known.items() if book.decides_by(plan.rule)}
+        self._plans: dict[int, Plan] = _still_good(previous, book) if previous is not None else {}
 
     def charge(self, tenant_id: int, check: Check) -> Charge:
         """What the check asks of the store, by the rule that is enforced."""
@@ -51,3 +51,10 @@ class Plans:
             return Charge(plan, client, check.cost)
         name = answer_name(check.request_id, shadow=rule.shadow, whose=whose)
         return Charge(plan, client, check.cost, Once(name, meaning(check.limit_key, check.cost) + plan.terms))
+
+
+def _still_good(previous: Plans, book: RuleBook) -> dict[int, Plan]:
+    good = {rule_id: plan for rule_id, plan in previous._plans.items() if book.decides_by(plan.rule)}
+    if book.series.last == previous.book.series.last:  # nearly always: all rules have series of their own
+        return good
+    return {rule_id: plan for rule_id, plan in good.items() if plan.counts is RULE_COUNTS.of(rule_id)}

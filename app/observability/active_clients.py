@@ -10,7 +10,10 @@ import math
 import mmap
 from collections.abc import Callable, Iterable
 
+from app.observability.rule_counts import Pace
+
 SLOTS = 1 << 17  # four bytes each: 512 KiB a node
+PIECE = 1 << 13  # slots looked at in one go: a third of a millisecond
 RECENT_SECONDS = 60
 
 
@@ -28,8 +31,10 @@ class ActiveClients:
             # One aligned store without a lock: the worst a race can do is to lose one mark.
             seconds[hash(client) % SLOTS] = until
 
-    def estimate(self) -> int:
-        """Distinct clients of the last minute."""
-        now = int(self._clock())
-        unmarked = len([until for until in self._seconds.tolist() if until < now])  # half the time of a sum
+    def estimate(self, pace: Pace) -> int:
+        """Distinct clients of the last minute. Takes some milliseconds, in pieces given to `pace`."""
+        now, unmarked = int(self._clock()), 0
+        for first in pace(range(0, SLOTS, PIECE)):
+            piece = self._seconds[first : first + PIECE].tolist()
+            unmarked += len([until for until in piece if until < now])  # half the time of a sum
         return round(-SLOTS * math.log(max(unmarked, 1) / SLOTS))

@@ -1,14 +1,15 @@
 """Every metric of the service, declared once. Label values come from rules and code, never from callers.
 
-In multiprocess mode (PROMETHEUS_MULTIPROC_DIR set before this is imported) each worker writes its own files and a
-scrape adds them up; the `multiprocess_mode` of a gauge says how.
+Each worker counts for itself, and a scrape adds up (exposition.py); the `multiprocess_mode` of a gauge says how.
 """
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable
 
 from prometheus_client import Counter, Gauge, Histogram
+
+from app.observability import metric_files  # noqa: F401 - before the first metric: it says how values are kept
+from app.observability.rule_counts import RuleCounts
 
 
 class CountingHistogram(Histogram):
@@ -20,15 +21,6 @@ class CountingHistogram(Histogram):
         self._buckets[bisect_left(self._upper_bounds, amount)].inc(times)
 
 
-class HotCounter(Counter):
-    """A counter that every check raises: `inc` also looks at what it is told, which costs a quarter more."""
-
-    def raiser(self) -> Callable[[float], None]:
-        """What raises this child by a positive number."""
-        inc: Callable[[float], None] = self._value.inc
-        return inc
-
-
 class NodeGauge(Gauge):
     """One value for the whole node: the last that any worker set, by the clock that its processes share."""
 
@@ -36,11 +28,13 @@ class NodeGauge(Gauge):
         self._value.set(float(value), timestamp=time.monotonic())
 
 
-ALLOWED = HotCounter(
-    "ratelimiter_allowed_total", "Checks allowed, by the rule's client and endpoint", ["client_id", "endpoint"]
-)
-BLOCKED = HotCounter(
-    "ratelimiter_blocked_total", "Checks denied, by the rule's client and endpoint", ["client_id", "endpoint"]
+# Counted by rule: names and helps of the columns of RULE_COUNTS, in their order.
+RULE_COUNTS = RuleCounts()
+BY_RULE = (
+    ("ratelimiter_allowed_total", "Checks allowed, by the rule's client and endpoint"),
+    ("ratelimiter_blocked_total", "Checks denied, by the rule's client and endpoint"),
+    ("ratelimiter_lease_permits_granted_total", "Permits granted by leases, likewise"),
+    ("ratelimiter_lease_permits_returned_total", "Permits credited back of them, likewise"),
 )
 CHECK_DURATION = CountingHistogram(
     "ratelimiter_check_duration_seconds",
@@ -50,12 +44,6 @@ CHECK_DURATION = CountingHistogram(
 REDIS_ERRORS = Counter("ratelimiter_redis_errors_total", "Errors of the Redis client", ["operation"])
 DEGRADED = Counter("ratelimiter_degraded_total", "Checks Redis did not decide, by what answered", ["mode"])
 SHADOW_BLOCKED = Counter("ratelimiter_shadow_blocked_total", "Checks a shadow rule would have denied")
-LEASE_GRANTED = Counter(
-    "ratelimiter_lease_permits_granted_total", "Permits granted by leases, likewise", ["client_id", "endpoint"]
-)
-LEASE_RETURNED = Counter(
-    "ratelimiter_lease_permits_returned_total", "Permits credited back of them, likewise", ["client_id", "endpoint"]
-)
 ACTIVE_CLIENTS = NodeGauge(
     "ratelimiter_active_clients",
     "Distinct clients checked on this node in the last minute, an estimate",
@@ -75,9 +63,5 @@ RULES_AGE = Gauge(
 
 # Present from the start, at zero: an alert on a series that does not exist yet would stay silent.
 REDIS_ERRORS.labels("check")
-ALLOWED.labels("default", "*")
-BLOCKED.labels("default", "*")
-LEASE_GRANTED.labels("default", "*")
-LEASE_RETURNED.labels("default", "*")
 for mode in ("open", "closed", "local"):
     DEGRADED.labels(mode)

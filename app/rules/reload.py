@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from app.observability.metrics import RULES_AGE, RULES_VERSION
+from app.observability.metrics import RULE_COUNTS, RULES_AGE, RULES_VERSION
 from app.rules.rule_book import Edition, RuleBook, Snapshot
 from app.rules.snapshot_file import SnapshotFile
 
@@ -154,6 +154,8 @@ class RuleReloader:
 
     def _show(self) -> None:
         state = self.freshness()
+        if self.book is not None:
+            RULE_COUNTS.follow(self.book.series.of)
         RULES_VERSION.set(state.version or 0)
         RULES_AGE.set(self._clock() - self._started_at if state.age_seconds is None else state.age_seconds)
 

@@ -75,11 +75,6 @@ class Rule(Struct, frozen=True, kw_only=True, gc=False):
     def public_id(self) -> str | int:
         return "default" if self.id == DEFAULT_RULE_ID else self.id
 
-    @property
-    def label(self) -> str:
-        """The `client_id` label of metrics: from the rule, never from the caller."""
-        return "default" if self.id == DEFAULT_RULE_ID else self.client_id
-
 
 def default_rule(rate: int, window: int) -> Rule:
     """What decides where no stored rule matches. A changed window is another counter, as with stored rules."""

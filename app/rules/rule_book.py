@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from app.rules.api_key import ApiKey, KeyHash
 from app.rules.pace import Pace, at_once
 from app.rules.rule import Limit, Rule
+from app.rules.series import RuleSeries
 from app.rules.soundness import require_sound
 from app.rules.tenant_rules import TenantRules
 
@@ -73,6 +74,7 @@ class RuleBook:
                 tenants[ready.tenant_id].add(ready)
         self._index(previous, pace)
         self.has_shadows = bool(self._shadows)
+        self.series = RuleSeries(self._ready, pace)
 
     def match(self, tenant_id: int, client_id: str, limit_key: str) -> Rule:
         """The most specific rule for this check; the built-in default where nothing stored matches."""

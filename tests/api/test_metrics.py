@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 import requests
 
-from tests.api.conftest import PutRules
+from tests.api.conftest import OtherTenant, PutRules
 from tests.api.wire import CLOSE, exchange, request
 from tests.support.node import Node
 
@@ -61,11 +61,10 @@ def test_the_metrics_of_the_contract_are_there_with_their_types(node: Node, coun
     assert [line for name, kind in TYPES.items() if (line := f"# TYPE {name} {kind}") not in lines] == []
 
 
-@pytest.mark.parametrize("version", ["foo", "1.x", "1.0.0-rc1", ""])
-@pytest.mark.parametrize("kind", ["text/plain", "application/openmetrics-text"])
-def test_a_version_that_is_none_gets_some_format(node: Node, kind: str, version: str) -> None:
-    answer = node.request("GET", "/metrics", key=None, headers={"Accept": f"{kind};version={version}"})
-    assert (answer.status_code, "ratelimiter_allowed_total" in answer.text) == (200, True)
+@pytest.mark.parametrize("kind", ["text/plain;version=1.x", "application/openmetrics-text;version=1.0.0", "text/html"])
+def test_there_is_one_format_whatever_is_accepted(node: Node, kind: str) -> None:
+    answer = node.request("GET", "/metrics", key=None, headers={"Accept": kind})
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
 
 
 def test_counters_are_sums_over_the_workers(node: Node, counted: str) -> None:
@@ -126,3 +125,51 @@ def test_gauges_say_the_state_of_the_node(node: Node) -> None:
     assert node.metric("ratelimiter_circuit_breaker_state") == 0
     assert node.metric("ratelimiter_rules_version") == node.request("GET", "/health", key=None).json()["rules_version"]
     assert 0 <= node.metric("ratelimiter_rules_age_seconds") < 60
+
+
+def _of(node: Node, client_id: str) -> list[str]:
+    """The series of this client and of those that begin so, without the metric's name."""
+    return sorted({name.partition("{")[2] for name in _series(node) if f'client_id="{client_id}' in name})
+
+
+def test_series_go_with_their_rules_and_move_with_their_names(node: Node, put_rules: PutRules, client: str) -> None:
+    [rule, _] = put_rules(
+        {"client_id": client, "rate": 30, "window": 3600},
+        {"client_id": client, "endpoint": "login", "rate": 9, "window": 60},
+    )
+    for _ in range(8):
+        _check_anew(node, client)
+        _check_anew(node, client, limit_key="login")
+    assert _of(node, client) == [f'client_id="{client}",endpoint="{endpoint}"}}' for endpoint in ("*", "login")]
+    url = f"/v1/admin/rules/{rule['id']}"
+    assert node.request("PATCH", url, json={"client_id": f"{client}-2"}).status_code == 200
+    node.await_rules()
+    for _ in range(3):
+        _check_anew(node, f"{client}-2")
+    assert _of(node, f"{client}-2") == [f'client_id="{client}-2",endpoint="*"}}']
+    assert node.metric(f'ratelimiter_allowed_total{{client_id="{client}-2",endpoint="*"}}') == 3
+    assert node.request("PATCH", url, json={"enabled": False}).status_code == 200
+    node.await_rules()
+    assert _of(node, client) == [f'client_id="{client}",endpoint="login"}}']
+
+
+def test_two_tenants_with_the_same_pattern_have_two_series(
+    node: Node, put_rules: PutRules, other_tenant: OtherTenant, client: str
+) -> None:
+    rule = {"client_id": client, "rate": 30, "window": 3600}
+    put_rules(rule)
+    assert node.request("POST", "/v1/admin/rules", key=other_tenant.key, json=rule).status_code == 201
+    node.await_rules()
+    node.check(client)
+    for _ in range(2):
+        assert node.request("POST", "/v1/check", key=other_tenant.key, json={"client_id": client}).status_code == 200
+    own = f'client_id="{client}",endpoint="*"'
+    assert node.metric(f"ratelimiter_allowed_total{{{own}}}") == 1
+    assert node.metric(f'ratelimiter_allowed_total{{{own},tenant="{other_tenant.id}"}}') == 2
+
+
+def test_long_names_are_cut(node: Node, put_rules: PutRules, client: str) -> None:
+    name = client.ljust(256, "\U0001f600")
+    put_rules({"client_id": name, "rate": 30, "window": 3600})
+    node.check(name)
+    assert _of(node, client) == [f'client_id="{name[:64]}",endpoint="*"}}']

@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -96,6 +96,34 @@ def test_a_reload_keeps_the_counters(valkey: Valkey, database_url: str, tmp_path
         node.check(uuid4().hex)
         assert node.metric(allowed) == 2
         assert node.metric("ratelimiter_rules_version") >= 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for three files of metrics; a node has some fifteen."""
+    path = tmp_path / "small"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(path)]
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
+
+
+def test_a_full_disk_costs_metrics_and_no_check(
+    valkey: Valkey, database_url: str, tmp_path: Path, small_disk: Path
+) -> None:
+    settings = {"REDIS_TIMEOUT_MS": 2000, "PROMETHEUS_MULTIPROC_DIR": small_disk}
+    with Node(redis_url=valkey.url, database_url=database_url, data_dir=tmp_path, **settings) as node:
+        for _ in range(20):  # each on a connection of its own, so that every worker gets some
+            body = {"client_id": uuid4().hex}
+            assert requests.post(f"{node.url}/v1/check", json=body, timeout=10).json()["allowed"]
+        log = node.log.read_text()
+        assert "the disk has no room for metrics (No space left on device)" in log
+        assert "SIGBUS" not in log
+        assert log.count("Booting worker") == 2
+        assert node.metric('ratelimiter_allowed_total{client_id="default",endpoint="*"}') == 20
 
 
 @pytest.mark.parametrize("variable", ["TMPDIR", "PROMETHEUS_MULTIPROC_DIR"])

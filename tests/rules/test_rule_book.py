@@ -57,7 +57,7 @@ def test_the_most_specific_rule_wins(client_id: str, limit_key: str, expected: i
 
 def test_where_nothing_matches_the_default_decides() -> None:
     matched = book(rule(1, "a", "login")).match(1, "a", "other")
-    assert (matched.public_id, matched.label, matched.limits[0].rate) == ("default", "default", 100)
+    assert (matched.public_id, matched.limits[0].rate) == ("default", 100)
 
 
 def test_tenants_do_not_see_each_others_rules() -> None:

@@ -1,0 +1,176 @@
+"""How often each rule admitted and denied: counted by each worker in shared memory of fixed size, added up by a scrape.
+
+The memory has numbers of rules and no labels: a scrape looks those up in the rules of the moment. So a series ends with
+its rule, labels take no room, and rules take no more room than there is.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+# Rules with series of their own, on a node. Prometheus copes well with some 20,000 series of one target, and a rule
+# makes two. Not less than there can be tenants: each has at least one.
+MAX_SERIES = 10_000
+SLOTS = 2 * MAX_SERIES  # of a worker: those of rules that have gone are taken again when there is no other
+COLUMNS = 4  # allowed, blocked, permits granted, permits returned
+_WORD = 8  # bytes
+_PLACE_BYTES = (1 + SLOTS + SLOTS + COLUMNS * (SLOTS + 1)) * _WORD
+
+BEYOND = "place %d: the metrics by rule of this worker are not shown, %d places were reserved at the start"
+log = logging.getLogger(__name__)
+
+Pace = Callable[[Iterable[Any]], Iterable[Any]]
+
+
+class Labels(NamedTuple):
+    """Of the metrics by rule. `tenant` is empty for the default tenant, as for Prometheus a label that is not there."""
+
+    client_id: str
+    endpoint: str
+    tenant: str = ""
+
+
+class Series(NamedTuple):
+    """Under which number a rule is counted, and how that is shown. Several rules may be one series."""
+
+    key: int
+    labels: Labels
+
+
+DEFAULT = Series(0, Labels("default", "*"))
+SeriesOf = Callable[[int], Series | None]  # by the id of a rule or the key of a series; None: there is no such rule
+
+
+class Counts:
+    """What one worker counts of one series: raised by every check, so it neither locks nor looks anything up."""
+
+    __slots__ = ("at", "memory")
+
+    def __init__(self, memory: memoryview[float], at: int) -> None:
+        self.memory = memory
+        self.at = at
+
+    def allowed(self, checks: float) -> None:
+        self.memory[self.at] += checks
+
+    def blocked(self, checks: float) -> None:
+        self.memory[self.at + 1] += checks
+
+    def granted(self, permits: float) -> None:
+        self.memory[self.at + 2] += permits
+
+    def returned(self, permits: float) -> None:
+        self.memory[self.at + 3] += permits
+
+
+class _Place:
+    """What one worker counts, for all to see: how many slots are in use, their keys, hashes of their labels, counts.
+
+    Python's hash of the same labels is the same in all workers, forked from one process.
+    """
+
+    def __init__(self, memory: memoryview[int]) -> None:
+        words = memory.cast("q")
+        self.used = words[:1]
+        self.keys = words[1 : 1 + SLOTS]
+        self.names = words[1 + SLOTS : 1 + 2 * SLOTS]  # 0: the slot is free
+        self.counts = memory[(1 + 2 * SLOTS) * _WORD :].cast("d")
+
+
+class RuleCounts:
+    """One for a process. `reserve` room in the master, `take` a place in each worker, then `follow` the rules."""
+
+    def __init__(self) -> None:
+        self._series: SeriesOf = {DEFAULT.key: DEFAULT}.get
+        self._known: dict[int, Counts] = {}  # by key
+        self.reserve(1)
+
+    def reserve(self, places: int) -> None:
+        """Room for so many workers at a time. Memory that nobody has used costs nothing."""
+        memory = memoryview(mmap.mmap(-1, places * _PLACE_BYTES))
+        self._places = [_Place(memory[place * _PLACE_BYTES :][:_PLACE_BYTES]) for place in range(places)]
+        self.take(0)
+
+    def take(self, place: int) -> None:
+        """Count at this place from here on, with what the worker that had it before has counted."""
+        if place < len(self._places):
+            self._mine = self._places[place]
+        else:
+            log.warning(BEYOND, place, len(self._places))
+            self._mine = _Place(memoryview(mmap.mmap(-1, _PLACE_BYTES)))
+        mine, before = self._mine, self._known
+        self._nowhere = Counts(mine.counts, COLUMNS * SLOTS)
+        self._hand = 0
+        self._known = {
+            mine.keys[slot]: Counts(mine.counts, COLUMNS * slot) for slot in range(mine.used[0]) if mine.names[slot]
+        }
+        for key, counts in before.items():  # which plans made before the fork go on with
+            now = self.of(key)
+            counts.memory, counts.at = now.memory, now.at
+            if now is not self._nowhere:
+                self._known[key] = counts
+
+    def follow(self, series: SeriesOf) -> None:
+        """Count and show by these rules from here on."""
+        self._series = series
+
+    def of(self, rule_id: int) -> Counts:
+        """Where to count the decisions of a rule; one that is not enforced has no series."""
+        series = self._series(rule_id)
+        if series is None:
+            return self._nowhere
+        counts = self._known.get(series.key)
+        slot = self._free_slot() if counts is None else counts.at // COLUMNS
+        if slot is None:
+            return self._nowhere
+        if counts is None:
+            counts = self._known[series.key] = Counts(self._mine.counts, COLUMNS * slot)
+        name = hash(series.labels)
+        if self._mine.names[slot] != name:  # another rule's until now, or this one's under another name
+            for column in range(COLUMNS):
+                self._mine.counts[counts.at + column] = 0
+            self._mine.keys[slot], self._mine.names[slot] = series.key, name
+        return counts
+
+    def totals(self, pace: Pace) -> dict[Labels, list[float]]:
+        """The columns of every series, over all workers. Those of rules that have gone are left out."""
+        totals = {DEFAULT.labels: [0.0] * COLUMNS}
+        found: dict[int, Series | None] = {}
+        for place in pace(self._places):
+            used = place.used[0]
+            keys, names = place.keys[:used].tolist(), place.names[:used].tolist()
+            counts = place.counts[: COLUMNS * used].tolist()
+            for slot, key in pace(enumerate(keys)):
+                if key not in found:
+                    found[key] = self._series(key)
+                series = found[key]
+                if series is not None and _is(series, key, names[slot]):
+                    total = totals.setdefault(series.labels, [0.0] * COLUMNS)
+                    for column, count in enumerate(counts[COLUMNS * slot : COLUMNS * (slot + 1)]):
+                        total[column] += count
+        return totals
+
+    def _free_slot(self) -> int | None:
+        """One that was never used, else one whose rule has gone; None where there is neither."""
+        mine = self._mine
+        used = mine.used[0]
+        if used < SLOTS:
+            mine.used[0] = used + 1
+            return used
+        for _ in range(SLOTS):
+            slot = self._hand = (self._hand + 1) % SLOTS
+            series = self._series(mine.keys[slot])
+            if series is None or not _is(series, mine.keys[slot], mine.names[slot]):
+                mine.names[slot] = 0
+                late = self._known.pop(mine.keys[slot], None)
+                if late is not None:  # what the rule that has gone decided, and is not counted yet, counts nowhere
+                    late.at = self._nowhere.at
+                return slot
+        return None
+
+
+def _is(series: Series, key: int, name: int) -> bool:
+    return series.key == key and hash(series.labels) == name
