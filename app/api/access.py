@@ -13,6 +13,7 @@ from marshmallow import ValidationError
 from app.api.access_schemas import (
     BelongingsSchema,
     KeyFilterSchema,
+    KeyRevocationSchema,
     KeySchema,
     NewKeySchema,
     RotationSchema,
@@ -24,7 +25,8 @@ from app.api.arguments import StrictBlueprint, paged
 from app.api.auth import author, requires
 from app.api.problems import Problem
 from app.extensions import db
-from app.rules.access import ApiKeys, KeyRecord, Tenant, Tenants, can_expire_at
+from app.rules.access import Tenant, Tenants
+from app.rules.api_keys import ApiKeys, KeyRecord, can_expire_at
 
 blueprint = StrictBlueprint("access", __name__, url_prefix="/v1/admin", description="Tenants and API keys")
 
@@ -83,9 +85,11 @@ def list_keys(filters: dict[str, Any], pagination_parameters: PaginationParamete
 @blueprint.response(201, NewKeySchema)
 @requires("keys:write")
 def create_key(sent: dict[str, Any]) -> dict[str, Any]:
-    """Make a key. The answer is the only one that shows it."""
+    """Make a key. The answer is the only one that shows it.
+
+    It has no scope that the caller's key lacks, and expires with that key at the latest (by default).
+    """
     tenant_id, expires_at = _tenant_id(sent.get("tenant")), sent.get("expires_at")
-    _refuse_to_exceed(sent["scopes"])
     if expires_at is not None and not can_expire_at(expires_at, datetime.now(UTC)):
         raise ValidationError("This must be in the future, and within 100 years.", "expires_at")
     return _shown(*_keys().create(tenant_id, sent["name"], sent["scopes"], expires_at, author()))
@@ -96,17 +100,23 @@ def create_key(sent: dict[str, Any]) -> dict[str, Any]:
 @blueprint.response(201, NewKeySchema)
 @requires("keys:write")
 def rotate_key(sent: dict[str, int], key_id: str) -> dict[str, Any]:
-    """Make a key with the same name, scopes and expiry. The old one goes on for the overlap."""
-    _refuse_to_exceed(_keys().get(_plausible(key_id)).scopes)
-    return _shown(*_keys().rotate(key_id, sent["overlap_seconds"], author()))
+    """Make a key with the same name, scopes and expiry. The old one goes on for the overlap.
+
+    Not of a key that has a scope that the caller's key lacks, or that outlives it.
+    """
+    return _shown(*_keys().rotate(_plausible(key_id), sent["overlap_seconds"], author()))
 
 
 @blueprint.route("/api-keys/<key_id>", methods=["DELETE"])
+@blueprint.arguments(KeyRevocationSchema, location="query")
 @blueprint.response(204)
 @requires("keys:write")
-def revoke_key(key_id: str) -> None:
-    """Revoke the key, everywhere within a second."""
-    _keys().revoke(_plausible(key_id), author())
+def revoke_key(sent: dict[str, bool], key_id: str) -> None:
+    """Revoke the key, everywhere within a second. Not one that has a scope that the caller's key lacks.
+
+    What it made goes on, unless `children=true`: then its rotations go too, and all that any of them made.
+    """
+    _keys().revoke(_plausible(key_id), author(), children=sent["children"])
     refresh()
 
 
@@ -116,7 +126,8 @@ def _tenants() -> Tenants:
 
 def _keys() -> ApiKeys:
     """Those the caller may touch."""
-    return ApiKeys(db.session(), None if ALL_TENANTS in g.principal.scopes else g.principal.tenant_id)
+    tenant_id = None if ALL_TENANTS in g.principal.scopes else g.principal.tenant_id
+    return ApiKeys(db.session(), tenant_id, asked_by=g.principal.key_id)
 
 
 def _tenant_id(name: str | None) -> int:
@@ -130,12 +141,6 @@ def _tenant_id(name: str | None) -> int:
     if tenant is None:
         raise ValidationError(f"There is no tenant {name}.", "tenant")
     return tenant.id
-
-
-def _refuse_to_exceed(scopes: list[str]) -> None:
-    lacking = sorted(set(scopes) - g.principal.scopes)
-    if lacking:
-        raise Problem(403, f"the API key lacks the scope {lacking[0]}, so it cannot give it to another")
 
 
 def _plausible(key_id: str) -> str:

@@ -7,7 +7,7 @@ from marshmallow import Schema, fields, validate
 from app.api.arguments import FilterSchema, QuerySchema, Switch
 from app.api.schemas import Moment, StrictSchema, printable, text_field
 from app.rules.api_key import SCOPES
-from app.rules.models import MAX_NAME
+from app.rules.rule import MAX_NAME
 
 DAY_SECONDS = 86_400
 MAX_OVERLAP_SECONDS = 30 * DAY_SECONDS
@@ -43,8 +43,20 @@ class KeySchema(StrictSchema):
     scopes = fields.List(
         fields.String(validate=validate.OneOf(SCOPES)), required=True, validate=validate.Length(1, len(SCOPES))
     )
+    owner = fields.String(
+        dump_only=True,
+        metadata={"description": "`/v1/authorize` counts the key as `key:` and this; its rotations share it"},
+    )
+    maker = fields.String(
+        dump_only=True, allow_none=True, metadata={"description": "the id of the key that made it; null: an operator"}
+    )
+    rotation_of = fields.String(
+        dump_only=True, allow_none=True, metadata={"description": "the id of the key that was rotated first"}
+    )
     created_at = fields.DateTime(dump_only=True)
-    expires_at = Moment(allow_none=True)
+    expires_at = Moment(
+        allow_none=True, metadata={"description": "at most that of the key that makes it, which is the default"}
+    )
     revoked_at = fields.DateTime(dump_only=True, allow_none=True)
     last_used_at = fields.DateTime(
         dump_only=True, allow_none=True, metadata={"description": "to about a minute; null: never"}
@@ -58,6 +70,12 @@ class NewKeySchema(KeySchema):
 class KeyFilterSchema(FilterSchema):
     tenant = fields.String(validate=printable)
     revoked = Switch(load_default=False)
+
+
+class KeyRevocationSchema(QuerySchema):
+    children = Switch(
+        load_default=False, metadata={"description": "revoke its rotations too, and all that any of them made"}
+    )
 
 
 class RotationSchema(StrictSchema):

@@ -38,11 +38,24 @@ class Unauthorized(Problem):
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Whom a key stands for. The tenant comes from here and from nowhere else."""
+    """Whom a key stands for. The tenant comes from here and from nowhere else.
+
+    `key`: the stored key; None for the bootstrap key, which is an operator's, and where no key was sent.
+    """
 
     name: str
     tenant_id: int
     scopes: frozenset[str]
+    key: ApiKey | None = None
+
+    @property
+    def key_id(self) -> str | None:
+        return self.key.id if self.key else None
+
+    @property
+    def owner(self) -> str:
+        """The name that forward-auth counts the key by."""
+        return (self.key and self.key.owner) or self.name
 
 
 class Credentials(msgspec.Struct, frozen=True):
@@ -120,7 +133,7 @@ class Authenticator:
         if not same or stored is NO_KEY or (stored.expires_at is not None and self._clock() >= stored.expires_at):
             return None
         self._used(stored.id)
-        return Principal(stored.actor, stored.tenant_id, stored.scopes)
+        return Principal(stored.actor, stored.tenant_id, stored.scopes, stored)
 
 
 def credentials_of_request() -> Credentials:

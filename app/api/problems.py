@@ -17,7 +17,7 @@ from werkzeug.exceptions import NotFound as NoSuchPath
 
 from app.limiter.errors import NotReady, StoreError
 from app.observability.logs import correlation_id
-from app.rules.errors import Conflict, NotFound, Refused, Stale
+from app.rules.errors import Conflict, Forbidden, NotFound, Refused, Stale
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ RETRY = {"Retry-After": "1"}
 # Starlette, webargs and werkzeug disagree on names of statuses; callers see one spelling.
 TITLES = {422: "Unprocessable Content", 413: "Content Too Large"}
 DATABASE_ERRORS = (DBAPIError, PoolTimeout)
-REFUSALS: dict[type[Refused], int] = {NotFound: 404, Conflict: 409, Stale: 412}
+REFUSALS: dict[type[Refused], int] = {Forbidden: 403, NotFound: 404, Conflict: 409, Stale: 412}
 
 
 class Problem(Exception):

@@ -10,9 +10,10 @@ from flask import current_app
 
 from app.cli.commands import Commands, as_json, author, of_tenant, say_json, say_table, tenant_named
 from app.extensions import db
-from app.rules.access import ApiKeys, Tenants, can_expire_at, rotate_hash_secret
+from app.rules.access import Tenants
 from app.rules.api_key import SCOPES
-from app.rules.models import MAX_NAME
+from app.rules.api_keys import ApiKeys, can_expire_at, rotate_hash_secret
+from app.rules.rule import MAX_NAME
 
 MAX_LISTED = 10_000
 
@@ -73,8 +74,9 @@ def list_keys(tenant: str, revoked: bool, as_json: bool) -> None:
     if as_json:
         say_json([asdict(key) for key in found])
         return
-    head = ("ID", "NAME", "SCOPES", "CREATED", "EXPIRES", "LAST USED")
-    say_table(head, ((k.id, k.name, " ".join(k.scopes), k.created_at, k.expires_at, k.last_used_at) for k in found))
+    head = ("ID", "NAME", "SCOPES", "CREATED", "EXPIRES", "LAST USED", "MADE BY")
+    rows = ((k.id, k.name, " ".join(k.scopes), k.created_at, k.expires_at, k.last_used_at, k.maker) for k in found)
+    say_table(head, rows)
 
 
 @keys.command("create")
@@ -99,10 +101,11 @@ def create_key(name: str, scopes: tuple[str, ...], expires_at: datetime | None, 
 
 @keys.command("revoke")
 @click.argument("key_id")
-def revoke_key(key_id: str) -> None:
+@click.option("--children", is_flag=True, help="Its rotations too, and all that any of them made.")
+def revoke_key(key_id: str, children: bool) -> None:
     """Revoke a key of any tenant, everywhere within a second."""
-    ApiKeys(db.session(), None).revoke(key_id, author())
-    click.echo(f"key {key_id}: revoked")
+    revoked = ApiKeys(db.session(), None).revoke(key_id, author(), children=children)
+    click.echo(f"key {key_id}: revoked" + (f", {revoked} keys in all" if children else ""))
 
 
 @keys.command("rotate-secret")

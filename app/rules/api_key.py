@@ -16,7 +16,10 @@ SECRET_BYTES = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """What every worker knows of a key that is in force. `digest`: of the whole key; `expires_at`: Unix seconds."""
+    """What every worker knows of a key that is in force. `digest`: of the whole key; `expires_at`: Unix seconds.
+
+    `owner`: the name that forward-auth counts the key by, shared by its rotations and by what it makes; None: its own.
+    """
 
     id: str
     tenant_id: int
@@ -24,11 +27,16 @@ class ApiKey:
     digest: bytes
     scopes: frozenset[str]
     expires_at: float | None = None
+    owner: str | None = None
 
     @property
     def actor(self) -> str:
-        """How the audit names whoever used this key."""
-        return f"{self.name} ({self.id})"
+        return actor_of(self.name, self.id)
+
+
+def actor_of(name: str, key_id: str) -> str:
+    """How the audit names whoever used a key."""
+    return f"{name} ({key_id})"
 
 
 def new_key() -> tuple[str, str]:

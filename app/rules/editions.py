@@ -8,7 +8,7 @@ from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
 from app.rules.api_key import ApiKey
-from app.rules.models import ApiKeyRow, RuleBookRow
+from app.rules.models import ApiKeyRow, RuleBookRow, TenantRow
 from app.rules.rule import Rule
 from app.rules.rule_book import Edition, Snapshot
 
@@ -23,6 +23,8 @@ _MARKS = text("""
     ) AS limits ON rule_id = id
     ORDER BY id
 """)
+
+_TENANTS = select(TenantRow.id, TenantRow.name).order_by(TenantRow.id)
 
 
 class Editions:
@@ -45,6 +47,7 @@ class Editions:
             tuple(rules),
             keys=self._keys(),
             key_hash_secret=bytes.fromhex(book.key_hash_secret),
+            tenants={name: tenant_id for tenant_id, name in self._session.execute(_TENANTS)},
         )
 
     def marks(self) -> Iterator[tuple[int, str]]:
@@ -79,4 +82,5 @@ def _key(row: ApiKeyRow) -> ApiKey:
         digest=row.digest,
         scopes=frozenset(row.scopes),
         expires_at=row.expires_at.timestamp() if row.expires_at else None,
+        owner=row.owner,
     )

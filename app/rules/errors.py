@@ -17,3 +17,7 @@ class Conflict(Refused):
 
 class Stale(Refused):
     """The thing has changed since the caller looked at it."""
+
+
+class Forbidden(Refused):
+    """Whoever asks may not do that."""

@@ -21,10 +21,18 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from app.rules.api_key import ID_LENGTH, SCOPES
-from app.rules.rule import ACTIONS, ALGORITHMS, FAIL_MODES, MAX_AMOUNT, MAX_RATE_TIMES_WINDOW, MAX_WINDOW_SECONDS
+from app.rules.api_key import ID_LENGTH, SCOPES, actor_of
+from app.rules.rule import (
+    ACTIONS,
+    ALGORITHMS,
+    FAIL_MODES,
+    MAX_AMOUNT,
+    MAX_NAME,
+    MAX_RATE_TIMES_WINDOW,
+    MAX_WINDOW_SECONDS,
+)
 
-MAX_NAME = 64  # of tenants, keys and templates
+MAX_OWNER = MAX_NAME + len(actor_of("", "")) + ID_LENGTH
 
 
 class Base(DeclarativeBase):
@@ -154,8 +162,11 @@ class ApiKeyRow(Base):
     __tablename__ = "api_keys"
     __table_args__ = (
         Index("ix_api_keys_tenant_id", "tenant_id"),
+        Index("ix_api_keys_maker", "maker"),
+        Index("ix_api_keys_rotation_of", "rotation_of"),
         CheckConstraint(f"length(id) = {ID_LENGTH}", name="id"),
         _length("name", MAX_NAME),
+        _length("owner", MAX_OWNER),
         CheckConstraint("octet_length(digest) = 32", name="digest"),
         CheckConstraint(f"scopes <@ ARRAY[{', '.join(repr(scope) for scope in SCOPES)}]", name="scopes"),
     )
@@ -165,6 +176,10 @@ class ApiKeyRow(Base):
     name: Mapped[str] = mapped_column(Text)
     digest: Mapped[bytes] = mapped_column(LargeBinary)
     scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    # Ids without a foreign key: they stay when the tenant of that key, and the key with it, is deleted.
+    maker: Mapped[str | None] = mapped_column(Text)
+    rotation_of: Mapped[str | None] = mapped_column(Text)
+    owner: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     expires_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     revoked_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))

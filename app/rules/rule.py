@@ -16,6 +16,7 @@ BUCKETS = ("token_bucket", "gcra")  # the algorithms that know a burst
 ACTIONS = ("limit", "allow", "block")
 FAIL_MODES = ("open", "closed", "local")
 
+MAX_NAME = 64  # of tenants, keys and templates
 MAX_AMOUNT = 1_000_000_000  # of rate, burst and cost
 MAX_WINDOW_SECONDS = 31_536_000
 # rate x window in microseconds stays below 2^53, where a Lua number still holds every integer.
@@ -23,7 +24,7 @@ MAX_RATE_TIMES_WINDOW = 9_000_000_000
 MAX_LOGGED_RATE = 100_000  # sliding_window keeps an entry per check: up to 3.4 MB at this rate
 MAX_LIMITS = 8
 
-DEFAULT_TENANT_ID = 1
+DEFAULT_TENANT, DEFAULT_TENANT_ID = "default", 1
 DEFAULT_RULE_ID = 0  # the built-in default has no row; callers see "default"
 
 

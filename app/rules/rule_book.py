@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -28,7 +28,8 @@ class Edition(NamedTuple):
 class Snapshot:
     """What the database says at one `version`: every tenant's rules and API keys.
 
-    `key_secret`: under which Redis keys are spelled. `key_hash_secret`: under which API keys are hashed.
+    `key_secret`: under which Redis keys are spelled. `key_hash_secret`: under which API keys are hashed. `tenants`: the
+    id of each by its name.
     """
 
     version: int
@@ -36,6 +37,7 @@ class Snapshot:
     rules: tuple[Rule, ...]
     keys: tuple[ApiKey, ...] = ()
     key_hash_secret: bytes = b""
+    tenants: dict[str, int] = field(default_factory=dict)
 
     @property
     def edition(self) -> Edition:
@@ -61,6 +63,7 @@ class RuleBook:
         self.edition = snapshot.edition
         self.keys = {key.id: key for key in snapshot.keys}
         self.key_hash = KeyHash(snapshot.key_hash_secret)
+        self.tenants = snapshot.tenants
         self._algorithm = algorithm
         self._default: Rule = previous._default if previous else _resolved(default, algorithm)
         self._stored: dict[int, Rule] = {}  # by id

@@ -12,17 +12,19 @@ import msgspec
 
 from app.rules.rule_book import Edition, Snapshot
 
-FORMAT = 2
+FORMAT = 2  # raised where an older version could not read the file
+REVISION = 1  # raised where it could: then a file of that version lacks what is new, and is written again
 
 
-class _Head(msgspec.Struct):
+class _Head(msgspec.Struct, kw_only=True):
     """What the file begins with, so that a look at it says what is saved."""
 
     format: int
     edition: Edition
+    revision: int = 0
 
 
-class _Saved(_Head):
+class _Saved(_Head, kw_only=True):
     snapshot: Snapshot
 
 
@@ -51,11 +53,12 @@ class SnapshotFile:
         """
         if self._holds(snapshot.edition):
             return
+        saved = _Saved(format=FORMAT, edition=snapshot.edition, revision=REVISION, snapshot=snapshot)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=self._path.name)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(msgspec.json.encode(_Saved(FORMAT, snapshot.edition, snapshot)))
+                file.write(msgspec.json.encode(saved))
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self._path)
@@ -75,7 +78,7 @@ class SnapshotFile:
         return max(0.0, self._clock() - self._path.stat().st_mtime)
 
     def _holds(self, edition: Edition) -> bool:
-        head = msgspec.json.encode(_Head(FORMAT, edition))[:-1]
+        head = msgspec.json.encode(_Head(format=FORMAT, edition=edition, revision=REVISION))[:-1]
         try:
             with self._path.open("rb") as file:
                 return file.read(len(head)) == head

@@ -136,6 +136,11 @@ def test_keys_are_made_listed_and_revoked(cli: Cli, client: str) -> None:
     assert made["id"] not in [key["id"] for key in _json(cli, "keys", "list")]
     assert made["id"] in [key["id"] for key in _json(cli, "keys", "list", "--revoked")]
     cli("keys", "revoke", made["id"], code=1)
+    assert (made["maker"], made["owner"]) == (None, f"{client} ({made['id']})")
+    line = _json(cli, "keys", "create", client, "--scope", "check")
+    told = cli("keys", "revoke", line["id"], "--children").output
+    assert told == f"key {line['id']}: revoked, 1 keys in all\n"
+    cli("keys", "revoke", line["id"], "--children", code=1)
     cli("keys", "create", "x", "--scope", "everything", code=2)
     cli("keys", "create", "x", "--scope", "check", "--expires-at", "2001-01-01", code=2)
 

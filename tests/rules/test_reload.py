@@ -20,6 +20,7 @@ RULE = Rule(id=3, client_id="a", endpoint="login", limits=(Limit(5, 60, "gcra", 
 KEYS = (
     ApiKey(id="abcd1234", tenant_id=2, name="one", digest=bytes(32), scopes=frozenset({"check", "rules:read"})),
     ApiKey(id="efgh5678", tenant_id=1, name="two", digest=bytes(32), scopes=frozenset({"check"}), expires_at=5.5),
+    ApiKey(id="ijkl9012", tenant_id=1, name="three", digest=bytes(32), scopes=frozenset(), owner="two (efgh5678)"),
 )
 
 
@@ -64,7 +65,7 @@ def test_a_new_version_is_swapped_in_and_saved(tmp_path: Path) -> None:
 
 def test_the_saved_snapshot_is_the_same_again_and_its_owners_alone(tmp_path: Path) -> None:
     saved = SnapshotFile(tmp_path / "new" / "rules.json", time.time)
-    snapshot = Snapshot(4, bytes(range(32)), (RULE,), keys=KEYS, key_hash_secret=b"of the keys")
+    snapshot = Snapshot(4, bytes(range(32)), (RULE,), keys=KEYS, key_hash_secret=b"of the keys", tenants={"default": 1})
     saved.write(snapshot)
     assert saved.read() == snapshot
     assert stat.S_IMODE((tmp_path / "new" / "rules.json").stat().st_mode) == 0o600
@@ -236,6 +237,18 @@ def test_the_form_of_the_saved_file(tmp_path: Path) -> None:
     (tmp_path / "rules.json").write_text(SAVED % rule)
     expected = Snapshot(4, bytes(3), (Rule(id=1, client_id="a", limits=(Limit(5, 60),)),))
     assert SnapshotFile(tmp_path / "rules.json", time.time).read() == expected
+
+
+def test_a_file_of_the_version_before_is_read_and_then_written_with_what_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "rules.json").write_text(SAVED % "")
+    saved = SnapshotFile(tmp_path / "rules.json", time.time)
+    old = saved.read()
+    assert old == Snapshot(4, bytes(3), ())
+    saved.write(Snapshot(4, bytes(3), (), keys=KEYS, tenants={"default": 1}))
+    new = saved.read()
+    assert new is not None
+    assert (new.keys, new.tenants) == (KEYS, {"default": 1})
+    assert (tmp_path / "rules.json").read_text().startswith('{"format":2,"edition":[4,"AAAA"],')  # as before, for it
 
 
 @pytest.mark.parametrize(

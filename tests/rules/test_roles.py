@@ -13,7 +13,8 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
-from app.rules.access import ApiKeys, Tenants
+from app.rules.access import Tenants
+from app.rules.api_keys import ApiKeys
 from app.rules.changes import RuleChanges
 from app.rules.database import DatabaseRules
 from app.rules.history import AuditFilter, Author, History, prune

@@ -17,7 +17,7 @@ import requests
 from tests.support.processes import children, runs
 
 ROOT = Path(__file__).parents[2]
-ADMIN_KEY = "test-admin-key"
+ADMIN_KEY = "test-admin-key-of-enough-characters"
 START_SECONDS = 30
 
 

@@ -1,0 +1,29 @@
+"""Who made an API key, of which key it is a rotation, and by which name forward-auth counts it.
+
+Nodes of the version before neither read nor write these columns: their keys have none, and count for themselves.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+
+COLUMNS = ("maker", "rotation_of", "owner")
+INDEXED = ("maker", "rotation_of")
+
+
+def upgrade() -> None:
+    for name in COLUMNS:
+        op.add_column("api_keys", sa.Column(name, sa.Text))
+    op.create_check_constraint(op.f("ck_api_keys_owner"), "api_keys", "length(owner) BETWEEN 1 AND 75")
+    for name in INDEXED:
+        op.create_index(f"ix_api_keys_{name}", "api_keys", [name])
+
+
+def downgrade() -> None:
+    for name in INDEXED:
+        op.drop_index(f"ix_api_keys_{name}", "api_keys")
+    op.drop_constraint(op.f("ck_api_keys_owner"), "api_keys")
+    for name in reversed(COLUMNS):
+        op.drop_column("api_keys", name)
