@@ -68,6 +68,8 @@ _log = logging.getLogger("app")
 _log.info("settings: %s", _settings.public())
 for _name, _near in _settings.misspelt.items():
     _log.warning("%s in .env is no setting: is %s meant?", _name, _near)
+for _caution in _settings.cautions:
+    _log.warning(_caution)
 
 _host = f"[{_settings.bind}]" if ":" in _settings.bind else _settings.bind
 bind = f"{_host}:{_settings.port}"

@@ -9,9 +9,16 @@ from typing import Any
 
 from environs import EnvError
 
-from app.environment import Environment, SettingsError, is_loopback, refusal, without_password
+from app.environment import MIN_ADMIN_KEY, Environment, SettingsError, is_loopback, refusal, without_password
 from app.limiter.redis_url import Address
-from app.rules.rule import ALGORITHMS, FAIL_MODES, MAX_AMOUNT, MAX_RATE_TIMES_WINDOW, MAX_WINDOW_SECONDS
+from app.rules.rule import (
+    ALGORITHMS,
+    DEFAULT_TENANT,
+    FAIL_MODES,
+    MAX_AMOUNT,
+    MAX_RATE_TIMES_WINDOW,
+    MAX_WINDOW_SECONDS,
+)
 
 NO_DATABASE = "DATABASE_URL is not set: allowed is postgresql://user:password@host/database"
 # Those of the SDK, which would take any other word for "sample everything".
@@ -27,10 +34,10 @@ class Settings:
     """What the environment says, validated. Fields carry the names of their variables."""
 
     service_name: str
-    redis_url: str
+    redis_url: str = dataclasses.field(repr=False)  # like whatever else may hold a password
     redis_embedded: bool  # neither REDIS_URL nor REDIS_HOST was given
     redis_timeout_ms: int
-    database_url: str | None
+    database_url: str | None = dataclasses.field(repr=False)
     algorithm: str
     fail_mode: str
     nodes: int
@@ -41,7 +48,7 @@ class Settings:
     jaeger_port: int
     otel_traces_sampler: str | None  # read by the SDK; here only whether it is set
     otel_traces_sampler_arg: float | None  # likewise
-    otel_exporter_otlp_endpoint: str | None  # likewise
+    otel_exporter_otlp_endpoint: str | None = dataclasses.field(repr=False)  # likewise
     log_level: str
     log_format: str
     enable_metrics: bool
@@ -50,10 +57,11 @@ class Settings:
     web_concurrency: int
     fast_lane: bool
     data_dir: Path
-    admin_api_key: str | None
+    admin_api_key: str | None = dataclasses.field(repr=False)
     check_auth: str
     trusted_proxies: str
     authorize_by: str
+    authorize_tenant: str
     ratelimit_headers: str
     default_rate: int
     default_window: int
@@ -62,6 +70,7 @@ class Settings:
     audit_retention_days: int
     versions_kept: int
     misspelt: dict[str, str]  # names in `.env` that are no setting's, each with the one it nearly is
+    cautions: tuple[str, ...]  # lines for whoever starts this: what was not said and matters
 
     @classmethod
     def from_env(cls) -> Settings:
@@ -79,12 +88,14 @@ class Settings:
             "otel_exporter_otlp_endpoint": without_password(self.otel_exporter_otlp_endpoint or ""),
             "admin_api_key": "***" if self.admin_api_key else None,
         }
-        del shown["redis_embedded"], shown["misspelt"]  # which are for whoever starts this
+        del shown["redis_embedded"], shown["misspelt"], shown["cautions"]  # which are for whoever starts this
         return {name: str(value) if isinstance(value, Path) else value for name, value in shown.items()}
 
 
 def _read(env: Environment) -> Settings:
-    bind = env.address("BIND", "127.0.0.1")
+    bind, trusted_proxies = env.address("BIND", "127.0.0.1"), env.addresses("TRUSTED_PROXIES")
+    exposed = not is_loopback(bind) or bool(trusted_proxies)  # a proxy brings callers from elsewhere
+    admin_api_key = env.admin_key("ADMIN_API_KEY", exposed=exposed)
     settings = Settings(
         service_name=env.text("SERVICE_NAME", "limiter") or "",
         redis_url=env.redis_url("REDIS_URL") or _redis_url_from_parts(env),
@@ -111,10 +122,11 @@ def _read(env: Environment) -> Settings:
         web_concurrency=env.integer("WEB_CONCURRENCY", max(2, os.cpu_count() or 1), 1, 256),
         fast_lane=env.boolean("FAST_LANE", True),
         data_dir=Path(env.text("DATA_DIR", "instance") or "").absolute(),
-        admin_api_key=env.text("ADMIN_API_KEY"),
-        check_auth=env.choice("CHECK_AUTH", ("open", "required"), "open" if is_loopback(bind) else "required"),
-        trusted_proxies=env.addresses("TRUSTED_PROXIES"),
+        admin_api_key=admin_api_key,
+        check_auth=env.choice("CHECK_AUTH", ("open", "required"), "required" if exposed else "open"),
+        trusted_proxies=trusted_proxies,
         authorize_by=env.ways("AUTHORIZE_BY", "key,address"),
+        authorize_tenant=env.name("AUTHORIZE_TENANT", DEFAULT_TENANT),
         ratelimit_headers=env.choice("RATELIMIT_HEADERS", ("draft-10", "legacy", "off"), "draft-10"),
         default_rate=env.integer("DEFAULT_RATE", 100, 1, MAX_AMOUNT),
         default_window=env.integer("DEFAULT_WINDOW", 60, 1, MAX_WINDOW_SECONDS),
@@ -123,11 +135,21 @@ def _read(env: Environment) -> Settings:
         audit_retention_days=env.integer("AUDIT_RETENTION_DAYS", 365, 1, 36_500),
         versions_kept=env.integer("VERSIONS_KEPT", 100, 1, 1_000_000),
         misspelt=env.misspelt(),
+        cautions=_cautions(env, bind, trusted_proxies, admin_api_key),
     )
     if settings.default_rate * settings.default_window > MAX_RATE_TIMES_WINDOW:
         product = f"{settings.default_rate} x {settings.default_window}"
         raise SettingsError(refusal("DEFAULT_RATE x DEFAULT_WINDOW", product, f"at most {MAX_RATE_TIMES_WINDOW}"))
     return settings
+
+
+def _cautions(env: Environment, bind: str, trusted_proxies: str, admin_api_key: str | None) -> tuple[str, ...]:
+    lines = []
+    if admin_api_key and len(admin_api_key) < MIN_ADMIN_KEY:
+        lines.append(f"ADMIN_API_KEY has fewer than {MIN_ADMIN_KEY} characters: this is for a loopback address only")
+    if trusted_proxies and is_loopback(bind) and env.text("CHECK_AUTH") is None:
+        lines.append("CHECK_AUTH is required, because TRUSTED_PROXIES is set: open lets callers behind them check too")
+    return tuple(lines)
 
 
 def _redis_url_from_parts(env: Environment) -> str:

@@ -16,12 +16,15 @@ from environs import EnvError, FileAwareEnv
 from marshmallow import ValidationError
 
 from app.limiter.redis_url import Servers
+from app.rules.rule import MAX_NAME
 
 T = TypeVar("T")
 
 _WAY = "(?:key|address|header:[A-Za-z0-9-]{1,64})"
 WAYS = re.compile(f"{_WAY}(?: *, *{_WAY})*")
 HOST = re.compile(r"[A-Za-z0-9_.-]{1,253}")
+MIN_ADMIN_KEY = 24  # 96 bits even where every character is one of 16
+EXAMPLE = re.compile(r"change.?me.*", re.IGNORECASE)
 ALIKE = 0.8  # of 1, from where on a name passes for a misspelt other one
 CREDENTIALS = re.compile(r"(://[^:@]*:).*@")  # the user and what follows, up to the last @
 PASSWORD = re.compile(r"(password=)[^&]*", re.IGNORECASE)  # password, sslpassword, … in a query
@@ -119,6 +122,20 @@ class Environment:
         except ValueError:
             allowed = "addresses and networks (10.0.0.0/8) separated by commas"
             raise SettingsError(refusal(name, value, allowed)) from None
+        return value
+
+    def name(self, name: str, default: str) -> str:
+        """That of a tenant."""
+        allowed = f"a name of 1 to {MAX_NAME} printable characters"
+        return self._read(name, default, str, lambda value: len(value) <= MAX_NAME and value.isprintable(), allowed)
+
+    def admin_key(self, name: str, *, exposed: bool) -> str | None:
+        """A key that others than this machine may try to guess where it is `exposed`. The value is never told."""
+        value = self.text(name)
+        too_short = exposed and len(value or "") < MIN_ADMIN_KEY
+        if value is not None and (too_short or EXAMPLE.fullmatch(value)):
+            allowed = f"at least {MIN_ADMIN_KEY} characters, and no example's (try: openssl rand -hex 24)"
+            raise SettingsError(refusal(name, "***", allowed))
         return value
 
     def ways(self, name: str, default: str) -> str:

@@ -161,6 +161,8 @@ def wire(app: Flask, settings: Settings) -> Services:
         authorizer=Authorizer(
             authenticator=authenticator,
             callers=Callers(by=settings.authorize_by, trusted=settings.trusted_proxies),
+            rules=reloader,
+            tenant=settings.authorize_tenant,
         ),
         key_use=key_use,
         reloader=reloader,

@@ -8,9 +8,15 @@ from pathlib import Path
 import pytest
 
 from app.config import Settings
-from app.environment import SettingsError
+from app.environment import MIN_ADMIN_KEY, SettingsError
 from tests.support.node import ROOT
 
+SECRETS = {
+    "DATABASE_URL": "postgresql://user:s3cret@host/name?sslpassword=s3cret&sslmode=require",
+    "REDIS_URL": "redis://:s3cret@host/0",
+    "ADMIN_API_KEY": "s3cret",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "https://user:s3cret@collector",
+}
 VARIABLES = re.findall(r"^#? ?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
 
 
@@ -73,6 +79,8 @@ def test_the_defaults_are_the_contracts() -> None:
         ("AUTHORIZE_BY", "cookie", "key, address and header:NAME"),
         ("AUTHORIZE_BY", "header:X_User", "key, address and header:NAME"),
         ("AUTHORIZE_BY", "key,", "key, address and header:NAME"),
+        ("AUTHORIZE_TENANT", "t" * 65, "a name of 1 to 64 printable characters"),
+        ("AUTHORIZE_TENANT", "a\x07b", "a name of 1 to 64 printable characters"),
         ("DRAIN_SECONDS", "-1", "seconds from 0 to 3600"),
         ("LOG_FORMAT", "xml", "text | json"),
         ("OTEL_TRACES_SAMPLER", "sometimes", "always_on | always_off | traceidratio | parentbased_always_on"),
@@ -149,6 +157,66 @@ def test_on_loopback_they_need_none(monkeypatch: pytest.MonkeyPatch, address: st
     assert (settings.check_auth, settings.bind) == ("open", address.strip("[]"))
 
 
+def test_behind_a_proxy_they_need_one_unless_open_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever the proxy lets in comes from this machine too."""
+    monkeypatch.setenv("TRUSTED_PROXIES", "127.0.0.1")
+    settings = Settings.from_env()
+    assert settings.check_auth == "required"
+    [caution] = settings.cautions
+    assert "CHECK_AUTH is required, because TRUSTED_PROXIES is set" in caution
+    monkeypatch.setenv("CHECK_AUTH", "open")
+    assert (Settings.from_env().check_auth, Settings.from_env().cautions) == ("open", ())
+
+
+SHORT, LONG = "x" * (MIN_ADMIN_KEY - 1), "x" * MIN_ADMIN_KEY
+EXPOSED = [{"BIND": "0.0.0.0"}, {"BIND": "::"}, {"TRUSTED_PROXIES": "127.0.0.1", "CHECK_AUTH": "required"}]
+
+
+@pytest.mark.parametrize("exposure", EXPOSED)
+def test_a_short_bootstrap_key_is_refused_where_others_can_try_it(
+    monkeypatch: pytest.MonkeyPatch, exposure: dict[str, str]
+) -> None:
+    for name, value in exposure.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("ADMIN_API_KEY", SHORT)
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_env()
+    assert str(refused.value).startswith(f"ADMIN_API_KEY=***: allowed is at least {MIN_ADMIN_KEY} characters")
+    assert SHORT not in str(refused.value)
+    monkeypatch.setenv("ADMIN_API_KEY", LONG)
+    assert (Settings.from_env().admin_api_key, Settings.from_env().cautions) == (LONG, ())
+
+
+def test_on_loopback_a_short_bootstrap_key_is_said_and_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADMIN_API_KEY", SHORT)
+    [caution] = Settings.from_env().cautions
+    assert "ADMIN_API_KEY has fewer than" in caution
+    assert SHORT not in caution
+
+
+def example_keys() -> list[str]:
+    """Every value that a file of the project shows for the bootstrap key."""
+    files = [path for path in (ROOT / "deploy").rglob("*") if path.is_file()]
+    files += [ROOT / "README.md", ROOT / ".env.example", ROOT / "docker-compose.yml", *(ROOT / "docs").glob("*.md")]
+    named = re.compile(r"\badmin_api_key[=:][ ]*['\"]?([^\s{'\"`$][^\n'\"`]*)", re.IGNORECASE)
+    return [found for path in files for found in named.findall(path.read_text())]
+
+
+def test_the_bootstrap_key_of_an_example_is_refused_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = example_keys()
+    assert "change me" in examples
+    for value in [*examples, "CHANGE-ME", "change_me_too_this_is_an_example"]:
+        monkeypatch.setenv("ADMIN_API_KEY", value)
+        with pytest.raises(SettingsError, match="no example's"):
+            Settings.from_env()
+
+
+def test_what_may_hold_a_secret_is_not_in_the_representation(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    assert "s3cret" not in repr(Settings.from_env())
+
+
 @pytest.mark.parametrize("host", ["::1", "[::1]"])
 def test_redis_at_an_ipv6_address(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     monkeypatch.setenv("REDIS_HOST", host)
@@ -199,10 +267,8 @@ def test_a_refusal_holds_no_secret(monkeypatch: pytest.MonkeyPatch, url: str) ->
     ],
 )
 def test_what_is_logged_holds_no_secret(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
-    monkeypatch.setenv("DATABASE_URL", "postgresql://user:s3cret@host/name?sslpassword=s3cret&sslmode=require")
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    monkeypatch.setenv("ADMIN_API_KEY", "s3cret")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "https://user:s3cret@collector")
+    for name, value in (SECRETS | {"REDIS_URL": redis_url}).items():
+        monkeypatch.setenv(name, value)
     shown = Settings.from_env().public()
     assert "s3cret" not in str(shown)
     assert shown["database_url"] == "postgresql+psycopg2://user:***@host/name?sslpassword=***&sslmode=require"

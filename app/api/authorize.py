@@ -25,6 +25,7 @@ from app.rules.rule import MAX_AMOUNT
 blueprint = Blueprint("authorize", __name__, url_prefix="/v1", description="Forward authentication")
 
 REFUSALS = (400, 401, 403, 422, 503)
+FREE = ("OPTIONS", "TRACE")  # what a browser sends ahead of its request, and what no application serves
 
 
 class AuthorizeSchema(Schema):
@@ -50,7 +51,10 @@ def _documented(view: Any) -> Any:
 @blueprint.arguments(AuthorizeSchema, location="query", unknown=RAISE)
 @authenticated_in_handler
 def authorize(sent: dict[str, Any]) -> Response:
-    """Charge the client that the proxy names, and say whether it may pass: 200 or 429. Any method does the same."""
+    """Charge the client that the proxy names, and say whether it may pass: 200 or 429.
+
+    Any method does the same, but OPTIONS and TRACE charge nobody: they are peeks.
+    """
     return _answer(**sent)
 
 
@@ -63,6 +67,8 @@ def authorize_below(limit_key: str) -> Response:
 
 def _answer(limit_key: str, cost: int) -> Response:
     services = current_app.extensions["ratelimiter"]
+    if request.method in FREE:
+        cost = 0
     asked = Request(b"", credentials_of_request(), correlation_id.get())
     header, peer = request.headers.get, request.remote_addr or ""
     check = services.authorizer.check(asked, limit_key, cost, peer=peer, header=header)

@@ -35,7 +35,7 @@ class Callers:
         """
         for way in self._ways:
             if way == BY_KEY:
-                named = key and KEY + key.name
+                named = key and KEY + key.owner
             elif way == BY_ADDRESS:
                 named = ADDRESS + self._origin(peer, header(FORWARDED_FOR))
             else:
@@ -87,7 +87,7 @@ def _address(text: str) -> Address:
     try:
         address = ip_address(host)
     except ValueError:
-        raise Problem(400, f"{host[:64]!r} is no address") from None
+        raise Problem(400, f"the connection or its {FORWARDED_FOR} says something that is no address") from None
     return getattr(address, "ipv4_mapped", None) or address
 
 

@@ -6,34 +6,61 @@ For the doors: Flask's (authorize.py), and the short one (shortcut.py) for quest
 from __future__ import annotations
 
 import json
+import logging
 import re
 from functools import lru_cache
 from typing import Any
 
-from app.api.auth import Authenticator
+from app.api.auth import Authenticator, RuleSource
 from app.api.callers import Callers, Header
 from app.api.encoding import JSON
 from app.api.handler import Reply, Request
 from app.api.problems import CONTENT_TYPE, Problem
+from app.rules.rule import DEFAULT_TENANT, DEFAULT_TENANT_ID
+
+log = logging.getLogger(__name__)
 
 PROBLEM = f"Content-Type: {CONTENT_TYPE}\r\n".encode()
+NO_TENANT = "the tenant that AUTHORIZE_TENANT names is not known: /v1/authorize lets nobody pass"
 DENIED = b'{"allowed":false'  # how the encoder's answers begin
 PLAIN = re.compile(r"(?:limit_key=([A-Za-z0-9._-]{1,128}))?(?:(?:^|&)cost=([1-9][0-9]{0,8}))?")
 
 
 class Authorizer:
-    """Makes checks of what proxies ask."""
+    """Makes checks of what proxies ask. They are decided by the rules of one tenant: `tenant` is its name.
 
-    def __init__(self, *, authenticator: Authenticator, callers: Callers) -> None:
+    A key of another tenant is refused: by its own tenant's rules its holder would pass the limits of this one.
+    """
+
+    def __init__(self, *, authenticator: Authenticator, callers: Callers, rules: RuleSource, tenant: str) -> None:
         self._authenticator = authenticator
         self._callers = callers
+        self._rules = rules
+        self._tenant = tenant
+        self._missing = False  # the log says so once
 
     def check(self, request: Request, limit_key: str, cost: int, *, peer: str, header: Header) -> Request:
-        """The check to be handled, with everything of `request` but its body. Raises Problem 400, 401 or 403."""
+        """The check to be handled, with everything of `request` but its body. Raises Problem 400, 401, 403 or 503."""
         principal = self._authenticator.principal(request.credentials, "check")
+        tenant_id = self._tenant_id()
         key = None if request.credentials.key is None else principal
+        if key is not None and key.tenant_id != tenant_id:
+            raise Problem(403, "the API key belongs to another tenant than the one whose limits hold here")
         check = {"client_id": self._callers.client_id(peer, header, key), "limit_key": limit_key, "cost": cost}
-        return request._replace(raw_body=json.dumps(check, ensure_ascii=False).encode())
+        return request._replace(raw_body=json.dumps(check, ensure_ascii=False).encode(), tenant_id=tenant_id)
+
+    def _tenant_id(self) -> int:
+        if self._tenant == DEFAULT_TENANT:
+            return DEFAULT_TENANT_ID
+        book = self._rules.book
+        found = None if book is None else book.tenants.get(self._tenant)
+        if found is None:
+            if not self._missing:
+                log.warning(NO_TENANT)
+            self._missing = True
+            raise Problem(503, NO_TENANT, headers={"Retry-After": "1"})
+        self._missing = False
+        return found
 
 
 # A route asks the same each time. At most half a megabyte.

@@ -9,7 +9,7 @@ import pytest
 
 from app.api.proxies import plain_question
 from app.embedded import Valkey
-from tests.api.conftest import MakeKey, OtherTenant, PutRules
+from tests.api.conftest import MakeKey, PutRules
 from tests.api.wire import CLOSE, PROBLEM, exchange, problem_of, request
 from tests.support.node import ADMIN_KEY, Node
 
@@ -25,6 +25,7 @@ def proxied(valkey: Valkey, database_url: str, tmp_path_factory: pytest.TempPath
         database_url=database_url,
         data_dir=tmp_path_factory.mktemp("proxied"),
         TRUSTED_PROXIES="127.0.0.1",
+        CHECK_AUTH="open",
         AUTHORIZE_BY=f"header:{USER},key,address",
         REDIS_TIMEOUT_MS=2000,
         WEB_CONCURRENCY=1,
@@ -122,13 +123,33 @@ def test_limit_key_and_cost_are_the_routes(node: Node, proxied: Node, put_rules:
     assert left == [4, 1, 99, 89, 0, 88]
 
 
-@pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"])
+@pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "PATCH", "DELETE", "PROPFIND"])
 @pytest.mark.parametrize("path", ["?limit_key=any", "/any", "/any/", "/any/of//the/client's?limit_key=own&cost=0"])
 def test_every_method_is_charged_whatever_the_client_appends(
     proxied: Node, client: str, method: str, path: str
 ) -> None:
     assert authorize(proxied, path, method=method, X_User=client).status_code == 200
     assert proxied.check(client, cost=0)["remaining"] == 99
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "TRACE"])
+@pytest.mark.parametrize("path", ["", "?limit_key=any&cost=5", "/any", "/any/of/the/client's?limit_key=own"])
+def test_options_and_trace_charge_nobody(
+    node: Node, proxied: Node, put_rules: PutRules, client: str, method: str, path: str
+) -> None:
+    answers = [authorize(proxied, path, method=method, X_User=client) for _ in range(2)]
+    assert [(answer.status_code, answer.json()["remaining"]) for answer in answers] == [(200, 100)] * 2
+    assert proxied.check(client, cost=0)["remaining"] == 100
+    problem_of(authorize(proxied, path, method=method, key="wrong", X_User=client), 401)
+
+
+def test_a_blocked_client_is_denied_whatever_the_method(
+    node: Node, proxied: Node, put_rules: PutRules, client: str
+) -> None:
+    put_rules({"client_id": client, "action": "block"})
+    proxied.await_rules(node)
+    for method in ("OPTIONS", "TRACE", "GET"):
+        assert authorize(proxied, method=method, X_User=client).status_code == 429
 
 
 @pytest.mark.parametrize(
@@ -157,17 +178,6 @@ def test_an_id_from_the_header_is_the_same_id_in_a_check(proxied: Node, client: 
     assert (
         "is not UTF-8" in problem_of(exchange(proxied.port, request("GET /v1/authorize", latin, CLOSE)), 400)["detail"]
     )
-
-
-def test_without_the_header_the_key_names_the_client_and_its_tenant(
-    node: Node, proxied: Node, make_key: MakeKey, other_tenant: OtherTenant
-) -> None:
-    key = make_key("check", tenant=other_tenant.name)
-    proxied.await_rules(node)
-    assert [authorize(proxied, key=key["key"]).json()["remaining"] for _ in range(2)] == [99, 98]
-    named = f"key:test ({key['id']})"
-    peek = proxied.request("POST", "/v1/check", key=other_tenant.key, json={"client_id": named, "cost": 0})
-    assert peek.json()["remaining"] == 98
 
 
 def test_a_wrong_key_is_refused_and_so_is_one_without_the_scope(

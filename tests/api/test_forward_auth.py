@@ -34,6 +34,7 @@ def limiter(valkey: Valkey, database_url: str, tmp_path_factory: pytest.TempPath
         database_url=database_url,
         data_dir=tmp_path_factory.mktemp("limiter"),
         TRUSTED_PROXIES="127.0.0.1",
+        CHECK_AUTH="open",
         REDIS_TIMEOUT_MS=2000,
     ) as node:
         yield node
