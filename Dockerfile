@@ -1,10 +1,13 @@
-FROM python:3.13-slim-trixie AS build
+# A tag may come to mean another image; a digest does not: --build-arg PYTHON_IMAGE=python@sha256:…
+ARG PYTHON_IMAGE=python:3.13-slim-trixie
+
+FROM ${PYTHON_IMAGE} AS build
 WORKDIR /build
 COPY requirements.txt .
 RUN python -m venv /venv \
  && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.txt
 
-FROM python:3.13-slim-trixie
+FROM ${PYTHON_IMAGE}
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin limiter \
  && install -d -o limiter -g limiter /data
 COPY --from=build /venv /venv

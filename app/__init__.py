@@ -14,6 +14,7 @@ from app.api import (
     auth,
     authorize,
     bodies,
+    browsers,
     check,
     correlation,
     counters,
@@ -55,7 +56,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     extensions.api.init_app(app)
     services = app.extensions["ratelimiter"] = wiring.wire(app, settings)
     app.wsgi_app = Shortcut(services.check_handler, services.authorizer, app.wsgi_app)  # type: ignore[method-assign]
-    for concern in (correlation, traces, problems, bodies, auth):  # in this order each request meets them
+    for concern in (correlation, traces, problems, bodies, auth, browsers):  # in this order each request meets them
         concern.init_app(app)
     for door in (check, authorize, leases, admin, transfer, templates, counters, limited, access, audit, health, docs):
         extensions.api.register_blueprint(door.blueprint)

@@ -29,7 +29,8 @@ PAGE = """<!doctype html>
 """
 POLICY = (
     "default-src 'none'; connect-src 'self'; img-src 'self' data:; "
-    "script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'"
+    "script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 
 blueprint = Blueprint("docs", __name__, description="This page")

@@ -21,6 +21,8 @@ def test_the_page_and_all_it_loads_come_from_here(node: Node) -> None:
         assert len(answer.content) > 100_000
         assert answer.headers["Content-Type"].split(";")[0] in ("text/css", "text/javascript")
     assert re.search(r'url: "openapi.json"', page.text)
+    policy = page.headers["Content-Security-Policy"].split("; ")
+    assert {"frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'"} <= set(policy)
     sources = re.findall(r"-src ([^;]+)", page.headers["Content-Security-Policy"])
     assert not {word for source in sources for word in source.split()} - {
         "'self'",

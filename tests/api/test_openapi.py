@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from app.api import health
 from tests.support.node import Node
 
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
@@ -58,6 +59,15 @@ def _resolved(page: Json, reference: str) -> Any:
     for step in reference.removeprefix("#/").split("/"):
         found = found[step.replace("~1", "/").replace("~0", "~")]
     return found
+
+
+def test_it_is_made_once(app: Flask) -> None:
+    with app.test_client() as client:
+        first = client.get("/openapi.json")
+        made = health._document.cache_info()
+        second = client.get("/openapi.json")
+    assert second.data == first.data
+    assert health._document.cache_info() == made._replace(hits=made.hits + 1)
 
 
 def test_it_is_openapi_3_1_with_a_title_and_a_version(page: Json) -> None:

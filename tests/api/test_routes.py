@@ -37,8 +37,8 @@ ROUTES = [
     Route("GET", "/docs/{asset}", PUBLIC, 200),
     Route("POST", "/v1/check", OPEN, 200, {"client_id": "table", "cost": 0}),
     Route("POST", "/v1/check/batch", OPEN, 200, {"checks": [{"client_id": "table", "cost": 0}]}),
-    Route("GET", "/v1/authorize?limit_key=table", OPEN, 200),
-    Route("GET", "/v1/authorize/{limit_key}", OPEN, 200),
+    Route("GET", "/v1/authorize?limit_key=table", OPEN, 403),
+    Route("GET", "/v1/authorize/{limit_key}", OPEN, 403),
     Route("POST", "/v1/leases", OPEN, 200, {"client_id": "table", "permits": 1}),
     Route("POST", "/v1/leases/{lease_id}/return", OPEN, 404, {"unused": 0}),
     Route("GET", "/rules", "rules:read", 200),
@@ -131,3 +131,17 @@ def test_each_caller_gets_the_status_he_should(
             place = "rules" if gone == "rule_id" else "api-keys"
             listed = node.request("GET", f"/v1/admin/{place}").json()
             assert names[gone] in [each["id"] for each in listed]
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_no_browser_guesses_what_an_answer_is(node: Node, names: dict[str, Any], route: Route) -> None:
+    """But of checks, which programs read."""
+    answer = node.request(route.method, route.path.format(**names), key="wrong", json=route.body)
+    checks = route.path.startswith(("/v1/check", "/v1/authorize"))
+    assert answer.headers.get("X-Content-Type-Options") == (None if checks else "nosniff")
+
+
+def test_what_is_not_there_is_not_guessed_either(node: Node) -> None:
+    for method, path, status in (("GET", "/none", 404), ("GET", "/v1/check", 405), ("PUT", "/rules", 405)):
+        answer = node.request(method, path)
+        assert (answer.status_code, answer.headers["X-Content-Type-Options"]) == (status, "nosniff")

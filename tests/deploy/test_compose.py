@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -66,9 +67,8 @@ class House:
         return containers
 
     def ask(self, name: str, path: str, **check: Any) -> requests.Response:
-        return requests.request(
-            "POST" if check else "GET", f"http://127.0.0.1:{self.ports[name]}{path}", json=check or None, timeout=5
-        )
+        url, key = f"http://127.0.0.1:{self.ports[name]}{path}", {"X-API-Key": self.secret("admin_api_key")}
+        return requests.request("POST" if check else "GET", url, json=check or None, headers=key, timeout=5)
 
     def secret(self, name: str) -> str:
         return (self.secrets / name).read_text()
@@ -114,10 +114,12 @@ def test_the_three_nodes_serve_behind_traefik_and_stop_in_time(house: House, tmp
         assert made.status_code == 201, made.text
         for name in LIMITERS:
             assert traefik.eventually(lambda name=name: house.ask(name, "/health").json()["rules_version"] >= 1)
-        check = {"json": {"client_id": "composed"}}
+        check = {"json": {"client_id": "composed"}, "headers": key}
         decisions = [traefik.request("POST", "/v1/check", **check).json() for _ in range(9)]
         assert [decision["allowed"] for decision in decisions] == [True] * 5 + [False] * 4
         assert not any(decision["degraded"] for decision in decisions)
+        without = traefik.request("POST", "/v1/check", json=check["json"])
+        assert without.status_code == 401  # unless CHECK_AUTH=open is said
     assert limiters[0].run(image_command("HEALTHCHECK")) == 0, limiters[0].log.read_text()
     with ThreadPoolExecutor() as stopping:
         assert list(stopping.map(Container.stop, limiters)) == [0, 0, 0]
@@ -173,6 +175,20 @@ def test_nothing_secret_stands_in_an_environment() -> None:
     for name, service in composition()["services"].items():
         for variable, value in service.get("environment", {}).items():
             assert "PASSWORD" not in variable or value.startswith("/run/secrets/"), (name, variable)
+
+
+def test_every_image_can_be_pinned_by_digest() -> None:
+    """By a variable of its own: no digest is known here."""
+    named = [
+        line.partition(":")[2].strip()
+        for line in (ROOT / "docker-compose.yml").read_text().splitlines()
+        if "image:" in line
+    ]
+    assert len(named) == 7
+    assert [name for name in named if not re.fullmatch(r"\$\{[A-Z]+_IMAGE:-[a-z/]+:v?[\d.]+\}", name)] == [
+        "ratelimiter"
+    ]
+    assert set(re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)) == {"${PYTHON_IMAGE}"}
 
 
 def test_only_what_is_meant_for_people_is_published() -> None:

@@ -24,6 +24,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "with such a key and no body": {"data": b"", "headers": {"Idempotency-Key": "1"}},
     "large": {"data": b" " * 200_000},
 }
+TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "Tracestate": "a=b"}
 SECURITY = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer"}
 
 
@@ -83,11 +84,12 @@ def test_nodes_hear_who_the_client_is_from_traefik_alone(unfaithful: list[Unfait
     with Traefik(tmp_path, [server.port for server in unfaithful]) as traefik:
         for port in (traefik.port, traefik.admin):
             forget(unfaithful)
-            answer = traefik.request("POST", "/v1/check", port=port, json=CHECK, headers=lies)
+            answer = traefik.request("POST", "/v1/check", port=port, json=CHECK, headers=lies | TRACE)
             assert "Server" not in answer.headers
             assert SECURITY.items() <= answer.headers.items()
             [request] = [request for server in unfaithful for request in server.heard]
             assert b"198.51.100.7" not in request
+            assert b"trace" not in request.lower()
             assert b"\r\nX-Forwarded-For: 127.0.0.1\r\n" in request
 
 

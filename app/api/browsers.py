@@ -1,0 +1,17 @@
+"""What browsers are told about answers that no browser should make anything else of."""
+
+from __future__ import annotations
+
+from flask import Flask, Response, request
+
+from app.api.auth import IN_HANDLER, stated
+
+
+def init_app(app: Flask) -> None:
+    """`X-Content-Type-Options: nosniff` on everything but checks, which programs read and where each byte counts."""
+
+    @app.after_request
+    def forbid_guessing(response: Response) -> Response:
+        if stated(app, request.endpoint) != IN_HANDLER:
+            response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
