@@ -9,7 +9,7 @@ from typing import Any
 
 from environs import EnvError
 
-from app.environment import MIN_ADMIN_KEY, Environment, SettingsError, is_loopback, refusal, without_password
+from app.environment import MIN_ADMIN_KEY, Environment, SettingsError, is_loopback, refusal, server_of, without_password
 from app.limiter.redis_url import Address
 from app.rules.rule import (
     ALGORITHMS,
@@ -44,7 +44,7 @@ class Settings:
     breaker_failures: int
     breaker_reset_seconds: int
     jaeger_enabled: bool
-    jaeger_host: str
+    jaeger_host: str = dataclasses.field(repr=False)
     jaeger_port: int
     otel_traces_sampler: str | None  # read by the SDK; here only whether it is set
     otel_traces_sampler_arg: float | None  # likewise
@@ -85,7 +85,9 @@ class Settings:
         shown = dataclasses.asdict(self) | {
             "redis_url": without_password(self.redis_url),
             "database_url": without_password(self.database_url or ""),
-            "otel_exporter_otlp_endpoint": without_password(self.otel_exporter_otlp_endpoint or ""),
+            "jaeger_host": without_password(self.jaeger_host),
+            "otel_exporter_otlp_endpoint": self.otel_exporter_otlp_endpoint
+            and server_of(self.otel_exporter_otlp_endpoint),
             "admin_api_key": "***" if self.admin_api_key else None,
         }
         del shown["redis_embedded"], shown["misspelt"], shown["cautions"]  # which are for whoever starts this

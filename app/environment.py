@@ -26,8 +26,10 @@ HOST = re.compile(r"[A-Za-z0-9_.-]{1,253}")
 MIN_ADMIN_KEY = 24  # 96 bits even where every character is one of 16
 EXAMPLE = re.compile(r"change.?me.*", re.IGNORECASE)
 ALIKE = 0.8  # of 1, from where on a name passes for a misspelt other one
-CREDENTIALS = re.compile(r"(://[^:@]*:).*@")  # the user and what follows, up to the last @
-PASSWORD = re.compile(r"(password=)[^&]*", re.IGNORECASE)  # password, sslpassword, … in a query
+# The user and what follows, up to the last @; also where the scheme was forgotten.
+CREDENTIALS = re.compile(r"((?:^(?!.*://)|://)[^:@]*:).*@")
+TWO_ATS = re.compile("@[^/?]*@")
+SECRET = re.compile(r"((?:password|token|secret)=)[^&]*", re.IGNORECASE)  # password, sslpassword, … in a query
 
 
 class SettingsError(Exception):
@@ -48,8 +50,9 @@ class Environment:
         try:
             return self._env.str(name, None) or default
         except ValueError:
-            file = f"{name}_FILE"
-            raise SettingsError(refusal(file, self._env.str(file), "a file that can be read")) from None
+            file = self._env.str(f"{name}_FILE")
+            shown = file if file.startswith(("/", ".")) else "***"  # which may be the secret itself
+            raise SettingsError(refusal(f"{name}_FILE", shown, "a file that can be read")) from None
 
     def misspelt(self) -> dict[str, str]:
         """Names in `.env` that nobody has asked for, each with the one it nearly is. The SDK reads OTEL_* itself."""
@@ -83,15 +86,18 @@ class Environment:
         value = self.text(name)
         if value is not None and not _is_url(value, schemes):
             allowed = ", ".join(f"{scheme}://…" for scheme in schemes)
-            raise SettingsError(refusal(name, without_password(value), allowed))
+            raise SettingsError(refusal(name, value, allowed))
         return value
 
     def database_url(self, name: str, schemes: tuple[str, ...]) -> str | None:
         value = self.url(name, schemes)
+        if TWO_ATS.search(value or ""):  # else part of the password would be the host's name, which errors tell
+            allowed = "postgresql://user:password@host/database, with %40 for each @ of a password"
+            raise SettingsError(refusal(name, value, allowed))
         for option, _ in parse_qsl(urlsplit(value or "").query, keep_blank_values=True):
             if not _is_libpq_option(option):
                 allowed = f"postgresql://user:password@host/database, with options of libpq, which {option!r} is not"
-                raise SettingsError(refusal(name, without_password(value or ""), allowed))
+                raise SettingsError(refusal(name, value, allowed))
         return value
 
     def redis_url(self, name: str) -> str | None:
@@ -100,7 +106,7 @@ class Environment:
             if value is not None:
                 Servers(value)
         except ValueError as error:
-            raise SettingsError(refusal(name, without_password(value or ""), str(error))) from None
+            raise SettingsError(refusal(name, value, str(error))) from None
         return value
 
     def host(self, name: str, default: str) -> str:
@@ -156,7 +162,7 @@ class Environment:
 
 
 def refusal(name: str, value: object, allowed: str) -> str:
-    return f"{name}={value!s}: allowed is {allowed}"
+    return f"{name}={without_password(str(value))}: allowed is {allowed}"
 
 
 def is_loopback(address: str) -> bool:
@@ -189,4 +195,10 @@ def _is_libpq_option(name: str) -> bool:
 
 def without_password(url: str) -> str:
     """Also where it is no URL, for instance because the password has a / in it that should be %2F."""
-    return PASSWORD.sub(r"\1***", CREDENTIALS.sub(r"\1***@", url))
+    return SECRET.sub(r"\1***", CREDENTIALS.sub(r"\1***@", url))
+
+
+def server_of(url: str) -> str:
+    """Scheme, host and port: what else an address of a collector has may be a token."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

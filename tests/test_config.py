@@ -15,7 +15,8 @@ SECRETS = {
     "DATABASE_URL": "postgresql://user:s3cret@host/name?sslpassword=s3cret&sslmode=require",
     "REDIS_URL": "redis://:s3cret@host/0",
     "ADMIN_API_KEY": "s3cret",
-    "OTEL_EXPORTER_OTLP_ENDPOINT": "https://user:s3cret@collector",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "https://user:s3cret@collector:4318/s3cret?api-key=s3cret",
+    "JAEGER_HOST": "user:s3cret@jaeger",
 }
 VARIABLES = re.findall(r"^#? ?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
 
@@ -257,6 +258,34 @@ def test_a_refusal_holds_no_secret(monkeypatch: pytest.MonkeyPatch, url: str) ->
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "user:s3cret@host/name"),
+        ("DATABASE_URL", "postgresql://user:half@s3cret@host/name"),
+        ("DATABASE_URL", "postgresql://user:1/half@s3cret@host/name"),
+        ("DATABASE_URL", "postgresql://host/name?sslpassword=s3cret&nope=1"),
+        ("REDIS_URL", "user:s3cret@host:6379"),
+        ("REDIS_URL", "redis+sentinel://host/?sentinel_password=s3cret"),
+        ("REDIS_HOST", "redis://:s3cret@host"),
+        ("REDIS_HOST", "user:s3cret@host"),
+        ("BIND", "user:s3cret@host"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "user:s3cret@collector"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://collector/?token=s3cret"),
+        ("ADMIN_API_KEY_FILE", "s3cret"),
+        ("ADMIN_API_KEY", "change me, s3cret"),
+    ],
+)
+def test_no_refusal_tells_a_secret_that_stands_where_it_should_not(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_env()
+    assert str(refused.value).startswith(f"{name}=")
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
     "redis_url",
     [
         "redis://:s3cret@host/0",
@@ -271,6 +300,7 @@ def test_what_is_logged_holds_no_secret(monkeypatch: pytest.MonkeyPatch, redis_u
         monkeypatch.setenv(name, value)
     shown = Settings.from_env().public()
     assert "s3cret" not in str(shown)
+    assert (shown["jaeger_host"], shown["otel_exporter_otlp_endpoint"]) == ("user:***@jaeger", "https://collector:4318")
     assert shown["database_url"] == "postgresql+psycopg2://user:***@host/name?sslpassword=***&sslmode=require"
 
 

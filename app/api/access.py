@@ -139,7 +139,7 @@ def _tenant_id(name: str | None) -> int:
     if ALL_TENANTS not in g.principal.scopes and (tenant is None or tenant.id != g.principal.tenant_id):
         raise Problem(403, f"the API key lacks the scope {ALL_TENANTS}, which another tenant's keys need")
     if tenant is None:
-        raise ValidationError(f"There is no tenant {name}.", "tenant")
+        raise ValidationError("There is no tenant of that name.", "tenant")
     return tenant.id
 
 

@@ -72,7 +72,7 @@ def shown_merge(merge: Merge) -> dict[str, list[dict[str, Any]]]:
 def _sent_rules() -> list[Rule]:
     yaml = request.mimetype in YAML_TYPES
     if not yaml and request.mimetype != "application/json":
-        raise Problem(415, f"Content-Type is {request.mimetype or 'missing'}, allowed are {', '.join(BOTH_TYPES)}")
+        raise Problem(415, f"allowed as Content-Type are {', '.join(BOTH_TYPES)}")
     raw, tenant_id = request.get_data(), g.principal.tenant_id
     algorithm = current_app.extensions["ratelimiter"].settings.algorithm
     try:

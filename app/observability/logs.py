@@ -30,6 +30,7 @@ def configure(level: str, log_format: str) -> None:
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter(TEXT, SECONDS))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
+    logging.getLogger("urllib3").setLevel(logging.INFO)  # below, it tells the whole URL of a collector, tokens included
 
 
 def formatter() -> logging.Formatter | None:

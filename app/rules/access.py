@@ -45,7 +45,7 @@ class Tenants:
     def create(self, name: str, author: Author) -> Tenant:
         with changing(self._session):
             if self.named(name) is not None:
-                raise Conflict(f"there is a tenant {name} already")
+                raise Conflict("there is a tenant of that name already")
             if total_of(self._session, select(TenantRow)) >= MAX_TENANTS:
                 raise Conflict(f"there are {MAX_TENANTS} tenants, which is the most")
             row = self._session.execute(insert(TenantRow).values(name=name).returning(TenantRow)).scalar_one()

@@ -35,6 +35,12 @@ class TestArguments(unittest.TestCase):
                 self.refused(error, text, RateLimitMiddleware, application, self.client, **{name: value})
         self.refused(TypeError, "^client is 'http://a', allowed ", RateLimitMiddleware, application, "http://a")
 
+    def test_an_address_with_a_password_is_refused_and_not_told(self):
+        for url in ("http://user:s3cret@limiter:8000", "user:s3cret@limiter"):
+            with self.subTest(url), self.assertRaisesRegex(ValueError, "^url is '\\*\\*\\*@limiter") as refused:
+                RateLimiter(url)
+            self.assertNotIn("s3cret", str(refused.exception))
+
     def test_of_each_of_several_limits(self):
         for pair, text in (((5, "login"), "identify is 5"), (("a", 5), "limit_key is 5"), (("a", "5/day"), "5/day")):
             self.refused(Exception, text, RateLimitMiddleware, application, self.client, limits=[pair])

@@ -23,7 +23,8 @@ class Endpoint:
     def __init__(self, url: str, api_key: str | None, ca_file: str | None) -> None:
         parts = urlsplit(url)
         if parts.scheme not in PORTS or not AUTHORITY.fullmatch(parts.netloc) or parts.query or parts.fragment:
-            raise ValueError(f"url is {url!r}, allowed is http://HOST:PORT or https://HOST:PORT, and a path")
+            shown = re.sub(".*@", "***@", url)  # a user and a password are not for logs
+            raise ValueError(f"url is {shown!r}, allowed is http://HOST:PORT or https://HOST:PORT, and a path")
         if not PREFIX.fullmatch(parts.path):
             raise ValueError(f"the path of url is {parts.path!r}, allowed are letters, digits and . _ ~ - /")
         if api_key is not None and not API_KEY.fullmatch(api_key):
