@@ -4,9 +4,8 @@
 --     -> units given back, rounded up: fewer, or none, where they no longer count
 -- Leaves a state as it would be had they never been charged, or with more consumed, and its time to live as it is.
 
--- Entries of a log that are searched: a few, which do where leases are taken, then more. Half a millisecond; of what was
--- charged before so many later charges nothing is given back.
-local FEW, MANY = 30, 1000
+-- Entries of a log that are searched: of what was charged before so many later charges nothing is given back.
+local MANY = 1000
 
 local credits = {}
 
@@ -64,29 +63,20 @@ function credits.sliding_window(key, _, window, units, at, now)
   if count < 1 or at <= now - window then
     return 0
   end
-  local from, entries = count, ''
+  local from = math.max(-1, count - MANY - 1) -- -1: the head, whose last 16 bytes begin with the total before the first
+  local entries = redis.call('GETRANGE', key, HEAD + from * ENTRY, -1)
   local function entry(place)
-    if place < 0 then -- before the first of all: what the head says
-      return 0, select(2, struct.unpack('<ddd', redis.call('GETRANGE', key, 0, HEAD - 1)))
-    end
     return struct.unpack('<dd', entries, (place - from) * ENTRY + 1)
   end
-  for _, most in ipairs({ FEW, MANY }) do
-    from = math.max(0, count - most - 1)
-    entries = redis.call('GETRANGE', key, HEAD + from * ENTRY, -1)
-    if entry(from) < at then
-      break
-    end
-  end
   local theirs = count
-  while theirs > 0 and theirs > from + (from > 0 and 1 or 0) and entry(theirs - 1) >= at do
+  while theirs > from + 1 and entry(theirs - 1) >= at do
     theirs = theirs - 1
   end
   if theirs == count or entry(theirs) ~= at then
     return 0
   end
-  local before, last = select(2, entry(theirs - 1)), select(2, entry(count - 1))
-  local changed, total = {}, 0
+  local before = theirs > 0 and select(2, entry(theirs - 1)) or entry(-1)
+  local last, changed, total = select(2, entry(count - 1)), {}, 0
   for place = theirs, count - 1 do
     local stamp, counted = entry(place)
     total = math.max(before, counted - units)
