@@ -40,6 +40,7 @@ from app.limiter.redis_store import RedisStore, connect
 from app.limiter.redis_url import CLUSTER, Servers
 from app.observability import metric_files
 from app.observability.active_clients import ActiveClients
+from app.observability.background import forever
 from app.observability.exposition import exposition
 from app.observability.metrics import RULE_COUNTS
 from app.observability.tracing import Tracing
@@ -193,8 +194,8 @@ def start_worker(services: Services, *, place: int) -> None:
     except StoreError as error:  # Redis may come later; checks load what is missing
         if place == 0:
             log.warning(NO_REDIS, services.settings.fail_mode, error)
-    gevent.spawn(_flush_denials, services.limited_clients)
-    gevent.spawn(_flush, services.key_use)
+    gevent.spawn(forever, "counting denied clients", partial(_flush_denials, services.limited_clients))
+    gevent.spawn(forever, "noting the use of keys", partial(_flush_key_use, services.key_use))
 
 
 def stop_worker(services: Services) -> None:
@@ -225,9 +226,8 @@ def _tracing(settings: Settings) -> Tracing | None:
 
 
 def _flush_denials(limited_clients: LimitedClients) -> None:
-    while True:
-        gevent.sleep(FLUSH_SECONDS * random.uniform(0.8, 1.2))
-        limited_clients.flush()
+    gevent.sleep(FLUSH_SECONDS * random.uniform(0.8, 1.2))
+    limited_clients.flush()
 
 
 def _redis(settings: Settings, timeout_ms: int) -> tuple[RedisStore | ClusterStore, Guard]:
@@ -250,13 +250,12 @@ def _redis(settings: Settings, timeout_ms: int) -> tuple[RedisStore | ClusterSto
     return ClusterStore(Cluster(servers, timeout_ms=timeout_ms, breakers=breakers, clock=time.monotonic)), breakers
 
 
-def _flush(key_use: KeyUse) -> None:
-    while True:
-        gevent.sleep(KEY_USE_SECONDS * random.uniform(0.8, 1.2))
-        try:
-            key_use.flush()
-        except Exception as error:  # nothing but the time of a last use is late
-            log.warning("the last use of keys cannot be written: %s", str(error).splitlines()[0])
+def _flush_key_use(key_use: KeyUse) -> None:
+    gevent.sleep(KEY_USE_SECONDS * random.uniform(0.8, 1.2))
+    try:
+        key_use.flush()
+    except Exception as error:  # nothing but the time of a last use is late
+        log.warning("the last use of keys cannot be written: %s", str(error).splitlines()[0])
 
 
 def _newcomers(settings: Settings) -> Newcomers | None:

@@ -26,6 +26,7 @@ from app.limiter.redis_link import RedisLink
 from app.limiter.redis_store import ELSEWHERE, RedisStore, link_by
 from app.limiter.redis_url import Address, Servers
 from app.limiter.resp import packed
+from app.observability.background import forever
 
 REFRESH_SECONDS = 0.5  # at least, between two questions for the map
 GRACE_SECONDS = 5.0  # before the connection to a server that is no primary any more is closed
@@ -110,20 +111,19 @@ class Cluster:
         self._doubted.set()
         if not self._following:
             self._following = True
-            gevent.spawn(self._follow)
+            gevent.spawn(forever, "following the cluster", self._follow)
 
     def _await_map(self) -> None:
         if not self._learnt.wait(self._timeout_ms / 1000):
             raise StoreUnavailable(f"no server of the cluster tells its slots: {self._why}")
 
     def _follow(self) -> None:
-        while True:
-            if self._doubted.wait(REFRESH_SECONDS) or self._breakers.state_number:
-                self._doubted.clear()
-                primaries = list(self._known)
-                random.shuffle(primaries)
-                any(map(self._learn_from, dict.fromkeys([*primaries, *self._servers.addresses])))
-                gevent.sleep(REFRESH_SECONDS * random.uniform(0.8, 1.2))
+        if self._doubted.wait(REFRESH_SECONDS) or self._breakers.state_number:
+            self._doubted.clear()
+            primaries = list(self._known)
+            random.shuffle(primaries)
+            any(map(self._learn_from, dict.fromkeys([*primaries, *self._servers.addresses])))
+            gevent.sleep(REFRESH_SECONDS * random.uniform(0.8, 1.2))
 
     def _learn_from(self, address: Address) -> bool:
         try:

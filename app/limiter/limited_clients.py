@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b, shake_256
 from typing import Any, NamedTuple, Protocol
 
-from app.limiter.errors import StoreError
+from app.limiter.errors import StoreError, StoreFault
 from app.limiter.keys import denials
 from app.observability.heavy_hitters import HeavyHitters
 from app.rules.rule import Rule
@@ -86,7 +86,10 @@ class LimitedClients:
         counts = Counter[bytes]()
         questions = [(b"ZRANGE", key, b"0", b"-1", b"WITHSCORES") for key in self.keys(tenant_id)]
         for members in self._store.send(questions, "limited"):
-            counts.update({member: int(score) for member, score in zip(members[::2], members[1::2], strict=True)})
+            try:
+                counts.update({member: int(score) for member, score in zip(members[::2], members[1::2], strict=True)})
+            except (TypeError, ValueError):
+                raise StoreFault("the answer is no list of members and scores") from None
         opened = ((_opened(book.edition.key_secret, member), count) for member, count in counts.most_common(SHOWN))
         return [Limited(name[1], name[0], count) for name, count in opened if name is not None]
 

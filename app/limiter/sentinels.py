@@ -16,6 +16,7 @@ from redis.connection import AbstractConnection
 from redis.exceptions import ConnectionError, RedisError
 
 from app.limiter.redis_url import Address, Servers
+from app.observability.background import forever
 
 T = TypeVar("T")
 
@@ -43,16 +44,15 @@ class Sentinels:
         """
         if not self._watching:
             self._watching = True
-            gevent.spawn(self._watch)
+            gevent.spawn(forever, "watching the sentinels", self._watch)
         return self._first(self._opened)
 
     def _watch(self) -> None:
-        while True:
-            gevent.sleep(WATCH_SECONDS * random.uniform(0.8, 1.2))
-            before = self._primary
-            with contextlib.suppress(RedisError):
-                if self._first(lambda named: named) != before == self._primary:
-                    self._replaced()
+        gevent.sleep(WATCH_SECONDS * random.uniform(0.8, 1.2))
+        before = self._primary
+        with contextlib.suppress(RedisError):
+            if self._first(lambda named: named) != before == self._primary:
+                self._replaced()
 
     def _first(self, use: Callable[[Address], T]) -> T:
         """What `use` makes of the primary that a sentinel names, by the first sentinel with which it succeeds."""

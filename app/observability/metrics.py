@@ -42,6 +42,11 @@ CHECK_DURATION = CountingHistogram(
     buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
 )
 REDIS_ERRORS = Counter("ratelimiter_redis_errors_total", "Errors of the Redis client", ["operation"])
+BACKGROUND_ERRORS = Counter(
+    "ratelimiter_background_errors_total",
+    "Failures of what a worker does beside checks, and then goes on with",
+    ["task"],
+)
 DEGRADED = Counter("ratelimiter_degraded_total", "Checks Redis did not decide, by what answered", ["mode"])
 SHADOW_BLOCKED = Counter("ratelimiter_shadow_blocked_total", "Checks a shadow rule would have denied")
 ACTIVE_CLIENTS = NodeGauge(

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from app.observability.metrics import RULE_COUNTS, RULES_AGE, RULES_VERSION
@@ -89,17 +90,21 @@ class RuleReloader:
             self._refresh()
             self._show()
 
-    def save(self) -> None:
-        """Put on disk the rules that were swapped in, and when they were current. Blocks: meant for a thread."""
+    def save(self, run: Callable[[Callable[[], None]], None] = lambda write: write()) -> None:
+        """Put on disk the rules that were swapped in, and when they were current. `run` may do the writing elsewhere:
+        it blocks. What is to be written is taken here, where no refresh comes between."""
         snapshot, self._unsaved = self._unsaved, None
         book, confirmed_at = self.book, self._confirmed_at
         if book is None or confirmed_at is None:
             return
         self._confirmed_on_disk_at = confirmed_at
+        run(partial(self._write, snapshot, book.edition, confirmed_at))
+
+    def _write(self, snapshot: Snapshot | None, edition: Edition, confirmed_at: float) -> None:
         try:
             if snapshot is not None:
                 self._saved.write(snapshot)
-            self._saved.confirm(book.edition, self._clock() - confirmed_at)
+            self._saved.confirm(edition, self._clock() - confirmed_at)
         except OSError as error:
             log.warning("rules cannot be saved for a start without the database: %s", error)
 

@@ -8,6 +8,7 @@ import gevent
 from gevent.event import Event
 from sqlalchemy import Engine
 
+from app.observability.background import forever
 from app.rules.notifications import ChangeListener
 from app.rules.reload import RuleReloader
 
@@ -32,23 +33,22 @@ class Upkeep:
     def start(self) -> None:
         """Load the first rules, then go on by itself. In the worker, after the fork."""
         self._reloader.start()
-        for greenlet in (self._poll, self._listener.run, self._save):
-            gevent.spawn(greenlet)
+        gevent.spawn(self._listener.run)
+        gevent.spawn(forever, "polling for changed rules", self._poll)
+        gevent.spawn(forever, "saving the rules", self._save)
 
     def stop(self) -> None:
         """Save what is not saved yet."""
         self._reloader.save()
 
     def _poll(self) -> None:
-        while True:
-            self._changed.wait(POLL_SECONDS * random.uniform(0.8, 1.2))
-            gevent.sleep(random.uniform(0, SCATTER_SECONDS))
-            self._changed.clear()
-            self._reloader.refresh()
-            gevent.sleep(REST_SECONDS)
+        self._changed.wait(POLL_SECONDS * random.uniform(0.8, 1.2))
+        gevent.sleep(random.uniform(0, SCATTER_SECONDS))
+        self._changed.clear()
+        self._reloader.refresh()
+        gevent.sleep(REST_SECONDS)
 
     def _save(self) -> None:
-        while True:
-            gevent.sleep(random.uniform(*SAVE_SECONDS))
-            if self._reloader.to_be_saved:
-                gevent.get_hub().threadpool.apply(self._reloader.save)  # a disk may take its time
+        gevent.sleep(random.uniform(*SAVE_SECONDS))
+        if self._reloader.to_be_saved:
+            self._reloader.save(gevent.get_hub().threadpool.apply)  # a disk may take its time

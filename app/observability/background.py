@@ -1,0 +1,28 @@
+"""Work that a worker does without end, beside checks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import NoReturn
+
+import gevent
+
+from app.observability.metrics import BACKGROUND_ERRORS
+
+log = logging.getLogger(__name__)
+
+REST_SECONDS = (
+    1.0  # after a failure, so that one that comes back at once neither fills the log nor keeps checks waiting
+)
+
+
+def forever(name: str, turn: Callable[[], object]) -> NoReturn:
+    """Call `turn`, which waits by itself, again and again. A failure is logged and counted, and work goes on."""
+    while True:
+        try:
+            turn()
+        except Exception:
+            BACKGROUND_ERRORS.labels(name).inc()
+            log.exception("%s failed, and goes on", name)
+            gevent.sleep(REST_SECONDS)
