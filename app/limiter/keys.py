@@ -40,7 +40,10 @@ FORMATS = {
 TENANT_LENGTH, HASH_LENGTH = 6, 16
 CLIENT_LENGTH = len("rl:{") + TENANT_LENGTH + HASH_LENGTH + len("}")
 HEALTH = b"rl:{health----------------}"  # the client that only /health asks about
-KNOWN_CLIENTS = 65_536  # about 250 bytes each. A hash costs a microsecond, and most checks are of few clients
+# A hash costs a microsecond and most checks are of few clients, so hashes are remembered. Callers choose how many
+# clients there are and how long their ids: bytes are bounded. They suffice for 64,000 ids of 40 letters.
+KNOWN_BYTES = 16 * 1024 * 1024
+CLIENT_BYTES = 220  # of one, beside its id: the hash, and its part of a dictionary that has just grown
 _TO_URL, _FROM_URL = bytes.maketrans(b"+/", b"-_"), bytes.maketrans(b"-_", b"+/")
 NEWCOMERS = "\n"  # in place of a client id, which has no control characters: all newcomers of a tenant
 
@@ -67,7 +70,7 @@ class Keyspace:
         # With the key absorbed once; a copy of it costs less than a new hash.
         self._hash = blake2b(digest_size=12, key=secret)
         self._known: dict[int, dict[str, bytes]] = {}  # by tenant and client
-        self._room = KNOWN_CLIENTS
+        self._room = KNOWN_BYTES
 
     def client(self, tenant_id: int, client_id: str) -> bytes:
         """What all keys of this client begin with, CLIENT_LENGTH bytes: 22 characters in braces."""
@@ -77,9 +80,9 @@ class Keyspace:
             return self._learnt(tenant_id, client_id)
 
     def _learnt(self, tenant_id: int, client_id: str) -> bytes:
-        if not self._room:
-            self._known, self._room = {}, KNOWN_CLIENTS
-        self._room -= 1
+        if self._room < 0:
+            self._known, self._room = {}, KNOWN_BYTES
+        self._room -= CLIENT_BYTES + len(client_id) * (1 if client_id.isascii() else 4)
         client = self._known.setdefault(tenant_id, {})[client_id] = self._hashed(tenant_id, client_id)
         return client
 

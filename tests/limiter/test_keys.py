@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from fnmatch import fnmatchcase
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.limiter.keys import CLIENT_LENGTH, FORMATS, HEALTH, Keyspace, counter_names, denials, of_tenant
+from app.limiter.keys import CLIENT_LENGTH, FORMATS, HEALTH, KNOWN_BYTES, Keyspace, counter_names, denials, of_tenant
 from app.rules.rule import ALGORITHMS, Limit, Rule
 
 CLIENTS = st.text(min_size=1, max_size=256).filter(lambda text: text.isprintable())
@@ -44,3 +46,17 @@ def test_all_keys_of_a_tenant_are_found_and_no_others(client: str, tenant: int, 
     assert fnmatchcase(key_of_other.decode(), pattern) == (tenant == other)
     for no_counter in (HEALTH + b":0:1F", denials(tenant, 5)):
         assert not fnmatchcase(no_counter.decode(), pattern)
+
+
+@pytest.mark.parametrize(
+    ("character", "length"), [("x", 8), ("x", 64), ("x", 256), ("é", 256), ("🦊", 64), ("🦊", 256)]
+)
+def test_what_is_remembered_of_clients_is_bounded_in_bytes(character: str, length: int) -> None:
+    keyspace = Keyspace(b"secret")
+    tracemalloc.start()
+    try:
+        for number in range(90_000 if length < 256 else 40_000):
+            keyspace.client(number % 3, f"{number:08}".ljust(length, character))
+        assert KNOWN_BYTES / 8 < tracemalloc.get_traced_memory()[1] < KNOWN_BYTES
+    finally:
+        tracemalloc.stop()
