@@ -5,7 +5,7 @@ from __future__ import annotations
 from marshmallow import Schema, fields, validate
 
 from app.api.arguments import FilterSchema, QuerySchema, Switch
-from app.api.schemas import Moment, StrictSchema, printable, text_field
+from app.api.schemas import BoundedList, Moment, StrictSchema, text_field
 from app.rules.api_key import SCOPES
 from app.rules.rule import MAX_NAME
 
@@ -40,9 +40,7 @@ class KeySchema(StrictSchema):
     id = fields.String(dump_only=True)
     tenant = text_field(MAX_NAME)
     name = text_field(MAX_NAME, required=True)
-    scopes = fields.List(
-        fields.String(validate=validate.OneOf(SCOPES)), required=True, validate=validate.Length(1, len(SCOPES))
-    )
+    scopes = BoundedList(fields.String(validate=validate.OneOf(SCOPES)), 1, len(SCOPES), required=True)
     owner = fields.String(
         dump_only=True,
         metadata={"description": "`/v1/authorize` counts the key as `key:` and this; its rotations share it"},
@@ -68,7 +66,7 @@ class NewKeySchema(KeySchema):
 
 
 class KeyFilterSchema(FilterSchema):
-    tenant = fields.String(validate=printable)
+    tenant = text_field(MAX_NAME, 0)
     revoked = Switch(load_default=False)
 
 

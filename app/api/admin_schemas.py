@@ -9,7 +9,7 @@ from marshmallow import Schema, fields, validate
 from app.api.arguments import FilterSchema, QuerySchema, Switch
 from app.api.rule_files import MAX_FILE_RULES
 from app.api.rule_schemas import RuleSchema, StoredRuleSchema
-from app.api.schemas import StrictSchema, printable
+from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, BoundedList, StrictSchema, text_field
 from app.rules.rule import ACTIONS
 
 
@@ -23,8 +23,8 @@ class RulePatchSchema(RuleSchema):
 class RuleFilterSchema(FilterSchema):
     """Filters of the list of rules."""
 
-    client_id = fields.String(validate=printable, metadata={"description": "exactly this client or pattern"})
-    endpoint = fields.String(validate=printable)
+    client_id = text_field(MAX_CLIENT_ID, 0, metadata={"description": "exactly this client or pattern"})
+    endpoint = text_field(MAX_LIMIT_KEY, 0)
     action = fields.String(validate=validate.OneOf(ACTIONS))
     enabled = Switch()
     shadow = Switch()
@@ -53,7 +53,7 @@ class ImportOptionsSchema(QuerySchema):
 class ImportSchema(StrictSchema):
     """A file of rules. Read by app/api/rule_files.py; this documents it."""
 
-    rules = fields.List(fields.Nested(RuleSchema), required=True, validate=validate.Length(0, MAX_FILE_RULES))
+    rules = BoundedList(fields.Nested(RuleSchema), 0, MAX_FILE_RULES, required=True)
 
 
 class MergedRuleSchema(Schema):

@@ -7,26 +7,30 @@ from typing import Any
 
 from flask import g
 from flask_smorest.pagination import PaginationParameters
-from marshmallow import Schema, fields
+from marshmallow import Schema, fields, validate
 
 from app.api.arguments import FilterSchema, StrictBlueprint, paged
 from app.api.auth import requires
 from app.api.problems import Problem
-from app.api.schemas import Moment, printable
+from app.api.schemas import Moment, text_field
 from app.extensions import db
 from app.rules.history import AuditFilter, History
 
 blueprint = StrictBlueprint("audit", __name__, url_prefix="/v1/admin", description="Audit")
 
+MAX_TEXT = 300  # characters of a filter; the longest subject is a client's
+
 
 class AuditFilterSchema(FilterSchema):
     """Filters of the audit. `since` is inclusive, `until` exclusive."""
 
-    tenant_id = fields.Integer(metadata={"description": "another than one's own: with tenants:write"})
-    actor = fields.String(validate=printable)
-    action = fields.String(validate=printable)
-    subject = fields.String(validate=printable)
-    correlation_id = fields.String(validate=printable)
+    tenant_id = fields.Integer(
+        validate=validate.Range(0, 2**31 - 1), metadata={"description": "another than one's own: with tenants:write"}
+    )
+    actor = text_field(MAX_TEXT, 0)
+    action = text_field(MAX_TEXT, 0)
+    subject = text_field(MAX_TEXT, 0)
+    correlation_id = text_field(MAX_TEXT, 0)
     since = Moment()
     until = Moment()
 

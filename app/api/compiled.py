@@ -6,12 +6,13 @@ not. tests/api/test_decoding.py keeps the two in agreement.
 
 from __future__ import annotations
 
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.api.schemas import MAX_BATCH, MAX_CLIENT_ID, MAX_LIMIT_KEY
+from app.api.schemas import MAX_BATCH, MAX_CLIENT_ID, MAX_LIMIT_KEY, UNPRINTABLE
 from app.limiter.decision import Check
 from app.rules.rule import MAX_AMOUNT
 
@@ -27,6 +28,7 @@ class PlainBatch(msgspec.Struct, forbid_unknown_fields=True):
     checks: Annotated[list[PlainCheck], Meta(min_length=1, max_length=MAX_BATCH)]
 
 
+_convert = partial(msgspec.convert, type=PlainCheck)
 _decode_check = msgspec.json.Decoder(PlainCheck).decode
 _decode_batch = msgspec.json.Decoder(PlainBatch).decode
 
@@ -52,6 +54,21 @@ def plain_batch(raw: bytes) -> list[Check] | None:
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
     return _checks(sent.checks, raw, 2)
+
+
+def check_of(sent: Any) -> Check | None:
+    """The check that this value of the JSON parser is, if it is a valid one."""
+    if type(sent) is not dict:  # of its subclass are those that give a member more than once
+        return None
+    try:
+        item = _convert(sent)
+    except msgspec.ValidationError:
+        return None
+    limit_key = "global" if item.limit_key is UNSET else item.limit_key
+    if UNPRINTABLE.search(item.client_id) or UNPRINTABLE.search(limit_key):
+        return None
+    cost, request_id = 1 if item.cost is UNSET else item.cost, None if item.request_id is UNSET else item.request_id
+    return Check(item.client_id, limit_key, cost, request_id)
 
 
 def _checks(sent: list[PlainCheck], raw: bytes, quotes: int) -> list[Check] | None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from marshmallow import Schema, fields
 
+from app.api.arguments import FilterSchema, QuerySchema
 from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, StrictSchema, text_field
 
 
-class ClientSchema(Schema):
+class ClientSchema(FilterSchema):
     client_id = text_field(MAX_CLIENT_ID, required=True)
 
 
-class QuestionSchema(ClientSchema):
+class QuestionSchema(QuerySchema):
+    client_id = text_field(MAX_CLIENT_ID, required=True)
     limit_key = text_field(MAX_LIMIT_KEY, load_default="global")
 
 

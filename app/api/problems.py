@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as NoSuchPath
 
+from app.api.error_messages import cut, told
 from app.limiter.errors import NotReady, StoreError
 from app.observability.logs import correlation_id
 from app.rules.errors import Conflict, Forbidden, NotFound, Refused, Stale
@@ -22,9 +23,11 @@ from app.rules.errors import Conflict, Forbidden, NotFound, Refused, Stale
 log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
+INVALID = "the request is not valid"
 NO_SUCH_PATH = "there is no such path; /docs describes those that there are"
 UNEXPECTED = "an unexpected error; the log has it under this correlation id"
 RETRY = {"Retry-After": "1"}
+MAX_DETAIL = 500  # characters
 # Starlette, webargs and werkzeug disagree on names of statuses; callers see one spelling.
 TITLES = {422: "Unprocessable Content", 413: "Content Too Large"}
 DATABASE_ERRORS = (DBAPIError, PoolTimeout)
@@ -32,7 +35,10 @@ REFUSALS: dict[type[Refused], int] = {Forbidden: 403, NotFound: 404, Conflict: 4
 
 
 class Problem(Exception):
-    """An answer that is an error. `errors` maps fields to messages; `detail` says what is wrong and what is allowed."""
+    """An answer that is an error. `errors` maps fields to messages; `detail` says what is wrong and what is allowed.
+
+    Whatever is handed over, the answer stays short: app/api/error_messages.py bounds the errors, MAX_DETAIL the detail.
+    """
 
     def __init__(
         self,
@@ -44,8 +50,8 @@ class Problem(Exception):
     ) -> None:
         super().__init__(detail)
         self.status = status
-        self.detail = detail
-        self.errors = errors
+        self.detail = cut(detail, MAX_DETAIL)
+        self.errors = told(errors) if errors else None
         self.headers = headers or {}
 
     def document(self) -> dict[str, Any]:
@@ -110,7 +116,7 @@ def init_app(app: Flask) -> None:
 
 def _detail(error: HTTPException, status: int) -> str:
     if status == 422:
-        return "the request is not valid"
+        return INVALID
     if status == 500:
         return UNEXPECTED
     if isinstance(error, NoSuchPath):
@@ -120,7 +126,7 @@ def _detail(error: HTTPException, status: int) -> str:
 
 def _invalid(error: ValidationError) -> Response:
     """What a view found wrong after the schema of its arguments had let it pass."""
-    return _response(Problem(422, "the request is not valid", errors=_messages(error)))
+    return _response(Problem(422, INVALID, errors=_messages(error)))
 
 
 def _messages(error: ValidationError) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from marshmallow import ValidationError
 
 from app.api import yaml_subset
 from app.api.decoding import parsed
+from app.api.error_messages import MAX_ERRORS, WHOLE, Path, flat, nested
 from app.api.problems import Problem
 from app.api.rule_forms import rule_from, sendable
 from app.api.rule_schemas import RuleSchema
@@ -19,14 +20,12 @@ from app.rules.documents import document_of
 from app.rules.rule import Rule
 
 MAX_FILE_RULES = 10_000
-MAX_ERRORS = 100  # told at a time
+MAX_FILE_VALUES = 400_000  # objects and numbers: more than those rules with eight limits each have
 YAML = "application/yaml"
 YAML_TYPES = (YAML, "application/x-yaml", "text/yaml")
 # Left out where they say nothing; client, endpoint and rate are always shown.
 SILENT = {"algorithm": None, "burst": None, "action": "limit", "fail_mode": None, "shadow": False, "enabled": True}
 SILENT["description"] = ""
-
-Path = list[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,8 @@ class FileError:
     line: int | None = None
 
     def __str__(self) -> str:
-        place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.path).lstrip(".")
+        steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in _plain(self.path))
+        place = "".join(steps).lstrip(".")
         return f"{place}: {self.message}" if place else self.message
 
 
@@ -48,28 +48,31 @@ class InvalidRules(Exception):
     def __init__(self, errors: Sequence[FileError]) -> None:
         super().__init__(str(errors[0]))
         self.errors = errors[:MAX_ERRORS]
-        self.more = len(errors) - len(self.errors)
+        self.more = len(errors) > MAX_ERRORS  # at least one; nobody has looked for the others
 
     def as_problem(self) -> Problem:
         """422; `errors` nests as the file does: {"rules": {"3": {"rate": [messages]}}}."""
         first = self.errors[0]
         line = f"line {first.line}: " if first.line else ""
-        count = len(self.errors) + self.more
-        others = f" (and {count - 1} more)" if count > 1 else ""
-        return Problem(422, f"the rules are not valid: {line}{first}{others}", errors=_nested(self.errors))
+        count = len(self.errors) - 1 + self.more
+        others = f" (and {'at least ' if self.more else ''}{count} more)" if count else ""
+        errors = nested((error.path or ["file"], error.message) for error in self.errors)
+        return Problem(422, f"the rules are not valid: {line}{first}{others}", errors=errors)
 
 
 def read_rules(raw: bytes, *, yaml: bool, tenant_id: int, default_algorithm: str) -> list[Rule]:
     """The rules of a file `{"rules": […]}`. Raises Problem 400 where it is no JSON or YAML, and InvalidRules."""
-    value = _read_yaml(raw) if yaml else parsed(raw)
+    value = _read_yaml(raw) if yaml else parsed(raw, MAX_FILE_VALUES)
     errors, rules = _wrong(value), []
     schema, places = RuleSchema(), dict[tuple[str, str | None, bool], int]()
     for place, item in enumerate([] if errors else value["rules"]):
+        if len(errors) > MAX_ERRORS:
+            break
         try:
             rule = rule_from(schema.load(item), tenant_id=tenant_id, default_algorithm=default_algorithm)
         except ValidationError as error:
             messages = error.normalized_messages()  # type: ignore[no-untyped-call]
-            errors += [FileError(["rules", place, *path], message) for path, message in flat(messages)]
+            errors += [FileError(["rules", place, *_plain(path)], message) for path, message in flat(messages)]
             continue
         twin = places.setdefault((rule.client_id, rule.endpoint, rule.shadow), place)
         if twin != place:
@@ -114,6 +117,11 @@ def _wrong(value: Any) -> list[FileError]:
     return []
 
 
+def _plain(path: Path) -> Path:
+    """What is about a whole object goes by the object's path."""
+    return [name for name in path if name != WHOLE]
+
+
 def _with_lines(errors: list[FileError], raw: bytes, value: Any) -> list[FileError]:
     """The errors with their lines, as far as a reader of YAML finds them: it reads JSON too."""
     if not isinstance(value, yaml_subset.Members):
@@ -122,28 +130,6 @@ def _with_lines(errors: list[FileError], raw: bytes, value: Any) -> list[FileErr
         except yaml_subset.YamlError:
             return errors
     return [FileError(error.path, error.message, yaml_subset.line_of(value, error.path)) for error in errors]
-
-
-def flat(messages: Any) -> Iterator[tuple[Path, str]]:
-    """marshmallow's nest of messages, leaf by leaf; what is about a whole object goes by the object's path."""
-    if isinstance(messages, dict):
-        for name, inner in messages.items():
-            for path, message in flat(inner):
-                yield ([] if name == "_schema" else [name]) + path, message
-    else:
-        for message in messages if isinstance(messages, list) else [messages]:
-            yield [], str(message)
-
-
-def _nested(errors: Sequence[FileError]) -> dict[str, Any]:
-    nest: dict[str, Any] = {}
-    for error in errors:
-        at = nest
-        *way, last = [str(step) for step in error.path] or ["file"]
-        for step in way:
-            at = at.setdefault(step, {})
-        at.setdefault(last, []).append(error.message)
-    return nest
 
 
 def _shown(rule: Rule) -> dict[str, Any]:

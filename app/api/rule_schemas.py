@@ -9,11 +9,11 @@ from marshmallow import Schema, ValidationError, fields, pre_load, validate, val
 from app.api.schemas import (
     MAX_CLIENT_ID,
     MAX_LIMIT_KEY,
+    BoundedList,
     Flag,
     ReadOnly,
     StrictSchema,
     amount,
-    printable,
     text_field,
 )
 from app.rules.rule import (
@@ -60,12 +60,12 @@ class RuleSchema(StrictSchema):
     window = amount(1, MAX_WINDOW_SECONDS, allow_none=True)
     algorithm = fields.String(allow_none=True, validate=validate.OneOf(ALGORITHMS))
     burst = amount(1, allow_none=True)
-    limits = fields.List(fields.Nested(LimitSchema), validate=validate.Length(max=MAX_LIMITS))
+    limits = BoundedList(fields.Nested(LimitSchema), 0, MAX_LIMITS)
     action = fields.String(load_default="limit", validate=validate.OneOf(ACTIONS))
     fail_mode = fields.String(allow_none=True, load_default=None, validate=validate.OneOf(FAIL_MODES))
     shadow = Flag(load_default=False)
     enabled = Flag(load_default=True)
-    description = fields.String(load_default="", validate=[validate.Length(0, 1000), printable])
+    description = text_field(1000, 0, load_default="")
     created_at = ReadOnly()
     updated_at = ReadOnly()
 

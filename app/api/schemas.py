@@ -8,30 +8,29 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, missing, pre_load, validate
 
-from app.rules.rule import (
-    ALGORITHMS,
-    FAIL_MODES,
-    MAX_AMOUNT,
-)
+from app.api.error_messages import MAX_ERRORS
+from app.rules.rule import ALGORITHMS, FAIL_MODES, MAX_AMOUNT
 
 MAX_BATCH = 1000
 MAX_CLIENT_ID = 256
 MAX_LIMIT_KEY = 128
+MAX_MEMBERS = 100  # of an object; no schema has as many
+MAX_MOMENT = 64  # characters of a time
 NAME = re.compile(r"\A[A-Za-z0-9._-]{1,64}\Z")
 
 # C0, DEL and C1 controls, and halves of surrogate pairs, which are no characters at all.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def printable(value: str) -> None:
     """A validator: neither control characters nor lone surrogates."""
-    if _UNPRINTABLE.search(value):
+    if UNPRINTABLE.search(value):
         raise ValidationError("Control characters and lone surrogates are not allowed.")
 
 
-def text_field(maximum: int, **kwargs: Any) -> fields.String:
-    """1 to `maximum` printable characters."""
-    return fields.String(validate=[validate.Length(1, maximum), printable], **kwargs)
+def text_field(maximum: int, low: int = 1, **kwargs: Any) -> fields.String:
+    """`low` to `maximum` printable characters."""
+    return fields.String(validate=[validate.Length(low, maximum), printable], **kwargs)
 
 
 def amount(low: int, high: int = MAX_AMOUNT, **kwargs: Any) -> fields.Integer:
@@ -46,6 +45,8 @@ class Moment(fields.AwareDateTime):
         super().__init__(format="iso", default_timezone=UTC, **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
+        if isinstance(value, str) and len(value) > MAX_MOMENT:
+            raise self.make_error("invalid", input=value, obj_type=self.OBJ_TYPE)
         try:
             return super()._deserialize(value, attr, data, **kwargs).astimezone(UTC)
         except OverflowError:  # before the year 1 or after 9999
@@ -69,7 +70,7 @@ class Repeating(dict[str, Any]):
 
 
 class StrictSchema(Schema):
-    """Refuses unknown members (marshmallow's default) and repeated ones."""
+    """Refuses unknown members (marshmallow's default) and repeated ones, and counts them before it looks at them."""
 
     error_messages = {"type": "This must be an object."}
 
@@ -77,7 +78,36 @@ class StrictSchema(Schema):
     def _refuse_repeated(self, data: Any, **_: Any) -> Any:
         if isinstance(data, Repeating):
             raise ValidationError("Given more than once.", data.name)
+        if isinstance(data, dict) and len(data) > MAX_MEMBERS:
+            raise ValidationError(f"There are {len(data)} members, at most {MAX_MEMBERS}.")
         return data
+
+
+class BoundedList(fields.List[Any]):
+    """`low` to `high` items, counted before any is looked at; of those that are wrong, the first MAX_ERRORS are told.
+
+    Items are whole, also where the object around them may be partial: a PATCH replaces a list, not parts of its items.
+    """
+
+    def __init__(self, item: fields.Field[Any], low: int, high: int, **kwargs: Any) -> None:
+        self._refuse_length = validate.Length(low, high)
+        super().__init__(item, validate=self._refuse_length, **kwargs)
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise self.make_error("invalid")
+        self._refuse_length(value)
+        items, errors = [], {}
+        for place, each in enumerate(value):
+            try:
+                items.append(self.inner.deserialize(each))
+            except ValidationError as error:
+                errors[place] = error.messages
+                if len(errors) == MAX_ERRORS:
+                    break
+        if errors:
+            raise ValidationError(errors)
+        return items
 
 
 class Flag(fields.Boolean):
@@ -111,7 +141,7 @@ class CheckSchema(StrictSchema):
 class BatchSchema(StrictSchema):
     """Up to 1000 checks, independent of each other, decided in order."""
 
-    checks = fields.List(fields.Nested(CheckSchema), required=True, validate=validate.Length(1, MAX_BATCH))
+    checks = BoundedList(fields.Nested(CheckSchema), 1, MAX_BATCH, required=True)
 
 
 class DecisionSchema(Schema):

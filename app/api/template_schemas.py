@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, validate, validates_schema
+from marshmallow import Schema, ValidationError, fields, validates_schema
 
 from app.api.rule_schemas import RuleSchema, StoredRuleSchema
-from app.api.schemas import MAX_CLIENT_ID, ReadOnly, StrictSchema, name_field, text_field
+from app.api.schemas import MAX_CLIENT_ID, BoundedList, ReadOnly, StrictSchema, name_field, text_field
 
 MAX_TEMPLATE_RULES = 20
 OF_STORED_RULES = ("client_id", "id", "version", "created_at", "updated_at")
@@ -25,7 +25,7 @@ class TemplateSchema(TemplateRuleSchema):
 
     name = name_field(required=True)  # it stands in paths
     builtin = ReadOnly()
-    rules = fields.List(fields.Nested(TemplateRuleSchema), validate=validate.Length(1, MAX_TEMPLATE_RULES))
+    rules = BoundedList(fields.Nested(TemplateRuleSchema), 1, MAX_TEMPLATE_RULES)
 
     @validates_schema
     def _holds_together(self, data: dict[str, Any], *, partial: Any, **_: Any) -> None:

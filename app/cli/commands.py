@@ -13,8 +13,9 @@ from flask.cli import AppGroup
 from marshmallow import ValidationError
 
 from app.api.correlation import chosen
+from app.api.error_messages import flat
 from app.api.problems import DATABASE_ERRORS, Problem
-from app.api.rule_files import FileError, flat
+from app.api.rule_files import FileError
 from app.environment import SettingsError
 from app.extensions import db
 from app.limiter.errors import NotReady, StoreError

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.api.compiled import plain_batch, plain_check
-from app.api.decoding import _valid, decode_batch, decode_check
+from app.api.decoding import _valid, decode_batch, decode_check, parsed
 from app.api.problems import Problem
 from app.api.schemas import BatchSchema, CheckSchema
 from app.limiter.decision import Check
@@ -28,14 +28,14 @@ def spelled(members: list[tuple[str, object]], ascii_only: bool) -> str:
 
 def by_schema(raw: bytes) -> Check | None:
     try:
-        return Check(**_valid(CheckSchema(), raw))
+        return Check(**_valid(CheckSchema(), parsed(raw)))
     except Problem:
         return None
 
 
 def batch_by_schema(raw: bytes) -> list[Check] | None:
     try:
-        return [Check(**item) for item in _valid(BatchSchema(), raw)["checks"]]
+        return [Check(**item) for item in _valid(BatchSchema(), parsed(raw))["checks"]]
     except Problem:
         return None
 
