@@ -10,7 +10,9 @@ from flask_smorest import Blueprint
 from flask_smorest.pagination import PaginationParameters
 from marshmallow import Schema, ValidationError, fields, pre_load
 from webargs.flaskparser import FlaskParser
+from webargs.multidictproxy import MultiDictProxy
 
+from app.api.bodies import read_body
 from app.api.decoding import parsed, require_json
 
 T = TypeVar("T")
@@ -23,7 +25,7 @@ class StrictParser(FlaskParser):
 
     def load_json(self, req: Request, schema: Schema) -> Any:  # noqa: ARG002 - the signature is webargs'
         require_json(req.mimetype)
-        return parsed(req.get_data())
+        return parsed(read_body(req.environ))
 
 
 class StrictBlueprint(Blueprint):
@@ -38,7 +40,10 @@ def paged(wanted: PaginationParameters, page: Callable[[int, int], tuple[list[T]
 
 
 class QuerySchema(Schema):
-    """What a query may say. All else is refused: the answer to a misspelt filter would look like one to a right one."""
+    """What a query may say. All else is refused: the answer to a misspelt filter would look like one to a right one.
+
+    So is a parameter that is given more than once, unless it is a list.
+    """
 
     beside: tuple[str, ...] = ()  # what others read of the same query
 
@@ -46,8 +51,12 @@ class QuerySchema(Schema):
     def _refuse_unknown(self, data: Mapping[str, Any], **_: Any) -> Mapping[str, Any]:
         allowed = [*self.fields, *self.beside]
         message = f"Unknown. Allowed {'are' if len(allowed) > 1 else 'is'} {', '.join(allowed)}."
-        if unknown := [name for name in data if name not in allowed]:
-            raise ValidationError({name: [message] for name in unknown})
+        wrong = {name: [message] for name in data if name not in allowed}
+        if isinstance(data, MultiDictProxy):  # a command's is a plain one
+            single = (name for name in allowed if name not in data.multiple_keys)
+            wrong |= {name: ["Given more than once."] for name in single if len(data.getlist(name)) > 1}
+        if wrong:
+            raise ValidationError(wrong)
         return data
 
 

@@ -10,9 +10,10 @@ from typing import Any
 from flask import Response, current_app, request
 from flask.blueprints import BlueprintSetupState
 from flask_smorest import Blueprint
-from marshmallow import RAISE, Schema, fields, validate
+from marshmallow import fields, validate
 from werkzeug.routing import Rule
 
+from app.api.arguments import QuerySchema
 from app.api.auth import authenticated_in_handler, credentials_of_request
 from app.api.check import response_of
 from app.api.handler import Request
@@ -28,7 +29,7 @@ REFUSALS = (400, 401, 403, 422, 503)
 FREE = ("OPTIONS", "TRACE")  # what a browser sends ahead of its request, and what no application serves
 
 
-class AuthorizeSchema(Schema):
+class AuthorizeSchema(QuerySchema):
     """What the proxy's configuration says about the route."""
 
     limit_key = text_field(MAX_LIMIT_KEY, load_default="global", metadata={"example": "login"})
@@ -48,7 +49,7 @@ def _documented(view: Any) -> Any:
 
 
 @_documented
-@blueprint.arguments(AuthorizeSchema, location="query", unknown=RAISE)
+@blueprint.arguments(AuthorizeSchema, location="query")
 @authenticated_in_handler
 def authorize(sent: dict[str, Any]) -> Response:
     """Charge the client that the proxy names, and say whether it may pass: 200 or 429.

@@ -1,64 +1,179 @@
-"""Request bodies, bounded in size and time before any view runs. A body read here is where views read theirs."""
+"""Request bodies: which are never read, and how the others are, bounded in size and time.
+
+A body is read when a view asks for it: by then its path and method are right and its caller is known. Where the answer
+goes out before that, a long body ends the connection; gunicorn reads past a short one, for 5 seconds at most.
+"""
 
 from __future__ import annotations
 
-from io import BytesIO
+import time
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import gevent
-from flask import Flask, request
+from flask import Flask, Response, request
 from gunicorn.http.errors import ParseException
+from werkzeug.exceptions import NotFound
 from werkzeug.wsgi import get_content_length
 
-from app.api.problems import Problem
+from app.api.problems import NO_SUCH_PATH, Problem
+from app.rules.pace import Unhurried
 
 SECONDS = 2.0
+LATE = f"the body did not arrive within {SECONDS:g} seconds"
 KIBIBYTE = 1024
 MAX_BYTES = {"/v1/check": 8 * KIBIBYTE, "/v1/check/batch": 256 * KIBIBYTE}
-LATE = f"the body did not arrive within {SECONDS:g} seconds"
-LEASES, MAX_BYTES_OF_LEASES = "/v1/leases", 8 * KIBIBYTE  # and of what is below
-MAX_BYTES_ELSEWHERE = 1024 * KIBIBYTE  # an import of rules
+IMPORT, AUTHORIZE = "/v1/admin/import", "authorize"
+MAX_BYTES_OF_IMPORT = 1024 * KIBIBYTE
+# By the beginning of the path. The longest texts of a rule have 17 KiB in JSON's escapes; a template has 20 rules.
+MAX_BYTES_BELOW = {
+    IMPORT: MAX_BYTES_OF_IMPORT,
+    "/v1/leases": 8 * KIBIBYTE,
+    "/v1/admin/rules": 64 * KIBIBYTE,
+    "/v1/admin/templates": 64 * KIBIBYTE,
+}
+MAX_BYTES_ELSEWHERE = 16 * KIBIBYTE
+SHORT = 16 * KIBIBYTE  # beyond it no body is read whose caller is not known, or nobody wants
+METHODS = ("POST", "PUT", "PATCH")  # of which a body means something
+SLICE_BYTES = 16 * KIBIBYTE
+MAX_CHUNKS = 16_384  # of an import; each costs 5 µs, however small. A file of 10,000 rules may come line by line
+_READ = "ratelimiter.body_read"
 
 
 def init_app(app: Flask) -> None:
     @app.before_request
-    def read() -> None:
-        read_body(request.environ)
+    def refuse() -> None:
+        """Where no body belongs. `/v1/authorize` ignores one: a proxy may pass on the head of its client's request."""
+        if request.blueprint == AUTHORIZE or not _announced(request.environ):
+            return
+        if request.method not in METHODS:
+            _refuse(request.environ, 400, f"{request.method} takes no body here, so it was not read")
+        if isinstance(request.routing_exception, NotFound):
+            _refuse(request.environ, 400, f"{NO_SUCH_PATH}; the body was not read")
+
+    @app.after_request
+    def end_unread(response: Response) -> Response:
+        environ = request.environ
+        if _announced(environ) and _READ not in environ and (request.blueprint == AUTHORIZE or not _short(environ)):
+            _give_up(environ)
+        return response
 
 
-def read_body(environ: dict[str, Any]) -> bytes | None:
-    """Read the body of a WSGI request whole, and leave it there for others; None where there is none.
+def read_body(environ: dict[str, Any], admit: Callable[[], object] | None = None) -> bytes:
+    """The whole body of a WSGI request, once.
 
-    Raises Problem 400, 408, 411 or 413 (and gives the connection up: the rest is unread).
+    `admit` raises Problem for a caller who is not let in, and is asked before a large body is read. Raises Problem 400,
+    408, 411, 413 or 415, and then gives the connection up.
     """
-    path = environ["PATH_INFO"]
-    limit = MAX_BYTES.get(path, MAX_BYTES_OF_LEASES if path.startswith(LEASES) else MAX_BYTES_ELSEWHERE)
-    length = get_content_length(environ)
-    if length is None and path in MAX_BYTES and environ["REQUEST_METHOD"] == "POST":
+    path, length = environ["PATH_INFO"], get_content_length(environ)
+    if length is None and (path != IMPORT or "HTTP_TRANSFER_ENCODING" not in environ):
         _refuse(environ, 411, "Content-Length is required; chunked bodies are not accepted here")
-    if length is None and "HTTP_TRANSFER_ENCODING" not in environ:
-        return None
+    coding = environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
+    if coding not in ("", "identity"):
+        _refuse(environ, 415, "the body is compressed, allowed is none", {"Accept-Encoding": "identity"})
+    limit = _max_bytes(path)
     if length is not None and length > limit:
         _refuse(environ, 413, f"the body has {length} bytes, allowed are {limit}")
-    try:
-        with gevent.Timeout(SECONDS):
-            body: bytes = environ["wsgi.input"].read(limit + 1 if length is None else length)
-    except gevent.Timeout:
-        _refuse(environ, 408, LATE)
-    except (ParseException, OSError):
-        _refuse(environ, 400, "the chunks of the body are malformed, or end too early")
-    if length is not None and len(body) < length:
-        _refuse(environ, 400, f"the body ended after {len(body)} of {length} bytes")
-    if len(body) > limit:
-        _refuse(environ, 413, f"the body has more than {limit} bytes")
-    environ["wsgi.input"] = BytesIO(body)
-    environ["CONTENT_LENGTH"] = str(len(body))
+    if admit is not None and not _short(environ):
+        try:
+            admit()
+        except Problem:
+            _give_up(environ)
+            raise
+    body = _chunked_body(environ, limit) if length is None else _sized_body(environ, length)
+    environ[_READ] = True
     return body
 
 
-def _refuse(environ: dict[str, Any], status: int, detail: str) -> NoReturn:
-    # gunicorn.conf.py puts this on the input: unread bytes must not be taken for the next request.
+def _announced(environ: dict[str, Any]) -> bool:
+    return "HTTP_TRANSFER_ENCODING" in environ or bool(get_content_length(environ))
+
+
+def _short(environ: dict[str, Any]) -> bool:
+    length = get_content_length(environ)
+    return length is not None and length <= SHORT
+
+
+def _max_bytes(path: str) -> int:
+    if path in MAX_BYTES:
+        return MAX_BYTES[path]
+    return next((limit for below, limit in MAX_BYTES_BELOW.items() if path.startswith(below)), MAX_BYTES_ELSEWHERE)
+
+
+def _sized_body(environ: dict[str, Any], length: int) -> bytes:
+    stream, body = environ["wsgi.input"], bytearray()
+
+    def slices() -> Iterator[bytes]:
+        while len(body) < length and (piece := stream.read(min(SLICE_BYTES, length - len(body)))):
+            yield piece
+
+    if not _came(environ, slices(), body, length):
+        body += _waiting_bytes(environ, length - len(body))
+        if len(body) < length:
+            _refuse(environ, 408, LATE)
+    if len(body) < length:
+        _refuse(environ, 400, f"the body ended after {len(body)} of {length} bytes")
+    return bytes(body)
+
+
+def _chunked_body(environ: dict[str, Any], limit: int) -> bytes:
+    body = bytearray()
+
+    def chunks() -> Iterator[bytes]:
+        for number, chunk in enumerate(environ["wsgi.input"].reader.parser):
+            if number == MAX_CHUNKS:
+                _refuse(environ, 400, f"the body has more than {MAX_CHUNKS} chunks: send larger ones")
+            yield chunk
+
+    if not _came(environ, chunks(), body, limit + 1):
+        _refuse(environ, 408, LATE)
+    if len(body) > limit:
+        _refuse(environ, 413, f"the body has more than {limit} bytes")
+    return bytes(body)
+
+
+def _came(environ: dict[str, Any], pieces: Iterator[bytes], body: bytearray, enough: int) -> bool:
+    """Whether all pieces, or enough of them, came in time; they are added to the body.
+
+    The timeout ends a wait. While bytes keep coming nobody waits, so the clock is asked too, and others get their turn.
+    """
+    deadline = time.monotonic() + SECONDS
+    try:
+        with gevent.Timeout(SECONDS):
+            for piece in Unhurried(time.monotonic)(pieces):
+                body += piece
+                if len(body) >= enough:
+                    return True
+                if time.monotonic() > deadline:
+                    return False
+    except gevent.Timeout:
+        return False
+    except (ParseException, OSError):
+        _refuse(environ, 400, "the chunks of the body are malformed, or end too early")
+    return True
+
+
+def _waiting_bytes(environ: dict[str, Any], missing: int) -> bytes:
+    """What lies in the socket: after a pause of the worker the timeout is over, though the body came in time."""
+    client = environ["gunicorn.socket"]
+    timeout = client.gettimeout()
+    client.settimeout(0)
+    try:
+        found: bytes = environ["wsgi.input"].read(missing)
+    except OSError:  # it would have to wait
+        return b""
+    finally:
+        client.settimeout(timeout)
+    return found
+
+
+def _refuse(environ: dict[str, Any], status: int, detail: str, headers: dict[str, str] | None = None) -> NoReturn:
+    _give_up(environ)
+    raise Problem(status, detail, headers=headers)
+
+
+def _give_up(environ: dict[str, Any]) -> None:
+    """End the connection with the answer: gunicorn.conf.py puts this on the input."""
     abandon = getattr(environ["wsgi.input"], "abandon_connection", None)
     if abandon is not None:
         abandon()
-    raise Problem(status, detail)

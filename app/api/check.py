@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from flask import Response, current_app, request
 from flask_smorest import Blueprint
 
 from app.api.auth import authenticated_in_handler, credentials_of_request
+from app.api.bodies import read_body
 from app.api.decoding import require_json
 from app.api.handler import CheckHandler, Reply, Request
 from app.api.problems import ProblemSchema
@@ -31,8 +33,9 @@ def _documented(view: Callable[[], Response], body: type, answer: type) -> Calla
 
 def _answered(handle: Callable[[Request], Reply]) -> Response:
     require_json(request.mimetype)
-    asked = Request(request.get_data(), credentials_of_request(), correlation_id.get(), parent_of_request())
-    return response_of(handle(asked))
+    credentials = credentials_of_request()
+    body = read_body(request.environ, partial(_handler().admit, credentials))
+    return response_of(handle(Request(body, credentials, correlation_id.get(), parent_of_request())))
 
 
 def response_of(reply: Reply) -> Response:

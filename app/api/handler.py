@@ -111,6 +111,10 @@ class CheckHandler:
         CHECK_DURATION.observe_many(self._clock() - started, len(requests))
         return replies
 
+    def admit(self, credentials: Credentials) -> None:
+        """Raises Problem 401 or 403 for a caller who may not check."""
+        self._authenticator.principal(credentials, "check")
+
     def refuse(self, problem: Problem, correlation_id: str) -> Reply:
         """The answer that a problem is."""
         current_correlation_id.set(correlation_id)

@@ -7,6 +7,7 @@ body of a proxy, goes on to Flask, where the same handler answers whatever else 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -63,11 +64,14 @@ class Shortcut:
         path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
         if method == "POST" and path in self._handlers and environ.get("CONTENT_TYPE") in JSON_TYPES:
             handle = self._handlers[path]
-            return lambda request: handle(request._replace(raw_body=read_body(environ) or b""))
+            return lambda request: handle(request._replace(raw_body=self._body(environ, request)))
         if method == "GET" and path == AUTHORIZE and not BODY & environ.keys():
             question = plain_question(environ["QUERY_STRING"])
             return question and (lambda request: self._authorize(environ, request, *question))
         return None
+
+    def _body(self, environ: dict[str, Any], request: Request) -> bytes:
+        return read_body(environ, partial(self._handler.admit, request.credentials))
 
     def _authorize(self, environ: dict[str, Any], request: Request, limit_key: str, cost: int) -> Reply:
         def header(name: str) -> str | None:

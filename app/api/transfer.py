@@ -13,6 +13,7 @@ from gevent import get_hub
 from app.api.admin import changes, refresh
 from app.api.admin_schemas import ImportOptionsSchema, ImportSchema, MergeSchema
 from app.api.auth import requires
+from app.api.bodies import read_body
 from app.api.problems import Problem
 from app.api.rule_files import YAML, YAML_TYPES, InvalidRules, read_rules, write_rules
 from app.extensions import db
@@ -73,7 +74,7 @@ def _sent_rules() -> list[Rule]:
     yaml = request.mimetype in YAML_TYPES
     if not yaml and request.mimetype != "application/json":
         raise Problem(415, f"allowed as Content-Type are {', '.join(BOTH_TYPES)}")
-    raw, tenant_id = request.get_data(), g.principal.tenant_id
+    raw, tenant_id = read_body(request.environ), g.principal.tenant_id
     algorithm = current_app.extensions["ratelimiter"].settings.algorithm
     try:
         return _aside(lambda: read_rules(raw, yaml=yaml, tenant_id=tenant_id, default_algorithm=algorithm))

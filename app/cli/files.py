@@ -10,7 +10,7 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
-from app.api.bodies import MAX_BYTES_ELSEWHERE
+from app.api.bodies import MAX_BYTES_OF_IMPORT
 from app.api.problems import Problem
 from app.api.rule_files import InvalidRules, read_rules, write_rules
 from app.api.transfer import shown_merge
@@ -76,9 +76,9 @@ COMMANDS = (validate, diff, import_rules, export)
 def _read(file: Path, tenant_id: int) -> list[Rule]:
     """The rules of the file. Ends the command with a line for each thing that is wrong."""
     with click.open_file(str(file), "rb") as opened:
-        raw = opened.read(MAX_BYTES_ELSEWHERE + 1)
-    if len(raw) > MAX_BYTES_ELSEWHERE:
-        raise click.ClickException(f"{file} has more than {MAX_BYTES_ELSEWHERE} bytes")
+        raw = opened.read(MAX_BYTES_OF_IMPORT + 1)
+    if len(raw) > MAX_BYTES_OF_IMPORT:
+        raise click.ClickException(f"{file} has more than {MAX_BYTES_OF_IMPORT} bytes")
     yaml = (
         not raw.lstrip().startswith(b"{") if file.suffix not in (".json", ".yaml", ".yml") else file.suffix != ".json"
     )
@@ -92,7 +92,7 @@ def _read(file: Path, tenant_id: int) -> list[Rule]:
         for error in invalid.errors:
             click.echo(f"{file}:{error.line or '?'}: {error}", err=True)
         if invalid.more:
-            click.echo(f"{file}: and {invalid.more} more", err=True)
+            click.echo(f"{file}: and more", err=True)
     sys.exit(1)
 
 

@@ -10,7 +10,7 @@ import pytest
 from app.api.proxies import plain_question
 from app.embedded import Valkey
 from tests.api.conftest import MakeKey, PutRules
-from tests.api.wire import CLOSE, PROBLEM, exchange, problem_of, request
+from tests.api.wire import CLOSE, PROBLEM, exchange, problem_of, request, statuses
 from tests.support.node import ADMIN_KEY, Node
 
 USER = "X-User"
@@ -98,6 +98,9 @@ def dropped(document: dict[str, Any], names: set[str]) -> dict[str, Any]:
         ("cost=0", None),
         ("cost=1000000000", None),
         ("page=2", None),
+        (f"limit_key={'x' * 128}&cost=999999999", ("x" * 128, 999_999_999)),
+        (f"limit_key={'x' * 129}", None),
+        (f"limit_key={'x' * 4000}", None),
     ],
 )
 def test_the_short_way_reads_plain_queries_only(query: str, question: tuple[str, int] | None) -> None:
@@ -152,9 +155,39 @@ def test_a_blocked_client_is_denied_whatever_the_method(
         assert authorize(proxied, method=method, X_User=client).status_code == 429
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+@pytest.mark.parametrize("path", ["?limit_key=any", "/any/of/the/client's"])
+@pytest.mark.parametrize(
+    "announced",
+    [
+        b"Content-Length: 1000000\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Content-Length: 9\r\nContent-Encoding: br\r\n",
+    ],
+)
+def test_a_body_is_not_waited_for_and_ends_the_connection(
+    proxied: Node, client: str, method: str, path: str, announced: bytes
+) -> None:
+    """A proxy may pass on the head of its client's request, and keep the body."""
+    head = request(f"{method} /v1/authorize{path}", f"{USER}: {client}\r\n".encode(), announced)
+    answer = exchange(proxied.port, head + request("GET /livez"))
+    assert (statuses(answer.raw), answer.headers["Connection"]) == ([200], "close")
+    assert proxied.check(client, cost=0)["remaining"] == 99
+
+
 @pytest.mark.parametrize(
     "query",
-    ["cost=0", "cost=-1", "cost=1.5", "cost=x", "cost=1000000001", "limit_key=", f"limit_key={'x' * 129}", "page=2"],
+    [
+        "cost=0",
+        "cost=-1",
+        "cost=1.5",
+        "cost=x",
+        "cost=1000000001",
+        "limit_key=",
+        f"limit_key={'x' * 129}",
+        "page=2",
+        "cost=1&cost=2",
+    ],
 )
 def test_a_bad_query_is_named_and_charges_nothing(proxied: Node, client: str, query: str) -> None:
     problem = problem_of(authorize(proxied, f"?{query}", X_User=client), 422)

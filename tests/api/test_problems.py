@@ -16,6 +16,7 @@ KEY = b"Authorization: Bearer " + ADMIN_KEY.encode() + b"\r\n"
 WRONG_KEY = b"X-API-Key: wrong\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 CHUNKS = b"%x\r\n%s\r\n0\r\n\r\n" % (len(CHECK), CHECK)
+STOCK = b"TE: trailers\r\n"  # leaves the fast lane
 KIBIBYTE = 1024
 NAMES = "Allowed are 1 to 64 of the letters A-Z and a-z, digits, '.', '_' and '-'."
 
@@ -40,7 +41,30 @@ REFUSED = {
     "chunks in a batch": (request("POST /v1/check/batch", JSON, CHUNKED, body=CHUNKS), 411),
     "8 KiB and one": (post("/v1/check", _sized(8 * KIBIBYTE + 1)), 413),
     "256 KiB and one": (post("/v1/check/batch", _sized(256 * KIBIBYTE + 1)), 413),
-    "a rule above 1 MiB": (post("/v1/admin/rules", _sized(KIBIBYTE * KIBIBYTE + 1), KEY), 413),
+    "a rule above 64 KiB": (post("/v1/admin/rules", _sized(64 * KIBIBYTE + 1), KEY), 413),
+    "a template above 64 KiB": (post("/v1/admin/templates", _sized(64 * KIBIBYTE + 1), KEY), 413),
+    "a tenant above 16 KiB": (post("/v1/admin/tenants", _sized(16 * KIBIBYTE + 1), KEY), 413),
+    "an import above 1 MiB": (post("/v1/admin/import", _sized(KIBIBYTE * KIBIBYTE + 1), KEY), 413),
+    "an import in chunks above 1 MiB": (
+        request("POST /v1/admin/import", JSON, KEY, CHUNKED, body=b"100001\r\n%b\r\n0\r\n\r\n" % (b" " * 0x100001)),
+        413,
+    ),
+    "an import in too many chunks": (
+        request("POST /v1/admin/import", JSON, KEY, CHUNKED, body=b"1\r\n \r\n" * 16_385 + b"0\r\n\r\n"),
+        400,
+    ),
+    "a long body of a stranger": (post("/v1/admin/import", _sized(KIBIBYTE * KIBIBYTE)), 401),
+    "a long batch of a stranger": (post("/v1/check/batch", _sized(256 * KIBIBYTE), WRONG_KEY, STOCK), 401),
+    "a long body that nobody wants": (request("PUT /v1/check", b"Content-Length: 99999\r\n", body=b"x" * 99_999), 405),
+    "a body of GET": (request("GET /v1/admin/rules", b"Content-Length: 2\r\n", KEY, body=b"{}"), 400),
+    "a body of DELETE": (request("DELETE /v1/admin/rules/0", b"Content-Length: 2\r\n", KEY, body=b"{}"), 400),
+    "a body of OPTIONS": (request("OPTIONS /v1/check", b"Content-Length: 2\r\n", body=b"{}"), 400),
+    "a body of nothing": (post("/v1/nothing", CHECK), 400),
+    "chunks of GET": (request("GET /livez", CHUNKED, body=CHUNKS), 400),
+    "chunks of nothing": (request("POST /v1/nothing", CHUNKED, body=CHUNKS), 400),
+    "chunks in a rule": (request("POST /v1/admin/rules", JSON, KEY, CHUNKED, body=CHUNKS), 411),
+    "a compressed check": (post("/v1/check", CHECK, b"Content-Encoding: gzip\r\n"), 415),
+    "a compressed import": (post("/v1/admin/import", CHECK, KEY, b"Content-Encoding: br\r\n"), 415),
     "a length beyond numbers": (request("POST /v1/check", JSON, b"Content-Length: %s\r\n" % (b"9" * 1000)), 413),
     "10 MB that nobody reads": (post("/v1/check", _sized(10_000_000)), 413),
     "chunks without end": (request("POST /v1/check", JSON, CHUNKED, body=b"f4240\r\n" + b"x" * 1_000_000), 411),
@@ -49,7 +73,7 @@ REFUSED = {
     "a rule in text": (request("POST /v1/admin/rules", CLOSE, KEY, b"Content-Length: 2\r\n", body=b"{}"), 415),
     "not valid": (post("/v1/check", b"{}", CLOSE), 422),
     "not a valid rule": (post("/v1/admin/rules", b"{}", CLOSE, KEY), 422),
-    "broken chunks": (request("POST /v1/admin/rules", JSON, KEY, CHUNKED, body=b"what\r\n"), 400),
+    "broken chunks": (request("POST /v1/admin/import", JSON, KEY, CHUNKED, body=b"what\r\n"), 400),
 }
 BARE = {
     "a long line": (request("GET /" + "x" * 10_000), 414),
@@ -85,9 +109,36 @@ def test_a_head_that_is_no_http_gets_the_servers_bare_status(node: Node, sent: b
     assert b"Traceback" not in answer.raw
 
 
+def test_what_is_no_body_is_none(node: Node) -> None:
+    """Many clients announce one of no bytes, whatever the method."""
+    empty = b"Content-Length: 0\r\n"
+    pipeline = request("GET /livez", empty) + request("DELETE /v1/nothing", empty) + request("GET /livez", CLOSE, empty)
+    assert statuses(exchange(node.port, pipeline).raw) == [200, 404, 200]
+
+
+def test_a_body_of_head_is_refused_too(node: Node) -> None:
+    sent = request("HEAD /livez", b"Content-Length: 2\r\n", body=b"{}") + request("GET /livez")
+    assert statuses(exchange(node.port, sent).raw) == [400]
+
+
+def test_a_compressed_body_is_told_what_is_accepted(node: Node) -> None:
+    answer = exchange(node.port, post("/v1/check", CHECK, b"Content-Encoding: gzip\r\n"))
+    problem_of(answer, 415)
+    assert answer.headers["Accept-Encoding"] == "identity"
+    plain = post("/v1/check", CHECK, CLOSE, b"Content-Encoding: identity\r\n")
+    assert exchange(node.port, plain).status_code == 200
+
+
+def test_an_import_may_come_in_chunks(node: Node) -> None:
+    file = b'{"rules": []}'
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in file) + b"0\r\n\r\n"
+    sent = request("POST /v1/admin/import?dry_run=true", JSON, KEY, CHUNKED, body=chunks) + request("GET /livez", CLOSE)
+    assert statuses(exchange(node.port, sent).raw) == [200, 200]
+
+
 def test_a_body_that_does_not_come_in_two_seconds_is_408_and_the_end_of_the_connection(node: Node) -> None:
     slow = [post(path, CHECK[:5], KEY, length=len(CHECK)) for path in ("/v1/check", "/v1/admin/rules")]
-    slow += [request("POST /v1/admin/rules", JSON, KEY, CHUNKED, body=b"5\r\n{")]
+    slow += [request("POST /v1/admin/import", JSON, KEY, CHUNKED, body=b"5\r\n{")]
     with ThreadPoolExecutor() as at_once:
         for answer in at_once.map(lambda sent: exchange(node.port, sent, seconds=8), slow):
             problem_of(answer, 408)

@@ -25,13 +25,14 @@ OPEN = (  # they leave the connection open
     post("/v1/check", b"nonsense", ID),
     post("/v1/check", PEEK, ID, b"X-API-Key: wrong\r\n"),
     post("/v1/check", PEEK, ID, b"X-Under_score: 1\r\n"),
-    post("/v1/checks", PEEK, ID),
     request("GET /livez", ID),
     request("PUT /v1/check", JSON, b"Content-Length: 2\r\n", ID, body=b"{}"),
     b"\r\n" + CHECK,
 )
 LAST = (  # they are the last on their connection
     post("/v1/check", PEEK, ID, CLOSE),
+    post("/v1/checks", PEEK, ID),
+    request("GET /livez", b"Content-Length: 2\r\n", ID, body=b"{}"),
     CHECK.replace(b"HTTP/1.1", b"HTTP/1.0"),
     post("/v1/check", PEEK.ljust(9000), ID),
     request("POST /v1/check", JSON, CHUNKED, ID, body=b"2\r\n{}\r\n0\r\n\r\n"),
