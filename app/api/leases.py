@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 blueprint = StrictBlueprint("leases", __name__, url_prefix="/v1/leases", description="Permits for many checks at once")
 
 MAX_TTL_MS = 3_600_000
-REFUSALS = (400, 401, 403, 404, 408, 413, 415, 422, 503)
+REFUSALS = (400, 401, 403, 404, 408, 411, 413, 415, 422, 503)
 NOT_WITHOUT_REDIS = "Redis cannot decide right now, and leases are granted by Redis alone: ask POST /v1/check"
 
 

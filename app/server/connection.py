@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import gevent
 from gevent import get_hub, getcurrent
 
-from app.api.bodies import MAX_BYTES, SECONDS
+from app.api.bodies import MAX_BYTES, SECONDS, SHORT
 from app.server.plain import MAX_HEAD, Plain, plain
 
 READ_BYTES = 16 * 1024
@@ -43,9 +43,14 @@ class Handed:
 
 
 class Lane(Protocol):
-    """What a connection brings its requests to. `take` leads to one `answer`, `late` to one that closes."""
+    """What a connection brings its requests to. `take` leads to one `answer`, `late` to one that closes.
+
+    `admits`: whether the caller is let in, asked before a long body is waited for.
+    """
 
     def take(self, connection: Connection, request: Plain, body: bytes) -> None: ...
+
+    def admits(self, request: Plain) -> bool: ...
 
     def late(self, connection: Connection, request: Plain) -> None: ...
 
@@ -186,6 +191,9 @@ class Connection:
 
     def _wait_for_body(self, request: Plain) -> None:
         if self._timer is None:
+            if request.length > SHORT and not self._lane.admits(request):
+                self.end(Handed(self._client, self._read))  # gunicorn's path refuses it by its head
+                return
             self._timer = get_hub().loop.timer(SECONDS)
             self._timer.start(self._too_late, request)
 

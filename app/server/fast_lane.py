@@ -62,6 +62,14 @@ class FastLane:
         else:
             self._turn.take(connection, asked)
 
+    def admits(self, request: Plain) -> bool:
+        """Whether the caller may check."""
+        try:
+            self._handler.admit(request.credentials)
+        except Problem:
+            return False
+        return True
+
     def late(self, connection: Connection, request: Plain) -> None:
         """Refuse a request whose body did not arrive in time."""
         reply = self._handler.refuse(Problem(408, LATE), correlation_id := chosen(request.correlation_id))

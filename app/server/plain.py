@@ -47,7 +47,8 @@ class Plain(msgspec.Struct, frozen=True):
     parent: Parent | None
 
 
-# Clients repeat themselves: the head of a connection's next check is often the same to the byte. At most 4 MiB.
+# Clients repeat themselves: the head of a connection's next check is often the same to the byte. At most 9 MB: an entry
+# has the head, and what it says once more.
 @lru_cache(maxsize=1024)
 def plain(head: bytes) -> Plain | None:
     """The request of a whole head (with the empty line that ends it); None where it is not plain."""

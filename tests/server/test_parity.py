@@ -34,6 +34,8 @@ CORPUS = {
     "with the key": post("/v1/check", PEEK, ID, KEY),
     "with a bearer": post("/v1/check", PEEK, ID, BEARER),
     "with a wrong key": post("/v1/check", PEEK, ID, b"X-API-Key: wrong\r\n"),
+    "a long batch": post("/v1/check/batch", (b'{"checks":[' + PEEK + b"]}").ljust(100_000), ID) + CHECK,
+    "a long batch with a wrong key": post("/v1/check/batch", b" " * 100_000, ID, b"X-API-Key: wrong\r\n") + CHECK,
     "with two keys": post("/v1/check", PEEK, ID, KEY, b"X-API-Key: wrong\r\n"),
     "with a bearer and a wrong key": post("/v1/check", PEEK, ID, BEARER, b"X-API-Key: wrong\r\n"),
     "with the key twice": post("/v1/check", PEEK, ID, BEARER, KEY),
