@@ -18,6 +18,7 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n"
 MANY = 1_000_000 if ATTACKS.whole else 200_000  # chunks: 8 s of a processor were they all read
 ERRORS_TOLD = 100
 SMALL_ANSWER = 64 * 1024
+SETTINGS = {"REDIS_TIMEOUT_MS": 2000}  # here other faults are looked for
 LITTLE = 0.7  # seconds of a processor, with what 8 others ask meanwhile
 
 

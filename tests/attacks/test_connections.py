@@ -22,6 +22,7 @@ from tests.support.burden import burden
 from tests.support.matrix import ATTACKS, Figures
 from tests.support.node import Node
 
+SETTINGS = {"REDIS_TIMEOUT_MS": 2000}  # here other faults are looked for
 DRIP_SECONDS = 4 if ATTACKS.whole else 1.5
 BATCH = b"POST /v1/check/batch HTTP/1.1\r\n" + HOST + JSON
 HEADS = {

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from app.embedded import Valkey
 from tests.attacks.conftest import MakeKey, openings
 from tests.support.flood import Batch, Flood, Tally
 from tests.support.matrix import ATTACKS, Figures
@@ -35,13 +36,15 @@ def fill(node: Node, key: str, client_id: str) -> None:
     3,
     f"sliding windows of {FULL:,} units, full, in one rule: denied costs of 50,000 on 8 connections, batches of 1,000",
 )
-def test_the_dearest_denials_open_no_breaker(attacked: Node, make_key: MakeKey, measured: Figures, logs: int) -> None:
+def test_the_dearest_denials_open_no_breaker(
+    attacked: Node, redis_server: Valkey, make_key: MakeKey, measured: Figures, logs: int
+) -> None:
     """Nothing beyond the limit is admitted, Redis decides every check of every tenant, and the breaker stays closed."""
     key, other, client_id = make_key("dear", "check", "rules:write"), make_key("other", "check"), f"full {logs}"
     limits = [{"rate": FULL, "window": WINDOW + n, "algorithm": "sliding_window"} for n in range(logs)]
     attacked.put_rule(key=key, client_id=client_id, limits=limits)
     fill(attacked, key, client_id)
-    undisturbed(lambda _: asked_on(attacked, client_id, key, other, measured)).judge(measured)
+    undisturbed(redis_server.pid, lambda _: asked_on(attacked, client_id, key, other, measured)).judge(measured)
 
 
 @dataclass(frozen=True)

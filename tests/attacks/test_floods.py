@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from app.embedded import Valkey
 from app.rules.rule import ALGORITHMS
 from tests.attacks.conftest import MakeKey, openings
 from tests.support.flood import Batch, Flood, Tally
@@ -82,7 +83,9 @@ def rule_of(kind: str, client_id: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.attack(2, "32 such connections, costs of all sizes, by algorithm, while another tenant is checked")
-def test_no_algorithm_gives_way(attacked: Node, make_key: MakeKey, measured: Figures, kind: str) -> None:
+def test_no_algorithm_gives_way(
+    attacked: Node, redis_server: Valkey, make_key: MakeKey, measured: Figures, kind: str
+) -> None:
     """Exactly the limit is admitted. The other tenant's count stays exact, and none of its checks degrades or fails."""
     key = make_key("neighbour", "check", "rules:write")
     attacked.put_rule(key=key, client_id="*", **COUNTED)
@@ -99,17 +102,22 @@ def test_no_algorithm_gives_way(attacked: Node, make_key: MakeKey, measured: Fig
         assert (calm.failed, waits.failed) == (0, 0)
         return replace(outcome, other_degraded=calm.degraded + waits.degraded)
 
-    undisturbed(attack).judge(measured)
+    undisturbed(redis_server.pid, attack).judge(measured)
     assert measured["counted wrong"] == 0
 
 
 @pytest.mark.parametrize(("width", "machine"), CASES)  # those that leave the workers lazy come last
 @pytest.mark.attack(1, "one client over its limit asks batches of 1,000 on so many connections that wait for nobody")
-def test_a_flood_of_batches_gains_nothing(attacked: Node, measured: Figures, width: int, machine: str) -> None:
+def test_a_flood_of_batches_gains_nothing(
+    attacked: Node, redis_server: Valkey, measured: Figures, width: int, machine: str
+) -> None:
     """Exactly the limit is admitted, Redis decides every check, and the breaker stays closed; also on a machine that
     is busy with other things and stops the workers at random."""
     niceness = NICENESS.get(machine)
+
+    def attack(number: int) -> Outcome:
+        return flooded(attacked, f"greedy {machine} {width} {number}", "fixed_window", range(1, 10), width)
+
     with starved(attacked.workers, niceness=niceness) if niceness else nullcontext():
-        name = f"greedy {machine} {width}"
-        outcome = undisturbed(lambda number: flooded(attacked, f"{name} {number}", "fixed_window", range(1, 10), width))
+        outcome = undisturbed(redis_server.pid, attack)
     outcome.judge(measured)
