@@ -125,6 +125,7 @@ def test_the_named_tenants_rules_and_keys_hold_for_everybody(
 
 @pytest.mark.parametrize("book", [None, RuleBook(Snapshot(1, b"", ()), default=default_rule(1, 1), algorithm="gcra")])
 def test_a_tenant_that_is_not_there_lets_nobody_pass(book: RuleBook | None, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("WARNING", "app.api.proxies")
     rules: RuleSource = SimpleNamespace(book=book)
     authenticator = Authenticator(
         bootstrap_key=None, open_checks=True, rules=rules, used=lambda _: None, clock=lambda: 0.0

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from app.rules.rule import ALGORITHMS
 from tests.api.conftest import PutRules
 from tests.api.wire import CLOSE, HOST, JSON, exchange, statuses
-from tests.support.node import Node
+from tests.support.node import ADMIN_KEY, Node
 
 CLIENT = "fuzz-client"
 PLENTY = 100_000
@@ -208,7 +208,7 @@ header_lines = st.sampled_from(
         b"Connection: upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
         b"Expect: 100-continue\r\n",
         b"Expect: 200-ok\r\n",
-        b"Authorization: Bearer test-admin-key\r\n",
+        f"Authorization: Bearer {ADMIN_KEY}\r\n".encode(),
         b"Authorization: \xff\xfe\r\n",
         b"X-API-Key:\r\n",
         b"X-Correlation-ID: \x7f\r\n",

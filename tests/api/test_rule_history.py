@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 
 from tests.api.wire import problem_of
-from tests.support.node import Node
+from tests.support.node import ADMIN_KEY, Node
 
 RULES = "/v1/admin/rules"
 
@@ -121,7 +121,7 @@ def test_of_two_editors_who_saw_the_same_version_one_wins(node: Node, client: st
     statuses: list[int] = []
 
     def edit(rate: int) -> None:
-        headers = {"If-Match": '"1"', "Authorization": "Bearer test-admin-key"}
+        headers = {"If-Match": '"1"', "Authorization": f"Bearer {ADMIN_KEY}"}
         answer = node.request("PATCH", _path(rule), key=None, json={"rate": rate}, headers=headers)
         statuses.append(answer.status_code)
 
