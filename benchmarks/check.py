@@ -103,7 +103,7 @@ def _measure(
     for number in range(options.rounds + 1):
         for name, service in services.items():
             try:
-                figures = _run(VARIANTS[name], service, calm, seconds=options.seconds, seed=number)
+                figures = measured_run(VARIANTS[name], service, calm, seconds=options.seconds, seed=number)
             except RunError as error:
                 failures.append(f"{name}, round {number}: {error}")
                 say(f"FAILED {failures[-1]}")
@@ -113,7 +113,7 @@ def _measure(
     return runs, failures
 
 
-def _run(variant: Variant, service: Service, calm: Calm, *, seconds: int, seed: int) -> dict[str, float]:
+def measured_run(variant: Variant, service: Service, calm: Calm, *, seconds: int, seed: int) -> dict[str, float]:
     """One run: microseconds of CPU per check of worker and Redis, the wall figures, and how disturbed it was.
 
     `worker_waited_percent`: of the time in which the worker wanted its processor, somebody else had it. `loop_us`: of

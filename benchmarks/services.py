@@ -110,19 +110,25 @@ def _cluster(data_dir: Path) -> Iterator[tuple[str, int]]:
 
 
 @contextlib.contextmanager
-def _ours(
-    site: Site, *, rules: Sequence[Mapping[str, Any]] = LIMITS, redis_of: RedisOf | None = None, **settings: Any
+def ours(
+    site: Site,
+    *,
+    root: Path = ROOT,
+    rules: Sequence[Mapping[str, Any]] = LIMITS,
+    redis_of: RedisOf | None = None,
+    **settings: Any,
 ) -> Iterator[Service]:
-    """A node of one worker with a database of its own; the rules are put there over HTTP."""
+    """A node of one worker with a database of its own, by the code in `root`; the rules are put there over HTTP."""
     directory = Path(tempfile.mkdtemp(dir=site.home))
     database_url = create_database(site.postgres, directory.name)
-    flask("db", "upgrade", database_url=database_url)
+    flask("db", "upgrade", database_url=database_url, root=root)
     settings = {"WEB_CONCURRENCY": 1, "REDIS_TIMEOUT_MS": 2000} | settings
     with contextlib.ExitStack() as stack:
         url, pid = site.valkey.url, site.valkey.pid
         if redis_of is not None:
             url, pid = stack.enter_context(redis_of(directory / "valkey"))
         node = Node(redis_url=url, database_url=database_url, data_dir=directory, **settings)
+        node.root = root
         with on_worker_processor():
             stack.enter_context(node)
         _put_rules(node, rules)
@@ -184,14 +190,14 @@ def program(name: str) -> str:
 
 
 SERVICES: dict[str, Callable[[Site], AbstractContextManager[Service]]] = {
-    "fast lane": _ours,
-    "fast lane off": partial(_ours, FAST_LANE="false"),
-    "2 workers": partial(_ours, WEB_CONCURRENCY=2),
-    "own Redis": partial(_ours, redis_of=_own),
-    "cluster": partial(_ours, redis_of=_cluster),
-    "1 rule": partial(_ours, rules=ONE_RULE),
-    "10,000 rules": partial(_ours, rules=MANY_RULES),
-    "no limit": partial(_ours, rules=NO_LIMIT),
+    "fast lane": ours,
+    "fast lane off": partial(ours, FAST_LANE="false"),
+    "2 workers": partial(ours, WEB_CONCURRENCY=2),
+    "own Redis": partial(ours, redis_of=_own),
+    "cluster": partial(ours, redis_of=_cluster),
+    "1 rule": partial(ours, rules=ONE_RULE),
+    "10,000 rules": partial(ours, rules=MANY_RULES),
+    "no limit": partial(ours, rules=NO_LIMIT),
     "seed": _uvicorn,
     "flask-limiter": partial(_gunicorn, name="flask_limiter"),
     "Node": _node,

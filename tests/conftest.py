@@ -132,11 +132,11 @@ def create_database(postgres: Postgres, name: str) -> str:
     return postgres.url_of(name)
 
 
-def flask(*command: str, database_url: str, **environment: str) -> str:
-    """Run a `flask …` command on this database; its output. Fails the test when the command fails."""
+def flask(*command: str, database_url: str, root: Path = ROOT, **environment: str) -> str:
+    """Run a `flask …` command of the code in `root` on this database; its output. Fails the test when it fails."""
     completed = subprocess.run(
         [sys.executable, "-m", "flask", "--app", "wsgi", *command],
-        cwd=ROOT,
+        cwd=root,
         env={"PATH": os.environ["PATH"], "LOG_LEVEL": "WARNING", "DATABASE_URL": database_url} | environment,
         capture_output=True,
         text=True,

@@ -25,6 +25,7 @@ class Node:
     """Started on entry, stopped on exit. `settings` are environment variables of this node alone."""
 
     command = ("gunicorn", "wsgi:app")
+    root = ROOT  # whose code it runs
 
     def __init__(self, *, redis_url: str, database_url: str, data_dir: Path, **settings: Any) -> None:
         self.port = free_port()
@@ -63,7 +64,7 @@ class Node:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *self.command], cwd=ROOT, env=self._environment, stdout=log, stderr=log
+                [sys.executable, "-m", *self.command], cwd=self.root, env=self._environment, stdout=log, stderr=log
             )
         try:
             self._await_live(self._process)
