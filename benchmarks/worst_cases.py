@@ -18,7 +18,6 @@ from pathlib import Path
 import redis
 
 from app.embedded import Valkey, runtime_directory
-from app.limiter.calls import calls_for
 from app.limiter.keys import Keyspace, lease_name
 from app.limiter.plan import Charge, Once, Plan
 from app.limiter.redis_store import RedisStore, connect
@@ -47,8 +46,7 @@ class Server:
         for number in range(rounds):
             charges = ask(number)
             self.client.config_resetstat()
-            for charge_or_call in calls_for(charges, self.store.most_together):
-                self.store.check(charge_or_call.items, now_us + number)
+            self.store.check(charges, now_us + number)
             spent.append(self.client.info("commandstats")["cmdstat_evalsha"]["usec"] / len(charges))
         return round(statistics.median(sorted(spent)[: max(1, rounds // 2)]), 1)
 

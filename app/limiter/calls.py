@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from struct import Struct
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from app.limiter.decision import EarlierOutcome, LeaseOutcome, Outcome
 from app.limiter.errors import RequestIdConflict, StoreError, StoreFault
@@ -24,35 +24,36 @@ NONSENSE = "the answer is none that a script of this service gives"
 CALL_US = 2_000  # of Redis's time, by estimate: what a call may keep everybody else waiting
 
 
-class Portion(NamedTuple, Generic[T]):
-    """Things for Redis to do, and how many microseconds of it they may take."""
+class Trip(NamedTuple):
+    """Charges by the call that decides them, and how many microseconds all of that may take Redis."""
 
-    items: Sequence[T]
+    calls: Sequence[Sequence[Charge]]
     work_us: int
 
 
-def calls_for(charges: Sequence[Charge], most: int) -> list[Portion[Charge]]:
-    """The charges in order, in calls of at most so many, and of CALL_US but for a single charge that takes longer."""
-    calls: list[Portion[Charge]] = []
-    for start in range(0, len(charges), most):
-        call = charges[start : start + most]
-        calls += portions(call, [charge.plan.work_us for charge in call], CALL_US)
-    return calls
+def trips_for(charges: Sequence[Charge], most: int, trip_us: int) -> list[Trip]:
+    """The charges in order, in calls of at most `most` charges and CALL_US, and trips of `trip_us`.
+
+    A single charge that is more than that has a call, and a trip, of its own.
+    """
+    work = [charge.plan.work_us for charge in charges]
+    if len(charges) <= most and (total := sum(work)) <= CALL_US:  # nearly always
+        return [Trip((charges,), total)]
+    calls = _grouped(charges, work, CALL_US, most)
+    spent = [sum(charge.plan.work_us for charge in call) for call in calls]
+    trips = _grouped(list(zip(calls, spent, strict=True)), spent, trip_us, len(calls))
+    return [Trip([call for call, _ in trip], sum(work_us for _, work_us in trip)) for trip in trips]
 
 
-def portions(items: Sequence[T], work_us: Sequence[int], most_us: int) -> list[Portion[T]]:
-    """The items in order, in portions of at most so much work, but for a single item that is more."""
-    total = sum(work_us)
-    if total <= most_us:  # nearly always
-        return [Portion(items, total)]
-    found: list[Portion[T]] = []
+def _grouped(items: Sequence[T], work_us: Sequence[int], most_us: int, most: int) -> list[Sequence[T]]:
+    groups: list[Sequence[T]] = []
     begun, total = 0, 0
     for place, work in enumerate(work_us):
-        if place > begun and total + work > most_us:
-            found.append(Portion(items[begun:place], total))
+        if place > begun and (total + work > most_us or place - begun == most):
+            groups.append(items[begun:place])
             begun, total = place, 0
         total += work
-    return [*found, Portion(items[begun:], total)]
+    return [*groups, items[begun:]]
 
 
 def packed_call(charges: Sequence[Charge], now_us: int | None = None) -> bytes:
@@ -93,16 +94,35 @@ def _script(charges: Sequence[Charge]) -> Script:
 
 def read_reply(reply: bytes, charges: Sequence[Charge]) -> list[Outcome | StoreError]:
     """The outcomes of charges that were decided in one call. What no script of ours says is a StoreFault."""
-    if len(reply) == _OUTCOME.size * len(charges):
-        return [
-            Outcome(wait_us == 0, binding - 1, remaining, wait_us if wait_us >= 0 else None, reset_after_us, now_us)
-            if (binding == 1 or 0 < binding <= len(charge.plan.names)) and reset_after_us >= 0 < now_us
-            else StoreFault(NONSENSE)
-            for charge, (binding, remaining, wait_us, reset_after_us, now_us) in zip(
-                charges, _outcomes(reply), strict=True
-            )
-        ]
-    return [read_part(reply, charges[0]) if len(charges) == 1 else StoreFault(NONSENSE)] * len(charges)
+    count = len(charges)
+    if len(reply) != _OUTCOME.size * count:
+        return [read_part(reply, charges[0]) if count == 1 else StoreFault(NONSENSE)] * count
+    if not _all_first(reply, count):
+        return [_outcome(charge, row) for charge, row in zip(charges, _outcomes(reply), strict=True)]
+    return [
+        Outcome(True, 0, remaining, 0, reset_after_us, now_us)
+        if wait_us == 0
+        else Outcome(False, 0, remaining, wait_us if wait_us > 0 else None, reset_after_us, now_us)
+        for _, remaining, wait_us, reset_after_us, now_us in _outcomes(reply)
+    ]
+
+
+def _all_first(reply: bytes, count: int) -> bool:
+    """Whether all are of the first limit, as most rules have only one, with times that may be: by columns of bytes."""
+    size, zeros = _OUTCOME.size, bytes(count)
+    return (
+        reply[::size] == b"\1" * count
+        and reply[1::size] == reply[2::size] == reply[3::size] == zeros
+        and reply[size - 9 :: size].isascii()  # the signs of the time until reset, and of now
+        and reply[size - 1 :: size].isascii()
+    )
+
+
+def _outcome(charge: Charge, row: tuple[int, ...]) -> Outcome | StoreError:
+    binding, remaining, wait_us, reset_after_us, now_us = row
+    if 0 < binding <= len(charge.plan.names) and reset_after_us >= 0 < now_us:
+        return Outcome(wait_us == 0, binding - 1, remaining, wait_us if wait_us >= 0 else None, reset_after_us, now_us)
+    return StoreFault(NONSENSE)
 
 
 def read_part(reply: bytes, charge: Charge) -> Outcome | StoreError:
@@ -110,7 +130,7 @@ def read_part(reply: bytes, charge: Charge) -> Outcome | StoreError:
     if not reply:
         return RequestIdConflict("the request_id was used for a check with another limit_key or cost")
     if len(reply) == _OUTCOME.size:
-        return read_reply(reply, [charge])[0]
+        return _outcome(charge, _OUTCOME.unpack(reply))
     if len(reply) == _LEASE.size and charge.once is not None and charge.once.script is not None:
         binding, remaining, wait_us, reset_after_us, now_us, permits = _LEASE.unpack(reply)
         if 0 < binding <= len(charge.plan.names) and reset_after_us >= 0 < now_us:

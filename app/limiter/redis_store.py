@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanKind, get_current_span
 from redis.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from app.limiter.calls import NONSENSE, calls_for, packed_call, portions, read_part, read_reply
+from app.limiter.calls import NONSENSE, packed_call, read_part, read_reply, trips_for
 from app.limiter.decision import Outcome
 from app.limiter.errors import NotRun, Redirected, StoreError, StoreFault, StoreFull, StoreUnavailable
 from app.limiter.keys import HEALTH
@@ -76,11 +76,10 @@ class RedisStore:
     ) -> list[Outcome | StoreError]:
         """The outcomes, in one trip but where that is more work for Redis than may be outstanding. `loads` go ahead of
         the first, so that hardly anybody comes between. What comes after a trip that failed is not asked."""
-        calls = calls_for(charges, self.most_together)
         outcomes: list[Outcome | StoreError] = []
-        for trip in portions(calls, [call.work_us for call in calls], MAX_WORK_US):
+        for calls, work_us in trips_for(charges, self.most_together, MAX_WORK_US):
             try:
-                replies = self._trip([*loads, *[packed_call(call.items, now_us) for call in trip.items]], trip.work_us)
+                replies = self._trip([*loads, *[packed_call(call, now_us) for call in calls]], work_us)
             except StoreUnavailable as error:
                 if not outcomes:
                     raise
@@ -89,8 +88,8 @@ class RedisStore:
                 self._loaded(replies[: len(loads)])
                 del replies[: len(loads)]
                 loads = ()
-            for call, reply in zip(trip.items, replies, strict=True):
-                outcomes += self._read(reply, call.items)
+            for call, reply in zip(calls, replies, strict=True):
+                outcomes += self._read(reply, call)
         return outcomes
 
     def _read(self, reply: Any, charges: Sequence[Charge]) -> Sequence[Outcome | StoreError]:
