@@ -1,4 +1,4 @@
-"""What browsers are told about answers that no browser should make anything else of."""
+"""A header that keeps browsers from guessing what an answer is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from app.api.auth import IN_HANDLER, stated
 
 
 def init_app(app: Flask) -> None:
-    """`X-Content-Type-Options: nosniff` on everything but checks, which programs read and where each byte counts."""
+    """`X-Content-Type-Options: nosniff` on everything but checks: programs read those, and each byte counts there."""
 
     @app.after_request
     def forbid_guessing(response: Response) -> Response:

@@ -1,7 +1,7 @@
 """API keys of tenants. Each change is one transaction, and reaches every worker as changes of rules do.
 
-A key neither outlives nor outranks its maker: what a key asks for is bounded by its own scopes and expiry. An operator
-(the bootstrap key, the command line) is bounded by nothing.
+A key neither outlives nor outranks its maker: scopes and expiry of the key that asks bound what it gives and touches.
+Nothing bounds an operator, which is the bootstrap key or the command line.
 """
 
 from __future__ import annotations

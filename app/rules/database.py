@@ -56,7 +56,7 @@ class DatabaseRules:
                 return None
             if current.key_secret != self._key_secret:  # another database: its marks mean other rows
                 self._key_secret, self._marks, self._rules = current.key_secret, {}, {}
-            return editions.snapshot(self._read(editions, RuleRepository(session)))
+            return editions.snapshot(self._read(editions, RuleRepository(session)), self._pace)
 
     def _read(self, editions: Editions, rules: RuleRepository) -> Iterable[Rule]:
         marks = dict(self._pace(editions.marks()))

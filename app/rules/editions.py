@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
-from sqlalchemy import select, text, update
+from sqlalchemy import Executable, Row, select, text, update
 from sqlalchemy.orm import Session
 
 from app.rules.api_key import ApiKey
 from app.rules.models import ApiKeyRow, RuleBookRow, TenantRow
+from app.rules.pace import Pace, at_once
 from app.rules.rule import Rule
 from app.rules.rule_book import Edition, Snapshot
 
@@ -25,6 +27,20 @@ _MARKS = text("""
 """)
 
 _TENANTS = select(TenantRow.id, TenantRow.name).order_by(TenantRow.id)
+# Columns, not objects: where there are thousands of keys, those take several times as long to make.
+_KEYS = (
+    select(
+        ApiKeyRow.id,
+        ApiKeyRow.tenant_id,
+        ApiKeyRow.name,
+        ApiKeyRow.digest,
+        ApiKeyRow.scopes,
+        ApiKeyRow.expires_at,
+        ApiKeyRow.owner,
+    )
+    .where(ApiKeyRow.revoked_at.is_(None))
+    .order_by(ApiKeyRow.id)
+)
 
 
 class Editions:
@@ -38,22 +54,21 @@ class Editions:
         row = self._session.execute(select(RuleBookRow.version, RuleBookRow.key_secret)).one()
         return Edition(row.version, bytes.fromhex(row.key_secret))
 
-    def snapshot(self, rules: Iterable[Rule]) -> Snapshot:
+    def snapshot(self, rules: Iterable[Rule], pace: Pace = at_once) -> Snapshot:
         """What a rule book is made of, given the rules. Only a repeatable-read transaction sees no change by half."""
         book = self._session.execute(select(RuleBookRow)).scalar_one()
         return Snapshot(
             book.version,
             bytes.fromhex(book.key_secret),
             tuple(rules),
-            keys=self._keys(),
+            keys=tuple(_key(row) for row in pace(self._in_pieces(_KEYS))),
             key_hash_secret=bytes.fromhex(book.key_hash_secret),
-            tenants={name: tenant_id for tenant_id, name in self._session.execute(_TENANTS)},
+            tenants={name: tenant_id for tenant_id, name in pace(self._in_pieces(_TENANTS))},
         )
 
     def marks(self) -> Iterator[tuple[int, str]]:
         """The id of every rule, in order, and a mark that changes with its rows, also when they are changed by hand."""
-        rows = self._session.execute(_MARKS, execution_options={"yield_per": 500})
-        return ((rule_id, mark) for rule_id, mark in rows)
+        return ((rule_id, mark) for rule_id, mark in self._in_pieces(_MARKS))
 
     def bump(self) -> int:
         """The next version. Holds the row until commit, so that changes happen in the order of their versions.
@@ -69,12 +84,12 @@ class Editions:
         claim = update(RuleBookRow).where(~RuleBookRow.examples_loaded).values(examples_loaded=True)
         return self._session.execute(claim.returning(RuleBookRow.id)).scalar_one_or_none() is not None
 
-    def _keys(self) -> tuple[ApiKey, ...]:
-        in_force = select(ApiKeyRow).where(ApiKeyRow.revoked_at.is_(None)).order_by(ApiKeyRow.id)
-        return tuple(_key(row) for row in self._session.execute(in_force).scalars())
+    def _in_pieces(self, query: Executable) -> Iterable[Row[Any]]:
+        """Its rows, read some at a time."""
+        return self._session.execute(query, execution_options={"yield_per": 500})
 
 
-def _key(row: ApiKeyRow) -> ApiKey:
+def _key(row: Row[Any]) -> ApiKey:
     return ApiKey(
         id=row.id,
         tenant_id=row.tenant_id,
