@@ -115,6 +115,7 @@ def _all_first(reply: bytes, count: int) -> bool:
         and reply[1::size] == reply[2::size] == reply[3::size] == zeros
         and reply[size - 9 :: size].isascii()  # the signs of the time until reset, and of now
         and reply[size - 1 :: size].isascii()
+        and 0 not in reply[size - 2 :: size]  # now is after 1978
     )
 
 
