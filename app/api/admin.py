@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from typing import Any
 
-from flask import Response, current_app, g, jsonify, url_for
+from flask import Response, current_app, g, url_for
 from flask_smorest.pagination import PaginationParameters
 
 from app.api.admin_schemas import RollbackSchema, RuleFilterSchema, RulePatchSchema, RuleVersionSchema
@@ -20,7 +21,7 @@ from app.rules.documents import LIMIT_FIELDS, differences, document_of
 from app.rules.errors import NotFound
 from app.rules.history import REPLACE, History
 from app.rules.models import RuleVersionRow
-from app.rules.repository import RuleRepository
+from app.rules.repository import RuleRepository, in_one_state
 from app.rules.rule import Rule
 
 blueprint = StrictBlueprint("admin", __name__, description="Rules")
@@ -130,21 +131,24 @@ def leave_out_the_type_of_nothing(response: Response) -> Response:
 @requires("rules:read")
 def rules() -> Response:
     """The enforced rules of the tenant in the short form: client -> rate, window and endpoints."""
-    settings = current_app.extensions["ratelimiter"].settings
+    services = current_app.extensions["ratelimiter"]
+    settings, pace = services.settings, services.pace
     table: dict[str, dict[str, Any]] = {"default": {"rate": settings.default_rate, "window": settings.default_window}}
-    for rule in _repository().rules(g.principal.tenant_id):
+    for rule in pace(RuleRepository(in_one_state(db.session()), pace).rules(g.principal.tenant_id)):
         if rule.enabled and not rule.shadow:
             entry = table.setdefault("default" if rule.client_id == "*" else rule.client_id, {})
             if rule.endpoint is None:
                 entry.update(_short(rule))
             else:
                 entry.setdefault("endpoints", {})[rule.endpoint] = _short(rule)
-    return jsonify(table)
+    members = (f"{json.dumps(client)}:{json.dumps(entry)}" for client, entry in pace(table.items()))
+    return Response(f"{{{','.join(members)}}}\n", content_type="application/json")
 
 
 def changes() -> RuleChanges:
     """Changes of the caller's tenant, in the caller's name."""
-    return RuleChanges(db.session(), g.principal.tenant_id, author())
+    pace = current_app.extensions["ratelimiter"].pace
+    return RuleChanges(db.session(), g.principal.tenant_id, author(), pace)
 
 
 def as_rule(sent: dict[str, Any], stored: Rule | None = None) -> Rule:

@@ -32,8 +32,9 @@ MAX_CANDIDATES = 1000  # explained at a time, by precedence
 def explain_check(question: dict[str, str]) -> dict[str, Any]:
     """Every rule that could decide this check, which one does and why, and what is left of each. Charges nothing."""
     book, tenant_id = _book(), g.principal.tenant_id
-    disabled = RuleRepository(db.session()).rules(tenant_id, enabled=False)
-    candidates = explain(book, tenant_id, question["client_id"], question["limit_key"], disabled=disabled)
+    pace = current_app.extensions["ratelimiter"].pace
+    disabled = RuleRepository(db.session(), pace).rules(tenant_id, enabled=False)
+    candidates = explain(book, tenant_id, question["client_id"], question["limit_key"], disabled=disabled, pace=pace)
     winners = {candidate.rule.shadow: candidate.rule.public_id for candidate in candidates if candidate.wins}
     return question | {
         "rules_version": book.edition.version,

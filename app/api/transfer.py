@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from flask import Response, current_app, g, request
 from flask_smorest import Blueprint
 from gevent import get_hub
+from gevent.lock import BoundedSemaphore
 
 from app.api.admin import changes, refresh
 from app.api.admin_schemas import ImportOptionsSchema, ImportSchema, MergeSchema
@@ -19,13 +20,14 @@ from app.api.rule_files import YAML, YAML_TYPES, InvalidRules, read_rules, write
 from app.extensions import db
 from app.rules.changes import Merge
 from app.rules.documents import Document, differences, document_of
-from app.rules.repository import RuleRepository
+from app.rules.repository import RuleRepository, in_one_state
 from app.rules.rule import Rule
 
 T = TypeVar("T")
 
 blueprint = Blueprint("transfer", __name__, url_prefix="/v1/admin", description="Export and import")
 
+ASIDE = BoundedSemaphore(1)
 BOTH_TYPES = {name: {"schema": ImportSchema} for name in ("application/json", YAML)}
 
 
@@ -34,7 +36,8 @@ BOTH_TYPES = {name: {"schema": ImportSchema} for name in ("application/json", YA
 @requires("rules:read")
 def export_rules() -> Response:
     """All rules of the tenant, as a file that `import` takes: JSON, or YAML where `Accept` prefers it."""
-    rules = RuleRepository(db.session()).rules(g.principal.tenant_id)
+    pace = current_app.extensions["ratelimiter"].pace
+    rules = RuleRepository(in_one_state(db.session()), pace).rules(g.principal.tenant_id)
     chosen = request.accept_mimetypes.best_match(["application/json", *YAML_TYPES], "application/json")
     text = _aside(lambda: write_rules(rules, yaml=chosen in YAML_TYPES))
     return Response(text, content_type=chosen)
@@ -52,12 +55,12 @@ def import_rules(options: dict[str, bool]) -> Response:
     """
     rules = _sent_rules()
     if options["dry_run"]:
+        in_one_state(db.session())
         merge = changes().compare(rules, replace=options["replace"])
     else:
         merge = changes().merge(rules, replace=options["replace"])
         refresh()
-    text = _aside(lambda: json.dumps({"dry_run": options["dry_run"]} | shown_merge(merge)))
-    return Response(text, content_type="application/json")
+    return Response(_aside(lambda: _written(merge, options["dry_run"])), content_type="application/json")
 
 
 def shown_merge(merge: Merge) -> dict[str, list[dict[str, Any]]]:
@@ -68,6 +71,12 @@ def shown_merge(merge: Merge) -> dict[str, list[dict[str, Any]]]:
         "deleted": [_shown(rule, None) for rule in merge.deleted],
         "unchanged": [_shown(rule, rule) for rule in merge.unchanged],
     }
+
+
+def _written(merge: Merge, dry_run: bool) -> str:
+    """As JSON, rule by rule: all at once it would not let others have their turn."""
+    lists = (f'"{name}":[{",".join(map(json.dumps, rules))}]' for name, rules in shown_merge(merge).items())
+    return f'{{"dry_run":{json.dumps(dry_run)},{",".join(lists)}}}'
 
 
 def _sent_rules() -> list[Rule]:
@@ -96,8 +105,14 @@ def _shown(before: Rule | None, after: Rule | None) -> dict[str, Any]:
 
 
 def _aside(work: Callable[[], T]) -> T:
-    """Do it in a thread: a file of the largest size takes about a second, and checks do not wait for it."""
-    result, error = get_hub().threadpool.apply(_attempted, (work,))
+    """Do it in a thread: a file of the largest size takes seconds, and checks do not wait for it.
+
+    Nor does the database, which ends transactions that are idle for five. A worker has one such thread at a time: with
+    each more, checks would wait 5 ms longer for the interpreter.
+    """
+    db.session().rollback()
+    with ASIDE:
+        result, error = get_hub().threadpool.apply(_attempted, (work,))
     if error is not None:
         raise error
     done: T = result

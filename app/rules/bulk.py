@@ -12,7 +12,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 
 T = TypeVar("T")
 
-CHUNK = 1000  # rows in one statement: other greenlets have their turn between two of them
+CHUNK = 250  # rows in one statement: other greenlets have their turn between two of them
 
 
 def chunks(items: Iterable[T]) -> Iterator[list[T]]:

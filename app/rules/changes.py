@@ -15,6 +15,7 @@ from app.rules.editions import Editions
 from app.rules.errors import Conflict, NotFound, Stale
 from app.rules.examples import EXAMPLES
 from app.rules.history import CREATE, DELETE, REPLACE, ROLLBACK, UPDATE, Author, History, RuleChange
+from app.rules.pace import Pace, at_once
 from app.rules.repository import RuleRepository
 from app.rules.rule import DEFAULT_TENANT_ID, Rule
 
@@ -49,11 +50,12 @@ class Merge:
 class RuleChanges:
     """Changes of one tenant's rules by one author. Each is durable on return, or raises and changes nothing."""
 
-    def __init__(self, session: Session, tenant_id: int, author: Author) -> None:
+    def __init__(self, session: Session, tenant_id: int, author: Author, pace: Pace = at_once) -> None:
         self._session = session
         self._tenant_id = tenant_id
         self._author = author
-        self._rules = RuleRepository(session)
+        self._pace = pace
+        self._rules = RuleRepository(session, pace)
         self._history = History(session, tenant_id)
 
     def put(self, rule: Rule, expected: Expected = anything) -> tuple[Rule, bool]:
@@ -99,9 +101,9 @@ class RuleChanges:
 
     def compare(self, rules: Sequence[Rule], *, replace: bool) -> Merge:
         """What `merge` would change. Two of the rules must not be for the same client and endpoint."""
-        current = {_who(rule): rule for rule in self._rules.rules(self._tenant_id)}
+        current = {_who(rule): rule for rule in self._pace(self._rules.rules(self._tenant_id))}
         merge = Merge([], [], [], [])
-        for rule in rules:
+        for rule in self._pace(rules):
             before = current.pop(_who(rule), None)
             if before is None:
                 merge.created.append(rule)
@@ -143,7 +145,7 @@ class RuleChanges:
         return stored
 
     def _record(self, *changes: RuleChange) -> None:
-        self._history.record(self._author, changes)
+        self._history.record(self._author, changes, self._pace)
 
     def _require_room(self, new: int) -> None:
         if new and self._rules.count(self._tenant_id) + new > MAX_RULES:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from app.rules.pace import Pace, at_once
 from app.rules.rule import DEFAULT_RULE_ID, Rule
 from app.rules.rule_book import RuleBook, Snapshot
 
@@ -21,7 +22,13 @@ class Candidate:
 
 
 def explain(
-    book: RuleBook, tenant_id: int, client_id: str, limit_key: str, *, disabled: Sequence[Rule] = ()
+    book: RuleBook,
+    tenant_id: int,
+    client_id: str,
+    limit_key: str,
+    *,
+    disabled: Sequence[Rule] = (),
+    pace: Pace = at_once,
 ) -> list[Candidate]:
     """Every candidate for the check: by precedence, shadows after those enforced, then the default, then `disabled`."""
     winner = book.match(tenant_id, client_id, limit_key)
@@ -29,7 +36,7 @@ def explain(
     candidates = [
         _judged(rule, shadow if rule.shadow else winner, limit_key) for rule in book.candidates(tenant_id, client_id)
     ]
-    asleep = _as_if_enabled(disabled).candidates(tenant_id, client_id)
+    asleep = _as_if_enabled(disabled, pace).candidates(tenant_id, client_id)
     return candidates + [Candidate(replace(rule, enabled=False), False, "it is disabled") for rule in asleep[:-1]]
 
 
@@ -58,7 +65,7 @@ def _why_it_wins(rule: Rule) -> str:
     return f"{client}; it is for {endpoint}{beside}"
 
 
-def _as_if_enabled(rules: Sequence[Rule]) -> RuleBook:
-    awake = tuple(replace(rule, enabled=True) for rule in rules)
+def _as_if_enabled(rules: Sequence[Rule], pace: Pace) -> RuleBook:
+    awake = tuple(replace(rule, enabled=True) for rule in pace(rules))
     default = Rule(id=DEFAULT_RULE_ID, client_id="*", limits=())
-    return RuleBook(Snapshot(0, b"", awake), default=default, algorithm="token_bucket")
+    return RuleBook(Snapshot(0, b"", awake), default=default, algorithm="token_bucket", pace=pace)

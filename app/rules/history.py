@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app.rules.bulk import insert_rows
 from app.rules.documents import Document, document_of
 from app.rules.models import AuditEventRow, RuleRow, RuleVersionRow
+from app.rules.pace import Pace, at_once
 from app.rules.pages import page_of
 from app.rules.rule import Rule
 
@@ -54,11 +55,11 @@ class History:
         self._session = session
         self._tenant_id = tenant_id
 
-    def record(self, author: Author, changes: Sequence[RuleChange]) -> None:
+    def record(self, author: Author, changes: Sequence[RuleChange], pace: Pace = at_once) -> None:
         """Keep what the changes made of the rules, and who made them."""
-        versions = (_version(author, change.action, change.after) for change in changes if change.after)
+        versions = (_version(author, change.action, change.after) for change in pace(changes) if change.after)
         insert_rows(self._session, RuleVersionRow, versions)
-        insert_rows(self._session, AuditEventRow, (self._rule_event(author, change) for change in changes))
+        insert_rows(self._session, AuditEventRow, (self._rule_event(author, change) for change in pace(changes)))
 
     def note(
         self, author: Author, action: str, subject: str, before: Document | None = None, after: Document | None = None

@@ -12,18 +12,21 @@ from sqlalchemy.orm import Session
 from app.rules.bulk import delete_rows, insert_rows, update_rows
 from app.rules.models import LimitRow, RuleRow
 from app.rules.numbering import numbered, successor
+from app.rules.pace import Pace, at_once
 from app.rules.pages import slice_of, total_of
 from app.rules.rule import Limit, Rule
 from app.rules.rule_rows import DECIDING, LIMITS, RULES, limit_columns, limit_of, rule_columns
 
+ROWS_IN_PART = 500  # of an answer; a part is read in one piece
 WHO = (RuleRow.tenant_id, RuleRow.client_id, RuleRow.endpoint, RuleRow.shadow)
 
 
 class RuleRepository:
-    """Rules of one database session."""
+    """Rules of one database session. `pace` is given what thousands of rules are done with one by one."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, pace: Pace = at_once) -> None:
         self._session = session
+        self._pace = pace
         self._free: dict[int, int] = {}  # of the rules read: the first number of a counter that was never used
 
     def of_ids(self, ids: Sequence[int]) -> Iterator[Rule]:
@@ -32,12 +35,12 @@ class RuleRepository:
 
     def rules(self, tenant_id: int, **wanted: Any) -> list[Rule]:
         """The tenant's rules, oldest first; `wanted` gives fields they must have."""
-        return list(self._read(_of(tenant_id, wanted)))
+        return list(self._pace(self._read(_in_parts(_of(tenant_id, wanted)))))
 
     def page(self, tenant_id: int, wanted: dict[str, Any], offset: int, count: int) -> tuple[list[Rule], int]:
         """A page of them, and how many there are in all."""
         found = _of(tenant_id, wanted)
-        rules = list(self._read(slice_of(found.order_by(RULES.c.id), offset, count)))
+        rules = list(self._read(_in_parts(slice_of(found.order_by(RULES.c.id), offset, count))))
         return rules, total_of(self._session, found)
 
     def count(self, tenant_id: int) -> int:
@@ -53,10 +56,10 @@ class RuleRepository:
 
     def add(self, rules: Sequence[Rule]) -> list[Rule]:
         """Insert rules of different clients or endpoints. Their counters are numbered from 1."""
-        added = {_who(rule): replace(rule, limits=numbered(rule.limits)) for rule in rules}
+        added = {_who(rule): replace(rule, limits=numbered(rule.limits)) for rule in self._pace(rules)}
         returning = (RuleRow.id, RuleRow.version, RuleRow.created_at, RuleRow.updated_at, *WHO)
-        rows = (rule_columns(rule, first_counter=1) for rule in list(added.values()))
-        for row in insert_rows(self._session, RuleRow, rows, returning):
+        rows = (rule_columns(rule, first_counter=1) for rule in self._pace(list(added.values())))
+        for row in self._pace(insert_rows(self._session, RuleRow, rows, returning)):
             rule_id, version, created, updated, *who = row
             rule = added[tuple(who)]
             added[tuple(who)] = replace(rule, id=rule_id, version=version, created_at=created, updated_at=updated)
@@ -65,14 +68,14 @@ class RuleRepository:
 
     def replace(self, pairs: Sequence[tuple[Rule, Rule]]) -> list[Rule]:
         """Overwrite the first of each pair, read in this transaction, with the second."""
-        stored = {current.id: successor(current, rule, self._free[current.id]) for current, rule in pairs}
+        stored = {current.id: successor(current, rule, self._free[current.id]) for current, rule in self._pace(pairs)}
         rows = (
             rule_columns(rule, first_counter=self._free[rule.id]) | {"id": rule.id, "version": rule.version}
-            for rule in list(stored.values())
+            for rule in self._pace(list(stored.values()))
         )
         returning = (RULES.c.id, RULES.c.updated_at)
         times = update_rows(self._session, RuleRow, rows, returning, updated_at=func.clock_timestamp())
-        for rule_id, updated_at in times:
+        for rule_id, updated_at in self._pace(times):
             stored[rule_id] = replace(stored[rule_id], updated_at=updated_at)
         relimited = [current.id for current, _ in pairs if current.limits != stored[current.id].limits]
         delete_rows(self._session, LimitRow.rule_id, relimited)
@@ -84,21 +87,34 @@ class RuleRepository:
 
     def _read(self, wanted: Select[Any]) -> Iterator[Rule]:
         found = self._session.execute(wanted.order_by(RULES.c.id))
-        names, rows = list(found.keys()), found.all()
-        limits: dict[int, list[Limit]] = {}
-        mine = LIMITS.c.rule_id == func.any([row.id for row in rows])
-        theirs = select(LIMITS).where(mine).order_by(LIMITS.c.rule_id, LIMITS.c.position)
-        for rule_id, _, *columns in self._session.execute(theirs):
-            limits.setdefault(rule_id, []).append(limit_of(*columns))
-        for row in rows:
-            fields = dict(zip(names, row, strict=True))
-            rule_id = fields["id"]
-            self._free[rule_id] = fields.pop("next_counter")
-            yield Rule(limits=tuple(limits.get(rule_id, ())), **fields)
+        names = list(found.keys())
+        for rows in found.partitions(ROWS_IN_PART):
+            limits: dict[int, list[Limit]] = {}
+            mine = LIMITS.c.rule_id == func.any([row.id for row in rows])
+            theirs = select(LIMITS).where(mine).order_by(LIMITS.c.rule_id, LIMITS.c.position)
+            for rule_id, _, *columns in self._session.execute(theirs):
+                limits.setdefault(rule_id, []).append(limit_of(*columns))
+            for row in rows:
+                fields = dict(zip(names, row, strict=True))
+                rule_id = fields["id"]
+                self._free[rule_id] = fields.pop("next_counter")
+                yield Rule(limits=tuple(limits.get(rule_id, ())), **fields)
 
     def _insert_limits(self, rules: Sequence[Rule]) -> None:
-        rows = (limit_columns(rule, position, limit) for rule in rules for position, limit in enumerate(rule.limits))
+        placed = ((rule, place, limit) for rule in self._pace(rules) for place, limit in enumerate(rule.limits))
+        rows = (limit_columns(rule, place, limit) for rule, place, limit in placed)
         insert_rows(self._session, LimitRow, rows)
+
+
+def in_one_state(session: Session) -> Session:
+    """The session, in a new transaction that sees no change after its first statement: what is read in parts fits."""
+    session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+    return session
+
+
+def _in_parts(found: Select[Any]) -> Select[Any]:
+    """Read from a cursor of the server, for what is read to its end: another greenlet has its turn at each part."""
+    return found.execution_options(yield_per=ROWS_IN_PART)
 
 
 def _who(rule: Rule) -> tuple[Any, ...]:

@@ -1,0 +1,88 @@
+"""No request keeps a worker from its other callers for more than 50 ms, however much it asks for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.embedded import Valkey
+from tests.api.test_bounds import HOSTILE
+from tests.support.node import Node
+
+# CPU time, collections of garbage included. What is done in pieces takes 5 ms at a time, the largest batch 10 to 20.
+MAX_SECONDS, MAX_SECONDS_OF_BATCH = 0.025, 0.05
+RULES: list[dict[str, Any]] = [
+    {"client_id": f"client {number}", "rate": 5, "window": 60, "description": "d" * 200, "enabled": number % 2 == 0}
+    for number in range(3_000)
+]
+CHANGED = [rule | {"rate": 6} for rule in RULES]
+INVALID = [{"client_id": "a"}] * 10_000
+ESCAPED = [{"client_id": f"\u00e9{number}", "cost": 0} for number in range(1000)]  # as json.dumps writes it: escaped
+IMPORT = "/v1/admin/import"
+REQUESTS: dict[str, tuple[str, str, bytes]] = {
+    "an import that changes nothing": ("POST", IMPORT, json.dumps({"rules": RULES}).encode()),
+    "a dry run": ("POST", f"{IMPORT}?dry_run=true&replace=true", json.dumps({"rules": RULES[:1]}).encode()),
+    "an invalid import": ("POST", IMPORT, json.dumps({"rules": INVALID}).encode()),
+    "a page of rules": ("GET", "/v1/admin/rules", b""),
+    "all rules in short": ("GET", "/rules", b""),
+    "an export": ("GET", "/v1/admin/export", b""),
+    "a page of the audit": ("GET", "/v1/admin/audit", b""),
+    "an explanation": ("GET", "/v1/admin/explain?client_id=client%201", b""),
+    "one change among many rules": ("POST", "/v1/admin/rules", b'{"client_id":"a","rate":1,"window":1}'),
+    "a batch with escapes": ("POST", "/v1/check/batch", json.dumps({"checks": ESCAPED}).encode()),
+    "an import that changes all": ("POST", IMPORT, json.dumps({"rules": CHANGED}).encode()),
+    "an import that deletes all": ("POST", f"{IMPORT}?replace=true", b'{"rules":[]}'),
+} | {name: ("POST", path, body) for name, (path, body) in HOSTILE.items()}
+
+
+class Watched(Node):
+    command = ("gunicorn", "-c", "tests/support/watched.py", "wsgi:app")
+
+    def __init__(self, *, data_dir: Path, **settings: Any) -> None:
+        self._notes = data_dir / "pauses"
+        super().__init__(data_dir=data_dir, PAUSES=self._notes, **settings)
+
+    def longest_pause(self) -> float:
+        """Since it was asked last, seconds."""
+        self.request("GET", "/livez")  # the worker notes the end of a request when it turns to the next
+        pauses = [float(line) for line in self._notes.read_text().split()]
+        self._notes.write_text("")
+        return max(pauses, default=0.0)
+
+
+@pytest.fixture(scope="module")
+def watched(
+    valkey: Valkey, new_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Node]:
+    database_url = new_database("watched")
+    with Watched(
+        redis_url=valkey.url,
+        database_url=database_url,
+        data_dir=tmp_path_factory.mktemp("watched"),
+        REDIS_TIMEOUT_MS=2000,
+        WEB_CONCURRENCY=1,
+    ) as node:
+        answer = node.request("POST", IMPORT, json={"rules": RULES})
+        assert len(answer.json()["created"]) == len(RULES)
+        yield node
+
+
+@pytest.mark.parametrize(("method", "path", "body"), REQUESTS.values(), ids=REQUESTS)
+def test_no_request_keeps_the_worker_from_others(watched: Watched, method: str, path: str, body: bytes) -> None:
+    pauses = []
+    for _ in range(2):  # what is only done once in the life of a worker is no matter
+        watched.longest_pause()
+        answer = watched.request(method, path, data=body, headers={"Content-Type": "application/json"} if body else {})
+        assert answer.status_code in (200, 201, 400, 422), answer.text[:200]
+        pauses.append(watched.longest_pause())
+    assert min(pauses) < (MAX_SECONDS_OF_BATCH if path == "/v1/check/batch" else MAX_SECONDS)
+
+
+def test_a_pause_would_be_noted(watched: Watched) -> None:
+    watched.longest_pause()
+    assert watched.request("GET", "/v1/admin/export").status_code == 200
+    assert watched.longest_pause() > 0
