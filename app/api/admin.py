@@ -134,7 +134,7 @@ def rules() -> Response:
     services = current_app.extensions["ratelimiter"]
     settings, pace = services.settings, services.pace
     table: dict[str, dict[str, Any]] = {"default": {"rate": settings.default_rate, "window": settings.default_window}}
-    for rule in pace(RuleRepository(in_one_state(db.session()), pace).rules(g.principal.tenant_id)):
+    for rule in pace(own_rules()):
         if rule.enabled and not rule.shadow:
             entry = table.setdefault("default" if rule.client_id == "*" else rule.client_id, {})
             if rule.endpoint is None:
@@ -143,6 +143,14 @@ def rules() -> Response:
                 entry.setdefault("endpoints", {})[rule.endpoint] = _short(rule)
     members = (f"{json.dumps(client)}:{json.dumps(entry)}" for client, entry in pace(table.items()))
     return Response(f"{{{','.join(members)}}}\n", content_type="application/json")
+
+
+def own_rules() -> list[Rule]:
+    """All rules of the caller's tenant, read in a transaction that is over then."""
+    session, pace = in_one_state(db.session()), current_app.extensions["ratelimiter"].pace
+    rules = RuleRepository(session, pace).rules(g.principal.tenant_id)
+    session.rollback()
+    return rules
 
 
 def changes() -> RuleChanges:

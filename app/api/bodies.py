@@ -160,7 +160,7 @@ def _waiting_bytes(environ: dict[str, Any], missing: int) -> bytes:
     client.settimeout(0)
     try:
         found: bytes = environ["wsgi.input"].read(missing)
-    except OSError:  # it would have to wait
+    except (OSError, gevent.Timeout):  # it would have to wait
         return b""
     finally:
         client.settimeout(timeout)

@@ -11,7 +11,7 @@ from flask_smorest import Blueprint
 from gevent import get_hub
 from gevent.lock import BoundedSemaphore
 
-from app.api.admin import changes, refresh
+from app.api.admin import changes, own_rules, refresh
 from app.api.admin_schemas import ImportOptionsSchema, ImportSchema, MergeSchema
 from app.api.auth import requires
 from app.api.bodies import read_body
@@ -20,7 +20,7 @@ from app.api.rule_files import YAML, YAML_TYPES, InvalidRules, read_rules, write
 from app.extensions import db
 from app.rules.changes import Merge
 from app.rules.documents import Document, differences, document_of
-from app.rules.repository import RuleRepository, in_one_state
+from app.rules.repository import in_one_state
 from app.rules.rule import Rule
 
 T = TypeVar("T")
@@ -36,8 +36,7 @@ BOTH_TYPES = {name: {"schema": ImportSchema} for name in ("application/json", YA
 @requires("rules:read")
 def export_rules() -> Response:
     """All rules of the tenant, as a file that `import` takes: JSON, or YAML where `Accept` prefers it."""
-    pace = current_app.extensions["ratelimiter"].pace
-    rules = RuleRepository(in_one_state(db.session()), pace).rules(g.principal.tenant_id)
+    rules = own_rules()
     chosen = request.accept_mimetypes.best_match(["application/json", *YAML_TYPES], "application/json")
     text = _aside(lambda: write_rules(rules, yaml=chosen in YAML_TYPES))
     return Response(text, content_type=chosen)
