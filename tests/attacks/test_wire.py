@@ -1,0 +1,172 @@
+"""Requests that two readers could read in two ways, and malformed ones that carry secrets (rows 16 and 17)."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.api.wire import HOST, JSON, statuses
+from tests.server.doors import spoken
+from tests.support.burst import Burst
+from tests.support.matrix import ATTACKS, Figures
+from tests.support.node import Node
+from tests.support.traefik import Traefik
+
+SEED = 20261130
+MUTATIONS = 8_000 if ATTACKS.whole else 300
+HIDDEN = b'{"client_id":"smuggled"}'
+# Answered, it would be a second answer to one request, and a unit charged.
+SMUGGLED = b"POST /v1/check HTTP/1.1\r\n" + HOST + JSON + b"Content-Length: %d\r\n\r\n" % len(HIDDEN) + HIDDEN
+CHUNK = b"%x\r\n%b\r\n0\r\n\r\n" % (len(SMUGGLED), SMUGGLED)
+
+# Fields that leave it open where the body ends, each before a body that is a request.
+LENGTHS = [
+    *(b"Content-Length: " + value for value in (b"+0", b"-0", b"0x0", b"0, %d", b"%d, 0", b"00%d", b"%d.0", b"0;%d")),
+    *(b"Content-Length: " + value for value in (b"\x0b%d", b"%d ", b" 0 %d", b"1e3", b"0_0", b"\xb2%d", b"0\x00", b"")),
+    b"Content-Length: 0\r\nContent-Length: %d",
+    b"Content-Length: %d\r\nContent-Length: 0",
+    b"Content-Length: %d\r\nContent-Length: %d",
+    b"Content-Length : %d",
+    b"Content-Length\t: %d",
+    b" Content-Length: %d",
+    b"Content-Length:\r\n %d",
+    b"Content_Length: %d",
+    b"Content-Length: 0\r\nX: x\rContent-Length: %d",
+    b"Content-Length: 0\nContent-Length: %d",
+]
+CODINGS = [
+    *(
+        b"Transfer-Encoding: " + value
+        for value in (
+            b"identity",
+            b"x",
+            b"gzip, chunked",
+            b"chunked, identity",
+            b"xchunked",
+            b"chunked\x00",
+            b'"chunked"',
+        )
+    ),
+    *(
+        b"Transfer-Encoding" + rest
+        for rest in (b": chunked", b":chunked", b":\tchunked", b": \x0bchunked", b" : chunked", b":")
+    ),
+    *(
+        name + b": chunked"
+        for name in (b"Transfer_Encoding", b"transfer-encoding", b"X\r\n Transfer-Encoding", b"\x00Transfer-Encoding")
+    ),
+    b"Transfer-Encoding: identity\r\nTransfer-Encoding: chunked",
+    b"Transfer-Encoding: chunked\r\nTransfer-Encoding: x",
+    b"Transfer-Encoding:\r\n chunked",
+    b"X: x\nTransfer-Encoding: chunked",
+    b"X: x\rTransfer-Encoding: chunked",
+    b"Trailer: Content-Length\r\nTransfer-Encoding: chunked",
+]
+OTHERS = [
+    b"Connection: upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__",
+    b"Connection: Content-Length",
+    b"Connection: Transfer-Encoding\r\nTransfer-Encoding: chunked",
+    b"Expect: 100-continue",
+    b"Expect: 100-continue\r\nTransfer-Encoding: chunked",
+]
+
+
+def corpus() -> Iterator[bytes]:
+    """First requests whose end is doubtful, with the hidden one where the end may be."""
+    for fields in (*LENGTHS, *CODINGS, *OTHERS):
+        named = fields.replace(b"%d", b"%d" % len(SMUGGLED)) + b"\r\n"
+        for body in (SMUGGLED, b"0\r\n\r\n" + SMUGGLED):
+            yield b"POST /v1/check HTTP/1.1\r\n" + HOST + JSON + named + b"\r\n" + body
+        if fields in CODINGS:
+            yield b"POST /v1/check HTTP/1.1\r\n" + HOST + JSON + b"Content-Length: 5\r\n" + named + b"\r\n" + CHUNK
+        if fields not in OTHERS and b"_" not in fields:  # without a body, what follows is a request in its own right
+            yield b"GET /livez HTTP/1.1\r\n" + HOST + named + b"\r\n" + SMUGGLED
+
+
+def hidden_ones(node: Node, port: int) -> int:
+    """Sends the corpus there; how many hidden requests the node has decided."""
+    limit = node.check("smuggled", cost=0)["remaining"]
+    for sent in corpus():
+        answer = spoken(port, sent)
+        assert port != node.port or not [status for status in statuses(answer) if status >= 500], sent
+    left: int = node.check("smuggled", cost=0)["remaining"]
+    return limit - left
+
+
+@pytest.mark.attack(
+    16, "requests whose end is doubtful (lengths, codings, folds, upgrades), each with another hidden in it"
+)
+def test_nothing_is_smuggled(attacked: Node, measured: Figures, tmp_path: Path) -> None:
+    """No hidden request is decided, directly or through Traefik, whose other callers get their own answers."""
+    attacked.put_rule(client_id="smuggled", rate=10_000, window=3600, algorithm="fixed_window")
+    attacked.put_rule(client_id="honest", rate=10_000, window=3600, algorithm="fixed_window")
+    measured["requests"] = len(set(corpus()))
+    measured["hidden ones decided"] = hidden_ones(attacked, attacked.port)
+    with Traefik(tmp_path, [attacked.port]) as traefik:
+        measured["through Traefik"] = hidden_ones(attacked, traefik.port)
+        with Burst(traefik.port, 32) as honest:
+            left = [decision["remaining"] for _ in range(10) for decision in honest.check(client_id="honest")]
+    measured["honest checks after it"], measured["of these answered wrong"] = len(left), 320 - len(set(left))
+    assert (measured["hidden ones decided"], measured["through Traefik"]) == (0, 0)
+    assert sorted(left) == list(range(10_000 - 320, 10_000))
+
+
+KEY, BODY = b"s3cr3t-" * 5, b"b0dy-" * 5
+CARRIER = (
+    b"POST /v1/check HTTP/1.1\r\n" + HOST + JSON + b"X-API-Key: " + KEY + b"\r\nAuthorization: Bearer " + KEY
+    + b"\r\nContent-Length: 96\r\n\r\n"
+    + b'{"client_id":"' + BODY + b'","limit_key":"' + BODY + b'","cost": 1     }'
+)  # fmt: skip
+BROKEN = [
+    CARRIER.replace(b"X-API-Key: ", b"X-API-Key "),
+    CARRIER.replace(b"X-API-Key: ", b"X-API-Key : "),
+    CARRIER.replace(b"X-API-Key: ", b"X-API\x00Key: "),
+    CARRIER.replace(b"X-API-Key: ", b"X: x\r\n "),
+    CARRIER.replace(b"X-API-Key: ", b""),
+    CARRIER.replace(b"Length: 96", b"Length: 7"),
+    CARRIER.replace(b"Length: 96", b"Length: " + KEY),
+    CARRIER.replace(b"/v1/check HTTP", b"/v1/check?key=" + KEY + b" HTTP/9"),
+    CARRIER.replace(b"POST", KEY),
+    CARRIER.replace(b"Host: ", b"Host: " + KEY + b"/"),
+    CARRIER.replace(b"HTTP/1.1", b"HTTP/" + KEY),
+    CARRIER.replace(b"Content-Length: 96", b"Transfer-Encoding: " + KEY),
+    CARRIER.replace(b"Content-Length: 96", b"Transfer-Encoding: chunked").replace(
+        b"POST /v1/check", b"POST /v1/admin/import"
+    ),
+    KEY + b"\r\n\r\n",
+    b"X" * 5000 + CARRIER,
+    CARRIER.replace(b"X-API-Key: ", b"X-API-Key: " + b"y" * 9000),
+]
+
+
+def mutated() -> Iterator[bytes]:
+    """The request with a few of its bytes gone, doubled or others, from a seed."""
+    dice = random.Random(SEED)
+    for _ in range(MUTATIONS):
+        sent = bytearray(CARRIER)
+        for _ in range(dice.choice((1, 1, 1, 2, 3))):
+            at, length = dice.randrange(len(sent)), dice.choice((1, 1, 2, 8))
+            sent[at : at + length] = dice.choice(
+                (b"", bytes(sent[at : at + length]) * 2, dice.randbytes(length), b"\r\n", b" ", b":")
+            )
+        yield bytes(sent)
+
+
+@pytest.mark.attack(17, f"{len(BROKEN)} malformed requests that carry a key and a body, and {MUTATIONS:,} random ones")
+def test_no_log_line_and_no_refusal_tells_what_was_sent(attacked: Node, measured: Figures) -> None:
+    """Neither the key nor the body stands in the log, or in an answer, and none is a 5xx."""
+    told, failed, before = 0, 0, len(attacked.log.read_text())
+    for sent in (*BROKEN, *mutated()):
+        answer = spoken(attacked.port, sent)
+        # A field that was misspelt by the change is named where it is refused.
+        told += b"s3cr3t" in answer or (b"b0dy" in answer and b" 422 " not in answer[:20])
+        failed += any(status >= 500 for status in statuses(answer))
+    log = attacked.log.read_text()[before:]
+    measured["requests"], measured["5xx"] = len(BROKEN) + MUTATIONS, failed
+    measured["answers that tell"], measured["log lines that tell"] = told, len(re.findall("s3cr3t.*|b0dy.*", log))
+    assert (told, failed, measured["log lines that tell"]) == (0, 0, 0)
+    assert "Traceback" not in log

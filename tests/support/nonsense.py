@@ -1,0 +1,63 @@
+"""A server that greets like Redis and then says whatever the test wants, whatever it is asked."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Self
+
+GREETINGS = (b"CLIENT", b"HELLO", b"AUTH", b"SELECT", b"SCRIPT")
+ENDLESS = b"(endless)"
+PIECE = b"x" * 65536
+
+
+class Nonsense:
+    """On 127.0.0.1, from entry to exit. `answer` may be changed meanwhile; what begins with ENDLESS never ends after
+    it, what ends with CUT ends the connection."""
+
+    CUT = b"(cut)"
+
+    def __init__(self) -> None:
+        self.answer = b"+OK\r\n"
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+        self._over = False
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._accept)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over = True
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # the end
+            while True:
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            while heard := connection.recv(1 << 20):
+                if greeting := sum(heard.count(b"\r\n" + word + b"\r\n") for word in GREETINGS):
+                    connection.sendall(b"+OK\r\n" * greeting)
+                    continue
+                for piece in self._pieces(self.answer):
+                    connection.sendall(piece)
+                if self.answer.endswith(self.CUT):
+                    return
+
+    def _pieces(self, answer: bytes) -> Iterator[bytes]:
+        endless = answer.startswith(ENDLESS)
+        yield answer.removeprefix(ENDLESS).removesuffix(self.CUT)
+        for _ in itertools.repeat(None) if endless else ():
+            if self._over or self.answer != answer:
+                raise ConnectionError
+            yield PIECE
