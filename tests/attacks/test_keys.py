@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from app.environment import SettingsError
 from app.rules.api_key import SCOPES
 from tests.attacks.conftest import MakeKey
 from tests.support.matrix import Figures
-from tests.support.node import Node
+from tests.support.node import ADMIN_KEY, Node
 
 LIMIT, ASKED = 3, 10
 MINTED = 5
@@ -25,23 +25,24 @@ LONG_KEY = "k3y-of-the-tests-" + "x" * 24
 
 @pytest.fixture(scope="module")
 def door(
-    redis_server: Valkey, new_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+    attacked: Node, redis_server: Valkey, rules_database: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Node]:
-    """A node behind a proxy on this machine, which passes its clients' keys on."""
+    """A node behind a proxy that passes its clients' keys on. The rules there are those of the tenant `door`."""
+    attacked.request("POST", "/v1/admin/tenants", json={"name": "door"})
     node = Node(
         redis_url=redis_server.url,
-        database_url=new_database("door"),
+        database_url=rules_database,
         data_dir=tmp_path_factory.mktemp("door"),
         TRUSTED_PROXIES="127.0.0.1",
+        AUTHORIZE_TENANT="door",
         CHECK_AUTH="open",
-        ADMIN_API_KEY=LONG_KEY,
         REDIS_TIMEOUT_MS=2000,
     )
     with node as running:
         yield running
 
 
-def made(node: Node, key: str, **fields: Any) -> str:
+def made(node: Node, key: str = ADMIN_KEY, **fields: Any) -> str:
     answer = node.request("POST", KEYS, key=key, json={"name": "made"} | fields)
     assert answer.status_code == 201, answer.text
     text: str = answer.json()["key"]
@@ -53,11 +54,12 @@ def made(node: Node, key: str, **fields: Any) -> str:
 )
 def test_no_key_multiplies_what_its_holder_has(door: Node, measured: Figures) -> None:
     """The other tenant's key is refused, and the key is one client with all the keys that it has made."""
-    door.put_rule(key=LONG_KEY, client_id="*", rate=LIMIT, window=3600, algorithm="fixed_window")
-    door.request("POST", "/v1/admin/tenants", key=LONG_KEY, json={"name": "foreign"})
-    foreign = made(door, LONG_KEY, tenant="foreign", scopes=["check", "rules:write"])
-    own = made(door, LONG_KEY, scopes=["check", "keys:write"])
-    assert door.eventually(lambda: authorize(door, foreign, times=8).count(401) == 0)
+    door.request("POST", "/v1/admin/tenants", json={"name": "foreign"})
+    operator = made(door, tenant="door", scopes=["rules:write"])
+    foreign = made(door, tenant="foreign", scopes=["check", "rules:write"])
+    own = made(door, tenant="door", scopes=["check", "keys:write"])
+    assert door.eventually(lambda: all(door.request("GET", "/rules", key=key).status_code != 401 for key in [own] * 8))
+    door.put_rule(key=operator, client_id="*", rate=LIMIT, window=3600, algorithm="fixed_window")
     door.put_rule(key=foreign, client_id="*", action="allow")
     keys = [own, *(made(door, own, scopes=["check"]) for _ in range(MINTED))]
     assert door.eventually(lambda: all(door.request("POST", "/v1/check", key=key, json=PEEK).ok for key in keys * 2))

@@ -12,6 +12,7 @@ from tests.support.neighbour import Neighbour, Waits
 from tests.support.node import ADMIN_KEY, Node
 from tests.support.processes import cpu_seconds
 
+CALM_SECONDS = 0.1  # before and after, so that others were there while it happened
 PEEK = {"client_id": "neighbour", "cost": 0}
 
 
@@ -32,8 +33,9 @@ def burden(node: Node) -> Iterator[Burden]:
     """The seconds are a processor's, so that a busy machine does not change them. A worker that died counts nothing."""
     found, before = Burden(), {pid: cpu_seconds(pid) for pid in node.workers}
     with Neighbour(node.port, PEEK, key=ADMIN_KEY, width=8) as neighbour:
+        neighbour.turn(CALM_SECONDS)
         yield found
-    found.others = neighbour.turn()
+        found.others = neighbour.turn(CALM_SECONDS)
     found.cpu_seconds = round(sum(cpu_seconds(pid) - before.get(pid, 0) for pid in node.workers), 2)
 
 
