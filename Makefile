@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint secrets bench load faults lock clean c-parser
+.PHONY: help run test lint secrets bench load faults attack attack-search lock clean c-parser
 
 PYTHON ?= python3
 VENV   := .venv
@@ -12,7 +12,7 @@ NODE_PEER := benchmarks/peers/node
 PIP     = $(@D)/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes --only-binary :all:
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
 
 run: $(VENV)/embedded.done ## start everything and serve on 127.0.0.1:PORT (8000)
 	@$(BIN)/python -m app.embedded
@@ -48,6 +48,13 @@ load: $(VENV)/dev.done ## Locust: are limits kept, p95, p99, block rate; TARGET=
 faults: $(VENV)/dev.done ## the fault matrix, whole; writes docs/reliability.md
 	@FAULTS=all $(BIN)/python -m pytest -m fault $(ARGS)
 	@$(BIN)/python -m benchmarks.tables reliability.md
+
+attack: $(VENV)/dev.done ## attacks, all of them at full length; writes docs/security.md
+	@ATTACKS=all $(BIN)/python -m pytest -m attack $(ARGS)
+	@$(BIN)/python -m benchmarks.tables security.md
+
+attack-search: $(VENV)/dev.done ## look for more at random, from where the last search ended; MINUTES=60
+	@ATTACK_MINUTES=$(or $(MINUTES),60) $(BIN)/python -m pytest -s tests/attacks/test_search.py::test_search $(ARGS)
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --no-emit-index-url
 lock: $(VENV)/dev.done ## resolve requirements/*.in again (one lock for every platform and Python)

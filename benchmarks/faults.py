@@ -1,16 +1,14 @@
-"""The fault matrix as tables, from the last `make faults` (tests/support/faults.py saves it)."""
+"""Faults and attacks as tables, from the last `make faults` and `make attack` (tests/support/matrix.py saves them)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-HEAD = ["| row | fault | promise | measured |", "|---|---|---|---|"]
 
-
-def matrix(rows: dict[str, dict[str, Any]]) -> list[str]:
-    """A table with one row a test."""
-    return HEAD + [
-        f"| {row['row']} | {row['fault']} | {row['promise']} | {_cases(row['measured'])} |" for row in rows.values()
+def matrix(rows: dict[str, dict[str, Any]], kind: str) -> list[str]:
+    """A table with one row a test. `kind`: what happens in it, a fault or an attack."""
+    return [f"| row | {kind} | promise | measured |", "|---|---|---|---|"] + [
+        f"| {row['row']} | {row[kind]} | {row['promise']} | {_cases(row['measured'])} |" for row in rows.values()
     ]
 
 

@@ -20,7 +20,10 @@ from benchmarks.scaling import capacity, costs, hot_keys, saturation
 from benchmarks.simulation import failover_table, lease_table, outage_table
 
 RESULTS = Path(__file__).parent / "results"
-DOCUMENTS = [Path(__file__).parents[1] / "docs" / name for name in ("performance.md", "reliability.md", "scaling.md")]
+DOCUMENTS = [
+    Path(__file__).parents[1] / "docs" / name
+    for name in ("performance.md", "reliability.md", "scaling.md", "security.md")
+]
 BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 HEAD = [
     "| variant | worker µs | least to most | Redis µs | checks/s | p50 ms | p99 ms |",
@@ -195,7 +198,9 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "sdk_checks": _sdk_checks,
     "sdk_leases": _sdk_leases,
     "faults_measured": lambda: [_made("faults")],
-    "faults": lambda: matrix(_saved("faults")["rows"]),
+    "faults": lambda: matrix(_saved("faults")["rows"], "fault"),
+    "attacks_measured": lambda: [_made("attacks")],
+    "attacks": lambda: matrix(_saved("attacks")["rows"], "attack"),
     "footprint_measured": lambda: [_made("check"), _made("footprint")],
     "costs": lambda: costs(_saved("check"), _saved("footprint")),
     "capacity": lambda: capacity(_saved("check"), _saved("footprint")),

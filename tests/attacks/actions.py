@@ -125,7 +125,7 @@ def _changed(dice: random.Random, body: Any) -> Any:
     if isinstance(body, list) and body and dice.random() < 0.9:
         place = dice.randrange(len(body))
         changed = [*body[:place], _changed(dice, body[place]), *body[place + 1 :]]
-        return changed * dice.choice((1, 1, 1, 10, 2000))
+        return changed * dice.choice((1, 1, 1, 10, 2000, 20_000))
     return dice.choice(ODD)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from app.embedded import Valkey
-from tests.attacks.actions import Episode, episode
+from tests.attacks.actions import Action, Episode, episode
 from tests.attacks.trial import sizes, tried
 from tests.support.matrix import ATTACKS, Figures
 from tests.support.node import ROOT, Node
@@ -36,6 +36,27 @@ def confirmed(node: Node, redis: Valkey, sought: Episode) -> dict[str, str]:
             again = dict(tried(node, redis, sought))
             found = {kind: what for kind, what in found.items() if kind in again}
     return found
+
+
+def shrunk(node: Node, redis: Valkey, sought: Episode, kind: str) -> Episode:
+    """The episode with fewer callers and actions, as long as it still leads to that kind every time."""
+
+    def still(callers: list[list[Action]]) -> bool:
+        return kind in confirmed(node, redis, sought | {"callers": callers})
+
+    callers = sought["callers"]
+    for caller in callers:
+        if still([caller]):
+            callers = [caller]
+            break
+    size = max(map(len, callers)) // 2
+    while size:
+        for start in range(0, max(map(len, callers)), size):
+            fewer = [caller[:start] + caller[start + size :] for caller in callers]
+            if still(fewer):
+                callers = fewer
+        size //= 2
+    return sought | {"callers": [caller for caller in callers if caller]}
 
 
 def grown(before: dict[str, int], after: dict[str, int]) -> dict[str, str]:
@@ -82,9 +103,11 @@ def test_search(attacked: Node, redis_server: Valkey) -> None:
             f"seed {seed}, {(end - time.monotonic()) / 60:.1f} min left, {after}, found {found or 'nothing'}",
             flush=True,
         )
+        CORPUS.mkdir(exist_ok=True)
         for kind, what in found.items():
+            small = shrunk(attacked, redis_server, sought, kind) if kind not in after else sought
             path = CORPUS / f"{kind}-{seed}.json"
-            path.write_text(json.dumps({"kind": kind, "found": what, "episode": sought}, indent=1) + "\n")
+            path.write_text(json.dumps({"kind": kind, "found": what, "episode": small}) + "\n")
             kept.append(path.name)
         if grown(before, after):
             before = after
