@@ -17,6 +17,7 @@ Episode = dict[str, Any]
 
 CLIENTS, CALLERS, ACTIONS = 5, 12, 25
 SIZES = (1, 1, 2, 10, 100, 1000)
+MAX_BODY = 300_000  # bytes, about: more than any endpoint takes but an import
 RULE = "{rule}"  # in a path: the id of the rule that may be hurt
 OTHER = {"client_id": "w", "rate": 5, "window": 60}
 
@@ -125,7 +126,7 @@ def _changed(dice: random.Random, body: Any) -> Any:
     if isinstance(body, list) and body and dice.random() < 0.9:
         place = dice.randrange(len(body))
         changed = [*body[:place], _changed(dice, body[place]), *body[place + 1 :]]
-        return changed * dice.choice((1, 1, 1, 10, 2000, 20_000))
+        return changed * min(dice.choice((1, 1, 1, 10, 2000, 20_000)), 1 + MAX_BODY // len(json.dumps(changed)))
     return dice.choice(ODD)
 
 
