@@ -19,6 +19,7 @@ from app.rules.rule import (
     MAX_RATE_TIMES_WINDOW,
     MAX_WINDOW_SECONDS,
 )
+from app.version import __version__
 
 NO_DATABASE = "DATABASE_URL is not set: allowed is postgresql://user:password@host/database"
 # Those of the SDK, which would take any other word for "sample everything".
@@ -38,6 +39,7 @@ class Settings:
     redis_embedded: bool  # neither REDIS_URL nor REDIS_HOST was given
     redis_timeout_ms: int
     database_url: str | None = dataclasses.field(repr=False)
+    migration_database_url: str | None = dataclasses.field(repr=False)
     algorithm: str
     fail_mode: str
     nodes: int
@@ -81,10 +83,12 @@ class Settings:
             raise SettingsError(str(error)) from error
 
     def public(self) -> dict[str, Any]:
-        """The effective settings for the start-up line of the log: secrets masked."""
-        shown = dataclasses.asdict(self) | {
+        """The release and the effective settings for the start-up line of the log: secrets masked."""
+        shown = {"version": __version__} | dataclasses.asdict(self)
+        shown |= {
             "redis_url": without_password(self.redis_url),
             "database_url": without_password(self.database_url or ""),
+            "migration_database_url": without_password(self.migration_database_url or ""),
             "jaeger_host": without_password(self.jaeger_host),
             "otel_exporter_otlp_endpoint": self.otel_exporter_otlp_endpoint
             and server_of(self.otel_exporter_otlp_endpoint),
@@ -104,6 +108,7 @@ def _read(env: Environment) -> Settings:
         redis_embedded=env.text("REDIS_URL") is None and env.text("REDIS_HOST") is None,
         redis_timeout_ms=env.integer("REDIS_TIMEOUT_MS", 50, 1, 60_000),
         database_url=for_psycopg2(env.database_url("DATABASE_URL", DATABASE_SCHEMES)),
+        migration_database_url=for_psycopg2(env.database_url("MIGRATION_DATABASE_URL", DATABASE_SCHEMES)),
         algorithm=env.choice("ALGORITHM", ALGORITHMS, "token_bucket"),
         fail_mode=env.choice("FAIL_MODE", FAIL_MODES, "open"),
         nodes=env.integer("NODES", 1, 1, 10_000),

@@ -44,7 +44,7 @@ from app.observability.background import forever
 from app.observability.exposition import exposition
 from app.observability.metrics import RULE_COUNTS
 from app.observability.tracing import Tracing
-from app.rules.database import DatabaseRules
+from app.rules.database import DatabaseRules, bound_transactions
 from app.rules.key_use import KeyUse
 from app.rules.pace import Pace, Unhurried
 from app.rules.reload import RuleReloader
@@ -93,6 +93,7 @@ def wire(app: Flask, settings: Settings) -> Services:
     """Connect the parts. Opens no connection: with preloading this runs before the fork."""
     with app.app_context():
         engine = db.engine
+    bound_transactions(engine)
     tracing = _tracing(settings)
     if tracing is not None:
         trace_statements(engine)

@@ -1,14 +1,15 @@
-"""Runs the migrations on the application's own engine, one migrator at a time: any number may start at once."""
+"""Runs the migrations, one migrator at a time: any number may start at once, also behind a pooler of connections."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from alembic import context
 from flask import current_app
-from sqlalchemy import Engine, text
+from psycopg2.errors import LockNotAvailable
+from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.exc import OperationalError
 
 from app.environment import SettingsError
+from app.rules.database import ENGINE_OPTIONS
 
 # Any number, as long as every migrator of this schema uses the same one.
 MIGRATION_LOCK = 7_262_001
@@ -16,39 +17,49 @@ LOCK_WAIT = "120s"  # for another migrator to finish
 TABLE_LOCK_WAIT = "5s"  # for traffic to let go of a table; failing beats queueing every reader behind us
 
 
-@contextmanager
-def alone(engine: Engine) -> Iterator[None]:
-    """Hold the migrators' lock, on a connection of its own: no transaction of a migration lets go of it."""
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("SET statement_timeout = 0"))
-        connection.execute(text(f"SET lock_timeout = '{LOCK_WAIT}'"))
-        connection.execute(text(f"SELECT pg_advisory_lock({MIGRATION_LOCK})"))
-        try:
-            yield
-        finally:
-            # The session's lock and settings go with the session, not back into a pool.
-            connection.invalidate()
+def engine() -> Engine:
+    """Of MIGRATION_DATABASE_URL, else the application's own."""
+    url = current_app.extensions["ratelimiter"].settings.migration_database_url
+    return create_engine(url, **ENGINE_OPTIONS) if url else current_app.extensions["migrate"].db.engine
+
+
+def alone(connection: Connection) -> None:
+    """Wait for the migrators' lock, and hold it until the transaction ends.
+
+    A pooler in transaction mode gives nobody else the connection before that. A lock of the session would outlive us
+    there. So all migrations are one transaction, and `autocommit_block` would let go of the lock.
+    """
+    waits = {"statement_timeout": 0, "idle_in_transaction_session_timeout": 0, "lock_timeout": LOCK_WAIT}
+    for name, value in waits.items():
+        connection.execute(text(f"SET LOCAL {name} = '{value}'"))
+    try:
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
+    except OperationalError as error:
+        if isinstance(error.orig, LockNotAvailable):
+            sys.exit(f"no migration: another one has been running for {LOCK_WAIT}")
+        raise
+    # Only now: what waits from here on waits for a table, with traffic queueing behind it.
+    connection.execute(text(f"SET LOCAL lock_timeout = '{TABLE_LOCK_WAIT}'"))
+
+
+def connected() -> Connection:
+    try:
+        return engine().connect()
+    except OperationalError as error:
+        sys.exit(f"no migration: {str(error.orig).splitlines()[0]}")
 
 
 def run() -> None:
-    database = current_app.extensions["migrate"].db
-    with alone(database.engine), database.engine.connect() as connection:
-        # Only now: what waits from here on waits for a table, with traffic queueing behind it.
-        connection.execute(text(f"SET lock_timeout = '{TABLE_LOCK_WAIT}'"))
-        connection.execute(text("SET statement_timeout = 0"))
-        connection.execute(text("SET idle_in_transaction_session_timeout = 0"))
-        connection.commit()
-        context.configure(
-            connection=connection, target_metadata=database.metadata, transaction_per_migration=True, compare_type=True
-        )
+    with connected() as connection, connection.begin():
+        alone(connection)
+        metadata = current_app.extensions["migrate"].db.metadata
+        context.configure(connection=connection, target_metadata=metadata, compare_type=True)
         with context.begin_transaction():
             context.run_migrations()
-        connection.commit()
-        connection.invalidate()
 
 
 if context.is_offline_mode():
-    context.configure(url=str(current_app.extensions["migrate"].db.engine.url), literal_binds=True)
+    context.configure(url=str(engine().url), literal_binds=True)
     with context.begin_transaction():
         context.run_migrations()
 else:

@@ -296,7 +296,9 @@ def test_no_refusal_tells_a_secret_that_stands_where_it_should_not(
     ],
 )
 def test_what_is_logged_holds_no_secret(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
-    for name, value in (SECRETS | {"REDIS_URL": redis_url}).items():
+    for name, value in (
+        SECRETS | {"REDIS_URL": redis_url, "MIGRATION_DATABASE_URL": "postgresql://owner:s3cret@host/name"}
+    ).items():
         monkeypatch.setenv(name, value)
     shown = Settings.from_env().public()
     assert "s3cret" not in str(shown)

@@ -9,18 +9,30 @@ from typing import Any
 from apispec import APISpec
 from flask import Response, current_app, request
 from flask_smorest import Blueprint
+from marshmallow import fields
 
+from app.api import schemas
 from app.api.auth import SECURITY_SCHEMES, public
 from app.api.problems import Problem
-from app.api.schemas import BreakerSchema, HealthSchema, LifeSchema
 from app.extensions import api
 from app.limiter.ladder import MEANING
 from app.observability.exposition import CONTENT_TYPE
 from app.observability.metrics import ACTIVE_CLIENTS, BREAKER_STATE
+from app.version import __version__
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 blueprint = Blueprint("health", __name__, description="Health, metrics")
+
+
+class HealthSchema(schemas.HealthSchema):
+    """What works. `rules_age_seconds`: since the rules were last confirmed current; null: none are known.
+
+    `rules_notified`: whether this worker hears of changed rules at once; if not, a poll finds them within two seconds.
+    """
+
+    version = fields.String(required=True, metadata={"description": "of the service"})
+    rules_notified = fields.Boolean(required=True)
 
 
 def _services() -> Any:
@@ -42,17 +54,19 @@ def health() -> dict[str, Any]:
     return {
         "status": "healthy" if healthy else "degraded",
         "service": services.settings.service_name,
+        "version": __version__,
         "redis_available": redis_available,
         "fail_mode": services.settings.fail_mode,
         "without_redis": MEANING[services.settings.fail_mode],
         "database_available": rules.database_available,
         "rules_version": rules.version,
         "rules_age_seconds": rules.age_seconds,
+        "rules_notified": services.upkeep.notified,
     }
 
 
 @blueprint.route("/livez")
-@blueprint.response(200, LifeSchema)
+@blueprint.response(200, schemas.LifeSchema)
 @public
 def livez() -> dict[str, str]:
     """The worker answers."""
@@ -60,7 +74,7 @@ def livez() -> dict[str, str]:
 
 
 @blueprint.route("/readyz")
-@blueprint.response(200, LifeSchema)
+@blueprint.response(200, schemas.LifeSchema)
 @public
 def readyz() -> dict[str, str]:
     """Send traffic here: rules are known and the node is not draining. Redis's state plays no part."""
@@ -73,7 +87,7 @@ def readyz() -> dict[str, str]:
 
 
 @blueprint.route("/circuit-breaker-status")
-@blueprint.response(200, BreakerSchema)
+@blueprint.response(200, schemas.BreakerSchema)
 @public
 def circuit_breaker_status() -> Any:
     """The node's breaker in front of Redis: every worker gives the same answer."""

@@ -91,6 +91,8 @@ class House:
     def _postgres(self, sockets: Path) -> dict[str, str]:
         if self._settings.database_url is not None:
             return {}
+        if self._settings.migration_database_url is not None:
+            raise StartError("MIGRATION_DATABASE_URL is set: then DATABASE_URL has to be, too")
         postgres = Postgres(data_dir=self._settings.data_dir / "postgres", socket_dir=sockets, pause=self._pause)
         self._start(postgres)
         as_whom = " (runs as nobody)" if postgres.home.identity.kind == "user" else ""
@@ -122,7 +124,7 @@ class House:
         return tuple(server.process.channel for server in self._servers)
 
     def _prepare_database(self, service: Service) -> None:
-        given = self._settings.database_url
+        given = self._settings.migration_database_url or self._settings.database_url
         if given is not None and (why := why_unreachable(given)) is not None:
             complain(f"warning: no migrations, serving without the database of DATABASE_URL: {why}")
             return

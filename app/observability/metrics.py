@@ -65,6 +65,11 @@ RULES_VERSION = Gauge(
 RULES_AGE = Gauge(
     "ratelimiter_rules_age_seconds", "Seconds since the rules were last confirmed current", multiprocess_mode="livemax"
 )
+RULES_NOTIFIED = Gauge(
+    "ratelimiter_rules_notified",
+    "1 while every worker hears of changed rules at once, 0 where one finds them by polling",
+    multiprocess_mode="livemin",
+)
 
 # Present from the start, at zero: an alert on a series that does not exist yet would stay silent.
 REDIS_ERRORS.labels("check")

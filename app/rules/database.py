@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg2.extensions
 from gevent.socket import wait_read, wait_write
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session
 
 from app.rules.editions import Editions
@@ -26,12 +26,23 @@ ENGINE_OPTIONS: dict[str, Any] = {
     "pool_recycle": 300,
     "pool_pre_ping": True,
     "hide_parameters": True,  # in the text of errors, and so in logs: client ids, digests of keys
-    "connect_args": {
-        "connect_timeout": 2,
-        "application_name": "ratelimiter",
-        "options": "-c statement_timeout=1400 -c lock_timeout=1200 -c idle_in_transaction_session_timeout=5000",
-    },
+    "connect_args": {"connect_timeout": 2, "application_name": "ratelimiter"},
 }
+# Milliseconds. In each transaction, because poolers refuse `options` of a connection, and in transaction mode what a
+# session sets holds for whoever gets its connection next.
+TIMEOUTS = (
+    "SET LOCAL statement_timeout = 1400; SET LOCAL lock_timeout = 1200;"
+    " SET LOCAL idle_in_transaction_session_timeout = 5000"
+)
+
+
+def bound_transactions(engine: Engine) -> None:
+    """From here on each transaction of the engine begins with TIMEOUTS."""
+    event.listen(engine, "begin", _bound)
+
+
+def _bound(connection: Connection) -> None:
+    connection.exec_driver_sql(TIMEOUTS)
 
 
 class DatabaseRules:

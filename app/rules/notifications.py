@@ -7,20 +7,29 @@ to anybody else.
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Callable
 from typing import Any
 
 import gevent
 from gevent.socket import wait_read
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
+from app.observability.metrics import RULES_NOTIFIED
 from app.rules.editions import CHANNEL
 
 log = logging.getLogger(__name__)
 
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 15.0
+# So long a new connection waits for a notification of our own. A pooler in transaction mode takes LISTEN, and delivers
+# nothing: the connection that listens is not the one that is written to.
+PROOF_SECONDS = 2.0
 # So often a quiet connection is asked whether it is still one: a peer that vanished without a word is found out.
 SILENCE_SECONDS = 30.0
+
+
+class Unheard(Exception):
+    """The database takes LISTEN, and its notifications do not arrive."""
 
 
 class ChangeListener:
@@ -35,6 +44,12 @@ class ChangeListener:
         self._jitter = jitter
         self._wait_seconds = FIRST_WAIT_SECONDS
         self._hearing: bool | None = None
+        self._own_channel = f"{CHANNEL}_{secrets.token_hex(8)}"
+
+    @property
+    def hearing(self) -> bool:
+        """Whether notifications arrive. Where they do not, polls alone find changes."""
+        return bool(self._hearing)
 
     def run(self) -> None:
         """Never returns."""
@@ -53,13 +68,27 @@ class ChangeListener:
         try:
             connection.autocommit = True
             with connection.cursor() as cursor:
-                cursor.execute(f"LISTEN {CHANNEL}")
-                self._hears(True)
+                cursor.execute(f"LISTEN {CHANNEL}; LISTEN {self._own_channel}")
                 self._changed()
+                self._prove(connection, cursor)
+                self._hears(True)
                 while True:
                     self._await_word(connection, cursor)
         finally:
             pooled.close()
+
+    def _prove(self, connection: Any, cursor: Any) -> None:
+        """Returns once a notification from another connection has arrived. Raises Unheard where none does in time."""
+        proof = secrets.token_hex(8)  # an earlier one may lie in the pool's connections
+        with self._engine.begin() as other:
+            other.execute(text(f"NOTIFY {self._own_channel}, '{proof}'"))
+        try:
+            with gevent.Timeout(PROOF_SECONDS, Unheard("they do not arrive, as behind a pooler in transaction mode")):
+                while proof not in self._heard(connection):
+                    wait_read(connection.fileno())
+        except Unheard:
+            cursor.execute("UNLISTEN *")  # else the pooler's own connection would go on listening
+            raise
 
     def _hears(self, now: bool, error: Exception | None = None) -> None:
         """One line per change, not per attempt."""
@@ -69,13 +98,20 @@ class ChangeListener:
             self._wait_seconds = FIRST_WAIT_SECONDS
             log.info("listening for changed rules")
         self._hearing = now
+        RULES_NOTIFIED.set(now)
 
     def _await_word(self, connection: Any, cursor: Any) -> None:
         try:
             wait_read(connection.fileno(), timeout=SILENCE_SECONDS)
         except TimeoutError:
             cursor.execute("SELECT 1")
+        self._heard(connection)
+
+    def _heard(self, connection: Any) -> set[str]:
+        """The payloads of what has arrived, once."""
         connection.poll()
-        if connection.notifies:
-            connection.notifies.clear()
+        arrived = list(connection.notifies)
+        connection.notifies.clear()
+        if any(notification.channel == CHANNEL for notification in arrived):
             self._changed()
+        return {notification.payload for notification in arrived}

@@ -30,6 +30,11 @@ class Upkeep:
         self._changed = Event()
         self._listener = ChangeListener(engine, self._changed.set, jitter=lambda: random.uniform(0.8, 1.2))
 
+    @property
+    def notified(self) -> bool:
+        """Whether this worker hears of changed rules at once; if not, a poll finds them within 1.2 seconds."""
+        return self._listener.hearing
+
     def start(self) -> None:
         """Load the first rules, then go on by itself. In the worker, after the fork."""
         self._reloader.start()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from app.limiter.ladder import MEANING
+from app.version import __version__
 from tests.support.node import Node
 
 
 def test_health_says_what_works(node: Node) -> None:
     node.await_rules()
+    assert node.eventually(lambda: node.metric("ratelimiter_rules_notified") == 1)
     answer = node.request("GET", "/health", key=None)
     health = answer.json()
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json")
@@ -17,10 +19,12 @@ def test_health_says_what_works(node: Node) -> None:
     assert health == {
         "status": "healthy",
         "service": "limiter",
+        "version": __version__,
         "redis_available": True,
         "fail_mode": "open",
         "without_redis": MEANING["open"],
         "database_available": True,
+        "rules_notified": True,
     }
     assert type(version) is int
     assert version >= 1

@@ -20,7 +20,7 @@ from tests.support.load import Load
 from tests.support.node import ADMIN_KEY, Node
 
 EDITS = 500 if ALL else 50  # by each of two writers
-LISTENERS = "FROM pg_stat_activity WHERE query = 'LISTEN rules' AND datname = current_database()"
+LISTENERS = "FROM pg_stat_activity WHERE query LIKE 'LISTEN rules;%' AND datname = current_database()"
 
 
 def edit(number: int) -> dict[str, Any]:

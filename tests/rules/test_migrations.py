@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import flask
 from tests.support.faults import Figures
-from tests.support.node import ROOT
+from tests.support.node import ROOT, free_port
 
 MIGRATORS = 5
 
@@ -53,6 +53,14 @@ def test_of_five_migrators_at_once_one_runs_and_none_fails(
     with cursor_of(url) as cursor:
         cursor.execute("SELECT count(*) FROM rule_book")
         assert cursor.fetchone() == (1,)
+
+
+def test_migrations_can_have_a_way_to_the_database_of_their_own(new_database: Callable[[str], str]) -> None:
+    nowhere = f"postgresql://127.0.0.1:{free_port()}/none"
+    url = new_database("own_way")
+    assert "(head)" in flask("db", "current", database_url=nowhere, MIGRATION_DATABASE_URL=url)
+    with pytest.raises(AssertionError, match=r"^no migration: connection .* failed: Connection refused"):
+        flask("db", "upgrade", database_url=url, MIGRATION_DATABASE_URL=nowhere)
 
 
 def test_the_models_say_what_the_migrations_make(new_database: Callable[[str], str]) -> None:
