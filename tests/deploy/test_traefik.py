@@ -63,6 +63,16 @@ def test_dead_nodes_cost_no_request_and_what_arrives_arrives_once(tmp_path: Path
         assert traefik.eventually(lambda: traefik.up() == [False, True])
 
 
+def test_without_a_ready_node_any_that_answers_gets_the_checks(tmp_path: Path) -> None:
+    """As while the last node drains and Traefik has not found the restarted one yet."""
+    with Unfaithful("drains") as draining, Traefik(tmp_path, [free_port(), draining.port]) as traefik:
+        assert traefik.eventually(lambda: traefik.up() == [False, False])
+        assert traefik.eventually(lambda: traefik.up("admin") == [False, False])
+        for port in (traefik.port, traefik.admin):
+            statuses = [traefik.request("POST", "/v1/check", port=port, json=CHECK).status_code for _ in range(20)]
+            assert set(statuses) == {200}
+
+
 @pytest.mark.parametrize("unfaithful", ["closes", "resets", "answers once"], indirect=True)
 def test_what_may_have_reached_a_node_is_never_sent_again(unfaithful: list[Unfaithful], tmp_path: Path) -> None:
     statuses = set()

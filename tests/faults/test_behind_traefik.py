@@ -1,11 +1,14 @@
-"""Three nodes of two workers behind the real Traefik, with its files as they are (rows 34 to 37)."""
+"""Three nodes of two workers behind the real Traefik, with its files as they are (rows 34 to 38)."""
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -13,7 +16,7 @@ import yaml
 
 from app.embedded import Valkey
 from tests.support.burst import Burst
-from tests.support.faults import Figures
+from tests.support.faults import ALL, Figures
 from tests.support.load import Load, percentile
 from tests.support.node import Node
 from tests.support.traefik import DYNAMIC, Traefik
@@ -112,10 +115,7 @@ def test_a_rolling_restart_costs_no_check(three: Cluster, measured: Figures) -> 
     put_rule(nodes, client_id="rolled", rate=MANY, window=9_000, algorithm="fixed_window")
     with Load([traefik], {"client_id": "rolled"}, width=WIDTH) as load:
         began = time.monotonic()
-        for node in nodes:
-            node.stop(signal.SIGTERM)
-            node.start()
-            assert traefik.eventually(lambda: all(traefik.up()))
+        restart(nodes)
         measured["seconds"] = round(time.monotonic() - began, 1)
     measured["checks"], measured["failed"] = len(load.answers), len(load.errors)
     measured["p99 ms"] = ms(load, since=began)
@@ -123,6 +123,30 @@ def test_a_rolling_restart_costs_no_check(three: Cluster, measured: Figures) -> 
     assert load.statuses == {200}
     assert not any(decision["degraded"] for decision in load.decisions())
     assert MANY - nodes[0].check("rolled", cost=0)["remaining"] == len(load.answers)
+
+
+@pytest.mark.fault(38, "the same with one of three nodes dead and every processor busy, three times over")
+@pytest.mark.skipif(not ALL, reason="takes minutes: `make faults` runs it")
+def test_a_rolling_restart_with_a_dead_node_costs_no_check(
+    start_three: Callable[..., Cluster], measured: Figures
+) -> None:
+    """No check fails or degrades, and each is charged exactly once."""
+    (dead, *others), traefik = start_three()
+    put_rule([dead, *others], client_id="one dead", rate=MANY, window=9_000, algorithm="fixed_window")
+    dead.kill()
+    assert traefik.eventually(lambda: traefik.up() == [False, True, True])
+    with busy_processors(), Load([traefik], {"client_id": "one dead"}, width=WIDTH) as load:
+        began = time.monotonic()
+        for _ in range(3):
+            restart(others)
+        measured["seconds"] = round(time.monotonic() - began, 1)
+    measured["checks"] = len(load.answers)
+    measured["failed"] = len(load.errors) + sum(answer.status != 200 for answer in load.answers)
+    measured["p99 ms"] = ms(load, since=began)
+    assert load.errors == []
+    assert load.statuses == {200}
+    assert not any(decision["degraded"] for decision in load.decisions())
+    assert MANY - others[0].check("one dead", cost=0)["remaining"] == len(load.answers)
 
 
 @pytest.mark.fault(37, f"every worker of three nodes behind Traefik is replaced after {CHECKS_OF_A_WORKER} checks")
@@ -138,6 +162,24 @@ def test_replaced_workers_cost_no_check(start_three: Callable[..., Cluster], mea
     assert load.statuses == {200}
     assert measured["workers replaced"] > 6
     assert MANY - nodes[0].check("recycled", cost=0)["remaining"] == len(load.answers)
+
+
+def restart(nodes: list[Node]) -> None:
+    """As docs/deploying.md says: the next one when this one is ready, whether or not Traefik has found it so."""
+    for node in nodes:
+        node.stop(signal.SIGTERM)
+        node.start()
+        assert node.eventually(lambda node=node: node.request("GET", "/readyz", key=None).status_code == 200)
+
+
+@contextmanager
+def busy_processors() -> Iterator[None]:
+    """Each has something else to do."""
+    with ExitStack() as running:
+        for _ in range(os.cpu_count() or 1):
+            process = running.enter_context(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
+            running.callback(process.kill)
+        yield
 
 
 def put_rule(nodes: list[Node], **rule: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Self
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: a close resets the connection
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nServer: mine\r\n\r\nok"
+NOT_READY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 PROBE = b"GET /readyz "
 
 
@@ -18,7 +19,7 @@ class Unfaithful:
     """On a free port, from entry to exit: ready by its probes, and `heard` is every other request as it came.
 
     What it does with those: `answers`, `closes` without an answer, `resets` the connection before it has read a byte,
-    or `answers once` on each connection and closes when it hears the next request.
+    or `answers once` on each connection and closes when it hears the next request. `drains`: answers, and is not ready.
     """
 
     def __init__(self, conduct: str) -> None:
@@ -51,12 +52,13 @@ class Unfaithful:
                 return
             answered = 0
             while request := _request(connection.recv):
-                if not request.startswith(PROBE):
+                probed = request.startswith(PROBE)
+                if not probed:
                     self.heard.append(request)
                     if self.conduct == "closes" or (self.conduct == "answers once" and answered):
                         return
                     answered += 1
-                connection.sendall(ANSWER)
+                connection.sendall(NOT_READY if probed and self.conduct == "drains" else ANSWER)
 
 
 def _request(receive: Callable[[int], bytes]) -> bytes:
