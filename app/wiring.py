@@ -15,10 +15,10 @@ from flask import Flask
 from prometheus_flask_exporter import PrometheusMetrics
 
 from app.api.auth import Authenticator
-from app.api.callers import Callers
 from app.api.encoding import Encoder
 from app.api.handler import CheckHandler
 from app.api.proxies import Authorizer
+from app.api.told_callers import ToldCallers
 from app.config import Settings
 from app.extensions import db
 from app.limiter.breaker import Breaker, Transitions
@@ -162,7 +162,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         authenticator=authenticator,
         authorizer=Authorizer(
             authenticator=authenticator,
-            callers=Callers(by=settings.authorize_by, trusted=settings.trusted_proxies),
+            callers=ToldCallers(by=settings.authorize_by, trusted=settings.trusted_proxies, clock=time.monotonic),
             rules=reloader,
             tenant=settings.authorize_tenant,
         ),

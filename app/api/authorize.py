@@ -1,4 +1,4 @@
-"""The Flask door for proxies that ask before they pass a request on: Traefik, nginx, Caddy, Envoy.
+"""The Flask door for proxies that ask before they pass a request on: Traefik, nginx, HAProxy, Caddy, Envoy.
 
 docs/forward-auth.md is for those who set one up.
 """

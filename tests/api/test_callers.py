@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from app.api.auth import Principal
 from app.api.callers import Callers
 from app.api.problems import Problem
+from app.api.told_callers import UNNAMED, ToldCallers
 from app.rules.api_key import ApiKey
 
 PROXIES = "10.0.0.0/8, 2001:db8:ffff::/48"
@@ -103,3 +105,18 @@ def test_a_header_counts_only_from_a_proxy_and_only_as_itself(peer: str, headers
     with pytest.raises(Problem) as refused:
         Callers(by="header:X-User,key", trusted=PROXIES).client_id(peer, headers.get, None)
     assert refused.value.status == status
+
+
+def test_refusals_are_told_in_the_log_once_a_minute_each_kind(caplog: pytest.LogCaptureFixture) -> None:
+    """403 names the setting; 400 shows nothing that a client may have sent."""
+    seconds = [5.0]
+    callers = ToldCallers(by="address", trusted=PROXIES, clock=lambda: seconds[0])
+    asked = [("198.51.100.7", "203.0.113.9"), ("10.0.0.1", "secret"), ("10.0.0.1", "203.0.113.9")]
+    for now in (5.0, 64.0, 65.0):
+        seconds[0] = now
+        for peer, forwarded_for in asked:
+            with contextlib.suppress(Problem):
+                callers.client_id(peer, {"X-Forwarded-For": forwarded_for}.get, None)
+    untrusted = "X-Forwarded-For comes from 198.51.100.7, which is not among TRUSTED_PROXIES"
+    assert [record.args for record in caplog.records] == [(403, untrusted), (400, UNNAMED)] * 2
+    assert {record.levelname for record in caplog.records} == {"WARNING"}

@@ -41,8 +41,12 @@ COMMANDS: dict[str, tuple[str, Callable[[int], list[str]]]] = {
     ),
     "nginx": ("nginx.conf", lambda _: ["-p", ".", "-c", "main.conf", "-e", "stderr"]),
     "caddy": ("Caddyfile", lambda _: ["run", "--config", "here.Caddyfile", "--adapter", "caddyfile"]),
+    "haproxy": ("haproxy.cfg", lambda _: ["-f", "here.haproxy.cfg", "-q"]),
     "envoy": ("envoy.yaml", lambda port: ["--config-path", "here.envoy.yaml", "--base-id", str(port)]),
 }
+
+
+COMPANIONS = {"haproxy": "haproxy.lua"}  # a file beside it
 
 
 class Application:
@@ -94,28 +98,33 @@ class Front:
         self.port = free_port()
         self._url = f"http://127.0.0.1:{self.port}"
         self._command = [program(name), *arguments(self.port)]
+        self.log = directory / "front.log"
         self._directory = directory
-        text = (FILES / file).read_text()
-        for written, here in {
+        places = {
             "limiter:8000": f"127.0.0.1:{limiter}",
             "app:5000": f"127.0.0.1:{application}",
             "address: limiter, port_value: 8000": f"address: 127.0.0.1, port_value: {limiter}",
             "address: app, port_value: 5000": f"address: 127.0.0.1, port_value: {application}",
             "listen 8080": f"listen 127.0.0.1:{self.port}",
-            ":8080 {": f"{{\n\tadmin off\n}}\nhttp://127.0.0.1:{self.port} {{",
+            "bind :8080": f"bind 127.0.0.1:{self.port}",
+            "lua-load ": "lua-load here.",
+            ":8079": f":{free_port()}",
+            ":8080 {": f"{{\n\tadmin off\n}}\nhttp://:{self.port} {{\n\tbind 127.0.0.1",
             "0.0.0.0": "127.0.0.1",
             "port_value: 8080": f"port_value: {self.port}",
             "=global": f"={limit_key}",
             "/global": f"/{limit_key}",
-        }.items():
-            text = text.replace(written, here)
-        (directory / f"here.{file}").write_text(text)
+        }
+        for name_of_file in filter(None, (file, COMPANIONS.get(name))):
+            text = (FILES / name_of_file).read_text()
+            for written, here in places.items():
+                text = text.replace(written, here)
+            (directory / f"here.{name_of_file}").write_text(text)
         (directory / "main.conf").write_text(NGINX)
 
     def __enter__(self) -> Self:
         environment = {"PATH": os.environ["PATH"], "HOME": str(self._directory)}
-        log = self._directory / "front.log"
-        with log.open("wb") as output:
+        with self.log.open("wb") as output:
             self._process = subprocess.Popen(
                 self._command, cwd=self._directory, env=environment, stdout=output, stderr=output
             )
@@ -126,7 +135,7 @@ class Front:
                     return self
             time.sleep(0.05)
         self.__exit__()
-        raise AssertionError(f"{self._command[0]} did not start:\n{log.read_text()}")
+        raise AssertionError(f"{self._command[0]} did not start:\n{self.log.read_text()}")
 
     def request(self, method: str, path: str, **content: Any) -> requests.Response:
         """As a client at CLIENT, who is no proxy."""
