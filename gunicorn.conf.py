@@ -47,13 +47,11 @@ if _starting:
     values.Lock = monkey.get_original("threading", "Lock")
     values.ValueClass = values.MultiProcessValue(lambda: values.place)
 
-from gunicorn.util import close_graceful
-
 from app.config import NO_DATABASE, Settings
 from app.environment import SettingsError
 from app.observability import logs, metric_files
 from app.observability.metrics import RULE_COUNTS
-from app.server.connection import UNREAD_BYTES
+from app.server.head import MAX_FIELD, MAX_FIELDS, MAX_LINE
 from app.server.logger import Logger
 from app.server.worker import FastLaneWorker, Worker
 
@@ -88,12 +86,15 @@ timeout = 30
 graceful_timeout = 10
 keepalive = 5
 
-# Heads. The longest line anybody needs: the longest client_id and limit_key in a query, 12 bytes per character.
-limit_request_line = 4800
-limit_request_fields = 50
-limit_request_field_size = 4096
+# Heads.
+limit_request_line = MAX_LINE
+limit_request_fields = MAX_FIELDS
+limit_request_field_size = MAX_FIELD
 # By default a header SCRIPT_NAME or PATH_INFO from loopback would replace what the request line says.
 forwarder_headers = ""
+
+# Off: the system would send the file past the deadline of answers.
+sendfile = False
 
 # The heartbeat file in memory, where fsync of another process cannot delay it.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
@@ -151,7 +152,7 @@ def post_request(worker, req, environ, resp):
     logs.correlation_id.set(logs.NO_REQUEST)
     # What the caller sent beyond this must not end as a reset that takes the answer with it.
     if resp is not None and resp.headers_sent and resp.should_close():
-        close_graceful(resp.sock, max_drain=UNREAD_BYTES)
+        resp.sock.close_gracefully()
 
 
 def worker_exit(server, worker):

@@ -69,6 +69,7 @@ class Settings:
     default_window: int
     drain_seconds: float
     max_new_clients_per_minute: int
+    max_connections_per_address: int
     audit_retention_days: int
     versions_kept: int
     misspelt: dict[str, str]  # names in `.env` that are no setting's, each with the one it nearly is
@@ -139,6 +140,7 @@ def _read(env: Environment) -> Settings:
         default_window=env.integer("DEFAULT_WINDOW", 60, 1, MAX_WINDOW_SECONDS),
         drain_seconds=env.seconds("DRAIN_SECONDS", 3, 3600),
         max_new_clients_per_minute=env.integer("MAX_NEW_CLIENTS_PER_MINUTE", 0, 0, MAX_AMOUNT),
+        max_connections_per_address=env.integer("MAX_CONNECTIONS_PER_ADDRESS", 500, 0, 1_000_000),
         audit_retention_days=env.integer("AUDIT_RETENTION_DAYS", 365, 1, 36_500),
         versions_kept=env.integer("VERSIONS_KEPT", 100, 1, 1_000_000),
         misspelt=env.misspelt(),

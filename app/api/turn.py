@@ -39,11 +39,18 @@ class Turn(Generic[Asker]):
 
     def _end(self) -> None:
         taken, self._taken = self._taken, []
-        if len(taken) > 1 and self._handler.probe_due:
+        if len(taken) > 1 and self._probe_due():
             for one in taken:  # the first waits, and nobody with him
                 gevent.spawn_raw(self._answer, [one])
         else:
             self._answer(taken)
+
+    def _probe_due(self) -> bool:
+        try:
+            return self._handler.probe_due
+        except Exception:  # a bug must not leave the askers without an answer
+            log.exception("cannot tell whether the breaker is to probe")
+            return False
 
     def _answer(self, taken: Sequence[Taken[Asker]]) -> None:
         requests = [request for _, request in taken]

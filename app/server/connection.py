@@ -6,40 +6,23 @@ greenlet gunicorn started for the connection only waits for its end.
 
 from __future__ import annotations
 
+import logging
 import time
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import gevent
 from gevent import get_hub, getcurrent
 
 from app.api.bodies import MAX_BYTES, SECONDS, SHORT
 from app.server.plain import MAX_HEAD, Plain, plain
+from app.server.sending import Sender
 
-READ_BYTES = 16 * 1024
-SEND_SECONDS = 10.0  # for all of an answer; who does not read loses the connection
+READ_BYTES = 16 * 1024  # what is behind it waits in the socket
 READABLE = 1  # what an io watcher of the event loop waits for
-# Bytes after the last answer that are read and forgotten, for two seconds at most: a close with unread bytes resets the
-# connection, and the answer that says why may be lost on its way.
-UNREAD_BYTES = 16 * 1024 * 1024
 LIMITS = {path.encode(): limit for path, limit in MAX_BYTES.items()}
 
-
-class Handed:
-    """A connection whose first bytes were read already: reading it begins with them. Otherwise the socket itself."""
-
-    def __init__(self, client: Any, read: bytes) -> None:
-        self._client = client
-        self._read = read
-
-    def recv(self, size: int, *flags: int) -> bytes:
-        if self._read:
-            data, self._read = self._read[:size], self._read[size:]
-            return data
-        data = self._client.recv(size, *flags)
-        return bytes(data)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
+log = logging.getLogger(__name__)
 
 
 class Lane(Protocol):
@@ -54,21 +37,37 @@ class Lane(Protocol):
 
     def late(self, connection: Connection, request: Plain) -> None: ...
 
+    def hurried(self) -> bool: ...
+
+
+class Incomplete(NamedTuple):
+    """A request whose body has not come whole."""
+
+    request: Plain
+    body: int  # where it begins
+    end: int
+    read: bytearray  # grows without being copied, however small its parts are
+
 
 class Connection:
-    """Takes over a connected gevent socket. One request is out at a time; what follows it waits in the socket."""
+    """Takes over a connected gevent socket. One request is out at a time; what follows it waits in the socket.
+
+    Whatever fails here, a bug included, ends this connection and no other.
+    """
 
     __slots__ = (
         "_client",
         "_ended",
         "_greenlet",
         "_handed",
+        "_incomplete",
         "_lane",
         "_read",
         "_reading",
         "_timer",
         "_watcher",
         "busy",
+        "last",
         "since",
     )
 
@@ -79,15 +78,17 @@ class Connection:
         self._read = b""
         self._watcher = get_hub().loop.io(client.fileno(), READABLE)
         self._reading = True  # whether that is on: asking it costs more
-        self._timer: Any = None  # runs while a body is incomplete
+        self._incomplete: Incomplete | None = None
+        self._timer: Any = None  # runs meanwhile
         self._greenlet = getcurrent()
-        self._handed: Handed | None = None
+        self._handed: bytes | None = None
         self._ended = False
         self.busy = False  # a request is being answered
+        self.last = False  # the answer that ended the connection was sent
         self.since = time.monotonic()  # of the last answer
 
-    def served(self) -> Handed | None:
-        """Wait until the connection has ended (None), or brought what is not plain: who goes on gets it with that."""
+    def served(self) -> bytes | None:
+        """Wait until the connection has ended (None), or brought what is not plain: the bytes for another to go on."""
         self._watcher.start(self._readable)
         try:
             while not self._ended:
@@ -110,7 +111,7 @@ class Connection:
     def _idle(self) -> bool:
         return not self.busy and not self._read
 
-    def end(self, handed: Handed | None = None) -> None:
+    def end(self, handed: bytes | None = None) -> None:
         """Let `served` return. Safe to repeat."""
         if not self._ended:
             self._ended, self._handed = True, handed
@@ -136,16 +137,15 @@ class Connection:
     def _answer_slowly(self, rest: bytes, close: bool) -> None:
         """The other side reads slowly, or not at all."""
         try:
-            self._client.settimeout(SEND_SECONDS)
-            self._client.sendall(rest)
-            self._client.settimeout(0)
+            Sender(self._client, self._lane.hurried).send(rest)
         except OSError:
             self.end()
         else:
-            self._answered(close)
+            self._guarded(self._answered, close)
 
     def _answered(self, close: bool) -> None:
         if close:
+            self.last = True
             self.end()
             return
         self.busy = False
@@ -168,43 +168,72 @@ class Connection:
         except OSError:
             self.end()
             return
-        if data:
-            self._read += data
-            self._advance()
-        else:  # nothing more will come; half a request is for gunicorn to judge
-            self.end(Handed(self._client, self._read) if self._read else None)
+        try:
+            if self._incomplete is not None:
+                self._complete(self._incomplete, data)
+            elif data:
+                self._read += data
+                self._advance()
+            else:  # nothing more will come; half a request is for gunicorn to judge
+                self.end(self._read or None)
+        except Exception:
+            self._failed()
 
     def _advance(self) -> None:
         read = self._read
-        end = read.find(b"\r\n\r\n", 0, MAX_HEAD) + 4
-        request = plain(read[:end]) if end > 3 else None
+        body = read.find(b"\r\n\r\n", 0, MAX_HEAD) + 4
+        request = plain(read[:body]) if body > 3 else None
         if request is None or request.length > LIMITS[request.path]:
-            self.end(Handed(self._client, read))
+            self.end(read)
             return
-        whole = end + request.length
-        if len(read) < whole:
-            self._wait_for_body(request)
-            return
-        self._stop_timer()
-        self.busy, self._read = True, read[whole:]
-        self._lane.take(self, request, read[end:whole])
-
-    def _wait_for_body(self, request: Plain) -> None:
-        if self._timer is None:
+        end = body + request.length
+        if len(read) < end:
             if request.length > SHORT and not self._lane.admits(request):
-                self.end(Handed(self._client, self._read))  # gunicorn's path refuses it by its head
+                self.end(read)  # gunicorn's path refuses it by its head
                 return
+            self._incomplete = Incomplete(request, body, end, bytearray(read))
             self._timer = get_hub().loop.timer(SECONDS)
-            self._timer.start(self._too_late, request)
+            self._timer.start(self._guarded, self._too_late)
+            return
+        self.busy, self._read = True, read[end:]
+        self._lane.take(self, request, read[body:end])
 
-    def _too_late(self, request: Plain) -> None:
-        self.busy = True
-        self._lane.late(self, request)
+    def _complete(self, incomplete: Incomplete, data: bytes) -> None:
+        request, body, end, read = incomplete
+        read += data
+        if not data:
+            self.end(bytes(read))
+        elif len(read) >= end:
+            self._stop_timer()
+            self._incomplete = None
+            self.busy, self._read = True, bytes(read[end:])
+            self._lane.take(self, request, bytes(read[body:end]))
+
+    def _too_late(self) -> None:
+        """The time for the body is over. What lies in the socket still counts: this worker may have been late."""
+        before = -1
+        while (waiting := self._incomplete) is not None and not self._ended:
+            if len(waiting.read) == before:
+                self.busy, self._incomplete = True, None
+                self._lane.late(self, waiting.request)
+                return
+            before = len(waiting.read)
+            self._readable()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.close()
             self._timer = None
+
+    def _guarded(self, step: Callable[..., None], *arguments: Any) -> None:
+        try:
+            step(*arguments)
+        except Exception:
+            self._failed()
+
+    def _failed(self) -> None:
+        log.exception("a connection is given up")
+        self.end()
 
     def _wake(self) -> None:
         if not self._greenlet.dead:

@@ -21,8 +21,10 @@ from app.api.handler import CheckHandler, Reply, Request
 from app.api.problems import Problem
 from app.api.turn import Taken, Turn, unexpected
 from app.observability import logs
-from app.server.connection import UNREAD_BYTES, Connection, Handed
+from app.server.bounded_socket import UNREAD_BYTES
+from app.server.connection import Connection
 from app.server.plain import Plain
+from app.server.sending import HURRY_SECONDS
 
 CHECK = b"/v1/check"
 STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}
@@ -39,15 +41,15 @@ class FastLane:
         self._second, self._common = 0, b""
         gevent.spawn(self._sweep)
 
-    def serve(self, client: Any) -> Handed | None:
-        """Answer plain checks until the connection ends (None) or brings something else (what is to go on with it)."""
+    def serve(self, client: Any) -> bytes | None:
+        """Answer plain checks until the connection ends (None) or brings something else (those bytes)."""
         connection = Connection(client, self)
         self._connections.add(connection)
         try:
             handed = connection.served()
         finally:
             self._connections.discard(connection)
-        if connection.busy and handed is None:  # ended by its last answer
+        if connection.last:
             close_graceful(client, max_drain=UNREAD_BYTES)
         return handed
 
@@ -75,6 +77,11 @@ class FastLane:
         reply = self._handler.refuse(Problem(408, LATE), correlation_id := chosen(request.correlation_id))
         self._send(connection, reply, correlation_id, self._server_and_date(), True)
         logs.correlation_id.set(logs.NO_REQUEST)  # what the loop itself says later is nobody's
+
+    def hurried(self) -> bool:
+        """Whether the worker needs its connections for others, or is to stop."""
+        hurried: bool = self._worker.hurried()
+        return hurried
 
     def _answer_alone(
         self, connection: Connection, handle: Callable[..., Reply], request: Request, *span: Span
@@ -119,13 +126,16 @@ class FastLane:
         return self._common
 
     def _sweep(self) -> None:
-        """End connections that have waited for `keepalive` seconds, or for one, once the worker is to stop.
+        """End connections that have waited for `keepalive` seconds; for one second while the worker is hurried.
 
-        Who asks again within that second is told that it was the last answer there; a close might meet his request.
-        One look a second at all of them costs less than a timer for each request.
+        A request that comes within that second before a stop is told that it was the last one there; a close might
+        meet it. One look a second at all connections costs less than a timer for each request.
         """
         while True:
             gevent.sleep(1)
-            patience = self._worker.cfg.keepalive if self._worker.alive else 1
+            patience = HURRY_SECONDS if self.hurried() else self._worker.cfg.keepalive
             for connection in list(self._connections):
-                connection.expire(time.monotonic() - patience)
+                try:
+                    connection.expire(time.monotonic() - patience)
+                except Exception:
+                    self._worker.log.exception("Error ending a connection")

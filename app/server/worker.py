@@ -1,25 +1,78 @@
-"""The gunicorn workers: gevent's, with refusals that arrive, and the one that answers plain checks without Flask."""
+"""The gunicorn workers: gevent's, with bounded connections, and the one that answers plain checks without Flask."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Any
 
-from gunicorn.http.errors import InvalidHeader, UnsupportedTransferCoding
-from gunicorn.util import close, close_graceful
+import gevent
+from gunicorn.util import close, write_error
 from gunicorn.workers.ggevent import GeventWorker
 
-from app.server.connection import UNREAD_BYTES
+from app.server.acceptor import Acceptor
+from app.server.addresses import Addresses
+from app.server.bounded_socket import BoundedSocket
 from app.server.fast_lane import FastLane
+from app.server.refusals import refusal
+
+HEAD_SECONDS = 5.0  # where connections are not kept alive, for their only head
 
 
 class Worker(GeventWorker):
-    """gunicorn's gevent worker, whose refusals of heads arrive, and are never a 5xx."""
+    """gunicorn's gevent worker, on bounded sockets. Its refusals of heads arrive, tell no secret, and are no 5xx."""
 
-    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
-        if isinstance(exc, UnsupportedTransferCoding):
-            exc = InvalidHeader("TRANSFER-ENCODING")
-        super().handle_error(req, client, addr, exc)
-        close_graceful(client, max_drain=UNREAD_BYTES)
+    server_class = Acceptor
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.acceptors: list[Acceptor] = []
+        self.wsgi_handler = self  # which gunicorn gives to `server_class`
+
+    @cached_property
+    def addresses(self) -> Addresses:
+        """The connections of this worker by their address."""
+        settings = self.wsgi.extensions["ratelimiter"].settings
+        return Addresses(most=settings.max_connections_per_address, trusted=settings.trusted_proxies)
+
+    def hurried(self) -> bool:
+        """Whether a connection that keeps this worker waiting is in the way: it is to stop, or has no free slot."""
+        return not self.alive or any(acceptor.full() for acceptor in self.acceptors)
+
+    def timeout_ctx(self) -> AbstractContextManager[None]:
+        """None: the socket itself ends a head that does not come in time."""
+        return nullcontext()
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        self.handle_rest(listener, client, addr, b"")
+
+    def handle_rest(self, listener: Any, client: Any, addr: Any, read: bytes) -> None:
+        """Serve a connection, of which these bytes were read already, by gunicorn's own machinery."""
+        seconds = self.cfg.keepalive or HEAD_SECONDS
+        super().handle(listener, BoundedSocket(client, seconds=seconds, hurried=self.hurried, read=read), addr)
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
+        sock.expect_body()
+        super().handle_request(listener_name, req, sock, addr)
+        if sock.expect_head(req.unreader.take_buffered()):
+            gevent.sleep(0)  # a pipeline has one request answered in a turn of the event loop, as others have
+
+    def handle_error(self, _: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Answer and log the kind of error, and nothing of what was sent."""
+        if isinstance(exc, gevent.GreenletExit):  # the worker stops, and has waited long enough
+            return
+        refused = refusal(exc)
+        if refused is None:
+            self.log.error("cannot serve a connection", exc_info=exc)
+        else:
+            self.log.warning("refused a request from %s: %s", addr[0] if addr else "a local socket", refused[1])
+        line, wording = refused or ("500 Internal Server Error", "")
+        status, _, reason = line.partition(" ")
+        try:
+            write_error(client, int(status), reason, wording)
+        except OSError:
+            return
+        client.close_gracefully()
 
 
 class FastLaneWorker(Worker):
@@ -32,7 +85,7 @@ class FastLaneWorker(Worker):
     _lane: FastLane | None = None
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
-        handed: Any = client
+        handed: bytes | None = b""
         if self._open():
             try:
                 handed = self._lane_of_this_worker().serve(client)
@@ -42,7 +95,7 @@ class FastLaneWorker(Worker):
         if handed is None:
             close(client)
         else:
-            super().handle(listener, handed, addr)
+            self.handle_rest(listener, client, addr, handed)
 
     def _open(self) -> bool:
         cfg = self.cfg

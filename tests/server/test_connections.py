@@ -112,3 +112,29 @@ def test_a_stop_answers_what_is_in_flight_and_says_that_it_closes(
             assert answers.until_closed() == b""
             connection.close()
         node.stop(signal.SIGCONT)  # nothing more than to wait for its end
+
+
+def test_a_stop_answers_also_what_waits_in_the_backlog(valkey: Valkey, database_url: str, tmp_path: Path) -> None:
+    """Where no proxy stands before the node, callers that have connected and asked are answered, each with a close."""
+    settings = {"REDIS_TIMEOUT_MS": 5000, "WEB_CONCURRENCY": 1, "GUNICORN_CMD_ARGS": "--worker-connections 2"}
+    with (
+        Node(redis_url=valkey.url, database_url=database_url, data_dir=tmp_path, **settings) as node,
+        ExitStack() as stack,
+    ):
+        served = [stack.enter_context(connect(node.port)) for _ in range(2)]
+        for connection in served:  # the only two that the worker takes, for two seconds
+            connection.sendall(CHECK[:-1])
+        waiting = [stack.enter_context(connect(node.port)) for _ in range(6)]
+        for connection in waiting:
+            connection.sendall(CHECK)
+        os.kill(node.pid, signal.SIGTERM)
+        for connection in served:
+            assert Answers(connection).next().status == 408
+            connection.close()
+        for connection in waiting:
+            answers = Answers(connection)
+            received = answers.next()
+            assert (received.status, received.closes) == (200, True)
+            assert answers.until_closed() == b""
+            connection.close()
+        node.stop(signal.SIGCONT)

@@ -1,0 +1,84 @@
+"""Takes the connections of one worker: bounded per address, bounded in what the kernel keeps, none lost at a stop."""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from gevent.server import StreamServer
+
+from app.server.refusals import too_many_connections
+from app.server.sending import SEND_SECONDS
+
+# Of what a client has not taken, the kernel keeps so much for each connection instead of up to 4 MB.
+UNSENT_BYTES = 128 * 1024
+OPTIONS = {  # of the listening socket: connections inherit them, where the system has them
+    "TCP_NOTSENT_LOWAT": UNSENT_BYTES,
+    "TCP_USER_TIMEOUT": round(SEND_SECONDS * 1000),  # also after a close, for what the kernel still has to send
+}
+# That a stopping worker waits for free slots, to take what waits in the kernel; half of its grace.
+BACKLOG_SECONDS = 5.0
+UNREAD_BYTES = 64 * 1024
+QUIET_SECONDS = 60.0  # between two lines of the log about refused connections
+TOO_MANY = "refused %d connections, the last from %s: a worker takes %d of one address (MAX_CONNECTIONS_PER_ADDRESS)"
+
+
+class Acceptor(StreamServer):
+    """gunicorn's StreamServer. `handler_class` is the worker, whose `handle` gets this as the listener."""
+
+    def __init__(self, listener: Any, *, spawn: Any, handler_class: Any, **rest: Any) -> None:
+        ssl = {"ssl_context": rest["ssl_context"]} if "ssl_context" in rest else {}
+        super().__init__(listener, handle=partial(handler_class.handle, self), spawn=spawn, **ssl)
+        if handler_class.cfg.workers > 1:
+            self.max_accept = 1
+        self._worker = handler_class
+        self._refused = 0  # connections that no line of the log has told of
+        self._told = float("-inf")
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            for name, value in OPTIONS.items():
+                with suppress(AttributeError, OSError):
+                    listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        handler_class.acceptors.append(self)
+
+    def getsockname(self) -> Any:
+        """Also after the close, when connections of before are still served."""
+        return self.address
+
+    def do_handle(self, client: Any, address: Any) -> None:
+        """In the hub: serve the connection, or refuse it at once."""
+        if not isinstance(address, tuple) or self._worker.addresses.enter(address[0]):
+            super().do_handle(client, address)
+        else:
+            self._refuse(client, address[0])
+
+    def do_close(self, client: Any, address: Any) -> None:
+        super().do_close(client, address)
+        if isinstance(address, tuple):
+            self._worker.addresses.leave(address[0])
+
+    def close(self) -> None:
+        """Stop listening. A worker that stops takes first what waits in the kernel, where a close would reset it."""
+        if self.started and not self._worker.alive:
+            with suppress(OSError):
+                self._take_the_rest(time.monotonic() + BACKLOG_SECONDS)
+        super().close()
+
+    def _take_the_rest(self, until: float) -> None:
+        while self.pool.wait_available(max(until - time.monotonic(), 0)) and (accepted := self.do_read()):
+            self.do_handle(*accepted)
+
+    def _refuse(self, client: Any, address: str) -> None:
+        client.settimeout(0)
+        with suppress(OSError):
+            if self.ssl_args is None:
+                client.send(too_many_connections(self._worker.addresses.most))
+            client.shutdown(socket.SHUT_WR)
+            client.recv(UNREAD_BYTES)  # a close with unread bytes may take the answer away
+        client.close()
+        self._refused += 1
+        if (now := time.monotonic()) - self._told >= QUIET_SECONDS:
+            self._worker.log.warning(TOO_MANY, self._refused, address, self._worker.addresses.most)
+            self._told, self._refused = now, 0

@@ -1,0 +1,66 @@
+"""Answers are taken in time, or their connection is reset: a client that does not read holds nothing for long."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from gevent.socket import wait_write
+
+SEND_SECONDS = 10.0  # that one answer may wait for its client, in all
+# Once an answer had to wait, so many bytes that were taken give it a second more: whoever reads faster than this is not
+# cut off, however long the answer is.
+BYTES_PER_SECOND = 64 * 1024
+HURRY_SECONDS = 1.0  # that any client may keep a worker waiting which needs the connection for others
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: a close drops what was not taken
+
+
+class Sender:
+    """Sends the answers of one connection over its gevent socket, whose timeout it sets."""
+
+    __slots__ = ("_client", "_hurried", "_left", "_waited")
+
+    def __init__(self, client: Any, hurried: Callable[[], bool]) -> None:
+        self._client = client
+        self._hurried = hurried
+        self.begin()
+
+    def begin(self) -> None:
+        """The next answer has all of its time."""
+        self._left = SEND_SECONDS
+        self._waited = False
+
+    def send(self, data: bytes) -> None:
+        """Send all of `data`, a part of the answer. Raises OSError; TimeoutError where it is not taken in time."""
+        if not data:
+            return
+        self._client.settimeout(0)
+        rest = memoryview(data)[self._take(data) :]
+        while rest:
+            self._wait()
+            taken = self._take(rest)  # judged after that: this worker may have been the late one
+            if not taken and (self._left <= 0 or self._hurried()):
+                self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                raise TimeoutError("the client did not take its answer in time")
+            rest = rest[taken:]
+
+    def _take(self, data: bytes | memoryview) -> int:
+        """Bytes that the kernel takes just now."""
+        try:
+            taken: int = self._client.send(data)
+        except BlockingIOError:
+            return 0
+        if self._waited:
+            self._left += taken / BYTES_PER_SECOND
+        return taken
+
+    def _wait(self) -> None:
+        began = time.monotonic()
+        with suppress(TimeoutError):
+            wait_write(self._client.fileno(), max(min(self._left, HURRY_SECONDS), 0))
+        self._left -= time.monotonic() - began
+        self._waited = True
