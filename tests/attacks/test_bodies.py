@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import Any
 
@@ -95,6 +96,23 @@ def test_chunks_of_one_byte_cost_little(attacked: Node, measured: Figures, line:
     assert (status in allowed, more) == (True, []), status
     assert load.cpu_seconds < (4 if 408 in allowed else LITTLE)
     assert load.others.failed == 0
+
+
+BOMB = gzip.compress(b" " * 4_000_000)  # 4 KB
+
+
+@pytest.mark.attack(5, "a compressed body of 4 KB that would be 4 MB")
+def test_nobody_unpacks_a_body(attacked: Node, measured: Figures) -> None:
+    """415, from checks and from imports, at no cost."""
+    found = []
+    with burden(attacked) as load:
+        for path in ("/v1/check", "/v1/check/batch", "/v1/admin/rules", "/v1/admin/import"):
+            sent = post(path, BOMB, KEY, b"Content-Encoding: gzip\r\n", CLOSE)
+            found.append(RawAnswer(answered(attacked.port, sent)).status_code)
+    measured["requests"], measured["answered 415"] = len(found), found.count(415)
+    measured["CPU s"] = load.cpu_seconds
+    assert set(found) == {415}
+    assert load.cpu_seconds < LITTLE
 
 
 RATES: list[Any] = [0, -1, 1.5, "1", True, 10**30, [], {}]

@@ -50,7 +50,7 @@ def made(node: Node, key: str = ADMIN_KEY, **fields: Any) -> str:
 
 
 @pytest.mark.attack(
-    13, "a key of another tenant, whose own rule allows all, and five keys that a key has made, at a proxy"
+    13, "a key of another tenant, whose own rule allows all, five keys that a key has made, preflights, at a proxy"
 )
 def test_no_key_multiplies_what_its_holder_has(door: Node, measured: Figures) -> None:
     """The other tenant's key is refused, and the key is one client with all the keys that it has made."""
@@ -67,18 +67,23 @@ def test_no_key_multiplies_what_its_holder_has(door: Node, measured: Figures) ->
     measured["admitted: key of another tenant"] = authorize(door, foreign).count(200)
     measured["own key and five made by it"] = sum(authorize(door, key).count(200) for key in keys)
     measured["address without a key"] = authorize(door, None).count(200)
+    peeks = [door.request(method, "/v1/authorize", key=None, headers=OTHER).status_code for method in PEEKS]
+    measured["charged by OPTIONS and TRACE"] = LIMIT - authorize(door, None, client=OTHER).count(200)
+    assert set(peeks) == {200}
+    assert measured["charged by OPTIONS and TRACE"] == 0
     assert measured["admitted: key of another tenant"] == 0
     assert measured["own key and five made by it"] == LIMIT
     assert measured["address without a key"] == LIMIT
 
 
 PEEK = {"client_id": "x", "cost": 0}
+PEEKS = ("OPTIONS", "TRACE") * (2 * LIMIT)
+CLIENT, OTHER = {"X-Forwarded-For": "203.0.113.5"}, {"X-Forwarded-For": "203.0.113.6"}
 
 
-def authorize(node: Node, key: str | None, times: int = ASKED) -> list[int]:
-    """The statuses of a client at one address."""
-    sent = {"X-Forwarded-For": "203.0.113.5"}
-    return [node.request("GET", "/v1/authorize", key=key, headers=sent).status_code for _ in range(times)]
+def authorize(node: Node, key: str | None, client: dict[str, str] = CLIENT) -> list[int]:
+    """The statuses of a client at that address."""
+    return [node.request("GET", "/v1/authorize", key=key, headers=client).status_code for _ in range(ASKED)]
 
 
 def soon(seconds: int) -> str:
