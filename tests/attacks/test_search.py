@@ -51,10 +51,13 @@ def shrunk(node: Node, redis: Valkey, sought: Episode, kind: str) -> Episode:
             break
     size = max(map(len, callers)) // 2
     while size:
-        for start in range(0, max(map(len, callers)), size):
+        start = 0
+        while start < max(map(len, callers)):
             fewer = [caller[:start] + caller[start + size :] for caller in callers]
             if still(fewer):
                 callers = fewer
+            else:
+                start += size
         size //= 2
     return sought | {"callers": [caller for caller in callers if caller]}
 
