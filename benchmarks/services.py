@@ -127,8 +127,7 @@ def ours(
         url, pid = site.valkey.url, site.valkey.pid
         if redis_of is not None:
             url, pid = stack.enter_context(redis_of(directory / "valkey"))
-        node = Node(redis_url=url, database_url=database_url, data_dir=directory, **settings)
-        node.root = root
+        node = Node(redis_url=url, database_url=database_url, data_dir=directory, root=root, **settings)
         with on_worker_processor():
             stack.enter_context(node)
         _put_rules(node, rules)

@@ -83,7 +83,7 @@ class QuerySchema(Schema):
 class FilterSchema(QuerySchema):
     """Filters of a list that comes in pages."""
 
-    beside = ("page", "page_size")
+    beside: tuple[str, ...] = ("page", "page_size")
 
 
 class Switch(fields.Boolean):

@@ -7,12 +7,18 @@ from marshmallow import Schema, fields
 from app.api.arguments import FilterSchema, QuerySchema
 from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, StrictSchema, text_field
 
+CHECK = ("limit_key", "cost", "request_id")  # what a check has besides: callers may send it, and it says nothing here
+
 
 class ClientSchema(FilterSchema):
+    beside = (*FilterSchema.beside, *CHECK)
+
     client_id = text_field(MAX_CLIENT_ID, required=True)
 
 
 class QuestionSchema(QuerySchema):
+    beside = CHECK
+
     client_id = text_field(MAX_CLIENT_ID, required=True)
     limit_key = text_field(MAX_LIMIT_KEY, load_default="global")
 

@@ -38,7 +38,7 @@ MALFORMED = {
     "a long field": (request("GET /livez", b"X: " + SECRET * 1000 + b"\r\n"), 431),
     "a head above the bound": (request("GET /livez", *[b"X: " + SECRET * 250 + b"\r\n"] * 5), 431),
     "many fields": (request("GET /livez", KEY * 60), 431),
-    "a chunk": (request("POST /v1/admin/rules", JSON, CHUNKED, KEY, body=SECRET + b"\r\n"), 400),
+    "a chunk": (request("POST /v1/admin/rules", JSON, CHUNKED, KEY, body=SECRET + b"\r\n"), 411),
     "half a head": (request("GET /livez", KEY)[:-2], 0),
     "half a line": (b"GET /livez?key=" + SECRET, 0),
     "half a body": (post("/v1/check", b'{"client_id":"' + SECRET, KEY, length=1000), 400),

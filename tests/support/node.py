@@ -22,12 +22,14 @@ START_SECONDS = 30
 
 
 class Node:
-    """Started on entry, stopped on exit. `settings` are environment variables of this node alone."""
+    """Started on entry, stopped on exit. `settings` are environment variables of this node alone, `root`: its tree."""
 
     command = ("gunicorn", "wsgi:app")
-    root = ROOT  # whose code it runs
 
-    def __init__(self, *, redis_url: str, database_url: str, data_dir: Path, **settings: Any) -> None:
+    def __init__(
+        self, *, redis_url: str, database_url: str, data_dir: Path, root: Path = ROOT, **settings: Any
+    ) -> None:
+        self._root = root
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = data_dir / "node.log"
@@ -64,7 +66,7 @@ class Node:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *self.command], cwd=self.root, env=self._environment, stdout=log, stderr=log
+                [sys.executable, "-m", *self.command], cwd=self._root, env=self._environment, stdout=log, stderr=log
             )
         try:
             self._await_live(self._process)
