@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import pytest
 
+from app.version import __version__
 from tests.cli.conftest import Cli
 from tests.support.node import ROOT
 
@@ -24,6 +25,10 @@ def client() -> str:
 
 def _json(cli: Cli, *command: str) -> Any:
     return json.loads(cli(*command, "--json").output)
+
+
+def test_the_version_is_the_services_own(cli: Cli) -> None:
+    assert cli("version").output == f"{__version__}\n"
 
 
 def test_a_rule_is_set_shown_listed_replaced_and_deleted(cli: Cli, client: str) -> None:

@@ -6,9 +6,11 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 from app.rules.rule import ALGORITHMS
+from app.version import __version__
 from tests.support.node import ROOT
 
 SOURCES = sorted((ROOT / "app").rglob("*.py"))
@@ -63,6 +65,13 @@ def test_the_client_needs_nothing_but_python_3_8() -> None:
         modules += [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
         foreign = {module.partition(".")[0] for module in modules} - sys.stdlib_module_names - own
         assert foreign <= FRAMEWORKS.get(path.name, set()), path
+
+
+def test_one_file_says_the_version_and_others_follow() -> None:
+    changes = re.findall(r"^## (\S+?),? ", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert changes[0] == __version__
+    assert f'newTag: "{__version__}"' in (ROOT / "deploy/kubernetes/kustomization.yaml").read_text()
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dynamic"] == ["version"]
 
 
 def test_migrations_are_numbered_in_sequence() -> None:
