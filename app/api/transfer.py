@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from itertools import starmap
+from typing import Any
 
 from flask import Response, current_app, g, request
 from flask_smorest import Blueprint
-from gevent import get_hub
 from gevent.lock import BoundedSemaphore
 
 from app.api.admin import changes, own_rules, refresh
@@ -20,14 +20,14 @@ from app.api.rule_files import YAML, YAML_TYPES, InvalidRules, read_rules, write
 from app.extensions import db
 from app.rules.changes import Merge
 from app.rules.documents import Document, differences, document_of
+from app.rules.pace import Pace, at_once
 from app.rules.repository import in_one_state
 from app.rules.rule import Rule
 
-T = TypeVar("T")
-
 blueprint = Blueprint("transfer", __name__, url_prefix="/v1/admin", description="Export and import")
 
-ASIDE = BoundedSemaphore(1)
+# Read or written by a worker at a time: of several, each would take its piece before it is the turn of a check.
+ONE_FILE = BoundedSemaphore(1)
 BOTH_TYPES = {name: {"schema": ImportSchema} for name in ("application/json", YAML)}
 
 
@@ -38,8 +38,8 @@ def export_rules() -> Response:
     """All rules of the tenant, as a file that `import` takes: JSON, or YAML where `Accept` prefers it."""
     rules = own_rules()
     chosen = request.accept_mimetypes.best_match(["application/json", *YAML_TYPES], "application/json")
-    text = _aside(lambda: write_rules(rules, yaml=chosen in YAML_TYPES))
-    return Response(text, content_type=chosen)
+    with ONE_FILE:
+        return Response(write_rules(rules, yaml=chosen in YAML_TYPES, pace=_pace()), content_type=chosen)
 
 
 @blueprint.route("/import", methods=["POST"])
@@ -54,28 +54,31 @@ def import_rules(options: dict[str, bool]) -> Response:
     """
     rules = _sent_rules()
     if options["dry_run"]:
-        in_one_state(db.session())
+        session = in_one_state(db.session())
         merge = changes().compare(rules, replace=options["replace"])
+        session.rollback()
     else:
         merge = changes().merge(rules, replace=options["replace"])
         refresh()
-    return Response(_aside(lambda: _written(merge, options["dry_run"])), content_type="application/json")
+    with ONE_FILE:
+        lists = (f'"{name}":[{",".join(map(json.dumps, rules))}]' for name, rules in _shown_lists(merge, _pace()))
+        text = f'{{"dry_run":{json.dumps(options["dry_run"])},{",".join(lists)}}}'
+    return Response(text, content_type="application/json")
 
 
 def shown_merge(merge: Merge) -> dict[str, list[dict[str, Any]]]:
     """What a merge changes, rule by rule."""
-    return {
-        "created": [_shown(None, rule) for rule in merge.created],
-        "replaced": [_shown(before, after) for before, after in merge.replaced],
-        "deleted": [_shown(rule, None) for rule in merge.deleted],
-        "unchanged": [_shown(rule, rule) for rule in merge.unchanged],
+    return {name: list(rules) for name, rules in _shown_lists(merge, at_once)}
+
+
+def _shown_lists(merge: Merge, pace: Pace) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
+    pairs: dict[str, Sequence[tuple[Rule | None, Rule | None]]] = {
+        "created": [(None, rule) for rule in merge.created],
+        "replaced": merge.replaced,
+        "deleted": [(rule, None) for rule in merge.deleted],
+        "unchanged": [(rule, rule) for rule in merge.unchanged],
     }
-
-
-def _written(merge: Merge, dry_run: bool) -> str:
-    """As JSON, rule by rule: all at once it would not let others have their turn."""
-    lists = (f'"{name}":[{",".join(map(json.dumps, rules))}]' for name, rules in shown_merge(merge).items())
-    return f'{{"dry_run":{json.dumps(dry_run)},{",".join(lists)}}}'
+    return ((name, starmap(_shown, pace(before_and_after))) for name, before_and_after in pairs.items())
 
 
 def _sent_rules() -> list[Rule]:
@@ -85,7 +88,8 @@ def _sent_rules() -> list[Rule]:
     raw, tenant_id = read_body(request.environ), g.principal.tenant_id
     algorithm = current_app.extensions["ratelimiter"].settings.algorithm
     try:
-        return _aside(lambda: read_rules(raw, yaml=yaml, tenant_id=tenant_id, default_algorithm=algorithm))
+        with ONE_FILE:
+            return read_rules(raw, yaml=yaml, tenant_id=tenant_id, default_algorithm=algorithm, pace=_pace())
     except InvalidRules as invalid:
         raise invalid.as_problem() from None
 
@@ -103,24 +107,6 @@ def _shown(before: Rule | None, after: Rule | None) -> dict[str, Any]:
     }
 
 
-def _aside(work: Callable[[], T]) -> T:
-    """Do it in a thread: a file of the largest size takes seconds, and checks do not wait for it.
-
-    Nor does the database, which ends transactions that are idle for five. A worker has one such thread at a time: with
-    each more, checks would wait 5 ms longer for the interpreter.
-    """
-    db.session().rollback()
-    with ASIDE:
-        result, error = get_hub().threadpool.apply(_attempted, (work,))
-    if error is not None:
-        raise error
-    done: T = result
-    return done
-
-
-def _attempted(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
-    """What it gives, or the error: the thread pool would also print an error that it passed on."""
-    try:
-        return work(), None
-    except Exception as error:
-        return None, error
+def _pace() -> Pace:
+    pace: Pace = current_app.extensions["ratelimiter"].pace
+    return pace

@@ -7,10 +7,12 @@ than there is. Unlike YAML 1.1, `no` and `12:30` are texts. JSON is YAML too, so
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import yaml
+
+from app.rules.pace import Pace, at_once
 
 MAX_DEPTH = 10  # a rule's limit lies four deep
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -45,10 +47,10 @@ class Items(list[Any]):
         self.lines: list[int] = []
 
 
-def read(text: str) -> Any:
+def read(text: str, pace: Pace = at_once) -> Any:
     """The one document of the text, made of Members, Items, str, int, float, bool and None. Raises YamlError."""
     try:
-        events = _content(yaml.parse(text, Loader=LOADER))
+        events = _content(pace(yaml.parse(text, Loader=LOADER)))
         value = _value(next(events, None), events, MAX_DEPTH)
         if (more := next(events, None)) is not None:
             raise YamlError("there is more than one document", _line(more))
@@ -77,7 +79,7 @@ def line_of(value: Any, path: list[Any]) -> int:
     return line
 
 
-def _content(events: Iterator[yaml.Event]) -> Iterator[yaml.Event]:
+def _content(events: Iterable[yaml.Event]) -> Iterator[yaml.Event]:
     """Without what only frames documents."""
     frames = (yaml.StreamStartEvent, yaml.StreamEndEvent, yaml.DocumentStartEvent, yaml.DocumentEndEvent)
     return (event for event in events if not isinstance(event, frames))

@@ -13,8 +13,9 @@ from app.embedded import Valkey
 from tests.api.test_bounds import HOSTILE
 from tests.support.node import Node
 
-# CPU time, collections of garbage included. What is done in pieces takes 5 ms at a time, the largest batch 10 to 20.
-MAX_SECONDS, MAX_SECONDS_OF_BATCH = 0.025, 0.05
+# CPU time, collections of garbage included. What is done in pieces takes 5 ms at a time; a large body is parsed at
+# once, which takes 10 to 20.
+MAX_SECONDS, MAX_SECONDS_OF_LARGE_BODIES, LARGE = 0.025, 0.05, 100_000
 RULES: list[dict[str, Any]] = [
     {"client_id": f"client {number}", "rate": 5, "window": 60, "description": "d" * 200, "enabled": number % 2 == 0}
     for number in range(3_000)
@@ -79,10 +80,11 @@ def test_no_request_keeps_the_worker_from_others(watched: Watched, method: str, 
         answer = watched.request(method, path, data=body, headers={"Content-Type": "application/json"} if body else {})
         assert answer.status_code in (200, 201, 400, 422), answer.text[:200]
         pauses.append(watched.longest_pause())
-    assert min(pauses) < (MAX_SECONDS_OF_BATCH if path == "/v1/check/batch" else MAX_SECONDS)
+    assert min(pauses) < (MAX_SECONDS_OF_LARGE_BODIES if len(body) > LARGE else MAX_SECONDS)
 
 
 def test_a_pause_would_be_noted(watched: Watched) -> None:
     watched.longest_pause()
-    assert watched.request("GET", "/v1/admin/export").status_code == 200
+    batch = {"checks": [{"client_id": "a"}] * 10_000}
+    assert watched.request("POST", "/v1/check/batch", json=batch).status_code == 422
     assert watched.longest_pause() > 0
