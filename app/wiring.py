@@ -147,12 +147,14 @@ def wire(app: Flask, settings: Settings) -> Services:
     )
     encoder = Encoder(settings.ratelimit_headers, settings.default_window)
     handler = CheckHandler(
+        rules=reloader,
         limiter=limiter,
         authenticator=authenticator,
         encoder=encoder,
         newcomers=_newcomers(settings),
         tracing=tracing,
         clock=time.perf_counter,
+        pace=unhurried,
     )
     return Services(
         settings=settings,

@@ -6,11 +6,15 @@ Nanoseconds a call, the best of several runs (the others were disturbed), writte
 from __future__ import annotations
 
 import json
+import random
 import sys
 import timeit
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from app.rules.pace import at_once
+from app.rules.pattern_bounds import MAX_REPETITIVE, MAX_TRIED, require_matchable
+from app.rules.patterns import LONGEST
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 from benchmarks.machine import described
@@ -67,13 +71,33 @@ def globs(shape: str, count: int) -> dict[str, int]:
 
 
 def worst() -> dict[str, int]:
-    """Patterns made to resemble one another, and the longest client id, which no pattern matches."""
-    nested = [rule for n in range(1, 250) for rule in rules("a" * n + "*", 1, first_id=n)]
-    alike = [rule for n in range(1_000) for rule in rules(f"a*{n:010b}".replace("1", "b*c").replace("0", "c*b"), 1, n)]
-    return {
-        "249 heads, each the beginning of the next": nanoseconds(book(nested).match, "a" * 256),
-        "1,000 of the same few pieces": nanoseconds(book(alike).match, "a" + "bc" * 127 + "d"),
+    """As many patterns as a tenant may have that all have to be tried for one long client id."""
+    dice = random.Random(1)  # noqa: S311 - the same patterns every time
+    text = "".join(dice.choices("abcd", k=LONGEST))
+
+    def disordered() -> str:
+        """Three texts of the client id, of which the last stands before the others."""
+        last, *others = sorted(dice.sample(range(LONGEST - 12), k=3))
+        return "*".join(text[place : place + 12] for place in (*others, last))
+
+    alike = {
+        "249 heads, each the beginning of the next": ({"a" * n + "*" for n in range(1, 250)}, "a" * LONGEST),
+        f"{MAX_TRIED} with few heads and few tails": (
+            {f"{'a' * (1 + n // 15)}*{'b' * (2 + n % 15)}" for n in range(MAX_TRIED)},
+            "a" * (LONGEST - 1) + "b",
+        ),
+        f"{MAX_TRIED} with the same pieces": ({f"*{disordered()}*" for _ in range(MAX_TRIED)}, text),
+        f"{MAX_REPETITIVE} of `aaa…`": (
+            {f"*{'a' * (3 + n % 50)}b*{'a' * (3 + n // 50)}c*" for n in range(MAX_REPETITIVE)},
+            ("a" * 52 + "b") * 4 + "a" * 44,
+        ),
     }
+    costs = {}
+    for name, (patterns, client_id) in alike.items():
+        require_matchable(patterns, patterns, at_once)
+        stored = [Rule(id=n, client_id=pattern, limits=LIMITS) for n, pattern in enumerate(sorted(patterns), start=1)]
+        costs[name] = nanoseconds(book(stored).match, client_id)
+    return costs
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ def patterns(matching: Result) -> list[str]:
             for shape, by_count in found["globs"].items()
         ),
         "",
-        "| made to resemble one another, with the longest client id | µs |",
+        "| patterns that all have to be tried for one client id, the longest | µs |",
         "|---|---|",
         *(f"| {patterns} | {ns / 1_000:.0f} |" for patterns, ns in found["worst"].items()),
     ]

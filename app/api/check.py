@@ -57,7 +57,7 @@ def check() -> Response:
 
 @authenticated_in_handler
 def check_batch() -> Response:
-    """Decide up to 1000 checks in one trip to Redis, in order, independent of each other."""
+    """Decide up to 1000 checks in few trips to Redis, in order, independent of each other."""
     return _answered(_handler().handle_batch)
 
 

@@ -16,6 +16,7 @@ from app.api.schemas import (
     amount,
     text_field,
 )
+from app.rules.glob import MAX_STARS, stars
 from app.rules.rule import (
     ACTIONS,
     ALGORITHMS,
@@ -26,6 +27,19 @@ from app.rules.rule import (
     MAX_RATE_TIMES_WINDOW,
     MAX_WINDOW_SECONDS,
 )
+
+
+def client_pattern_field() -> fields.String:
+    """The client of a rule, which may be a pattern."""
+    metadata = {"description": f"exact, a glob with at most {MAX_STARS} *, or * for all"}
+    field = text_field(MAX_CLIENT_ID, required=True, metadata=metadata)
+    field.validators.append(_few_stars)
+    return field
+
+
+def _few_stars(client_id: str) -> None:
+    if stars(client_id) > MAX_STARS:
+        raise ValidationError(f"A pattern has at most {MAX_STARS} *, this one {stars(client_id)}.")
 
 
 class LimitSchema(StrictSchema):
@@ -49,7 +63,7 @@ class RuleSchema(StrictSchema):
 
     id = ReadOnly()
     version = ReadOnly()
-    client_id = text_field(MAX_CLIENT_ID, required=True, metadata={"description": "exact, a glob with *, or * for all"})
+    client_id = client_pattern_field()
     endpoint = text_field(
         MAX_LIMIT_KEY,
         allow_none=True,

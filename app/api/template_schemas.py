@@ -6,8 +6,8 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validates_schema
 
-from app.api.rule_schemas import RuleSchema, StoredRuleSchema
-from app.api.schemas import MAX_CLIENT_ID, BoundedList, ReadOnly, StrictSchema, name_field, text_field
+from app.api.rule_schemas import RuleSchema, StoredRuleSchema, client_pattern_field
+from app.api.schemas import BoundedList, ReadOnly, StrictSchema, name_field
 
 MAX_TEMPLATE_RULES = 20
 OF_STORED_RULES = ("client_id", "id", "version", "created_at", "updated_at")
@@ -54,4 +54,4 @@ class StoredTemplateSchema(Schema):
 
 
 class ApplicationSchema(StrictSchema):
-    client_id = text_field(MAX_CLIENT_ID, required=True, metadata={"description": "exact, a glob with *, or * for all"})
+    client_id = client_pattern_field()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 from psycopg2.errors import ForeignKeyViolation, LockNotAvailable, QueryCanceled
 from sqlalchemy.exc import IntegrityError, OperationalError
@@ -14,8 +15,10 @@ from app.rules.documents import document_of, rule_of
 from app.rules.editions import Editions
 from app.rules.errors import Conflict, NotFound, Stale
 from app.rules.examples import EXAMPLES
+from app.rules.glob import is_pattern
 from app.rules.history import CREATE, DELETE, REPLACE, ROLLBACK, UPDATE, Author, History, RuleChange
 from app.rules.pace import Pace, at_once
+from app.rules.pattern_bounds import keeping_matchable
 from app.rules.repository import RuleRepository
 from app.rules.rule import DEFAULT_TENANT_ID, Rule
 
@@ -66,7 +69,8 @@ class RuleChanges:
             if current is not None:
                 return self._replace(REPLACE, current, rule), False
             self._require_room(1)
-            [stored] = self._rules.add([rule])
+            with self._keeping_matchable([rule]):
+                [stored] = self._rules.add([rule])
             self._record(RuleChange(CREATE, None, stored))
             return stored, True
 
@@ -123,8 +127,10 @@ class RuleChanges:
                 return wanted
             self._rules.delete(wanted.deleted)
             self._require_room(len(wanted.created))
+            with self._keeping_matchable(wanted.created):
+                created = self._rules.add(wanted.created)
             done = Merge(
-                self._rules.add(wanted.created),
+                created,
                 list(zip([old for old, _ in wanted.replaced], self._rules.replace(wanted.replaced), strict=True)),
                 wanted.deleted,
                 wanted.unchanged,
@@ -140,9 +146,15 @@ class RuleChanges:
         return current
 
     def _replace(self, action: str, current: Rule, rule: Rule) -> Rule:
-        [stored] = self._rules.replace([(current, rule)])
+        with self._keeping_matchable([rule] if rule.client_id != current.client_id else []):
+            [stored] = self._rules.replace([(current, rule)])
         self._record(RuleChange(action, current, stored))
         return stored
+
+    def _keeping_matchable(self, changed: Iterable[Rule]) -> AbstractContextManager[None]:
+        if not any(is_pattern(rule.client_id) for rule in changed):
+            return nullcontext()
+        return keeping_matchable(partial(self._rules.patterns, self._tenant_id), self._pace)
 
     def _record(self, *changes: RuleChange) -> None:
         self._history.record(self._author, changes, self._pace)

@@ -1,61 +1,22 @@
-"""Client patterns: whether one matches, and which of thousands is the most specific that does."""
+"""Which of thousands of patterns is the most specific that matches a client."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import NamedTuple
 
+from app.rules.glob import Coverage, Glob, glob_of
 from app.rules.pace import Pace
 from app.rules.rule import Rule
 
 # So many patterns with a common head or tail are tried one by one; of more, those with a middle are told apart by it.
 FEW = 8
-GRAM = 3  # characters
-MAX_GRAMS = 32  # of one pattern that are looked at for its rarest
-
-
-class Coverage(NamedTuple):
-    """The rules of one client or pattern: by `limit_key`, and the one for every other key."""
-
-    by_key: dict[str, Rule]
-    any_key: Rule | None
-
-    def rules(self) -> list[Rule]:
-        return [*self.by_key.values(), *([self.any_key] if self.any_key else [])]
-
-    def adding(self, rule: Rule) -> Coverage:
-        """This coverage, changed. Of two rules for the same key the later counts; the database knows no such two."""
-        if rule.endpoint is None:
-            return self._replace(any_key=rule)
-        self.by_key[rule.endpoint] = rule
-        return self
-
-
-class Glob:
-    """A client pattern in which `*` stands for any text. Linear time, whatever the pattern: callers choose the text."""
-
-    __slots__ = ("_middle", "head", "tail")
-
-    def __init__(self, pattern: str) -> None:
-        self.head, *self._middle, self.tail = pattern.split("*")
-
-    @property
-    def longest_part(self) -> str:
-        """The longest text between two `*`."""
-        return max(self._middle, key=len, default="")
-
-    def matches(self, text: str) -> bool:
-        position, end = len(self.head), len(text) - len(self.tail)
-        if position > end or not text.startswith(self.head) or not text.endswith(self.tail):
-            return False
-        for part in self._middle:
-            position = text.find(part, position, end)
-            if position < 0:
-                return False
-            position += len(part)
-        return True
+PIECE = 4  # characters: with 3 a thousand patterns can no longer be told apart by the number in them
+MAX_PIECES = 32  # of one pattern that are looked at for its rarest
+LONGEST = 256  # characters of a client id
 
 
 class Entry(NamedTuple):
@@ -67,21 +28,22 @@ class Entry(NamedTuple):
 
 
 class PatternIndex:
-    """The patterns of one tenant, each filed under what few others have: its head, its tail, or a piece of its middle.
+    """The patterns of one tenant, each filed under what few others have: its head, its tail, or a piece between them.
 
     A search tries the few patterns that share such a mark with the client, not all: a bisection for the heads, one for
-    the tails, and a look-up per character where there are pieces. Only patterns that resemble one another in all three
-    are tried one by one.
+    the tails, and a look-up per character where there are pieces. Only patterns that resemble one another in all of
+    them are tried one by one; pattern_bounds.py limits how many those can be.
     """
 
     def __init__(self, patterns: Mapping[str, Coverage], pace: Pace) -> None:
         ranked = sorted(patterns.items(), key=_most_specific_first)
-        self._ranked = [(Glob(pattern), coverage) for pattern, coverage in pace(ranked)]
+        self._ranked = [(glob_of(pattern), coverage) for pattern, coverage in pace(ranked)]
         heads, tails, pieces = _filed(self._ranked, pace)
         self._heads = _Prefixes(heads)
         self._tails = _Prefixes(tails) if tails else None
         self._pieces = pieces
         self._piece_sizes = sorted({len(piece) for piece in pieces})
+        self.tried = len(self.most_tried())
 
     def match(self, client_id: str, limit_key: str) -> Rule | None:
         """The rule of the most specific pattern that matches and covers the key."""
@@ -97,6 +59,18 @@ class PatternIndex:
     def matching(self, client_id: str) -> Iterator[Coverage]:
         """All patterns that match, the most specific first. Tries each: not for the hot path."""
         return (coverage for glob, coverage in self._ranked if glob.matches(client_id))
+
+    def most_tried(self) -> list[str]:
+        """The most patterns that have to be tried for one client id; alike ones stand together.
+
+        It is a bound: there need not be a client id for which all of them have to be.
+        """
+        tried = self._heads.longest_way() + (self._tails.longest_way() if self._tails is not None else [])
+        for size in self._piece_sizes:
+            filed = [filed for piece, filed in self._pieces.items() if len(piece) == size]
+            for fullest in sorted(filed, key=len, reverse=True)[: LONGEST - size + 1]:
+                tried += fullest
+        return [self._ranked[entry.rank][0].pattern for entry in tried]
 
 
 class _Node:
@@ -135,6 +109,18 @@ class _Prefixes:
             node = node.parent
         return best, rank
 
+    def longest_way(self) -> list[Entry]:
+        """The most entries that one text has to be compared with."""
+        counts: dict[_Node | None, int] = {None: 0}
+        for node in self._nodes:
+            counts[node] = counts[node.parent] + len(node.entries)
+        last = max(counts, key=counts.__getitem__)
+        way: list[Entry] = []
+        while last is not None:
+            way += last.entries
+            last = last.parent
+        return way
+
 
 def _better(
     entries: list[Entry], client_id: str, limit_key: str, best: Rule | None, rank: int
@@ -154,24 +140,26 @@ def _filed(ranked: list[tuple[Glob, Coverage]], pace: Pace) -> tuple[dict[str, l
     tails: defaultdict[str, list[Entry]] = defaultdict(list)
     pieces: defaultdict[str, list[Entry]] = defaultdict(list)
     of_head, of_tail = Counter(glob.head for glob, _ in ranked), Counter(glob.tail for glob, _ in ranked)
-    crowded = [glob for glob, _ in ranked if min(of_head[glob.head], of_tail[glob.tail]) > FEW]
-    of_piece = Counter(piece for glob in pace(crowded) for piece in _pieces(glob))
+    crowded = (glob for glob, _ in pace(ranked) if glob.middle and min(of_head[glob.head], of_tail[glob.tail]) > FEW)
+    marks = {glob: _pieces(glob) for glob in crowded}
+    of_piece = Counter(piece for found in pace(marks.values()) for piece in found)
     for rank, (glob, coverage) in enumerate(pace(ranked)):
         by_tail = glob.tail and (not glob.head or of_tail[glob.tail] < of_head[glob.head])
-        in_a_crowd = min(of_head[glob.head], of_tail[glob.tail]) > FEW
-        if in_a_crowd and glob.longest_part:
-            place, key = pieces, min(_pieces(glob), key=of_piece.__getitem__)
+        if glob in marks:
+            place, key = pieces, min(marks[glob], key=of_piece.__getitem__)
         else:
             place, key = (tails, glob.tail[::-1]) if by_tail else (heads, glob.head)
-        one_ended = not glob.longest_part and not (glob.head and glob.tail)
+        one_ended = not glob.middle and not (glob.head and glob.tail)
         place[key].append(Entry(rank, None if one_ended else glob, coverage))
     return heads, tails, pieces
 
 
-def _pieces(glob: Glob) -> set[str]:
-    """What a text has to contain to match, in pieces of GRAM characters, of the longest part between two `*`."""
-    part = glob.longest_part
-    return {part[start : start + GRAM] for start in range(min(MAX_GRAMS, max(1, len(part) - GRAM + 1)))}
+def _pieces(glob: Glob) -> list[str]:
+    """What a text has to contain to match: of each text between two `*` pieces of PIECE characters, or all of it."""
+    starts = ((part, start) for part in glob.middle for start in range(max(1, len(part) - PIECE + 1)))
+    longest = max(map(len, glob.middle))
+    found = (part[start : start + PIECE] for part, start in starts)
+    return list(dict.fromkeys(islice((piece for piece in found if len(piece) == min(PIECE, longest)), MAX_PIECES)))
 
 
 def _most_specific_first(item: tuple[str, object]) -> tuple[int, str]:

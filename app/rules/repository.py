@@ -10,6 +10,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from app.rules.bulk import delete_rows, insert_rows, update_rows
+from app.rules.glob import is_pattern
 from app.rules.models import LimitRow, RuleRow
 from app.rules.numbering import numbered, successor
 from app.rules.pace import Pace, at_once
@@ -45,6 +46,11 @@ class RuleRepository:
 
     def count(self, tenant_id: int) -> int:
         return total_of(self._session, _of(tenant_id, {}))
+
+    def patterns(self, tenant_id: int) -> set[str]:
+        """The clients of the tenant's rules that are patterns."""
+        clients = select(RULES.c.client_id).where(RULES.c.tenant_id == tenant_id, RULES.c.client_id.contains("*"))
+        return set(filter(is_pattern, self._session.execute(clients.distinct()).scalars()))
 
     def get(self, tenant_id: int, rule_id: int) -> Rule | None:
         return next(self._read(_of(tenant_id, {"id": rule_id})), None)

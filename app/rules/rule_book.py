@@ -100,6 +100,11 @@ class RuleBook:
         """Whether this very object is what `match` finds, which it is not once the rule was edited."""
         return self._ready.get(rule.id) is rule or self._default is rule
 
+    def tried(self, tenant_id: int) -> int:
+        """How many of the tenant's patterns may have to be tried to match one check."""
+        indexes = (index[tenant_id] for index in (self._enforced, self._shadows) if tenant_id in index)
+        return sum(rules.tried for rules in indexes)
+
     def candidates(self, tenant_id: int, client_id: str) -> list[Rule]:
         """Every rule that can decide some check of this client, the most specific first: those that are enforced, then
         shadows, then the default."""

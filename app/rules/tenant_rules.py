@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from app.rules.glob import Coverage, is_pattern
 from app.rules.pace import Pace
-from app.rules.patterns import Coverage, PatternIndex
+from app.rules.patterns import PatternIndex
 from app.rules.rule import Rule
 
 
@@ -29,7 +30,7 @@ class TenantRules:
         client_id = rule.client_id
         if client_id == "*":
             self._everyone = self._everyone.adding(rule)
-        elif "*" in client_id:
+        elif is_pattern(client_id):
             self._pattern_rules.append(rule)
         elif rule.endpoint is None:
             self._exact[client_id] = rule
@@ -46,6 +47,11 @@ class TenantRules:
                 coverage = coverages.get(rule.client_id) or Coverage({}, None)
                 coverages[rule.client_id] = coverage.adding(rule)
             self._patterns = PatternIndex(coverages, pace)
+
+    @property
+    def tried(self) -> int:
+        """How many patterns may have to be tried for one client."""
+        return self._patterns.tried if self._patterns is not None else 0
 
     def match(self, client_id: str, limit_key: str) -> Rule | None:
         """The most specific rule that covers this check."""

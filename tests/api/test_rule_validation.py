@@ -97,6 +97,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (LIMIT | {"client_id": "c" * 257}, "client_id"),
     (LIMIT | {"client_id": "a\x7f"}, "client_id"),
     (LIMIT | {"client_id": "\ud800"}, "client_id"),
+    (LIMIT | {"client_id": "a*b*c*d*e*"}, "client_id"),
     (LIMIT | {"tenant": "other"}, "tenant"),
     (LIMIT | {"tenant_id": 1}, "tenant_id"),
     (LIMIT | {"colour": "red"}, "colour"),

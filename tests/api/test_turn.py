@@ -18,6 +18,7 @@ from app.api.turn import Taken, Turn
 from app.embedded import Valkey
 from app.limiter.limiter import RuleSource
 from app.limiter.redis_store import RedisStore
+from app.rules.pace import at_once
 from app.rules.rule import default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 from tests.limiter.test_breaker import Clock
@@ -39,6 +40,7 @@ def test_of_a_turn_one_waits_with_the_probe_and_the_others_are_answered(valkey: 
     book = RuleBook(Snapshot(1, b"secret", ()), default=default_rule(100, 60), algorithm="gcra")
     rules: RuleSource = SimpleNamespace(book=book)
     handler = CheckHandler(
+        rules=rules,
         limiter=limiter_of(rules, store, breaker=breaker),
         authenticator=Authenticator(
             bootstrap_key=None, open_checks=True, rules=rules, used=lambda _: None, clock=time.time
@@ -47,6 +49,7 @@ def test_of_a_turn_one_waits_with_the_probe_and_the_others_are_answered(valkey: 
         newcomers=None,
         tracing=None,
         clock=time.perf_counter,
+        pace=at_once,
     )
 
     def note(taken: Sequence[Taken[int]], replies: Sequence[Reply]) -> None:

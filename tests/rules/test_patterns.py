@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.rules.patterns import FEW, Glob
+from app.rules import patterns as patterns_module
+from app.rules.errors import Conflict
+from app.rules.glob import Coverage, Glob, RepetitiveGlob, glob_of, is_pattern, is_repetitive
+from app.rules.pace import at_once
+from app.rules.pattern_bounds import MAX_PATTERNS, MAX_REPETITIVE, MAX_TRIED, require_matchable
+from app.rules.patterns import FEW, PatternIndex
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 
@@ -79,7 +84,9 @@ def test_the_index_finds_what_going_through_all_rules_finds(rules: list[Rule], c
                 assert (shadow and shadow.id) == reference(rules, tenant_id, client_id, limit_key, shadow=True)
 
 
-@pytest.mark.parametrize("shape", ["{}_*", "*_{}", "*{}*", "acme_*_{}", "{}_*_eu", "acme*{}*eu", "a*{}*b*{}*c"])
+@pytest.mark.parametrize(
+    "shape", ["{}_*", "*_{}", "*{}*", "acme_*_{}", "{}_*_eu", "acme*{}*eu", "a*{}*b*{}*c", "a*same text*{}*c"]
+)
 def test_among_thousands_of_one_shape_the_right_one_is_found(shape: str) -> None:
     """Hypothesis draws dozens of patterns; the pieces that tell thousands apart show only here."""
     patterns = [shape.format(f"{number:04}", f"{number:04}") for number in range(2000)]
@@ -92,4 +99,95 @@ def test_among_thousands_of_one_shape_the_right_one_is_found(shape: str) -> None
 
 @given(pattern=st.text("ab*", min_size=1, max_size=12).filter(lambda p: "*" in p), text=st.text("ab", max_size=12))
 def test_globs_match_as_the_equal_regular_expression_does(pattern: str, text: str) -> None:
-    assert Glob(pattern).matches(text) == bool(re.fullmatch(as_expression(pattern), text))
+    for kind in (Glob, RepetitiveGlob):
+        assert kind(pattern).matches(text) == bool(re.fullmatch(as_expression(pattern), text))
+
+
+class Counted(dict[str, Rule]):
+    """The rules of a pattern, none: so every pattern that is tried is looked up here, and none ends a search."""
+
+    looked_up = 0
+
+    def get(self, *_: object) -> None:  # type: ignore[override]
+        Counted.looked_up += 1
+
+
+@given(
+    patterns=st.sets(PATTERNS.filter(is_pattern), max_size=40),
+    clients=st.lists(st.text("abc", min_size=1, max_size=30), min_size=1, max_size=5),
+    few=st.integers(1, 8),
+)
+def test_no_client_takes_more_tries_than_the_index_says(patterns: set[str], clients: list[str], few: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(patterns_module, "FEW", few)
+        index = PatternIndex({pattern: Coverage(Counted(), None) for pattern in patterns}, at_once)
+    tried = index.most_tried()
+    assert len(tried) == len(set(tried))
+    for client_id in clients:
+        Counted.looked_up = 0
+        assert index.match(client_id, "any") is None
+        assert Counted.looked_up <= len(tried)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "repetitive"),
+    [
+        ("aaaaaaaa*", False),  # heads and tails are compared once
+        ("*aaaaaaaa", False),
+        ("premium_*", False),
+        ("*00*", False),
+        ("*banana*", False),
+        ("*000*", True),
+        ("*x*ababab*", True),
+        ("*x*ab-ab-ab*", False),
+        ("*x*ab-ab-ab-*", True),
+        (f"*{'a' * 30}b{'a' * 30}*", True),
+        (f"*b{'a' * 30}*", False),  # nothing but the beginning is compared again and again
+    ],
+)
+def test_a_text_that_repeats_itself_is_known(pattern: str, repetitive: bool) -> None:
+    assert is_repetitive(pattern) is repetitive
+    assert isinstance(glob_of(pattern), RepetitiveGlob) is repetitive
+
+
+def refusal(patterns: set[str], *new: str) -> str:
+    """Why these patterns are refused beside the others; empty where they are not."""
+    try:
+        require_matchable(patterns | {*new}, {*new}, at_once)
+    except Conflict as conflict:
+        return str(conflict)
+    return ""
+
+
+def test_a_tenant_has_so_many_patterns_at_most() -> None:
+    patterns = {f"group_{number}_*" for number in range(MAX_PATTERNS - 1)}
+    assert refusal(patterns, "one more*") == ""
+    assert "at most 2000 patterns" in refusal(patterns, "one more*", "and one*")
+
+
+def test_patterns_of_every_sensible_shape_may_be_as_many() -> None:
+    for shape in ("{}_*", "*@corp{}.example", "acme_*_{}", "org{}:*:eu", "*-team{}-*", "*:org{}:*:eu-*", "a/*/b{}/*"):
+        patterns = {shape.format(number) for number in range(MAX_PATTERNS - 1)}
+        assert refusal(patterns, shape.format("new")) == "", shape
+
+
+def test_the_patterns_that_one_resembles_are_named() -> None:
+    patterns = {f"{number}_*" for number in range(100)}
+    alike = {"a" * first + "*" + "b" * last for first in range(1, 21) for last in range(1, 16)}
+    assert len(alike) == MAX_TRIED
+    told = refusal(patterns | alike, "a" * 21 + "*bbb")
+    assert f"the pattern {'a' * 21}*bbb resembles too many others, such as {'a' * 20}*bbb" in told
+    assert "301 patterns would have to be tried; at most 300" in told
+    assert refusal(patterns | alike, "something else*") == ""
+
+
+def test_so_many_patterns_may_repeat_themselves() -> None:
+    patterns = {f"{number}*{'ab' * 3}{number}*" for number in range(MAX_REPETITIVE)}
+    assert refusal(patterns, "group_*") == ""
+    assert f"at most {MAX_REPETITIVE} such" in refusal(patterns, "x*aaa*")
+
+
+def test_more_than_four_stars_are_refused_when_they_are_new() -> None:
+    assert refusal(set(), "a*b*c*d*e", "a**b***c****d*****") == ""
+    assert "more than 4 *" in refusal(set(), "a*b*c*d*e*")
+    assert refusal({"a*b*c*d*e*"}, "x*") == ""  # stored by an earlier version
