@@ -149,7 +149,7 @@ ALIKE = [f"{'a' * head}*{'b' * tail}" for head in range(1, 21) for tail in range
 
 
 @pytest.mark.parametrize(
-    ("patterns", "together"), [([], 500), (["premium_*"], 500), (ALIKE[:100], 50), (ALIKE, LEAST_TOGETHER)]
+    ("patterns", "together"), [([], 250), (["premium_*"], 250), (ALIKE[:100], 50), (ALIKE, LEAST_TOGETHER)]
 )
 def test_each_part_of_a_batch_is_one_trip_and_all_are_decided_in_order(
     store: RedisStore, patterns: list[str], together: int
