@@ -32,8 +32,8 @@ CHECK, BATCH = "POST /v1/check", "POST /v1/check/batch"
 MOST_TOGETHER = 250
 # Where many patterns have to be tried, fewer: each may take half a microsecond, but most client ids have to try none.
 LEAST_TOGETHER, TRIES = 25, 5_000
-# Parts of batches that a worker decides at a time: some work on, while others wait for Redis. Further ones wait, so that
-# a single check waits for a few of them and not for one of every caller.
+# Parts of batches that a worker decides at a time: some work on, while others wait for Redis. Further ones wait, so
+# that a single check waits for a few of them and not for one of every caller.
 PARTS_AT_ONCE = 4
 
 
