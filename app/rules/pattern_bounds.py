@@ -14,7 +14,7 @@ from app.rules.patterns import PatternIndex
 MAX_PATTERNS = 2_000
 # Of these, whose matching is compiled.
 MAX_REPETITIVE = 200
-# For one client id: the dearest that was found takes 0.3 ms (benchmarks/matching.py).
+# For one client id: the dearest that was found takes 0.2 ms, on a busy machine 0.5 (benchmarks/matching.py).
 MAX_TRIED = 300
 NAMED = 3  # of those that a refused pattern resembles
 

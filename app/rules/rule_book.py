@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from app.rules.api_key import ApiKey, KeyHash
 from app.rules.pace import Pace, at_once
+from app.rules.patterns import Matches
 from app.rules.rule import Limit, Rule
 from app.rules.series import RuleSeries
 from app.rules.soundness import require_sound
@@ -121,10 +122,11 @@ class RuleBook:
         return ready
 
     def _index(self, previous: RuleBook | None, pace: Pace) -> None:
+        matches = Matches()
         before = (previous._enforced, previous._shadows) if previous else ({}, {})
         for tenants, earlier in zip((self._enforced, self._shadows), before, strict=True):
             for tenant_id, rules in tenants.items():
-                rules.index_patterns(earlier.get(tenant_id), pace)
+                rules.index_patterns(earlier.get(tenant_id), matches, pace)
 
 
 def _resolved(rule: Rule, algorithm: str) -> Rule:

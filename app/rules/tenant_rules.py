@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from app.rules.glob import Coverage, is_pattern
 from app.rules.pace import Pace
-from app.rules.patterns import PatternIndex
+from app.rules.patterns import Matches, PatternIndex
 from app.rules.rule import Rule
 
 
@@ -17,7 +18,7 @@ class TenantRules:
     objects, which would each time be a longer round of the garbage collector.
     """
 
-    __slots__ = ("_by_key", "_everyone", "_exact", "_pattern_rules", "_patterns")
+    __slots__ = ("_by_key", "_everyone", "_exact", "_match_patterns", "_pattern_rules", "_patterns")
 
     def __init__(self) -> None:
         self._exact: dict[str, Rule] = {}
@@ -25,6 +26,7 @@ class TenantRules:
         self._everyone = Coverage({}, None)
         self._pattern_rules: list[Rule] = []
         self._patterns: PatternIndex | None = None
+        self._match_patterns: Callable[[str, str], Rule | None] | None = None
 
     def add(self, rule: Rule) -> None:
         client_id = rule.client_id
@@ -37,8 +39,11 @@ class TenantRules:
         else:
             self._by_key.setdefault(client_id, {})[rule.endpoint] = rule
 
-    def index_patterns(self, previous: TenantRules | None, pace: Pace) -> None:
-        """Make the patterns ready to match: those of the previous book where they are the same."""
+    def index_patterns(self, previous: TenantRules | None, matches: Matches, pace: Pace) -> None:
+        """Make the patterns ready to match: those of the previous book where they are the same.
+
+        `matches` is what is remembered of matches in this book.
+        """
         if previous is not None and previous._pattern_rules == self._pattern_rules:
             self._patterns = previous._patterns
         elif self._pattern_rules:
@@ -47,6 +52,8 @@ class TenantRules:
                 coverage = coverages.get(rule.client_id) or Coverage({}, None)
                 coverages[rule.client_id] = coverage.adding(rule)
             self._patterns = PatternIndex(coverages, pace)
+        if (index := self._patterns) is not None:
+            self._match_patterns = partial(matches.match, index) if index.has_pieces else index.match
 
     @property
     def tried(self) -> int:
@@ -59,8 +66,8 @@ class TenantRules:
         rule = None if by_key is None else by_key.get(limit_key)
         if rule is None:
             rule = self._exact.get(client_id)
-        if rule is None and self._patterns is not None:
-            rule = self._patterns.match(client_id, limit_key)
+        if rule is None and self._match_patterns is not None:
+            rule = self._match_patterns(client_id, limit_key)
         if rule is None:
             by_key, rule = self._everyone
             rule = by_key.get(limit_key, rule)

@@ -13,7 +13,7 @@ from app.rules.errors import Conflict
 from app.rules.glob import Coverage, Glob, RepetitiveGlob, glob_of, is_pattern, is_repetitive
 from app.rules.pace import at_once
 from app.rules.pattern_bounds import MAX_PATTERNS, MAX_REPETITIVE, MAX_TRIED, require_matchable
-from app.rules.patterns import FEW, PatternIndex
+from app.rules.patterns import FEW, MATCH_BYTES, Matches, PatternIndex
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 
@@ -191,3 +191,22 @@ def test_more_than_four_stars_are_refused_when_they_are_new() -> None:
     assert refusal(set(), "a*b*c*d*e", "a**b***c****d*****") == ""
     assert "more than 4 *" in refusal(set(), "a*b*c*d*e*")
     assert refusal({"a*b*c*d*e*"}, "x*") == ""  # stored by an earlier version
+
+
+def test_what_is_remembered_of_matches_is_bounded_and_right() -> None:
+    patterns = {f"*x{number}y*": Coverage({}, rule) for number, rule in enumerate(numbered(300))}
+    index, other = PatternIndex(patterns, at_once), PatternIndex({}, at_once)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(patterns_module, "MATCHES_BYTES", 20 * (MATCH_BYTES + 4 * 200 + 3))
+        matches = Matches()
+        for _ in range(3):
+            for number in range(300):
+                client_id = f"x{number}y".ljust(200, "\U0001f600")
+                found = matches.match(index, client_id, "any")
+                assert found is not None
+                assert (found.id, matches.match(other, client_id, "any")) == (number, None)
+                assert len(matches._found) <= 21
+
+
+def numbered(count: int) -> list[Rule]:
+    return [Rule(id=number, client_id="x", limits=LIMITS) for number in range(count)]
