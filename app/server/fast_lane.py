@@ -24,7 +24,6 @@ from app.observability import logs
 from app.server.bounded_socket import UNREAD_BYTES
 from app.server.connection import Connection
 from app.server.plain import Plain
-from app.server.sending import HURRY_SECONDS
 
 CHECK = b"/v1/check"
 STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}
@@ -36,19 +35,14 @@ class FastLane:
     def __init__(self, worker: Any, handler: CheckHandler) -> None:
         self._worker = worker
         self._handler = handler
-        self._connections: set[Connection] = set()
         self._turn = Turn(handler, self._send_all)
         self._second, self._common = 0, b""
-        gevent.spawn(self._sweep)
 
     def serve(self, client: Any) -> bytes | None:
         """Answer plain checks until the connection ends (None) or brings something else (those bytes)."""
         connection = Connection(client, self)
-        self._connections.add(connection)
-        try:
+        with self._worker.patience.with_(connection):
             handed = connection.served()
-        finally:
-            self._connections.discard(connection)
         if connection.last:
             close_graceful(client, max_drain=UNREAD_BYTES)
         return handed
@@ -124,18 +118,3 @@ class FastLane:
             self._second = second
             self._common = b"\r\nServer: gunicorn\r\nDate: %b\r\n" % http_date(second).encode()
         return self._common
-
-    def _sweep(self) -> None:
-        """End connections that have waited for `keepalive` seconds; for one second while the worker is hurried.
-
-        A request that comes within that second before a stop is told that it was the last one there; a close might
-        meet it. One look a second at all connections costs less than a timer for each request.
-        """
-        while True:
-            gevent.sleep(1)
-            patience = HURRY_SECONDS if self.hurried() else self._worker.cfg.keepalive
-            for connection in list(self._connections):
-                try:
-                    connection.expire(time.monotonic() - patience)
-                except Exception:
-                    self._worker.log.exception("Error ending a connection")

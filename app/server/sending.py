@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable
@@ -16,11 +17,12 @@ SEND_SECONDS = 10.0  # that one answer may wait for its client, in all
 # cut off, however long the answer is.
 BYTES_PER_SECOND = 64 * 1024
 HURRY_SECONDS = 1.0  # that any client may keep a worker waiting which needs the connection for others
+NO_ROOM = (BlockingIOError, ssl.SSLWantWriteError)
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: a close drops what was not taken
 
 
 class Sender:
-    """Sends the answers of one connection over its gevent socket, whose timeout it sets."""
+    """Sends the answers of one connection over its gevent socket."""
 
     __slots__ = ("_client", "_hurried", "_left", "_waited")
 
@@ -38,7 +40,6 @@ class Sender:
         """Send all of `data`, a part of the answer. Raises OSError; TimeoutError where it is not taken in time."""
         if not data:
             return
-        self._client.settimeout(0)
         rest = memoryview(data)[self._take(data) :]
         while rest:
             self._wait()
@@ -51,8 +52,8 @@ class Sender:
     def _take(self, data: bytes | memoryview) -> int:
         """Bytes that the kernel takes just now."""
         try:
-            taken: int = self._client.send(data)
-        except BlockingIOError:
+            taken: int = self._client.send(data, 0, 0.0)  # no flags, and no waiting
+        except NO_ROOM:
             return 0
         if self._waited:
             self._left += taken / BYTES_PER_SECOND

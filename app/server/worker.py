@@ -14,6 +14,7 @@ from app.server.acceptor import Acceptor
 from app.server.addresses import Addresses
 from app.server.bounded_socket import BoundedSocket
 from app.server.fast_lane import FastLane
+from app.server.patience import Patience
 from app.server.refusals import refusal
 
 HEAD_SECONDS = 5.0  # where connections are not kept alive, for their only head
@@ -39,8 +40,13 @@ class Worker(GeventWorker):
         """Whether a connection that keeps this worker waiting is in the way: it is to stop, or has no free slot."""
         return not self.alive or any(acceptor.full() for acceptor in self.acceptors)
 
+    @cached_property
+    def patience(self) -> Patience:
+        """Bounds how long this worker's connections may be idle, or take for a head."""
+        return Patience(self.cfg.keepalive or HEAD_SECONDS, self.hurried)
+
     def timeout_ctx(self) -> AbstractContextManager[None]:
-        """None: the socket itself ends a head that does not come in time."""
+        """None: it is `patience` that ends a head which does not come in time."""
         return nullcontext()
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
@@ -48,8 +54,9 @@ class Worker(GeventWorker):
 
     def handle_rest(self, listener: Any, client: Any, addr: Any, read: bytes) -> None:
         """Serve a connection, of which these bytes were read already, by gunicorn's own machinery."""
-        seconds = self.cfg.keepalive or HEAD_SECONDS
-        super().handle(listener, BoundedSocket(client, seconds=seconds, hurried=self.hurried, read=read), addr)
+        bounded = BoundedSocket(client, hurried=self.hurried, read=read)
+        with self.patience.with_(bounded):
+            super().handle(listener, bounded, addr)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         sock.expect_body()
