@@ -10,9 +10,10 @@ import gevent
 from gunicorn.util import close, write_error
 from gunicorn.workers.ggevent import GeventWorker
 
+from app.api.bodies import SECONDS
 from app.server.acceptor import Acceptor
 from app.server.addresses import Addresses
-from app.server.bounded_socket import BoundedSocket
+from app.server.bounded_socket import READ_BYTES, BoundedSocket
 from app.server.fast_lane import FastLane
 from app.server.patience import Patience
 from app.server.refusals import refusal
@@ -61,8 +62,18 @@ class Worker(GeventWorker):
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         sock.expect_body()
         super().handle_request(listener_name, req, sock, addr)
+        self._skip_body(req)
         if sock.expect_head(req.unreader.take_buffered()):
             gevent.sleep(0)  # a pipeline has one request answered in a turn of the event loop, as others have
+
+    def _skip_body(self, req: Any) -> None:
+        """Read what no view wanted, or it would be taken for a part of the next head. A StopIteration ends the
+        connection."""
+        with gevent.Timeout(SECONDS, False):
+            while req.body.read(READ_BYTES):
+                pass
+            return
+        raise StopIteration
 
     def handle_error(self, _: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer and log the kind of error, and nothing of what was sent."""

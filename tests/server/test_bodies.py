@@ -126,6 +126,17 @@ def test_a_body_that_goes_on_coming_too_slowly_gets_its_408_whole(doors: Doors) 
     assert fast == stock
 
 
+def test_a_body_that_no_view_wants_is_no_part_of_the_next_head(doors: Doors) -> None:
+    """It may be as long as a head."""
+    unwanted = post("/livez", b"x" * 16_000)
+    sent = unwanted + unwanted + post("/v1/check", b'{"client_id":"after","cost":0}', b"Connection: close\r\n")
+    for door in doors:
+        with socket.create_connection(("127.0.0.1", door.port), timeout=20) as connection:
+            connection.sendall(sent)
+            received = b"".join(iter(lambda: connection.recv(65536), b""))
+        assert statuses(received) == [405, 405, 200]
+
+
 def at_both(doors: Doors, talk: Callable[[int], Received]) -> list[Received]:
     """What a talk with each door gives; both at once, as they take seconds."""
     with ThreadPoolExecutor() as at_once:
