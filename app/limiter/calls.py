@@ -128,11 +128,12 @@ def _outcome(charge: Charge, row: tuple[int, ...]) -> Outcome | StoreError:
 
 def read_part(reply: bytes, charge: Charge) -> Outcome | StoreError:
     """The outcome of one charge, also where it is not what a check found just now."""
-    if not reply:
+    once = charge.once
+    if not reply and once is not None and once.script is None:
         return RequestIdConflict("the request_id was used for a check with another limit_key or cost")
     if len(reply) == _OUTCOME.size:
         return _outcome(charge, _OUTCOME.unpack(reply))
-    if len(reply) == _LEASE.size and charge.once is not None and charge.once.script is not None:
+    if len(reply) == _LEASE.size and once is not None and once.script is not None:
         binding, remaining, wait_us, reset_after_us, now_us, permits = _LEASE.unpack(reply)
         if 0 < binding <= len(charge.plan.names) and reset_after_us >= 0 < now_us:
             return LeaseOutcome(wait_us == 0, binding - 1, remaining, wait_us, reset_after_us, now_us, permits)

@@ -80,6 +80,7 @@ def test_a_full_server_has_not_failed(breaker: Breaker) -> None:
 
 
 NONSENSE = [
+    b"$0\r\n\r\n",  # a conflict of request ids, where none was given
     b"$7\r\nseven..\r\n",
     b"$50\r\n" + b"x" * 50 + b"\r\n",
     b"$32\r\n" + b"\xff" * 32 + b"\r\n",
