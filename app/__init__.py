@@ -2,44 +2,47 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from flask import Flask
 
-from app import cli, extensions, wiring
-from app.api import (
-    access,
-    admin,
-    audit,
-    auth,
-    authorize,
-    bodies,
-    browsers,
-    check,
-    correlation,
-    counters,
-    docs,
-    health,
-    leases,
-    limited,
-    problems,
-    templates,
-    traces,
-    transfer,
-)
-from app.api.shortcut import Shortcut
-from app.cli import running
-from app.config import NO_DATABASE, Settings
-from app.environment import SettingsError
-from app.observability import logs
-from app.rules.database import ENGINE_OPTIONS
+if TYPE_CHECKING:
+    from app.config import Settings
 
 
 def create_app(settings: Settings | None = None) -> Flask:
     """The application, wired but not connected: workers connect after the fork (`wiring.start_worker`).
 
-    Without DATABASE_URL only what needs no database works: `flask rules validate`.
+    Its parts are imported here, not with the package: a command needs few of them.
     """
+    from app import cli, extensions, wiring
+    from app.api import (
+        access,
+        admin,
+        audit,
+        auth,
+        authorize,
+        bodies,
+        browsers,
+        check,
+        correlation,
+        counters,
+        docs,
+        health,
+        leases,
+        limited,
+        problems,
+        rule_actions,
+        templates,
+        traces,
+        transfer,
+    )
+    from app.api.shortcut import Shortcut
+    from app.cli import running
+    from app.config import Settings
+    from app.observability import logs
+    from app.rules.database import ENGINE_OPTIONS
+
     settings = settings or running.settings_of_command(Settings.from_env())
     logs.configure(settings.log_level, settings.log_format)
     app = Flask(__name__, static_folder=None)
@@ -58,11 +61,28 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.wsgi_app = Shortcut(services.check_handler, services.authorizer, app.wsgi_app)  # type: ignore[method-assign]
     for concern in (correlation, traces, problems, bodies, auth, browsers):  # in this order each request meets them
         concern.init_app(app)
-    for door in (check, authorize, leases, admin, transfer, templates, counters, limited, access, audit, health, docs):
+    for door in (
+        check,
+        authorize,
+        leases,
+        admin,
+        rule_actions,
+        transfer,
+        templates,
+        counters,
+        limited,
+        access,
+        audit,
+        health,
+        docs,
+    ):
         extensions.api.register_blueprint(door.blueprint)
-    cli.init_app(app)
+    cli.init_app(app, settings)
     return app
 
 
 def _no_database() -> NoReturn:
+    from app.config import NO_DATABASE
+    from app.environment import SettingsError
+
     raise SettingsError(NO_DATABASE)

@@ -10,7 +10,6 @@ from typing import Any
 from environs import EnvError
 
 from app.environment import MIN_ADMIN_KEY, Environment, SettingsError, is_loopback, refusal, server_of, without_password
-from app.limiter.redis_url import Address
 from app.rules.rule import (
     ALGORITHMS,
     DEFAULT_TENANT,
@@ -76,10 +75,13 @@ class Settings:
     cautions: tuple[str, ...]  # lines for whoever starts this: what was not said and matters
 
     @classmethod
-    def from_env(cls) -> Settings:
-        """The settings of this process, `.env` in the working directory included. Raises SettingsError."""
+    def from_env(cls, *, redis: bool = True) -> Settings:
+        """The settings of this process, `.env` in the working directory included. Raises SettingsError.
+
+        `redis` False: REDIS_URL is not looked at, which takes Redis's library.
+        """
         try:
-            return _read(Environment())
+            return _read(Environment(), redis)
         except (EnvError, ValueError) as error:
             raise SettingsError(str(error)) from error
 
@@ -99,13 +101,13 @@ class Settings:
         return {name: str(value) if isinstance(value, Path) else value for name, value in shown.items()}
 
 
-def _read(env: Environment) -> Settings:
+def _read(env: Environment, redis: bool) -> Settings:
     bind, trusted_proxies = env.address("BIND", "127.0.0.1"), env.addresses("TRUSTED_PROXIES")
     exposed = not is_loopback(bind) or bool(trusted_proxies)  # a proxy brings callers from elsewhere
     admin_api_key = env.admin_key("ADMIN_API_KEY", exposed=exposed)
     settings = Settings(
         service_name=env.text("SERVICE_NAME", "limiter") or "",
-        redis_url=env.redis_url("REDIS_URL") or _redis_url_from_parts(env),
+        redis_url=(env.redis_url if redis else env.text)("REDIS_URL") or _redis_url_from_parts(env),
         redis_embedded=env.text("REDIS_URL") is None and env.text("REDIS_HOST") is None,
         redis_timeout_ms=env.integer("REDIS_TIMEOUT_MS", 50, 1, 60_000),
         database_url=for_psycopg2(env.database_url("DATABASE_URL", DATABASE_SCHEMES)),
@@ -162,8 +164,9 @@ def _cautions(env: Environment, bind: str, trusted_proxies: str, admin_api_key: 
 
 
 def _redis_url_from_parts(env: Environment) -> str:
-    address = Address(env.host("REDIS_HOST", "localhost"), env.integer("REDIS_PORT", 6379, 1, 65_535))
-    return f"redis://{address}/{env.integer('REDIS_DB', 0, 0, 1_000_000)}"
+    host, port = env.host("REDIS_HOST", "localhost"), env.integer("REDIS_PORT", 6379, 1, 65_535)
+    server = f"[{host}]" if ":" in host else host
+    return f"redis://{server}:{port}/{env.integer('REDIS_DB', 0, 0, 1_000_000)}"
 
 
 def for_psycopg2(url: str | None) -> str | None:

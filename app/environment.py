@@ -15,7 +15,6 @@ from dotenv import dotenv_values
 from environs import EnvError, FileAwareEnv
 from marshmallow import ValidationError
 
-from app.limiter.redis_url import Servers
 from app.rules.rule import MAX_NAME
 
 T = TypeVar("T")
@@ -101,6 +100,8 @@ class Environment:
         return value
 
     def redis_url(self, name: str) -> str | None:
+        from app.limiter.redis_url import Servers  # a command without Redis need not wait for its library
+
         value = self.text(name)
         try:
             if value is not None:

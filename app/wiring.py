@@ -43,7 +43,7 @@ from app.observability.active_clients import ActiveClients
 from app.observability.background import forever
 from app.observability.exposition import exposition
 from app.observability.metrics import RULE_COUNTS
-from app.observability.tracing import Tracing
+from app.observability.sampling import Tracing
 from app.rules.database import DatabaseRules, bound_transactions
 from app.rules.key_use import KeyUse
 from app.rules.pace import Pace, Unhurried

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
 from flask import Response, current_app, g, url_for
 from flask_smorest.pagination import PaginationParameters
 
-from app.api.admin_schemas import RollbackSchema, RuleFilterSchema, RulePatchSchema, RuleVersionSchema
+from app.api.admin_schemas import (
+    RollbackSchema,
+    RuleDeletionSchema,
+    RuleFilterSchema,
+    RulePatchSchema,
+    RuleVersionSchema,
+)
 from app.api.arguments import StrictBlueprint, paged
 from app.api.auth import author, requires
-from app.api.preconditions import conditional, expected, shown
-from app.api.rule_forms import answered, answered_document, rule_from, sendable
-from app.api.rule_schemas import RuleSchema, StoredRuleSchema
+from app.api.preconditions import Precondition, conditional, shown
+from app.api.rule_forms import answered, patched, rule_from, shown_versions
+from app.api.rule_schemas import RuleAnswerSchema, RuleSchema, Sent, StoredRuleSchema
+from app.api.rule_warnings import warnings_of
 from app.extensions import db
 from app.rules.changes import RuleChanges
-from app.rules.documents import LIMIT_FIELDS, differences, document_of
+from app.rules.documents import LIMIT_FIELDS
 from app.rules.errors import NotFound
 from app.rules.history import REPLACE, History
-from app.rules.models import RuleVersionRow
 from app.rules.repository import RuleRepository, in_one_state
 from app.rules.rule import Rule
 
@@ -32,14 +39,15 @@ RULE = "/v1/admin/rules/<int:rule_id>"
 
 @blueprint.route("/v1/admin/rules", methods=["POST"])
 @blueprint.arguments(RuleSchema)
-@blueprint.response(201, StoredRuleSchema)
-@blueprint.alt_response(200, schema=StoredRuleSchema, success=True)
+@blueprint.response(201, RuleAnswerSchema)
+@blueprint.alt_response(200, schema=RuleAnswerSchema, success=True)
 @conditional
 @requires("rules:write")
-def put_rule(sent: dict[str, Any]) -> Answer:
+def put_rule(sent: Sent) -> Answer:
     """Create the rule (201), or replace the one of the same client and endpoint (200)."""
-    stored, created = changes().put(as_rule(sent, _named(sent)), expected())
-    body, status, headers = _changed(stored)
+    precondition = Precondition()
+    stored, created = changes().put(as_rule(sent, _named(sent)), precondition)
+    body, status, headers = changed(stored, precondition.before, named=sent.names)
     if created:
         status, headers["Location"] = 201, url_for("admin.get_rule", rule_id=stored.id)
     return body, status, headers
@@ -57,42 +65,55 @@ def list_rules(filters: dict[str, Any], pagination_parameters: PaginationParamet
 
 
 @blueprint.route(RULE, methods=["GET"])
-@blueprint.response(200, StoredRuleSchema)
+@blueprint.response(200, RuleAnswerSchema)
 @requires("rules:read")
 def get_rule(rule_id: int) -> Answer:
     """One rule."""
     rule = _own(rule_id)
-    return shown(rule, answered(rule))
+    return shown(rule, _with_warnings(rule, warnings_of(rule, None, _repository())))
 
 
 @blueprint.route(RULE, methods=["PUT"])
 @blueprint.arguments(RuleSchema)
-@blueprint.response(200, StoredRuleSchema)
+@blueprint.response(200, RuleAnswerSchema)
 @conditional
 @requires("rules:write")
 def replace_rule(sent: dict[str, Any], rule_id: int) -> Answer:
     """Replace the rule: what is not sent is the default, not the old."""
-    return _changed(changes().edit(rule_id, lambda stored: as_rule(sent, stored), expected(), REPLACE))
+    precondition = Precondition()
+    stored = changes().edit(rule_id, lambda stored: as_rule(sent, stored), precondition, REPLACE)
+    return changed(stored, precondition.before)
 
 
 @blueprint.route(RULE, methods=["PATCH"])
 @blueprint.arguments(RulePatchSchema)
-@blueprint.response(200, StoredRuleSchema)
+@blueprint.response(200, RuleAnswerSchema)
 @conditional
 @requires("rules:write")
 def patch_rule(sent: dict[str, Any], rule_id: int) -> Answer:
     """Change the fields that are sent, and keep the others."""
-    return _changed(changes().edit(rule_id, lambda stored: as_rule(_patched(stored, sent), stored), expected()))
+    precondition = Precondition()
+    stored = changes().edit(rule_id, lambda stored: as_rule(patched(stored, sent), stored), precondition)
+    return changed(stored, precondition.before)
 
 
 @blueprint.route(RULE, methods=["DELETE"])
+@blueprint.arguments(RuleDeletionSchema, location="query")
 @blueprint.response(204)
+@blueprint.alt_response(200, schema=RuleAnswerSchema, success=True)
 @conditional
 @requires("rules:write")
-def delete_rule(rule_id: int) -> None:
-    """Delete the rule and its versions. Its counters are never read again and expire by themselves."""
-    changes().delete(rule_id, expected())
+def delete_rule(sent: dict[str, bool], rule_id: int) -> Answer | None:
+    """Delete the rule and its versions; with `dry_run=true` only say what would go, and what would decide again.
+
+    Its counters are never read again and expire by themselves.
+    """
+    if sent["dry_run"]:
+        rule = _own(rule_id)
+        return shown(rule, _with_warnings(rule, warnings_of(None, rule, _repository())))
+    changes().delete(rule_id, Precondition())
     refresh()
+    return None
 
 
 @blueprint.route(f"{RULE}/versions", methods=["GET"])
@@ -110,12 +131,14 @@ def list_versions(rule_id: int, pagination_parameters: PaginationParameters) -> 
 
 @blueprint.route(f"{RULE}/rollback", methods=["POST"])
 @blueprint.arguments(RollbackSchema)
-@blueprint.response(200, StoredRuleSchema)
+@blueprint.response(200, RuleAnswerSchema)
 @conditional
 @requires("rules:write")
 def roll_back_rule(sent: dict[str, int], rule_id: int) -> Answer:
     """Make the rule again what it was at a version, as a new version."""
-    return _changed(changes().roll_back(rule_id, sent["version"], expected()))
+    precondition = Precondition()
+    stored = changes().roll_back(rule_id, sent["version"], precondition)
+    return changed(stored, precondition.before)
 
 
 @blueprint.after_app_request
@@ -165,10 +188,10 @@ def as_rule(sent: dict[str, Any], stored: Rule | None = None) -> Rule:
     return rule_from(sent, tenant_id=g.principal.tenant_id, default_algorithm=algorithm, stored=stored)
 
 
-def shown_versions(newest_first: list[RuleVersionRow]) -> list[dict[str, Any]]:
-    """The versions, each with what it changed of the next older one."""
-    older: list[RuleVersionRow | None] = [*newest_first[1:], None]
-    return [_version(*pair) for pair in zip(newest_first, older, strict=False)]  # of no versions there is no oldest
+def changed(rule: Rule, before: Rule | None, *, named: Collection[str] | None = None) -> Answer:
+    """The answer to a change. `named`: the fields that were sent, where the others fell back to their defaults."""
+    refresh()
+    return shown(rule, _with_warnings(rule, warnings_of(rule, before, _repository(), named=named)))
 
 
 def refresh() -> None:
@@ -187,36 +210,16 @@ def _own(rule_id: int) -> Rule:
     return rule
 
 
+def _with_warnings(rule: Rule, told: list[str]) -> dict[str, Any]:
+    return answered(rule) | ({"warnings": told} if told else {})
+
+
 def _named(sent: dict[str, Any]) -> Rule | None:
     """The stored rule that was sent back, if one was: only answers have limits and the first one's fields beside."""
     if not sent.get("limits") or not sent.keys() & set(LIMIT_FIELDS):
         return None
     who = {name: sent[name] for name in ("client_id", "endpoint", "shadow")}
     return next(iter(_repository().rules(g.principal.tenant_id, **who)), None)
-
-
-def _changed(rule: Rule) -> Answer:
-    refresh()
-    return shown(rule, answered(rule))
-
-
-def _patched(current: Rule, sent: dict[str, Any]) -> dict[str, Any]:
-    base = sendable(document_of(current))
-    if "limits" in sent:
-        base = {name: value for name, value in base.items() if name not in LIMIT_FIELDS}
-    patched: dict[str, Any] = RuleSchema().load(base | sent)
-    return patched
-
-
-def _version(row: RuleVersionRow, older: RuleVersionRow | None) -> dict[str, Any]:
-    return answered_document(row.document) | {
-        "id": row.rule_id,
-        "version": row.version,
-        "updated_at": row.created_at,
-        "actor": row.actor,
-        "change": row.action,
-        "changes": differences(older.document, row.document) if older else None,
-    }
 
 
 def _short(rule: Rule) -> dict[str, Any]:

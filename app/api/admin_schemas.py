@@ -6,7 +6,7 @@ from typing import Any
 
 from marshmallow import Schema, fields, validate
 
-from app.api.arguments import FilterSchema, QuerySchema, Switch
+from app.api.query_schemas import FilterSchema, QuerySchema, Switch
 from app.api.rule_files import MAX_FILE_RULES
 from app.api.rule_schemas import RuleSchema, StoredRuleSchema
 from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, BoundedList, StrictSchema, text_field
@@ -14,7 +14,8 @@ from app.rules.rule import ACTIONS
 
 
 class RulePatchSchema(RuleSchema):
-    """The fields of a rule that are to change. `limits`, and `rate` and `window`, replace each other."""
+    """The fields of a rule that are to change. `rate`, `window`, `algorithm` and `burst` are those of the first limit,
+    whose others stay; `limits` replaces all."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs | {"partial": True})
@@ -28,6 +29,10 @@ class RuleFilterSchema(FilterSchema):
     action = fields.String(validate=validate.OneOf(ACTIONS))
     enabled = Switch()
     shadow = Switch()
+
+
+class RuleDeletionSchema(QuerySchema):
+    dry_run = Switch(load_default=False, metadata={"description": "delete nothing, only say what would change"})
 
 
 class RuleVersionSchema(StoredRuleSchema):
@@ -72,3 +77,7 @@ class MergeSchema(Schema):
     replaced = fields.List(fields.Nested(MergedRuleSchema), required=True)
     deleted = fields.List(fields.Nested(MergedRuleSchema), required=True)
     unchanged = fields.List(fields.Nested(MergedRuleSchema), required=True)
+    warnings = fields.List(
+        fields.String(),
+        metadata={"description": "where there are any: rules that do not decide for some, or do again; at most 100"},
+    )

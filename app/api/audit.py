@@ -9,10 +9,11 @@ from flask import g
 from flask_smorest.pagination import PaginationParameters
 from marshmallow import Schema, fields, validate
 
-from app.api.arguments import FilterSchema, StrictBlueprint, paged
+from app.api.arguments import StrictBlueprint, paged
 from app.api.auth import requires
 from app.api.problems import Problem
-from app.api.schemas import Moment, text_field
+from app.api.query_schemas import FilterSchema
+from app.api.schemas import MAX_CLIENT_ID, Moment, text_field
 from app.extensions import db
 from app.rules.history import AuditFilter, History
 
@@ -22,13 +23,14 @@ MAX_TEXT = 300  # characters of a filter; the longest subject is a client's
 
 
 class AuditFilterSchema(FilterSchema):
-    """Filters of the audit. `since` is inclusive, `until` exclusive."""
+    """Filters of the audit. `since` is inclusive, `until` exclusive: 2026-11-25T10:00:00Z, or with another offset."""
 
     tenant_id = fields.Integer(
         validate=validate.Range(0, 2**31 - 1), metadata={"description": "another than one's own: with tenants:write"}
     )
+    client_id = text_field(MAX_CLIENT_ID, metadata={"description": "of rules and of counters that were reset"})
     actor = text_field(MAX_TEXT, 0)
-    action = text_field(MAX_TEXT, 0)
+    action = text_field(MAX_TEXT, 0, metadata={"description": "rule.delete, or rule.* for all of rules"})
     subject = text_field(MAX_TEXT, 0)
     correlation_id = text_field(MAX_TEXT, 0)
     since = Moment()

@@ -13,12 +13,12 @@ from flask_smorest import Blueprint
 from marshmallow import fields, validate
 from werkzeug.routing import Rule
 
-from app.api.arguments import QuerySchema
 from app.api.auth import authenticated_in_handler, credentials_of_request
 from app.api.check import response_of
 from app.api.handler import Request
 from app.api.problems import CONTENT_TYPE, ProblemSchema
 from app.api.proxies import for_proxies
+from app.api.query_schemas import QuerySchema
 from app.api.schemas import MAX_LIMIT_KEY, DecisionSchema, text_field
 from app.observability.logs import correlation_id
 from app.rules.rule import MAX_AMOUNT

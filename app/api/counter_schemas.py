@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marshmallow import Schema, fields
 
-from app.api.arguments import FilterSchema, QuerySchema
+from app.api.query_schemas import FilterSchema, QuerySchema
 from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, StrictSchema, text_field
 
 CHECK = ("limit_key", "cost", "request_id")  # what a check has besides: callers may send it, and it says nothing here
@@ -46,7 +46,10 @@ class CounterSchema(Schema):
 
 
 class CandidateSchema(Schema):
-    """A rule whose client matches. `why` it wins or does not; a shadow wins beside the enforced rule."""
+    """A rule whose client matches. `why` it wins or does not; a shadow wins beside the enforced rule.
+
+    `hidden_by`: the rule that decides for this client instead, whatever the limit_key.
+    """
 
     rule_id = fields.Raw(required=True)
     client_id = fields.String(required=True)
@@ -56,6 +59,7 @@ class CandidateSchema(Schema):
     enabled = fields.Boolean(required=True)
     wins = fields.Boolean(required=True)
     why = fields.String(required=True)
+    hidden_by = fields.Raw(required=True, allow_none=True)
     counters = fields.List(fields.Nested(CounterSchema), required=True)
 
 

@@ -10,13 +10,12 @@ from flask_smorest.pagination import PaginationParameters
 from app.api.admin import refresh
 from app.api.arguments import StrictBlueprint
 from app.api.auth import author, requires
+from app.api.counter_forms import forget, shown
 from app.api.counter_schemas import ClientSchema, CounterSchema, ExplanationSchema, QuestionSchema, ResetSchema
 from app.extensions import db
-from app.limiter.counters import Counters, Reading, counting
+from app.limiter.counters import Counters, counting
 from app.limiter.errors import NotReady
-from app.rules.changes import changing
 from app.rules.explanation import Candidate, explain
-from app.rules.history import Author, History
 from app.rules.repository import RuleRepository
 from app.rules.rule_book import RuleBook
 
@@ -66,24 +65,10 @@ def list_counters(question: dict[str, str], pagination_parameters: PaginationPar
 def reset_counters(sent: dict[str, str]) -> None:
     """Forget what the client has consumed: of all its rules, or of the one that decides this `limit_key`."""
     refresh()  # a rule that another worker has just made counts too
-    forget(_book(), g.principal.tenant_id, sent["client_id"], sent.get("limit_key"), author())
+    store, tenant_id = current_app.extensions["ratelimiter"].store, g.principal.tenant_id
+    client_id, limit_key = sent["client_id"], sent.get("limit_key")
+    forget(db.session(), store, _book(), tenant_id=tenant_id, client_id=client_id, limit_key=limit_key, by=author())
     refresh()
-
-
-def forget(book: RuleBook, tenant_id: int, client_id: str, limit_key: str | None, by: Author) -> int:
-    """Delete the client's counters: of all candidates, or of the rule that decides `limit_key`. How many at most.
-
-    A new version of the rules, committed once the counters are gone, makes every worker forget the denials it keeps.
-    """
-    if limit_key is None:
-        rules = book.candidates(tenant_id, client_id)
-    else:
-        rules = [book.match(tenant_id, client_id, limit_key)]
-    with changing(db.session()):
-        count = counters_of(book, tenant_id, client_id).forget(rules)
-        after = {"limit_key": limit_key, "counters": count}
-        History(db.session(), tenant_id).note(by, "counters.reset", f"client {client_id}", after=after)
-    return count
 
 
 def counters_of(book: RuleBook, tenant_id: int, client_id: str) -> Counters:
@@ -119,20 +104,5 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
         "enabled": rule.enabled,
         "wins": candidate.wins,
         "why": candidate.why,
-    }
-
-
-def shown(reading: Reading) -> dict[str, Any]:
-    rule, limit = reading.rule, reading.limit
-    return {
-        "rule_id": rule.public_id,
-        "client_id": rule.client_id,
-        "endpoint": rule.endpoint,
-        "shadow": rule.shadow,
-        "rate": limit.rate,
-        "window": limit.window,
-        "algorithm": limit.algorithm,
-        "limit": limit.capacity,
-        "remaining": reading.remaining,
-        "reset_at": reading.reset_at,
+        "hidden_by": candidate.hidden_by and candidate.hidden_by.public_id,
     }

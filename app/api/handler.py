@@ -21,7 +21,8 @@ from app.limiter.limiter import Answer, Limiter, RuleSource
 from app.limiter.newcomers import Newcomers
 from app.observability.logs import correlation_id as current_correlation_id
 from app.observability.metrics import CHECK_DURATION
-from app.observability.tracing import Parent, Tracing, answered, within
+from app.observability.sampling import Tracing
+from app.observability.tracing import Parent, answered, within
 from app.rules.pace import Pace
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""ETag and If-Match: a change that was meant for a version that is no longer there is refused (412)."""
+"""ETag, If-Match and If-None-Match: a change that was meant for another state of the rule is refused (412)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 from flask import request
 from flask_smorest import Blueprint
 
-from app.rules.changes import Expected, anything
 from app.rules.rule import Rule
 
 IF_MATCH = {
@@ -16,6 +15,12 @@ IF_MATCH = {
     "name": "If-Match",
     "schema": {"type": "string"},
     "description": "the ETag of the rule as the caller knows it, or *; else 412",
+}
+IF_NONE_MATCH = {
+    "in": "header",
+    "name": "If-None-Match",
+    "schema": {"type": "string"},
+    "description": "* where there must be no such rule yet, or the ETag of a version that it must not be at; else 412",
 }
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -26,17 +31,35 @@ def etag_of(version: int) -> dict[str, str]:
     return {"ETag": f'"{version}"'}
 
 
-def expected() -> Expected:
-    """What the request's If-Match says; anything goes without one. Weak tags never match."""
-    if "If-Match" not in request.headers:
-        return anything
-    tags = request.if_match
-    return lambda rule: rule is not None and tags.contains(str(rule.version))
+class Precondition:
+    """What the request's If-Match and If-None-Match say; anything goes without them. Weak tags never match If-Match.
+
+    `before` is the rule that it was asked about: the last one that there was before the change.
+    """
+
+    def __init__(self) -> None:
+        self.before: Rule | None = None
+        self._match = request.if_match if "If-Match" in request.headers else None
+        self._none_match = request.if_none_match if "If-None-Match" in request.headers else None
+
+    def __call__(self, rule: Rule | None) -> bool:
+        self.before = rule
+        return self.holds(None if rule is None else str(rule.version))
+
+    def holds(self, tag: str | None) -> bool:
+        """Of what has this tag; None: there is none."""
+        if self._match is not None and (tag is None or not self._match.contains(tag)):
+            return False
+        return self._none_match is None or tag is None or not self._none_match.contains_weak(tag)
+
+    def holds_of_any(self, exists: bool) -> bool:
+        """Of what has no versions, so that no tag but * means any."""
+        return self.holds("" if exists else None)
 
 
 def conditional(view: View) -> View:
-    """Document If-Match."""
-    documented: View = Blueprint.doc(parameters=[IF_MATCH])(view)
+    """Document them."""
+    documented: View = Blueprint.doc(parameters=[IF_MATCH, IF_NONE_MATCH])(view)
     return documented
 
 

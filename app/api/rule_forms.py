@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import starmap
 from typing import Any
 
 from marshmallow import ValidationError
 
-from app.api.rule_schemas import refuse_impossible
-from app.rules.documents import LIMIT_FIELDS, Document, document_of
+from app.api.rule_schemas import RuleSchema, refuse_impossible
+from app.rules.documents import LIMIT_FIELDS, Document, differences, document_of
+from app.rules.merge import Merge
+from app.rules.models import RuleVersionRow
+from app.rules.pace import Pace, at_once
 from app.rules.rule import MAX_LOGGED_RATE, Limit, Rule
 
 NO_LIMIT: Document = dict.fromkeys(LIMIT_FIELDS)
@@ -49,6 +53,45 @@ def answered_document(document: Document) -> Document:
     return document | first
 
 
+def patched(current: Rule, sent: dict[str, Any]) -> dict[str, Any]:
+    """The rule as it is to be sent once the fields of `sent` are changed. Raises ValidationError.
+
+    A rate, window, algorithm or burst alone is that of the first limit; the others stay.
+    """
+    base = sendable(document_of(current))
+    beside = {name: sent[name] for name in LIMIT_FIELDS if name in sent}
+    if "limits" in sent:
+        base = {name: value for name, value in base.items() if name not in LIMIT_FIELDS}
+    elif "limits" in base and beside:  # of several limits these are the first one's, as in answers
+        first, *others = base["limits"]
+        base["limits"] = [first | beside, *others]
+        sent = {name: value for name, value in sent.items() if name not in beside}
+    loaded: dict[str, Any] = RuleSchema().load(base | sent)
+    return loaded
+
+
+def shown_versions(newest_first: list[RuleVersionRow]) -> list[dict[str, Any]]:
+    """The versions, each with what it changed of the next older one."""
+    older: list[RuleVersionRow | None] = [*newest_first[1:], None]
+    return [_version(*pair) for pair in zip(newest_first, older, strict=False)]  # of no versions there is no oldest
+
+
+def shown_merge(merge: Merge) -> dict[str, list[dict[str, Any]]]:
+    """What a merge changes, rule by rule."""
+    return {name: list(rules) for name, rules in shown_merge_lists(merge, at_once)}
+
+
+def shown_merge_lists(merge: Merge, pace: Pace) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
+    """The same, a list and a rule at a time."""
+    pairs: dict[str, Sequence[tuple[Rule | None, Rule | None]]] = {
+        "created": [(None, rule) for rule in merge.created],
+        "replaced": merge.replaced,
+        "deleted": [(rule, None) for rule in merge.deleted],
+        "unchanged": [(rule, rule) for rule in merge.unchanged],
+    }
+    return ((name, starmap(_changed, pace(before_and_after))) for name, before_and_after in pairs.items())
+
+
 def _limits(sent: Mapping[str, Any], stored: list[Document] | None) -> list[Document]:
     """The limits that were sent: by `limits`, by the fields of a single one, or as answers have them, by both."""
     limits: list[Document] = sent.get("limits", [])
@@ -73,3 +116,27 @@ def _refuse_without_algorithm(limit: Mapping[str, Any], default_algorithm: str) 
     if limit["algorithm"] is None and default_algorithm == "sliding_window" and limit["rate"] > MAX_LOGGED_RATE:
         message = f"The default algorithm is sliding_window: at most {MAX_LOGGED_RATE}. Name sliding_window_counter."
         raise ValidationError(message, "rate")
+
+
+def _version(row: RuleVersionRow, older: RuleVersionRow | None) -> dict[str, Any]:
+    return answered_document(row.document) | {
+        "id": row.rule_id,
+        "version": row.version,
+        "updated_at": row.created_at,
+        "actor": row.actor,
+        "change": row.action,
+        "changes": differences(older.document, row.document) if older else None,
+    }
+
+
+def _changed(before: Rule | None, after: Rule | None) -> dict[str, Any]:
+    rule = after or before
+    assert rule is not None  # noqa: S101 - one of the two is there
+    nothing: Document = {"limits": []}
+    return {
+        "id": rule.id if rule.id > 0 else before and before.id,
+        "client_id": rule.client_id,
+        "endpoint": rule.endpoint,
+        "shadow": rule.shadow,
+        "changes": differences(document_of(before) if before else nothing, document_of(after) if after else nothing),
+    }

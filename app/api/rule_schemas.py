@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, pre_load, validate, validates_schema
+from marshmallow import Schema, ValidationError, fields, post_load, pre_load, validate, validates_schema
 
 from app.api.schemas import (
     MAX_CLIENT_ID,
@@ -55,6 +56,14 @@ class LimitSchema(StrictSchema):
         refuse_impossible(data)
 
 
+class Sent(dict[str, Any]):
+    """What a schema has made of an object that was sent. `names`: of the members that the object had."""
+
+    def __init__(self, members: dict[str, Any], names: Iterable[str]) -> None:
+        super().__init__(members)
+        self.names = frozenset(names)
+
+
 class RuleSchema(StrictSchema):
     """A rule as it is sent: one limit by `rate` and `window`, or several by `limits`.
 
@@ -82,12 +91,17 @@ class RuleSchema(StrictSchema):
     description = text_field(1000, 0, load_default="")
     created_at = ReadOnly()
     updated_at = ReadOnly()
+    warnings = ReadOnly()
 
     @pre_load
     def _refuse_limit_key(self, data: Any, **_: Any) -> Any:
         if isinstance(data, dict) and "limit_key" in data:
             raise ValidationError("In a rule this is called endpoint.", "limit_key")
         return data
+
+    @post_load(pass_original=True)
+    def _remember(self, data: dict[str, Any], original: dict[str, Any], **_: Any) -> Sent:
+        return Sent(data, original)
 
     @validates_schema
     def _holds_together(self, data: dict[str, Any], *, partial: Any, **_: Any) -> None:
@@ -136,3 +150,11 @@ class StoredRuleSchema(Schema):
     description = fields.String(required=True)
     created_at = fields.DateTime(required=True)
     updated_at = fields.DateTime(required=True)
+
+
+class RuleAnswerSchema(StoredRuleSchema):
+    """One rule. `warnings`, where there are any, name rules that do not decide for some clients because of this one, or
+    for which it does not; after a change also rules that decide again, and fields that were replaced without being
+    sent."""
+
+    warnings = fields.List(fields.String())

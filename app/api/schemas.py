@@ -41,6 +41,8 @@ def amount(low: int, high: int = MAX_AMOUNT, **kwargs: Any) -> fields.Integer:
 class Moment(fields.AwareDateTime):
     """A time in ISO 8601, UTC where it names no offset; in UTC, since PostgreSQL does not know every offset."""
 
+    default_error_messages = {"invalid": "Allowed is a time in ISO 8601, such as 2026-11-25T10:00:00Z."}
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(format="iso", default_timezone=UTC, **kwargs)
 

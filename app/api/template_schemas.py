@@ -17,7 +17,7 @@ class TemplateRuleSchema(RuleSchema):
     """A rule for whichever client the template will be applied to."""
 
     class Meta:
-        exclude = OF_STORED_RULES
+        exclude = (*OF_STORED_RULES, "warnings")
 
 
 class TemplateSchema(TemplateRuleSchema):

@@ -10,11 +10,14 @@ from flask_smorest import Page
 from app.api.admin import as_rule, changes, refresh
 from app.api.arguments import StrictBlueprint
 from app.api.auth import author, requires
+from app.api.preconditions import Precondition, conditional
 from app.api.rule_forms import answered, answered_document
-from app.api.rule_schemas import StoredRuleSchema
+from app.api.rule_schemas import RuleAnswerSchema
+from app.api.rule_warnings import warnings_of
 from app.api.template_schemas import ApplicationSchema, StoredTemplateSchema, TemplateSchema
 from app.extensions import db
 from app.rules.documents import Document, document_of
+from app.rules.repository import RuleRepository
 from app.rules.templates import Template, Templates
 
 blueprint = StrictBlueprint("templates", __name__, url_prefix="/v1/admin/templates", description="Templates")
@@ -33,13 +36,14 @@ def list_templates() -> list[dict[str, Any]]:
 @blueprint.arguments(TemplateSchema)
 @blueprint.response(201, StoredTemplateSchema)
 @blueprint.alt_response(200, schema=StoredTemplateSchema, success=True)
+@conditional
 @requires("rules:write")
 def put_template(sent: dict[str, Any]) -> tuple[dict[str, Any], int]:
     """Create a template (201), or replace the tenant's own of that name (200). Rules made from it stay as they are."""
     name, description = sent.pop("name"), sent.pop("description")
     rules = sent.pop("rules", None) or [sent]
     template = Template(name, description, tuple(_document(rule) for rule in rules))
-    return _shown(template), 201 if _templates().put(template, author()) else 200
+    return _shown(template), 201 if _templates().put(template, author(), Precondition().holds_of_any) else 200
 
 
 @blueprint.route("/<name>", methods=["DELETE"])
@@ -52,14 +56,19 @@ def delete_template(name: str) -> None:
 
 @blueprint.route("/<name>/apply", methods=["POST"])
 @blueprint.arguments(ApplicationSchema)
-@blueprint.response(200, StoredRuleSchema(many=True))
+@blueprint.response(200, RuleAnswerSchema(many=True))
 @requires("rules:write")
 def apply_template(sent: dict[str, str], name: str) -> list[dict[str, Any]]:
     """Create or replace the rules that the template says, for a client or a pattern. All or none."""
     template = _templates().get(name.replace("\0", ""))
     merge = changes().merge(template.rules_for(sent["client_id"], g.principal.tenant_id))
     refresh()
-    return [answered(rule) for rule in (*merge.created, *(new for _, new in merge.replaced), *merge.unchanged)]
+    rules, repository = (
+        (*merge.created, *(new for _, new in merge.replaced), *merge.unchanged),
+        RuleRepository(db.session()),
+    )
+    told = {rule.id: warnings_of(rule, None, repository) for rule in rules}
+    return [answered(rule) | ({"warnings": told[rule.id]} if told[rule.id] else {}) for rule in rules]
 
 
 def _templates() -> Templates:

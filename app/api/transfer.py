@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from itertools import starmap
-from typing import Any
 
 from flask import Response, current_app, g, request
 from flask_smorest import Blueprint
@@ -17,10 +14,10 @@ from app.api.auth import requires
 from app.api.bodies import read_body
 from app.api.problems import Problem
 from app.api.rule_files import YAML, YAML_TYPES, InvalidRules, read_rules, write_rules
+from app.api.rule_forms import shown_merge_lists
+from app.api.rule_warnings import warnings_of_merge
 from app.extensions import db
-from app.rules.changes import Merge
-from app.rules.documents import Document, differences, document_of
-from app.rules.pace import Pace, at_once
+from app.rules.pace import Pace
 from app.rules.repository import in_one_state
 from app.rules.rule import Rule
 
@@ -61,24 +58,13 @@ def import_rules(options: dict[str, bool]) -> Response:
         merge = changes().merge(rules, replace=options["replace"])
         refresh()
     with ONE_FILE:
-        lists = (f'"{name}":[{",".join(map(json.dumps, rules))}]' for name, rules in _shown_lists(merge, _pace()))
-        text = f'{{"dry_run":{json.dumps(options["dry_run"])},{",".join(lists)}}}'
+        told = warnings_of_merge(merge, _pace())
+        members = [f'"dry_run":{json.dumps(options["dry_run"])}']
+        for name, shown in shown_merge_lists(merge, _pace()):
+            members.append(f'"{name}":[{",".join(map(json.dumps, shown))}]')
+        members += [f'"warnings":{json.dumps(told)}'] if told else []
+        text = f"{{{','.join(members)}}}"
     return Response(text, content_type="application/json")
-
-
-def shown_merge(merge: Merge) -> dict[str, list[dict[str, Any]]]:
-    """What a merge changes, rule by rule."""
-    return {name: list(rules) for name, rules in _shown_lists(merge, at_once)}
-
-
-def _shown_lists(merge: Merge, pace: Pace) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
-    pairs: dict[str, Sequence[tuple[Rule | None, Rule | None]]] = {
-        "created": [(None, rule) for rule in merge.created],
-        "replaced": merge.replaced,
-        "deleted": [(rule, None) for rule in merge.deleted],
-        "unchanged": [(rule, rule) for rule in merge.unchanged],
-    }
-    return ((name, starmap(_shown, pace(before_and_after))) for name, before_and_after in pairs.items())
 
 
 def _sent_rules() -> list[Rule]:
@@ -92,19 +78,6 @@ def _sent_rules() -> list[Rule]:
             return read_rules(raw, yaml=yaml, tenant_id=tenant_id, default_algorithm=algorithm, pace=_pace())
     except InvalidRules as invalid:
         raise invalid.as_problem() from None
-
-
-def _shown(before: Rule | None, after: Rule | None) -> dict[str, Any]:
-    rule = after or before
-    assert rule is not None  # noqa: S101 - one of the two is there
-    nothing: Document = {"limits": []}
-    return {
-        "id": rule.id if rule.id > 0 else before and before.id,
-        "client_id": rule.client_id,
-        "endpoint": rule.endpoint,
-        "shadow": rule.shadow,
-        "changes": differences(document_of(before) if before else nothing, document_of(after) if after else nothing),
-    }
 
 
 def _pace() -> Pace:

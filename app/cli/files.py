@@ -5,72 +5,91 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
-from flask.cli import with_appcontext
 
 from app.api.bodies import MAX_BYTES_OF_IMPORT
 from app.api.problems import Problem
 from app.api.rule_files import InvalidRules, read_rules, write_rules
-from app.api.transfer import shown_merge
-from app.cli.commands import as_json, author, of_tenant, say_json, settings, tenant_named
-from app.extensions import db
-from app.rules.changes import Merge, RuleChanges
+from app.api.rule_forms import shown_merge
+from app.api.rule_warnings import warnings_of_merge
+from app.cli.commands import (
+    agree,
+    as_json,
+    asking,
+    by_operator,
+    command,
+    many,
+    of_tenant,
+    say_changes,
+    say_json,
+    tenant_named,
+)
+from app.cli.means import session, settings
+from app.rules.changes import RuleChanges
+from app.rules.history import Author
+from app.rules.merge import Merge
 from app.rules.repository import RuleRepository
 from app.rules.rule import DEFAULT_TENANT_ID, Rule
 
 FILE = click.argument("file", type=click.Path(path_type=Path, allow_dash=True, dir_okay=False))
 REPLACE = click.option("--replace", is_flag=True, help="Also delete the rules that the file does not have.")
+NOBODY = Author("-", "-")  # changes nothing
 SIGNS = {"created": "+", "replaced": "~", "deleted": "-"}
 
 
-@click.command("validate")
+@command("validate")
 @FILE
-@with_appcontext
 def validate(file: Path) -> None:
     """Check a file of rules. Needs no server and no database: for a commit hook or a CI job."""
     count = len(_read(file, DEFAULT_TENANT_ID))
     click.echo(f"{file}: 1 rule, valid" if count == 1 else f"{file}: {count} rules, all valid")
 
 
-@click.command("diff")
+@command("diff")
 @FILE
 @of_tenant
 @REPLACE
 @as_json
-@with_appcontext
 def diff(file: Path, tenant: str, replace: bool, as_json: bool) -> None:
     """What importing the file would change."""
     owner = tenant_named(tenant).id
-    _say(RuleChanges(db.session(), owner, author()).compare(_read(file, owner), replace=replace), as_json)
+    _say(RuleChanges(session(), owner, NOBODY).compare(_read(file, owner), replace=replace), as_json)
 
 
-@click.command("import")
+@command("import")
 @FILE
 @of_tenant
 @REPLACE
 @click.option("--dry-run", is_flag=True, help="Say what would change, change nothing.")
+@asking
+@by_operator
 @as_json
-@with_appcontext
-def import_rules(file: Path, tenant: str, replace: bool, dry_run: bool, as_json: bool) -> None:
-    """Create or replace all rules of the file, or none of them."""
+def import_rules(
+    file: Path, tenant: str, replace: bool, dry_run: bool, yes: bool, author: Author, as_json: bool
+) -> None:
+    """Create or replace all rules of the file, or none of them. Asks before it deletes any."""
     owner = tenant_named(tenant).id
-    rules, changes = _read(file, owner), RuleChanges(db.session(), owner, author())
-    _say(changes.compare(rules, replace=replace) if dry_run else changes.merge(rules, replace=replace), as_json)
+    rules, changes = _read(file, owner), RuleChanges(session(), owner, author)
+    if dry_run:
+        _say(changes.compare(rules, replace=replace), as_json)
+        return
+    agreed = None
+    if replace and not yes:
+        agreed = changes.compare(rules, replace=True)
+        if agreed.deleted:
+            _say(agreed, False, err=True)
+            agree(f"Delete {many(len(agreed.deleted), 'rule')} that {file} does not have?", yes)
+    _say(changes.merge(rules, replace=replace, agreed=agreed), as_json)
 
 
-@click.command("export")
+@command("export")
 @of_tenant
 @click.option("--format", "kind", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
-@with_appcontext
 def export(tenant: str, kind: str) -> None:
     """All rules of a tenant, as a file that `import` takes."""
-    rules = RuleRepository(db.session()).rules(tenant_named(tenant).id)
+    rules = RuleRepository(session()).rules(tenant_named(tenant).id)
     click.echo(write_rules(rules, yaml=kind == "yaml"), nl=False)
-
-
-COMMANDS = (validate, diff, import_rules, export)
 
 
 def _read(file: Path, tenant_id: int) -> list[Rule]:
@@ -96,19 +115,17 @@ def _read(file: Path, tenant_id: int) -> list[Rule]:
     sys.exit(1)
 
 
-def _say(merge: Merge, as_json: bool) -> None:
+def _say(merge: Merge, as_json: bool, *, err: bool = False) -> None:
     shown = shown_merge(merge)
+    for warning in warnings_of_merge(merge):
+        click.echo(warning, err=True)
     if as_json:
         say_json(shown)
         return
     for name, sign in SIGNS.items():
         for rule in shown[name]:
-            click.echo(f"{sign} {rule['client_id']} {rule['endpoint'] or '*'}{' (shadow)' if rule['shadow'] else ''}")
+            kind = " (shadow)" if rule["shadow"] else ""
+            click.echo(f"{sign} {rule['client_id']} {rule['endpoint'] or '*'}{kind}", err=err)
             if name == "replaced":
-                say_changes(rule["changes"])
-    click.echo(", ".join(f"{len(rules)} {name}" for name, rules in shown.items()))
-
-
-def say_changes(changes: dict[str, dict[str, Any]]) -> None:
-    for field, change in changes.items():
-        click.echo(f"    {field}: {change['from']} -> {change['to']}")
+                say_changes(rule["changes"], err=err)
+    click.echo(", ".join(f"{len(rules)} {name}" for name, rules in shown.items()), err=err)

@@ -16,6 +16,7 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from hashlib import blake2b, shake_256
+from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 from app.limiter.errors import StoreError, StoreFault
@@ -77,8 +78,11 @@ class LimitedClients:
         except StoreError as error:
             log.debug("denials of the last seconds are not counted: %s", error)
 
-    def most(self, tenant_id: int) -> list[Limited]:
-        """The tenant's clients and rules with the most denials, at most SHOWN. Raises StoreError."""
+    def most(self, tenant_id: int, contains: str = "") -> list[Limited]:
+        """The tenant's clients and rules with the most denials, at most SHOWN. Raises StoreError.
+
+        `contains`: only clients with this text in their id.
+        """
         book = self._rules.book
         if book is None:
             return []
@@ -90,8 +94,9 @@ class LimitedClients:
                 counts.update({member: int(score) for member, score in zip(members[::2], members[1::2], strict=True)})
             except (TypeError, ValueError):
                 raise StoreFault("the answer is no list of members and scores") from None
-        opened = ((_opened(book.edition.key_secret, member), count) for member, count in counts.most_common(SHOWN))
-        return [Limited(name[1], name[0], count) for name, count in opened if name is not None]
+        opened = ((_opened(book.edition.key_secret, member), count) for member, count in counts.most_common())
+        found = (Limited(name[1], name[0], count) for name, count in opened if name is not None and contains in name[1])
+        return list(islice(found, SHOWN))
 
     def keys(self, tenant_id: int) -> list[bytes]:
         """Where Redis keeps the tenant's last hour."""

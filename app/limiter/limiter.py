@@ -196,8 +196,12 @@ def _shadow_charges(plans: Plans, questions: Sequence[Question], charges: Sequen
 
 def beside(shadow: Charge, outcome: Stored, decision: Decision) -> Decision:
     """The enforced rule's decision, with the reason where only the shadow rule would have denied."""
-    blocked = shadow.plan.rule.action == "block" and shadow.cost > 0
-    if not blocked and (not isinstance(outcome, Outcome) or outcome.allowed):
+    rule = shadow.plan.rule
+    blocked = rule.action == "block" and shadow.cost > 0
+    denies = blocked or (isinstance(outcome, Outcome) and not outcome.allowed)
+    if shadow.cost and (isinstance(outcome, Outcome) or not shadow.plan.charges):
+        (shadow.plan.count_blocked if denies else shadow.plan.count_allowed)(1)
+    if not denies:
         return decision
     SHADOW_BLOCKED.inc()
     return replace(decision, reason="shadow") if decision.allowed and not decision.degraded else decision

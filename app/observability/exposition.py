@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from app.observability.metric_files import entries
-from app.observability.metrics import BY_RULE
+from app.observability.metrics import BY_RULE, SHADOW_RULE, WOULD
 from app.observability.rule_counts import DEFAULT, Pace, RuleCounts
+from app.observability.rule_counts import Labels as LabelsOfRule
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", '"': '\\"'})
@@ -48,8 +49,9 @@ def exposition(directory: Path | None, rule_counts: RuleCounts, pace: Pace) -> b
 def _by_rule(rule_counts: RuleCounts, pace: Pace) -> Iterator[str]:
     totals = rule_counts.totals(pace)
     shown = [
-        (_braces({name: value for name, value in labels._asdict().items() if value}), counts, labels is DEFAULT.labels)
+        (_braces(_told(labels)), counts, labels is DEFAULT.labels)
         for labels, counts in pace(totals.items())
+        if not labels.shadow
     ]
     for column, (name, about) in enumerate(BY_RULE):
         yield from _head(name, "counter", about)
@@ -57,6 +59,15 @@ def _by_rule(rule_counts: RuleCounts, pace: Pace) -> Iterator[str]:
             # Permits, only where there are leases.
             if always or column < 2 or counts[2]:
                 yield f"{name}{labels} {counts[column]!r}\n"
+    yield from _head(SHADOW_RULE[0], "counter", SHADOW_RULE[1])
+    for of_rule, counts in pace(totals.items()):
+        if of_rule.shadow:
+            for would, count in zip(WOULD, counts, strict=False):
+                yield f"{SHADOW_RULE[0]}{_braces(_told(of_rule) | {'would': would})} {count!r}\n"
+
+
+def _told(labels: LabelsOfRule) -> Labels:
+    return {name: value for name, value in labels._asdict().items() if value and name != "shadow"}
 
 
 def _of_files(files: Iterable[Path], pace: Pace) -> Iterator[str]:

@@ -36,6 +36,12 @@ BY_RULE = (
     ("ratelimiter_lease_permits_granted_total", "Permits granted by leases, likewise"),
     ("ratelimiter_lease_permits_returned_total", "Permits credited back of them, likewise"),
 )
+# Likewise, of shadow rules: the first two columns are what each would have done.
+SHADOW_RULE = (
+    "ratelimiter_shadow_rule_checks_total",
+    "Checks that a shadow rule would have allowed or denied, by its client and endpoint",
+)
+WOULD = ("allow", "deny")
 CHECK_DURATION = CountingHistogram(
     "ratelimiter_check_duration_seconds",
     "Time to answer a check or a batch of checks, body read to reply built",

@@ -26,11 +26,15 @@ Pace = Callable[[Iterable[Any]], Iterable[Any]]
 
 
 class Labels(NamedTuple):
-    """Of the metrics by rule. `tenant` is empty for the default tenant, as for Prometheus a label that is not there."""
+    """Of the metrics by rule. `tenant` is empty for the default tenant, as for Prometheus a label that is not there.
+
+    `shadow`, which is no label: shadow rules have a metric of their own.
+    """
 
     client_id: str
     endpoint: str
     tenant: str = ""
+    shadow: bool = False
 
 
 class Series(NamedTuple):
@@ -118,7 +122,7 @@ class RuleCounts:
         self._series = series
 
     def of(self, rule_id: int) -> Counts:
-        """Where to count the decisions of a rule; one that is not enforced has no series."""
+        """Where to count the decisions of a rule; one that never decides has no series."""
         series = self._series(rule_id)
         if series is None:
             return self._nowhere

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 
+from msgspec.structs import replace
 from psycopg2.errors import ForeignKeyViolation, LockNotAvailable, QueryCanceled
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
-from app.rules.documents import document_of, rule_of
+from app.rules import history
+from app.rules.blocking import Version, blocked, unblocked
+from app.rules.documents import rule_of
 from app.rules.editions import Editions
 from app.rules.errors import Conflict, NotFound, Stale
 from app.rules.examples import EXAMPLES
 from app.rules.glob import is_pattern
 from app.rules.history import CREATE, DELETE, REPLACE, ROLLBACK, UPDATE, Author, History, RuleChange
+from app.rules.merge import Merge
 from app.rules.pace import Pace, at_once
 from app.rules.pattern_bounds import keeping_matchable
+from app.rules.promotion import promoted
 from app.rules.repository import RuleRepository
 from app.rules.rule import DEFAULT_TENANT_ID, Rule
 
 MAX_RULES = 100_000  # of one tenant
+VERSIONS_SEARCHED = 1000  # of a rule, for what it was before it was blocked
 TURNS = 12  # of 1.2 to 1.4 s each: longer than an import of the largest size takes on a busy machine
 # A row is waited for in two steps, each as long as lock_timeout; together they can outlast statement_timeout.
 WAITED = (LockNotAvailable, QueryCanceled)
@@ -34,20 +39,6 @@ Who = tuple[str, str | None, bool]
 
 def anything(_: Rule | None) -> bool:
     return True
-
-
-@dataclass(frozen=True, slots=True)
-class Merge:
-    """What a set of rules changes: pairs are (before, after)."""
-
-    created: list[Rule]
-    replaced: list[tuple[Rule, Rule]]
-    deleted: list[Rule]
-    unchanged: list[Rule]
-
-    @property
-    def changes_anything(self) -> bool:
-        return bool(self.created or self.replaced or self.deleted)
 
 
 class RuleChanges:
@@ -106,37 +97,80 @@ class RuleChanges:
     def compare(self, rules: Sequence[Rule], *, replace: bool) -> Merge:
         """What `merge` would change. Two of the rules must not be for the same client and endpoint."""
         current = {_who(rule): rule for rule in self._pace(self._rules.rules(self._tenant_id))}
-        merge = Merge([], [], [], [])
-        for rule in self._pace(rules):
-            before = current.pop(_who(rule), None)
-            if before is None:
-                merge.created.append(rule)
-            elif document_of(before) == document_of(rule):
-                merge.unchanged.append(before)
-            else:
-                merge.replaced.append((before, rule))
-        merge.deleted.extend(current.values() if replace else ())
+        merge = Merge.of((current.pop(_who(rule), None), rule) for rule in self._pace(rules))
+        (merge.deleted if replace else merge.others).extend(current.values())
         return merge
 
-    def merge(self, rules: Sequence[Rule], *, replace: bool = False) -> Merge:
-        """Create or replace all of the rules, or none; `replace` also deletes the others of the tenant."""
+    def merge(self, rules: Sequence[Rule], *, replace: bool = False, agreed: Merge | None = None) -> Merge:
+        """Create or replace all of the rules, or none; `replace` also deletes the others of the tenant.
+
+        `agreed`: what was shown. Raises Stale where other rules would be replaced or deleted by now.
+        """
+
+        def wanted() -> Merge:
+            merge = self.compare(rules, replace=replace)
+            if agreed is not None and merge.gone() - agreed.gone():
+                raise Stale("the rules have changed meanwhile: look again")
+            return merge
+
+        return self.carry_out(wanted)
+
+    def carry_out(self, wanted: Callable[[], Merge], action: str | None = None) -> Merge:
+        """Change all that `wanted` says, or nothing. It is asked when no other change can come between.
+
+        `action`: what the history calls it, unless rules are deleted; None: as it is of each rule.
+        """
         with changing(self._session):
-            wanted = self.compare(rules, replace=replace)
-            if not wanted.changes_anything:
+            merge = wanted()
+            if not merge.changes_anything:
                 self._session.rollback()
-                return wanted
-            self._rules.delete(wanted.deleted)
-            self._require_room(len(wanted.created))
-            with self._keeping_matchable(wanted.created):
-                created = self._rules.add(wanted.created)
+                return merge
+            self._rules.delete(merge.deleted)
+            self._require_room(len(merge.created))
+            with self._keeping_matchable(merge.created):
+                created = self._rules.add(merge.created)
             done = Merge(
                 created,
-                list(zip([old for old, _ in wanted.replaced], self._rules.replace(wanted.replaced), strict=True)),
-                wanted.deleted,
-                wanted.unchanged,
+                list(zip([old for old, _ in merge.replaced], self._rules.replace(merge.replaced), strict=True)),
+                merge.deleted,
+                merge.unchanged,
+                merge.others,
             )
-            self._record(*_changes(done))
+            self._record(*done.changes(action))
             return done
+
+    def block(self, client_id: str) -> Merge:
+        """Shut exactly this client or pattern out, on every endpoint."""
+        return self.carry_out(
+            lambda: Merge.of(blocked(client_id, self._tenant_id, self._enforced(client_id))), history.BLOCK
+        )
+
+    def unblock(self, client_id: str) -> Merge:
+        """Let it in again, to what its rules were before."""
+
+        def versions(rule: Rule) -> list[Version]:
+            rows, _ = self._history.versions(rule.id, 0, VERSIONS_SEARCHED)
+            return [Version(row.action, row.document) for row in rows]
+
+        return self.carry_out(
+            lambda: Merge.of(unblocked(self._enforced(client_id), versions, history.BLOCK)), history.UNBLOCK
+        )
+
+    def promote(self, rule_id: int, expected: Expected = anything, of_twin: Expected = anything) -> Rule:
+        """Enforce a shadow rule, in the place of its twin where it has one: that keeps its id and its counters."""
+
+        def wanted() -> Merge:
+            shadow = self._current(rule_id, expected)
+            twin = self._rules.twin(replace(shadow, shadow=False))
+            _require(of_twin, twin)
+            rule = promoted(shadow, twin)
+            return Merge.of([(shadow, rule)] if twin is None else [(twin, rule), (shadow, None)])
+
+        done = self.carry_out(wanted, history.PROMOTE)
+        return done.replaced[0][1] if done.replaced else done.unchanged[0]
+
+    def _enforced(self, client_id: str) -> list[Rule]:
+        return self._rules.rules(self._tenant_id, client_id=client_id, shadow=False)
 
     def _current(self, rule_id: int, expected: Expected) -> Rule:
         current = self._rules.get(self._tenant_id, rule_id)
@@ -211,9 +245,3 @@ def _require(expected: Expected, current: Rule | None) -> None:
 
 def _who(rule: Rule) -> Who:
     return rule.client_id, rule.endpoint, rule.shadow
-
-
-def _changes(merge: Merge) -> Iterator[RuleChange]:
-    yield from (RuleChange(CREATE, None, rule) for rule in merge.created)
-    yield from (RuleChange(REPLACE, before, after) for before, after in merge.replaced)
-    yield from (RuleChange(DELETE, rule, None) for rule in merge.deleted)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg2.extensions
-from gevent.socket import wait_read, wait_write
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.orm import Session
 
 from app.rules.editions import Editions
@@ -43,6 +43,18 @@ def bound_transactions(engine: Engine) -> None:
 
 def _bound(connection: Connection) -> None:
     connection.exec_driver_sql(TIMEOUTS)
+
+
+@contextmanager
+def session_on(url: str) -> Iterator[Session]:
+    """A session outside the service, on connections of its own."""
+    engine = create_engine(url, **ENGINE_OPTIONS)
+    bound_transactions(engine)
+    try:
+        with Session(engine) as session:
+            yield session
+    finally:
+        engine.dispose()
 
 
 class DatabaseRules:
@@ -90,6 +102,8 @@ def cooperate_with_gevent() -> None:
 
 
 def _wait(connection: Any) -> None:
+    from gevent.socket import wait_read, wait_write  # a command needs none of it
+
     while True:
         state = connection.poll()
         if state == psycopg2.extensions.POLL_OK:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from app.rules.rule import Limit, Rule
@@ -34,6 +34,17 @@ def differences(before: Document, after: Document) -> Document:
         for name in dict.fromkeys([*old, *new])
         if old.get(name) != new.get(name)
     }
+
+
+def lost(before: Document, after: Document, named: Collection[str]) -> Document:
+    """The differences in what nobody named. `limits` names all limits, `rate` and its like those of the first."""
+    everything = "limits" in named
+
+    def is_named(field: str) -> bool:
+        of_a_limit = field.startswith("limits[") or field in LIMIT_FIELDS
+        return (everything and of_a_limit) or field.removeprefix("limits[0].") in named
+
+    return {field: change for field, change in differences(before, after).items() if not is_named(field)}
 
 
 def _flat(document: Document, several: bool) -> Document:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as replaced
 
 from msgspec.structs import replace
 
 from app.rules.pace import Pace, at_once
+from app.rules.patterns import Matches
 from app.rules.rule import DEFAULT_RULE_ID, Rule
 from app.rules.rule_book import RuleBook, Snapshot
+from app.rules.tenant_rules import TenantRules
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A rule whose client matches. `wins`: it decides, or as a shadow it is decided beside."""
+    """A rule whose client matches. `wins`: it decides, or as a shadow it is decided beside.
+
+    `hidden_by`: the rule that decides for this client instead, whatever the limit_key.
+    """
 
     rule: Rule
     wins: bool
     why: str
+    hidden_by: Rule | None = None
 
 
 def explain(
@@ -33,11 +40,38 @@ def explain(
     """Every candidate for the check: by precedence, shadows after those enforced, then the default, then `disabled`."""
     winner = book.match(tenant_id, client_id, limit_key)
     shadow = book.match_shadow(tenant_id, client_id, limit_key)
+    rules = book.candidates(tenant_id, client_id)
+    hiders = hidden_by(rule for rule in rules if not rule.shadow) | hidden_by(rule for rule in rules if rule.shadow)
     candidates = [
-        _judged(rule, shadow if rule.shadow else winner, limit_key) for rule in book.candidates(tenant_id, client_id)
+        replaced(_judged(rule, shadow if rule.shadow else winner, limit_key), hidden_by=hiders.get(rule.id))
+        for rule in rules
     ]
     asleep = _as_if_enabled(disabled, pace).candidates(tenant_id, client_id)
     return candidates + [Candidate(replace(rule, enabled=False), False, "it is disabled") for rule in asleep[:-1]]
+
+
+def hidden_by(candidates: Iterable[Rule]) -> dict[int, Rule]:
+    """By the id of a candidate: which one decides instead of it on every key that it is for. Most specific first."""
+    first: dict[str | None, tuple[int, Rule]] = {}  # by endpoint: the first that is for it, and its place
+    found = {}
+    for place, rule in enumerate(candidates):
+        before = [first[endpoint] for endpoint in {None, rule.endpoint} if endpoint in first]
+        if before:
+            found[rule.id] = min(before, key=lambda each: each[0])[1]
+        first.setdefault(rule.endpoint, (place, rule))
+    return found
+
+
+def deciding(rules: Iterable[Rule], client_id: str) -> list[Rule]:
+    """Those of a tenant's rules that decide some check of the client, the most specific first."""
+    enforced = TenantRules()
+    for rule in rules:
+        if rule.enabled and not rule.shadow:
+            enforced.add(rule)
+    enforced.index_patterns(None, Matches(), at_once)
+    candidates = enforced.candidates(client_id)
+    hidden = hidden_by(candidates)
+    return [rule for rule in candidates if rule.id not in hidden]
 
 
 def _judged(rule: Rule, winner: Rule | None, limit_key: str) -> Candidate:

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, delete, func, select, tuple_
+from sqlalchemy import Select, delete, func, literal_column, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.rules.bulk import insert_rows
 from app.rules.documents import Document, document_of
-from app.rules.models import AuditEventRow, RuleRow, RuleVersionRow
+from app.rules.models import CLIENT_OF_EVENT, AuditEventRow, RuleRow, RuleVersionRow
 from app.rules.pace import Pace, at_once
 from app.rules.pages import page_of
 from app.rules.rule import Rule
 
 CREATE, REPLACE, UPDATE, DELETE, ROLLBACK = "rule.create", "rule.replace", "rule.update", "rule.delete", "rule.rollback"
+BLOCK, UNBLOCK, PROMOTE = "rule.block", "rule.unblock", "rule.promote"
 PRUNE_CHUNK = 5000  # rows a statement
 
 
@@ -38,8 +39,9 @@ class RuleChange(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditFilter:
-    """None: any."""
+    """None: any. An `action` that ends with * is all that begin so; the client of a rule is that after the change."""
 
+    client_id: str | None = None
     actor: str | None = None
     action: str | None = None
     subject: str | None = None
@@ -85,8 +87,19 @@ class History:
 
     def _events(self, wanted: AuditFilter) -> Select[tuple[AuditEventRow]]:
         found = select(AuditEventRow).where(AuditEventRow.tenant_id == self._tenant_id)
-        for name in ("actor", "action", "subject", "correlation_id"):
-            value = getattr(wanted, name)
+        if wanted.client_id is not None:
+            client = literal_column(CLIENT_OF_EVENT) == wanted.client_id
+            found = found.where(or_(client, AuditEventRow.subject == f"client {wanted.client_id}"))
+        action = wanted.action
+        if action is not None and action.endswith("*"):
+            found = found.where(AuditEventRow.action.startswith(action[:-1], autoescape=True))
+            action = None
+        for name, value in (
+            ("actor", wanted.actor),
+            ("action", action),
+            ("subject", wanted.subject),
+            ("correlation_id", wanted.correlation_id),
+        ):
             if value is not None:
                 found = found.where(getattr(AuditEventRow, name) == value)
         if wanted.since is not None:

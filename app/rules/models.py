@@ -33,6 +33,7 @@ from app.rules.rule import (
 )
 
 MAX_OWNER = MAX_NAME + len(actor_of("", "")) + ID_LENGTH
+CLIENT_OF_EVENT = "coalesce(after ->> 'client_id', before ->> 'client_id')"
 
 
 class Base(DeclarativeBase):
@@ -145,7 +146,13 @@ class AuditEventRow(Base):
     """Who changed what. Only ever inserted; no foreign key, for it outlives its tenant."""
 
     __tablename__ = "audit_events"
-    __table_args__ = (Index("ix_audit_events_tenant_id", "tenant_id", "id"), Index("ix_audit_events_at", "at"))
+    __table_args__ = (
+        Index("ix_audit_events_tenant_id", "tenant_id", "id"),
+        Index("ix_audit_events_at", "at"),
+        # Of rules: as they are after the change. Queries have to spell it like this.
+        Index("ix_audit_events_client", "tenant_id", text(CLIENT_OF_EVENT), "id"),
+        Index("ix_audit_events_subject", "tenant_id", "subject", "id"),
+    )
 
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.clock_timestamp())

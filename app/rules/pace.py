@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeVar
 
-import gevent
-
 T = TypeVar("T")
 
 PIECE_SECONDS = 0.002
@@ -30,6 +28,8 @@ class Unhurried:
         self._clock = clock
 
     def __call__(self, items: Iterable[T], /) -> Iterator[T]:
+        import gevent  # a command needs no pace, and need not wait for it
+
         rest_at = self._clock() + PIECE_SECONDS
         for item in items:
             yield item

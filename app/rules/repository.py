@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from msgspec.structs import replace
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, and_, func, literal, or_, select
 from sqlalchemy.orm import Session
 
 from app.rules.bulk import delete_rows, insert_rows, update_rows
@@ -20,6 +20,7 @@ from app.rules.rule_rows import DECIDING, LIMITS, RULES, limit_columns, limit_of
 
 ROWS_IN_PART = 500  # of an answer; a part is read in one piece
 WHO = (RuleRow.tenant_id, RuleRow.client_id, RuleRow.endpoint, RuleRow.shadow)
+MAX_BESIDE = 500  # a reading of more would keep other greenlets waiting
 
 
 class RuleRepository:
@@ -35,8 +36,31 @@ class RuleRepository:
         return self._read(select(*DECIDING).where(RULES.c.id == func.any(list(ids))))
 
     def rules(self, tenant_id: int, **wanted: Any) -> list[Rule]:
-        """The tenant's rules, oldest first; `wanted` gives fields they must have."""
+        """The tenant's rules, oldest first; `wanted` gives fields they must have, `contains` a part of the client."""
         return list(self._pace(self._read(_in_parts(_of(tenant_id, wanted)))))
+
+    def of_client(self, tenant_id: int, client_id: str) -> list[Rule]:
+        """Those that may decide for the client: its own, and all that are for a pattern."""
+        named = or_(RULES.c.client_id == client_id, RULES.c.client_id.contains("*"))
+        return list(self._read(_of(tenant_id, {}).where(named)))
+
+    def beside(self, rule: Rule) -> list[Rule]:
+        """The enabled rules that can come before this one or after it: of its own client, and of patterns and clients
+        that it may share clients with. At most MAX_BESIDE, those for the most clients first."""
+        client = RULES.c.client_id
+        if "*" not in rule.client_id:
+            found = or_(client == rule.client_id, literal(rule.client_id).like(_like(client), escape="\\"))
+        else:
+            endpoints = or_(RULES.c.endpoint.is_(None), RULES.c.endpoint == rule.endpoint)
+            covers = literal(rule.action == "block") if rule.endpoint is None else endpoints
+            protects = or_(RULES.c.endpoint.is_not(None), RULES.c.action == "block")
+            found = or_(
+                client == rule.client_id,
+                and_(client.contains("*"), _meets(client, rule.client_id), or_(protects, covers)),
+                and_(client.like(_like(literal(rule.client_id)), escape="\\"), covers),
+            )
+        others = _of(rule.tenant_id, {"shadow": rule.shadow, "enabled": True}).where(found, RULES.c.id != rule.id)
+        return list(self._read(others.order_by(func.length(client), client).limit(MAX_BESIDE)))
 
     def page(self, tenant_id: int, wanted: dict[str, Any], offset: int, count: int) -> tuple[list[Rule], int]:
         """A page of them, and how many there are in all."""
@@ -128,5 +152,25 @@ def _who(rule: Rule) -> tuple[Any, ...]:
 
 
 def _of(tenant_id: int, wanted: dict[str, Any]) -> Select[Any]:
-    fields = [RULES.c[name] == value for name, value in wanted.items()]  # None becomes IS NULL
+    contains = wanted.get("contains", "")
+    fields = [RULES.c[name] == value for name, value in wanted.items() if name != "contains"]  # None becomes IS NULL
+    if contains:
+        fields.append(RULES.c.client_id.contains(contains, autoescape=True))
     return select(RULES).where(RULES.c.tenant_id == tenant_id, *fields)
+
+
+def _meets(globs: Any, pattern: str) -> Any:
+    """Whether some text matches both: of the two heads one begins with the other, and so with the tails, reversed."""
+    head, tail = pattern.partition("*")[0], pattern.rpartition("*")[2][::-1]
+    heads, tails = func.split_part(globs, "*", 1), func.split_part(func.reverse(globs), "*", 1)
+    return and_(
+        or_(func.starts_with(heads, head), func.starts_with(head, heads)),
+        or_(func.starts_with(tails, tail), func.starts_with(tail, tails)),
+    )
+
+
+def _like(glob: Any) -> Any:
+    """The glob as LIKE has it."""
+    for sign in "\\%_":
+        glob = func.replace(glob, sign, f"\\{sign}")
+    return func.replace(glob, "*", "%")

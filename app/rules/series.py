@@ -16,10 +16,11 @@ OTHER = "other"
 
 
 class RuleSeries:
-    """The series of every rule of a book that is enforced. `rules` are all of them, by id.
+    """The series of every rule of a book that is enabled. `rules` are all of them, by id.
 
     A tenant's oldest rules have one each, at most MAX_SERIES_OF_TENANT; its later ones are counted together as
-    `other`. Where all tenants have more than MAX_SERIES, each has an equal share of them, or as many as it has rules.
+    `other`, and its later shadows nowhere. Where all tenants have more than MAX_SERIES, each has an equal share of
+    them, or as many as it has rules.
     """
 
     def __init__(self, rules: Mapping[int, Rule], pace: Pace) -> None:
@@ -42,12 +43,13 @@ class RuleSeries:
         if rule is None or not _counts(rule):
             return None
         if rule.id > self.last.get(rule.tenant_id, rule.id):
-            return _others(rule.tenant_id)
-        return Series(rule.id, _labels(rule.tenant_id, rule.client_id, rule.endpoint or "*"))
+            return None if rule.shadow else _others(rule.tenant_id)
+        labels = _labels(rule.tenant_id, rule.client_id, rule.endpoint or "*")
+        return Series(rule.id, labels._replace(shadow=True) if rule.shadow else labels)
 
 
 def _counts(rule: Rule) -> bool:
-    return rule.enabled and not rule.shadow
+    return rule.enabled
 
 
 def _others(tenant_id: int) -> Series:

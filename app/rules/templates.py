@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.rules.changes import changing
 from app.rules.documents import Document, document_of, rule_of
-from app.rules.errors import Conflict, NotFound
+from app.rules.errors import Conflict, NotFound, Stale
 from app.rules.history import Author, History
 from app.rules.models import TemplateRow
 from app.rules.pages import total_of
@@ -105,12 +105,14 @@ class Templates:
             raise NotFound(f"there is no template {name}")
         return found
 
-    def put(self, template: Template, author: Author) -> bool:
-        """Store the template under its name; whether it is new."""
+    def put(self, template: Template, author: Author, expected: Callable[[bool], bool] = lambda _: True) -> bool:
+        """Store the template under its name; whether it is new. `expected`: is told whether there is one already."""
         if template.name in BUILT_IN:
             raise Conflict(f"the template {template.name} is built in and cannot be changed")
         with changing(self._session):
             old = self._find(template.name)
+            if not expected(old is not None):
+                raise Stale(f"there is {'a' if old else 'no'} template {template.name} now")
             if old is None and total_of(self._session, self._own()) >= MAX_TEMPLATES:
                 raise Conflict(f"a tenant has at most {MAX_TEMPLATES} templates")
             content = {"description": template.description, "rules": list(template.rules)}

@@ -63,11 +63,21 @@ def make_key(node: Node) -> MakeKey:
 
 
 @pytest.fixture(scope="session")
-def other_tenant(node: Node, make_key: MakeKey) -> OtherTenant:
+def make_tenant(node: Node, make_key: MakeKey) -> Callable[[], OtherTenant]:
+    """Makes a tenant, with a key for everything but other tenants."""
+
+    def make() -> OtherTenant:
+        tenant = node.request("POST", "/v1/admin/tenants", json={"name": f"other-{uuid4().hex[:8]}"}).json()
+        made = make_key(*(scope for scope in SCOPES if scope != "tenants:write"), tenant=tenant["name"])
+        return OtherTenant(tenant["id"], tenant["name"], made["id"], made["key"])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def other_tenant(make_tenant: Callable[[], OtherTenant]) -> OtherTenant:
     """A second tenant, with a key for everything but other tenants."""
-    tenant = node.request("POST", "/v1/admin/tenants", json={"name": f"other-{uuid4().hex[:8]}"}).json()
-    made = make_key(*(scope for scope in SCOPES if scope != "tenants:write"), tenant=tenant["name"])
-    return OtherTenant(tenant["id"], tenant["name"], made["id"], made["key"])
+    return make_tenant()
 
 
 @pytest.fixture(scope="session")

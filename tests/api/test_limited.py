@@ -32,6 +32,8 @@ def test_the_clients_denied_most_come_first(node: Node, store: RedisStore, datab
     answer = node.request("GET", "/v1/admin/limited")
     assert answer.status_code == 200
     assert node.request("GET", "/v1/admin/limited", params={"page_size": 1}).json() == answer.json()[:1]
+    less = node.request("GET", "/v1/admin/limited", params={"contains": f"{client[2:]}-less"})
+    assert [entry["client_id"] for entry in less.json()] == [f"{client}-less"]
     ours = [entry for entry in answer.json() if entry["client_id"].startswith(client)]
     assert ours == [
         {"client_id": f"{client}-more", "rule_id": 12, "denied": 20_000},

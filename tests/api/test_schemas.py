@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from marshmallow import Schema, fields, validate
 
-from app.api.arguments import QuerySchema, Switch
+from app.api.query_schemas import QuerySchema, Switch
 from app.api.schemas import BoundedList, Flag, Moment, ReadOnly, StrictSchema
 
 ONE_OF_FEW = (Flag, Switch, Moment, ReadOnly)  # each bounds itself

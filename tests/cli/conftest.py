@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import pty
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+from uuid import uuid4
 
 import pytest
 from click.testing import Result
@@ -13,37 +18,90 @@ from click.testing import Result
 from app import create_app
 from app.config import Settings
 from app.embedded import Valkey
+from tests.support.node import ROOT
 
 
 class Cli(Protocol):
-    def __call__(self, *command: str, code: int = 0, stdin: str | None = None) -> Result: ...
+    def __call__(
+        self, *command: str, code: int = 0, stdin: str | None = None, env: dict[str, str] | None = None
+    ) -> Result: ...
+
+
+class AtTerminal(Protocol):
+    def __call__(self, *command: str, answer: str) -> tuple[int, str]: ...
 
 
 @pytest.fixture(scope="session")
-def cli(valkey: Valkey, new_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+def environment(
+    valkey: Valkey, new_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """Of the commands."""
+    return {
+        "DATABASE_URL": new_database("cli"),
+        "REDIS_URL": valkey.url,
+        "REDIS_TIMEOUT_MS": "5000",
+        "ENABLE_METRICS": "false",
+        "LOG_LEVEL": "WARNING",
+        "DATA_DIR": str(tmp_path_factory.mktemp("cli")),
+    }
+
+
+@pytest.fixture(scope="session")
+def at_terminal(environment: dict[str, str]) -> AtTerminal:
+    """Runs a command whose input is a terminal, at which somebody answers; its exit code and what stands there then."""
+
+    def run(*command: str, answer: str) -> tuple[int, str]:
+        ours, theirs = pty.openpty()
+        words = [sys.executable, "-m", "flask", "--app", "wsgi", *command]
+        own = {"PATH": os.environ["PATH"]} | environment
+        try:
+            os.write(ours, answer.encode())
+            completed = subprocess.run(
+                words,
+                cwd=ROOT,
+                env=own,
+                stdin=theirs,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+        finally:
+            os.close(ours)
+            os.close(theirs)
+        return completed.returncode, completed.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def cli(environment: dict[str, str]) -> Iterator[Cli]:
     """Runs a command in this process; fails where it does not end with `code`."""
     handlers, level = logging.root.handlers[:], logging.root.level
-    with pytest.MonkeyPatch.context() as environment:
-        environment.chdir(tmp_path_factory.mktemp("cli"))
-        environment.setenv("DATABASE_URL", new_database("cli"))
-        environment.setenv("REDIS_URL", valkey.url)
-        environment.setenv("REDIS_TIMEOUT_MS", "5000")
-        environment.setenv("ENABLE_METRICS", "false")
-        environment.setenv("LOG_LEVEL", "WARNING")
-        environment.setenv("DATA_DIR", str(Path.cwd()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(environment["DATA_DIR"])
+        for name, value in environment.items():
+            patch.setenv(name, value)
         app = create_app(Settings.from_env())
-    app.extensions["ratelimiter"].deleted_tenants._settle_seconds = 0  # no worker of a node decides here
+    app.extensions["commands"].settle_seconds = 0  # no worker of a node decides here
 
-    def run(*command: str, code: int = 0, stdin: str | None = None) -> Result:
-        result = app.test_cli_runner().invoke(args=command, input=stdin)
+    def run(*command: str, code: int = 0, stdin: str | None = None, env: dict[str, str] | None = None) -> Result:
+        result = app.test_cli_runner().invoke(args=command, input=stdin, env=env)
         assert result.exit_code == code, result.output
         assert "Traceback" not in result.output
         return result
 
     yield run
-    for store in (app.extensions["ratelimiter"].store, app.extensions["ratelimiter"].deleted_tenants._store):
-        store._link.drop()
-    with app.app_context():
-        app.extensions["sqlalchemy"].engine.dispose()
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
+
+
+@pytest.fixture
+def client() -> str:
+    """A client id, or a tenant's name, of the test's own."""
+    return f"cli-{uuid4().hex[:10]}"
+
+
+def json_of(cli: Cli, *command: str) -> Any:
+    return json.loads(cli(*command, "--json").stdout)

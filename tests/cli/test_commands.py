@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
 import pytest
 
 from app.version import __version__
-from tests.cli.conftest import Cli
+from tests.cli.conftest import AtTerminal, Cli, json_of
 from tests.support.node import ROOT
-
-
-@pytest.fixture
-def client() -> str:
-    return f"cli-{uuid4().hex[:10]}"
-
-
-def _json(cli: Cli, *command: str) -> Any:
-    return json.loads(cli(*command, "--json").output)
 
 
 def test_the_version_is_the_services_own(cli: Cli) -> None:
@@ -32,10 +20,10 @@ def test_the_version_is_the_services_own(cli: Cli) -> None:
 
 
 def test_a_rule_is_set_shown_listed_replaced_and_deleted(cli: Cli, client: str) -> None:
-    created = _json(cli, "rules", "set", client, "--endpoint", "login", "--rate", "5", "--window", "60")
+    created = json_of(cli, "rules", "set", client, "--endpoint", "login", "--rate", "5", "--window", "60")
     number = str(created["id"])
-    assert _json(cli, "rules", "show", number) == created
-    assert _json(cli, "rules", "list", "--client-id", client) == [created]
+    assert json_of(cli, "rules", "show", number) == created
+    assert json_of(cli, "rules", "list", "--client-id", client) == [created]
     limits = ("--limit", "1/1/gcra/3", "--limit", "100/3600")
     said = cli("rules", "set", client, "--endpoint", "login", *limits, "--fail-mode", "closed", "--shadow").output
     assert "created" in said  # a shadow stands beside the rule
@@ -50,11 +38,15 @@ def test_a_rule_is_set_shown_listed_replaced_and_deleted(cli: Cli, client: str) 
     assert "there is no rule" in cli("rules", "show", number, code=1).output
 
 
-def test_a_deletion_names_the_rule_before_it_asks(cli: Cli, client: str) -> None:
-    number = str(_json(cli, "rules", "set", client, "--endpoint", "login", "--rate", "5", "--window", "60")["id"])
-    asked = cli("rules", "delete", number, stdin="n\n", code=1).output
-    assert asked.startswith(f"Delete rule {number} ({client}, login) and its versions? [y/N]: ")
-    assert cli("rules", "delete", number, stdin="y\n").output.endswith(f"rule {number}: deleted\n")
+def test_a_deletion_names_the_rule_before_it_asks(cli: Cli, client: str, at_terminal: AtTerminal) -> None:
+    number = str(json_of(cli, "rules", "set", client, "--endpoint", "login", "--rate", "5", "--window", "60")["id"])
+    question = f"Delete rule {number} ({client}, login) and its versions?"
+    refused = cli("rules", "delete", number, stdin="y\n", code=1).output
+    assert refused == f"Error: {question} Nothing was changed: without a terminal this needs --yes\n"
+    code, said = at_terminal("rules", "delete", number, answer="n\n")
+    assert (code, said.startswith(f"{question} [y/N]: ")) == (1, True), said
+    code, said = at_terminal("rules", "delete", number, answer="y\n")
+    assert (code, said.endswith(f"rule {number}: deleted\n")) == (0, True), said
     assert cli("rules", "delete", number, code=1).output == f"Error: there is no rule {number}\n"  # asks nothing
 
 
@@ -62,18 +54,18 @@ def test_a_rule_for_a_client_names_the_rules_that_decide_before_it(cli: Cli, cli
     limit = ("--rate", "5", "--window", "60")
     for endpoint, more in (("login", ()), ("search", ("--shadow",)), ("export", ("--disabled",))):
         cli("rules", "set", client, "--endpoint", endpoint, *limit, *more)
-    [login, *_] = _json(cli, "rules", "list", "--client-id", client)
+    [login, *_] = json_of(cli, "rules", "list", "--client-id", client)
     told = f"not for login (rule {login['id']}): this client's rules for an endpoint come first\n"
     said = cli("rules", "set", client, "--action", "block")
     assert said.stdout.endswith(": created\n")
     assert said.stderr == told
-    assert cli("rules", "set", client, *limit, "--json").stderr == told
+    assert cli("rules", "set", client, *limit, "--action", "limit", "--json").stderr == told
     assert cli("rules", "set", client, *limit, "--disabled").stderr == ""
     assert cli("rules", "set", client, "--endpoint", "other", *limit).stderr == ""
 
 
 def test_history_and_rollback(cli: Cli, client: str) -> None:
-    number = str(_json(cli, "rules", "set", client, "--rate", "5", "--window", "60")["id"])
+    number = str(json_of(cli, "rules", "set", client, "--rate", "5", "--window", "60")["id"])
     cli("rules", "set", client, "--rate", "6", "--window", "60")
     assert cli("rules", "rollback", number, "1").output == f"rule {number}: version 3 is as version 1 was\n"
     lines = cli("rules", "history", number).output.splitlines()
@@ -81,7 +73,7 @@ def test_history_and_rollback(cli: Cli, client: str) -> None:
     assert lines[0].split() == ["VERSION", "TIME", "CHANGE", "BY"]
     assert lines[0].index("CHANGE") == lines[1].index("rule.rollback")
     assert "    rate: 5 -> 6" in lines
-    assert [version["rate"] for version in _json(cli, "rules", "history", number)] == [5, 6, 5]
+    assert [version["rate"] for version in json_of(cli, "rules", "history", number)] == [5, 6, 5]
     assert "has no version 9" in cli("rules", "rollback", number, "9", code=1).output
     assert "there is no rule 0" in cli("rules", "history", "0", code=1).output
 
@@ -95,21 +87,26 @@ def test_files_are_exported_compared_and_imported(cli: Cli, client: str, tmp_pat
         "+ a *\n+ b *\n2 created, 0 replaced, 0 deleted, 0 unchanged\n"
     )
     cli("rules", "import", str(file), *own, "--dry-run")
-    assert _json(cli, "rules", "list", *own) == []
-    assert len(_json(cli, "rules", "import", str(file), *own)["created"]) == 2
+    assert json_of(cli, "rules", "list", *own) == []
+    assert len(json_of(cli, "rules", "import", str(file), *own)["created"]) == 2
     for kind in ("yaml", "json"):
         copy = tmp_path / f"copy.{kind}"
         copy.write_text(cli("rules", "export", *own, "--format", kind).output)
         assert cli("rules", "diff", str(copy), *own, "--replace").output.endswith("0 deleted, 2 unchanged\n")
     file.write_text("rules:\n- {client_id: a, rate: 6, window: 60}\n")
-    said = cli("rules", "import", str(file), *own, "--replace").output
-    assert said == "~ a *\n    rate: 5 -> 6\n- b *\n0 created, 1 replaced, 1 deleted, 0 unchanged\n"
+    told = "~ a *\n    rate: 5 -> 6\n- b *\n0 created, 1 replaced, 1 deleted, 0 unchanged\n"
+    before = json_of(cli, "rules", "list", *own)
+    refused = cli("rules", "import", str(file), *own, "--replace", code=1).output
+    assert refused.startswith(f"{told}Error: Delete 1 rule that {file} does not have? Nothing was changed: ")
+    assert json_of(cli, "rules", "list", *own) == before
+    assert cli("rules", "import", str(file), *own, "--replace", "--yes").output == told
+    assert cli("rules", "import", str(file), *own, "--replace").output.endswith(" 0 deleted, 1 unchanged\n")
     from_stdin = cli("rules", "import", "-", *own, stdin='{"rules": [{"client_id": "c", "rate": 1, "window": 1}]}')
     assert from_stdin.output.endswith("1 created, 0 replaced, 0 deleted, 0 unchanged\n")
 
 
 def test_an_invalid_file_is_a_line_for_each_error_and_changes_nothing(cli: Cli, tmp_path: Path) -> None:
-    before = _json(cli, "rules", "list")
+    before = json_of(cli, "rules", "list")
     file = tmp_path / "rules.yaml"
     file.write_text("rules:\n- {client_id: a, rate: 0, window: 60}\n- {rate: 1, window: 1}\n")
     for command in ("validate", "diff", "import"):
@@ -124,12 +121,12 @@ def test_an_invalid_file_is_a_line_for_each_error_and_changes_nothing(cli: Cli, 
     json_file = tmp_path / "rules.json"
     json_file.write_text('{"rules": [\n{"client_id": a}]}')
     assert cli("rules", "validate", str(json_file), code=1).output.startswith(f"{json_file}:2: the file is not JSON: ")
-    assert _json(cli, "rules", "list") == before
+    assert json_of(cli, "rules", "list") == before
     assert "No such file" in cli("rules", "validate", str(tmp_path / "none.yaml"), code=1).output
 
 
 def test_keys_are_made_listed_and_revoked(cli: Cli, client: str) -> None:
-    made = _json(cli, "keys", "create", client, "--scope", "check", "--scope", "rules:read")
+    made = json_of(cli, "keys", "create", client, "--scope", "check", "--scope", "rules:read")
     assert made["key"].startswith(f"rl_{made['id']}_")
     shown = cli("keys", "create", "other", "--scope", "check", "--expires-at", "2100-01-01")
     assert re.fullmatch(r"rl_\w{8}_[\w-]{43}\n", shown.stdout)  # for KEY=$(flask keys create …)
@@ -138,11 +135,11 @@ def test_keys_are_made_listed_and_revoked(cli: Cli, client: str) -> None:
     assert "check rules:read" in listed
     assert made["key"] not in listed
     assert cli("keys", "revoke", made["id"]).output == f"key {made['id']}: revoked\n"
-    assert made["id"] not in [key["id"] for key in _json(cli, "keys", "list")]
-    assert made["id"] in [key["id"] for key in _json(cli, "keys", "list", "--revoked")]
+    assert made["id"] not in [key["id"] for key in json_of(cli, "keys", "list")]
+    assert made["id"] in [key["id"] for key in json_of(cli, "keys", "list", "--revoked")]
     cli("keys", "revoke", made["id"], code=1)
     assert (made["maker"], made["owner"]) == (None, f"{client} ({made['id']})")
-    line = _json(cli, "keys", "create", client, "--scope", "check")
+    line = json_of(cli, "keys", "create", client, "--scope", "check")
     told = cli("keys", "revoke", line["id"], "--children").output
     assert told == f"key {line['id']}: revoked, 1 keys in all\n"
     cli("keys", "revoke", line["id"], "--children", code=1)
@@ -153,26 +150,27 @@ def test_keys_are_made_listed_and_revoked(cli: Cli, client: str) -> None:
 def test_a_new_hash_secret_revokes_every_key(cli: Cli) -> None:
     cli("keys", "create", "one", "--scope", "check")
     cli("keys", "rotate-secret", stdin="n\n", code=1)
-    assert _json(cli, "keys", "list") != []
+    assert json_of(cli, "keys", "list") != []
     assert "keys revoked" in cli("keys", "rotate-secret", "--yes").output
-    assert _json(cli, "keys", "list") == []
+    assert json_of(cli, "keys", "list") == []
 
 
 def test_deleting_a_tenant_says_what_goes_with_it_first(cli: Cli, client: str) -> None:
     cli("tenants", "create", client)
     cli("rules", "set", "a", "--tenant", client, "--rate", "1", "--window", "1")
-    told = f"Error: with tenant {client} go 1 rules, 0 keys and all its counters: delete them with --yes\n"
-    assert cli("tenants", "delete", client, code=1).output == told
+    told = f"Error: Deleting tenant {client} also deletes 1 rule, 0 keys and all its counters. Nothing was changed: "
+    assert cli("tenants", "delete", client, code=1).output.startswith(told)
     assert client in cli("tenants", "list").output
     assert cli("tenants", "delete", client, "--yes").output.endswith(": 0 keys deleted in Redis\n")
-    assert client not in [tenant["name"] for tenant in _json(cli, "tenants", "list")]
+    assert client not in [tenant["name"] for tenant in json_of(cli, "tenants", "list")]
     assert f"there is no tenant {client}" in cli("rules", "list", "--tenant", client, code=1).output
 
 
 def test_counters_are_shown_and_reset(cli: Cli, client: str) -> None:
     cli("rules", "set", client, "--limit", "10/60", "--limit", "99/3600/fixed_window")
-    shown = _json(cli, "counters", "show", client)
+    shown = json_of(cli, "counters", "show", client)
     assert [(counter["limit"], counter["remaining"]) for counter in shown[:2]] == [(10, 10), (99, 99)]
+    assert len(shown) == 2  # not the default, which decides nothing for this client
     assert cli("counters", "show", client).output.split()[:3] == ["RULE", "CLIENT", "ENDPOINT"]
     assert cli("counters", "reset", client, "--limit-key", "x").output == f"client {client}: 2 counters reset\n"
 
@@ -185,12 +183,12 @@ def test_counters_of_nobody_are_refused(cli: Cli, words: tuple[str, ...]) -> Non
 
 
 def test_pruning_keeps_what_the_settings_say(cli: Cli, client: str) -> None:
-    number = str(_json(cli, "rules", "set", client, "--rate", "1", "--window", "1")["id"])
+    number = str(json_of(cli, "rules", "set", client, "--rate", "1", "--window", "1")["id"])
     for rate in range(2, 104):
         cli("rules", "set", client, "--rate", str(rate), "--window", "1")
     said = cli("rules", "prune", "--yes").output
     assert re.fullmatch(r"0 audit events older than 365 days and 3 versions beyond 100 a rule deleted\n", said)
-    kept = [version["version"] for version in _json(cli, "rules", "history", number)]
+    kept = [version["version"] for version in json_of(cli, "rules", "history", number)]
     assert kept == list(range(103, 3, -1))
 
 

@@ -121,6 +121,12 @@ def test_the_three_nodes_serve_behind_traefik_and_stop_in_time(house: House, tmp
         without = traefik.request("POST", "/v1/check", json=check["json"])
         assert without.status_code == 401  # unless CHECK_AUTH=open is said
     assert limiters[0].run(image_command("HEALTHCHECK")) == 0, limiters[0].log.read_text()
+    # As `docker compose exec limiter-1 flask …`.
+    for command in (["flask", "explain", "composed"], ["flask", "rules", "block", "composed", "--as", "jane"]):
+        assert limiters[0].run(command) == 0, limiters[0].log.read_text()
+    said = limiters[0].log.read_text()
+    assert "composed, any endpoint) decides: 5/3600s token_bucket" in said
+    assert "client composed: blocked (1 rule: " in said
     with ThreadPoolExecutor() as stopping:
         assert list(stopping.map(Container.stop, limiters)) == [0, 0, 0]
     assert limiters[0].run(image_command("HEALTHCHECK")) != 0

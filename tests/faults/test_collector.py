@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.embedded import Valkey
-from app.observability.tracing import QUEUE
+from app.observability.sampling import QUEUE
 from benchmarks.processes import cpu_ns
 from tests.faults.conftest import StartNode
 from tests.observability.collectors import black_hole, collector

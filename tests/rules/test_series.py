@@ -34,8 +34,21 @@ def test_labels_are_those_of_the_rule_cut_and_with_the_tenant() -> None:
 
 
 def test_rules_that_decide_nothing_have_none() -> None:
-    subject = series_of(rule(1, enabled=False), rule(2, shadow=True))
+    subject = series_of(rule(1, enabled=False), rule(2, shadow=True, enabled=False))
     assert [subject.of(key) for key in (1, 2, 3, -1, -2)] == [None] * 5
+
+
+def test_a_shadow_has_a_series_that_is_told_from_its_twins() -> None:
+    subject = series_of(rule(1), rule(2, shadow=True))
+    assert [subject.of(key) for key in (1, 2)] == [
+        Series(1, Labels("x", "*", "")),
+        Series(2, Labels("x", "*", "", shadow=True)),
+    ]
+
+
+def test_later_shadows_of_very_many_rules_are_counted_nowhere() -> None:
+    rules = [rule(number, shadow=number > MAX_SERIES_OF_TENANT) for number in range(1, MAX_SERIES_OF_TENANT + 2)]
+    assert series_of(*rules).of(MAX_SERIES_OF_TENANT + 1) is None
 
 
 def test_a_tenants_later_rules_are_counted_together() -> None:

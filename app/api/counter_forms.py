@@ -1,0 +1,47 @@
+"""Counters of a client: as they are answered, and forgotten."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.limiter.counters import Counters, Reading, Store
+from app.rules.changes import changing
+from app.rules.history import Author, History
+from app.rules.rule_book import RuleBook
+
+
+def shown(reading: Reading) -> dict[str, Any]:
+    """The reading as CounterSchema shows it."""
+    rule, limit = reading.rule, reading.limit
+    return {
+        "rule_id": rule.public_id,
+        "client_id": rule.client_id,
+        "endpoint": rule.endpoint,
+        "shadow": rule.shadow,
+        "rate": limit.rate,
+        "window": limit.window,
+        "algorithm": limit.algorithm,
+        "limit": limit.capacity,
+        "remaining": reading.remaining,
+        "reset_at": reading.reset_at,
+    }
+
+
+def forget(
+    session: Session, store: Store, book: RuleBook, *, tenant_id: int, client_id: str, limit_key: str | None, by: Author
+) -> int:
+    """Delete the client's counters: of all candidates, or of the rule that decides `limit_key`. How many at most.
+
+    A new version of the rules, committed once the counters are gone, makes every worker forget the denials it keeps.
+    """
+    if limit_key is None:
+        rules = book.candidates(tenant_id, client_id)
+    else:
+        rules = [book.match(tenant_id, client_id, limit_key)]
+    with changing(session):
+        count = Counters(store, book, tenant_id, client_id).forget(rules)
+        after = {"limit_key": limit_key, "counters": count}
+        History(session, tenant_id).note(by, "counters.reset", f"client {client_id}", after=after)
+    return count

@@ -1,0 +1,53 @@
+"""What a change does beside what it says: which rules it keeps from deciding, and what it replaced unasked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+
+from app.rules import hiding
+from app.rules.documents import document_of, lost
+from app.rules.explanation import deciding
+from app.rules.merge import Merge
+from app.rules.pace import Pace, at_once
+from app.rules.repository import RuleRepository
+from app.rules.rule import Rule
+
+
+def warnings_of(
+    rule: Rule | None, before: Rule | None, rules: RuleRepository, *, named: Collection[str] | None = None
+) -> list[str]:
+    """Of the rule as it is now, and as it was; None: there is, or was, none. `named`: the fields that were sent, where
+    others fell back to their defaults."""
+    changed, was = _one(rule), _one(before)
+    around = {other.id: other for each in changed + was for other in rules.beside(each) if each.id != other.id}
+    told = hiding.warnings(changed, around.values(), before=was)
+    if rule is not None and before is not None and named is not None:
+        goes = lost(document_of(before), document_of(rule), named)
+        told += [
+            f"{field} was not sent: {json.dumps(change['from'])} became {json.dumps(change['to'])}"
+            for field, change in goes.items()
+        ]
+    return told
+
+
+def warnings_of_merge(merge: Merge, pace: Pace = at_once) -> list[str]:
+    """Of several rules changed at once. Takes up to half a second."""
+    changed = [*merge.created, *(after for _, after in merge.replaced)]
+    before = [*merge.deleted, *(before for before, _ in merge.replaced)]
+    return hiding.warnings(changed, [*merge.unchanged, *merge.others], before=before, pace=pace)
+
+
+def warnings_of_block(client_id: str, tenant_id: int, rules: RuleRepository) -> list[str]:
+    """Of a client or pattern that was just blocked or let in again: where another rule decides otherwise."""
+    own = rules.rules(tenant_id, client_id=client_id, endpoint=None, shadow=False)
+    if any(rule.action == "block" and rule.enabled for rule in own):
+        return warnings_of(own[0], None, rules)
+    if "*" in client_id:
+        return []
+    still = deciding(rules.of_client(tenant_id, client_id), client_id)
+    return [f"{hiding.named(rule)} still blocks it" for rule in still if rule.action == "block"]
+
+
+def _one(rule: Rule | None) -> list[Rule]:
+    return [] if rule is None else [rule]

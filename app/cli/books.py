@@ -1,0 +1,22 @@
+"""The rules of one client, to look at what decides for it."""
+
+from __future__ import annotations
+
+from app.cli.means import session, settings
+from app.rules.editions import Editions
+from app.rules.repository import RuleRepository
+from app.rules.rule import Rule, default_rule
+from app.rules.rule_book import RuleBook, Snapshot
+
+
+def book_of(*rules: Rule) -> RuleBook:
+    """A book of these rules, with the deployment's default and the secret under which Redis's keys are spelled."""
+    edition = Editions(session()).current()
+    default = default_rule(settings().default_rate, settings().default_window)
+    snapshot = Snapshot(edition.version, edition.key_secret, rules)
+    return RuleBook(snapshot, default=default, algorithm=settings().algorithm)
+
+
+def book_of_client(tenant_id: int, client_id: str) -> RuleBook:
+    """Of what may decide for the client: of thousands of rules these are few."""
+    return book_of(*RuleRepository(session()).of_client(tenant_id, client_id))

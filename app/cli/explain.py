@@ -1,0 +1,94 @@
+"""`flask explain`: which rule decides for a client, why, and what is left, the winner first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from app.api.counter_forms import shown
+from app.api.counter_schemas import QuestionSchema
+from app.cli.books import book_of_client
+from app.cli.commands import as_json, command, many, of_tenant, say_json, tenant_named
+from app.cli.means import session, store
+from app.cli.rule_table import shown_limits
+from app.limiter.counters import Counters, Reading, counting
+from app.rules.explanation import Candidate, explain
+from app.rules.repository import RuleRepository
+from app.rules.rule import DEFAULT_RULE_ID, Rule
+
+
+@command("explain")
+@click.argument("client_id")
+@click.argument("limit_key", default="global")
+@click.option("--all", "everything", is_flag=True, help="Also the rules that are not for this key, and those disabled.")
+@of_tenant
+@as_json
+def explain_check(client_id: str, limit_key: str, everything: bool, tenant: str, as_json: bool) -> None:
+    """Which rule decides a check of this client and key, why, and what is left. Charges nothing."""
+    QuestionSchema().load({"client_id": client_id, "limit_key": limit_key})
+    tenant_id = tenant_named(tenant).id
+    book = book_of_client(tenant_id, client_id)
+    disabled = RuleRepository(session()).rules(tenant_id, enabled=False) if everything else []
+    found = explain(book, tenant_id, client_id, limit_key, disabled=disabled)
+    winners = sorted((candidate for candidate in found if candidate.wins), key=lambda winner: winner.rule.shadow)
+    limits = [(rule, limit) for rule in counting(each.rule for each in winners) for limit in rule.limits]
+    readings = Counters(store(), book, tenant_id, client_id).read(limits)
+    others = [each for each in found if not each.wins and (everything or _concerns(each, limit_key))]
+    if as_json:
+        say_json([_document(each, readings) for each in (*winners, *others)])
+        return
+    for winner in winners:
+        _say_winner(winner, readings)
+    for other in others:
+        click.echo(f"not {_named(other.rule)}: {other.why}")
+    _say_hidden(winners[0].rule, [each for each in found if each.rule.endpoint not in (None, limit_key)])
+    others_too = [each for each in found if each not in (*winners, *others) and each.rule.id != DEFAULT_RULE_ID]
+    if others_too:
+        click.echo(f"({many(len(others_too), 'rule')} of other keys: --all)")
+
+
+def _concerns(candidate: Candidate, limit_key: str) -> bool:
+    """Whether it would decide this check if another did not. That the default gives way to all is no news."""
+    return candidate.rule.endpoint in (None, limit_key) and candidate.rule.id != DEFAULT_RULE_ID
+
+
+def _say_winner(winner: Candidate, readings: Sequence[Reading]) -> None:
+    rule = winner.rule
+    what = {"allow": "allows everything", "block": "blocks everything"}.get(rule.action, shown_limits(rule))
+    click.echo(f"{_named(rule)} {'would decide' if rule.shadow else 'decides'}: {what}")
+    click.echo(f"    because {winner.why}")
+    for reading in readings:
+        if reading.rule.id == rule.id:
+            limit = reading.limit
+            click.echo(
+                f"    {limit.rate}/{limit.window}s {limit.algorithm}: {reading.remaining} of {limit.capacity} left"
+            )
+
+
+def _say_hidden(winner: Rule, of_other_keys: Sequence[Candidate]) -> None:
+    """What the winner also keeps from deciding: protections of other keys."""
+    hidden = [each.rule for each in of_other_keys if each.hidden_by is not None and each.hidden_by.id == winner.id]
+    for rule in hidden:
+        click.echo(f"for {rule.endpoint} too it decides, not {_named(rule)}")
+
+
+def _named(rule: Rule) -> str:
+    shadow = "shadow " if rule.shadow else ""
+    return f"{shadow}rule {rule.public_id} ({rule.client_id}, {rule.endpoint or 'any endpoint'})"
+
+
+def _document(candidate: Candidate, readings: Sequence[Reading]) -> dict[str, object]:
+    rule = candidate.rule
+    return {
+        "rule_id": rule.public_id,
+        "client_id": rule.client_id,
+        "endpoint": rule.endpoint,
+        "action": rule.action,
+        "shadow": rule.shadow,
+        "enabled": rule.enabled,
+        "wins": candidate.wins,
+        "why": candidate.why,
+        "hidden_by": candidate.hidden_by and candidate.hidden_by.public_id,
+        "counters": [shown(reading) for reading in readings if reading.rule.id == rule.id],
+    }

@@ -1,0 +1,77 @@
+"""What commands work with: settings, a database session, Redis. Each is made when a command first asks for it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+from flask import current_app
+
+if TYPE_CHECKING:
+    from app.cli.redis_store import Store
+    from app.config import Settings
+
+
+class Means:
+    """Of one application. `settle_seconds`: how long deleting a tenant waits for the workers; None: as it must."""
+
+    def __init__(self, settings: Settings | None) -> None:
+        self._settings = settings
+        self.settle_seconds: float | None = None
+
+    @property
+    def settings(self) -> Settings:
+        if self._settings is None:
+            self._settings = _settings()
+        return self._settings
+
+
+def means() -> Means:
+    found: Means = current_app.extensions["commands"]
+    return found
+
+
+def settings() -> Settings:
+    """Those of the environment; what says where Redis is was not looked at. Ends the command where one is wrong."""
+    return means().settings
+
+
+def session() -> Any:
+    """The command's session. It ends with the command."""
+    from app.config import NO_DATABASE
+    from app.rules.database import session_on
+
+    context = click.get_current_context().find_root()
+    if "session" not in context.meta:
+        url = settings().database_url
+        if url is None:
+            looked = f"no `make run` is running on DATA_DIR={settings().data_dir}"
+            raise click.ClickException(f"{NO_DATABASE}; and {looked}")
+        context.meta["session"] = context.with_resource(session_on(url))
+    return context.meta["session"]
+
+
+def store() -> Store:
+    """Redis, over connections that end with the command. No check waits for it."""
+    from app.cli.redis_store import connected
+
+    context = click.get_current_context().find_root()
+    if "store" not in context.meta:
+        context.meta["store"] = context.with_resource(connected(settings().redis_url))
+    found: Store = context.meta["store"]
+    return found
+
+
+def _settings() -> Settings:
+    from app.cli.running import settings_of_command
+    from app.config import Settings
+    from app.environment import SettingsError
+    from app.observability import logs
+
+    try:
+        settings = settings_of_command(Settings.from_env(redis=False))
+    except SettingsError as error:
+        sys.exit(str(error))
+    logs.configure(settings.log_level, settings.log_format)
+    return settings

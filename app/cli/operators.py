@@ -1,0 +1,25 @@
+"""The operator of a command, as the audit names it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+
+import click
+
+MAX_NAME = 64
+
+
+def operator(said: str | None) -> str:
+    """`cli:` and the name that was said, else that of the shell's user, which in a container is the same for all."""
+    name = said or _user()
+    if len(name) > MAX_NAME or not name.isprintable():
+        raise click.BadParameter(f"a name has 1 to {MAX_NAME} printable characters")
+    return f"cli:{name}"
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # containers may run as any number
+        return f"uid {os.getuid()}"

@@ -1,0 +1,55 @@
+"""Redis as commands need it: patient, and with nothing that checks need."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TypeAlias
+
+from app.environment import SettingsError, refusal
+from app.limiter.breaker import Breaker
+from app.limiter.breakers import Breakers
+from app.limiter.cluster import Cluster
+from app.limiter.cluster_store import ClusterStore
+from app.limiter.errors import no_failure_of_the_store
+from app.limiter.redis_store import RedisStore, connect
+from app.limiter.redis_url import CLUSTER, Servers
+
+TIMEOUT_MS = 2000
+SETTING = "REDIS_URL"
+
+Store: TypeAlias = RedisStore | ClusterStore
+
+
+@contextmanager
+def connected(url: str) -> Iterator[Store]:
+    """The servers that the URL names. Opens no connection yet. Raises SettingsError."""
+    try:
+        servers = Servers(url, TIMEOUT_MS / 1000)
+    except ValueError as error:
+        raise SettingsError(refusal(SETTING, url, str(error))) from None
+    if servers.topology == CLUSTER:
+        yield ClusterStore(Cluster(servers, timeout_ms=TIMEOUT_MS, breakers=_breakers(), clock=time.monotonic))
+        return
+    link = connect(url, timeout_ms=TIMEOUT_MS, clock=time.monotonic)
+    try:
+        yield RedisStore(link)
+    finally:
+        link.drop()
+
+
+def _breakers() -> Breakers:
+    """A cluster asks for them; in the life of a command they hardly matter."""
+    return Breakers(
+        partial(
+            Breaker,
+            failures=5,
+            reset_seconds=1,
+            lease_seconds=1.0,
+            clock=time.monotonic,
+            exclude=[no_failure_of_the_store],
+            listeners=[],
+        )
+    )

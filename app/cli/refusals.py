@@ -1,0 +1,28 @@
+"""What went wrong, in one line. Imported only then."""
+
+from __future__ import annotations
+
+from marshmallow import ValidationError
+
+from app.api.error_messages import flat
+from app.api.problems import DATABASE_ERRORS, Problem
+from app.api.rule_files import FileError
+from app.environment import SettingsError
+from app.limiter.errors import NotReady, StoreError
+from app.rules.errors import Refused
+
+EXPECTED = (Refused, Problem, ValidationError, StoreError, NotReady, SettingsError, OSError, *DATABASE_ERRORS)
+
+
+def line_of(error: Exception) -> str | None:
+    """None where it is a fault of the command."""
+    if not isinstance(error, EXPECTED):
+        return None
+    if isinstance(error, ValidationError):
+        messages = error.normalized_messages()  # type: ignore[no-untyped-call]
+        return "; ".join(str(FileError(path, message)) for path, message in flat(messages))
+    if isinstance(error, DATABASE_ERRORS):
+        return f"the database: {str(error).splitlines()[0]}"
+    if isinstance(error, StoreError):
+        return f"Redis: {error}"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

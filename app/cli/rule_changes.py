@@ -1,0 +1,129 @@
+"""`flask rules edit|block|unblock|promote`: changes that keep what they do not name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from app.api.counter_schemas import ClientSchema
+from app.api.rule_forms import answered, patched, rule_from
+from app.api.rule_warnings import warnings_of, warnings_of_block
+from app.cli.commands import (
+    agree,
+    as_json,
+    asking,
+    by_operator,
+    command,
+    many,
+    of_tenant,
+    say_changes,
+    say_json,
+    tenant_named,
+)
+from app.cli.means import session, settings
+from app.cli.rule_options import sent, single_fields
+from app.cli.rules import as_seen, stored
+from app.rules.changes import RuleChanges, anything
+from app.rules.documents import differences, document_of
+from app.rules.history import Author
+from app.rules.merge import Merge
+from app.rules.promotion import promoted
+from app.rules.repository import RuleRepository
+from app.rules.rule import Rule
+
+
+@command("edit")
+@click.argument("rule_id", type=int)
+@of_tenant
+@single_fields
+@click.option("--enabled/--disabled", default=None)
+@by_operator
+@as_json
+def edit_rule(rule_id: int, tenant: str, enabled: bool | None, author: Author, as_json: bool, **fields: Any) -> None:
+    """Change the fields that are named, and keep the others.
+
+    --rate, --window, --algorithm and --burst are those of the first limit; --limit replaces all of them.
+    """
+    named = sent(fields) | ({} if enabled is None else {"enabled": enabled})
+    if not named:
+        raise click.UsageError("name at least one field")
+    before = stored(tenant, rule_id)
+
+    def edited(rule: Rule) -> Rule:
+        nonlocal before
+        before = rule
+        algorithm = settings().algorithm
+        return rule_from(patched(rule, named), tenant_id=rule.tenant_id, default_algorithm=algorithm, stored=rule)
+
+    after = RuleChanges(session(), before.tenant_id, author).edit(rule_id, edited)
+    _say(f"rule {rule_id}: version {after.version}", before, after, as_json)
+
+
+@command("block")
+@click.argument("client_id")
+@of_tenant
+@by_operator
+@as_json
+def block(client_id: str, tenant: str, author: Author, as_json: bool) -> None:
+    """Deny a client (or a pattern, as it stands) everything, on every endpoint. `rules unblock` ends it."""
+    ClientSchema().load({"client_id": client_id})
+    tenant_id = tenant_named(tenant).id
+    merge = RuleChanges(session(), tenant_id, author).block(client_id)
+    _say_block(f"client {client_id}: blocked", client_id, tenant_id, merge, as_json)
+
+
+@command("unblock")
+@click.argument("client_id")
+@of_tenant
+@by_operator
+@as_json
+def unblock(client_id: str, tenant: str, author: Author, as_json: bool) -> None:
+    """Let it in again: its rules do what they did before the block."""
+    ClientSchema().load({"client_id": client_id})
+    tenant_id = tenant_named(tenant).id
+    merge = RuleChanges(session(), tenant_id, author).unblock(client_id)
+    said = "no longer blocked" if merge.changes_anything else "no rule of its own blocks it"
+    _say_block(f"client {client_id}: {said}", client_id, tenant_id, merge, as_json)
+
+
+@command("promote")
+@click.argument("rule_id", type=int)
+@of_tenant
+@asking
+@by_operator
+@as_json
+def promote(rule_id: int, tenant: str, yes: bool, author: Author, as_json: bool) -> None:
+    """Enforce a shadow rule. The enforced rule of the same client and endpoint becomes what it says, and it goes."""
+    shadow = stored(tenant, rule_id)
+    who = {"client_id": shadow.client_id, "endpoint": shadow.endpoint, "shadow": False}
+    twin = next(iter(RuleRepository(session()).rules(shadow.tenant_id, **who)), None)
+    before, after = twin or shadow, promoted(shadow, twin)
+    if not yes:
+        click.echo(f"rule {before.id} ({before.client_id}, {before.endpoint or 'any endpoint'}) becomes:", err=True)
+        say_changes(differences(document_of(before), document_of(after)), err=True)
+    agree(f"Enforce what shadow rule {rule_id} says?", yes)
+    changes = RuleChanges(session(), shadow.tenant_id, author)
+    now = changes.promote(rule_id, as_seen(shadow), anything if yes else as_seen(twin))
+    _say(f"rule {now.id}: version {now.version} is enforced", before, now, as_json)
+
+
+def _say(line: str, before: Rule, after: Rule, as_json: bool) -> None:
+    if as_json:
+        say_json(answered(after))
+    else:
+        click.echo(line)
+        say_changes(differences(document_of(before), document_of(after)))
+    for warning in warnings_of(after, before, RuleRepository(session())):
+        click.echo(warning, err=True)
+
+
+def _say_block(line: str, client_id: str, tenant_id: int, merge: Merge, as_json: bool) -> None:
+    rules = [*merge.created, *(after for _, after in merge.replaced), *merge.unchanged]
+    if as_json:
+        say_json({"rules": [answered(rule) for rule in rules], "deleted": [rule.id for rule in merge.deleted]})
+    else:
+        numbers = ", ".join(str(rule.id) for rule in (*rules, *merge.deleted))
+        click.echo(f"{line} ({many(len(rules) + len(merge.deleted), 'rule')}: {numbers})" if numbers else line)
+    for warning in warnings_of_block(client_id, tenant_id, RuleRepository(session())):
+        click.echo(warning, err=True)

@@ -1,0 +1,61 @@
+"""The fields of a rule as options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from app.rules.rule import ACTIONS, ALGORITHMS, FAIL_MODES
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+DEFAULT = "default"  # of a choice: what the settings say
+
+
+class LimitType(click.ParamType):
+    """RATE/WINDOW, optionally followed by /ALGORITHM and /BURST."""
+
+    name = "RATE/WINDOW[/ALGORITHM[/BURST]]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        try:
+            parts = value.split("/")
+            rate, window, algorithm, burst = parts + [""] * max(0, 4 - len(parts))
+            limit: dict[str, Any] = {"rate": int(rate), "window": int(window)}
+            return limit | {"algorithm": algorithm or None, "burst": int(burst) if burst else None}
+        except ValueError:
+            self.fail(f"{value!r} is not {self.name}", param, ctx)
+
+
+OPTIONS = (
+    click.option("--rate", type=int, help="Units; of several limits the first's."),
+    click.option("--window", type=int, help="Seconds; of several limits the first's."),
+    click.option("--algorithm", type=click.Choice([*ALGORITHMS, DEFAULT])),
+    click.option("--burst", type=int, help="0: none."),
+    click.option("--limit", "limits", type=LimitType(), multiple=True, help="All limits instead; repeatable."),
+    click.option("--action", type=click.Choice(ACTIONS)),
+    click.option("--fail-mode", type=click.Choice([*FAIL_MODES, DEFAULT])),
+    click.option("--description"),
+)
+
+
+def single_fields(command: Decorated) -> Decorated:
+    """Options for what a rule says of its client; `sent` makes of them what HTTP would send."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+def sent(options: dict[str, Any]) -> dict[str, Any]:
+    """The fields that were given."""
+    fields = {name: value for name, value in options.items() if value not in (None, ())}
+    if disabled := fields.pop("disabled", None):
+        fields["enabled"] = not disabled
+    fields = {name: None if value == DEFAULT and name != "description" else value for name, value in fields.items()}
+    if "burst" in fields:
+        fields["burst"] = fields["burst"] or None
+    if "limits" in fields:
+        fields["limits"] = list(fields["limits"])
+    return fields

@@ -1,0 +1,34 @@
+"""Rules as tables show them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.api.rule_forms import answered
+from app.cli.commands import say_json, say_table
+from app.rules.rule import Limit, Rule
+
+HEAD = ("ID", "VERSION", "CLIENT", "ENDPOINT", "ACTION", "LIMITS", "NOTES")
+
+
+def say_rules(stored: Sequence[Rule], as_json: bool) -> None:
+    if as_json:
+        say_json([answered(rule) for rule in stored])
+        return
+    say_table(HEAD, ((r.id, r.version, r.client_id, r.endpoint, r.action, shown_limits(r), _notes(r)) for r in stored))
+
+
+def shown_limits(rule: Rule) -> str:
+    return ", ".join(_limit(limit) for limit in rule.limits) or "-"
+
+
+def _limit(limit: Limit) -> str:
+    algorithm = f" {limit.algorithm}" if limit.algorithm else ""
+    return f"{limit.rate}/{limit.window}s{algorithm}" + (f" burst {limit.burst}" if limit.burst else "")
+
+
+def _notes(rule: Rule) -> str:
+    notes = (
+        ["shadow"] * rule.shadow + ["disabled"] * (not rule.enabled) + [f"fail {rule.fail_mode}"] * bool(rule.fail_mode)
+    )
+    return ", ".join([*notes, *([rule.description] if rule.description else [])]) or "-"

@@ -1,0 +1,108 @@
+"""`flask templates list|show|apply|delete`: rules that name no client yet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from app.api.rule_forms import answered, answered_document
+from app.api.rule_warnings import warnings_of
+from app.api.template_schemas import ApplicationSchema
+from app.cli.commands import (
+    agree,
+    as_json,
+    asking,
+    by_operator,
+    command,
+    of_tenant,
+    say_changes,
+    say_json,
+    say_table,
+    tenant_named,
+)
+from app.cli.means import session
+from app.cli.rule_table import say_rules, shown_limits
+from app.rules.changes import RuleChanges
+from app.rules.documents import differences, document_of
+from app.rules.history import Author
+from app.rules.repository import RuleRepository
+from app.rules.templates import Template, Templates
+
+
+@command("list")
+@of_tenant
+@as_json
+def list_templates(tenant: str, as_json: bool) -> None:
+    """The templates that are built in, then the tenant's own."""
+    templates = Templates(session(), tenant_named(tenant).id).all()
+    if as_json:
+        say_json([_document(template) for template in templates])
+        return
+    rows = ((t.name, t.builtin, len(t.rules), t.description) for t in templates)
+    say_table(("NAME", "BUILT IN", "RULES", "DESCRIPTION"), rows, widest=None)
+
+
+@command("show")
+@click.argument("name")
+@of_tenant
+@as_json
+def show_template(name: str, tenant: str, as_json: bool) -> None:
+    """The rules that a template makes."""
+    tenant_id = tenant_named(tenant).id
+    template = Templates(session(), tenant_id).get(name)
+    if as_json:
+        say_json(_document(template))
+        return
+    rules = template.rules_for("", tenant_id)
+    rows = ((rule.endpoint, rule.action, shown_limits(rule), rule.fail_mode, rule.shadow) for rule in rules)
+    say_table(("ENDPOINT", "ACTION", "LIMITS", "FAIL MODE", "SHADOW"), rows)
+
+
+@command("apply")
+@click.argument("name")
+@click.argument("client_id")
+@of_tenant
+@asking
+@by_operator
+@as_json
+def apply_template(name: str, client_id: str, tenant: str, yes: bool, author: Author, as_json: bool) -> None:
+    """Create or replace the template's rules for a client or a pattern. Asks before it replaces any."""
+    ApplicationSchema().load({"client_id": client_id})
+    tenant_id = tenant_named(tenant).id
+    rules = Templates(session(), tenant_id).get(name).rules_for(client_id, tenant_id)
+    changes = RuleChanges(session(), tenant_id, author)
+    seen = None if yes else changes.compare(rules, replace=False)
+    for before, after in seen.replaced if seen else ():
+        click.echo(f"rule {before.id} ({client_id}, {before.endpoint or 'any endpoint'}):", err=True)
+        say_changes(differences(document_of(before), document_of(after)), err=True)
+    if seen and seen.replaced:
+        agree("Replace what is there?", yes)
+    merge = changes.merge(rules, agreed=seen)
+    done = [*merge.created, *(after for _, after in merge.replaced), *merge.unchanged]
+    if as_json:
+        say_json([answered(rule) for rule in done])
+    else:
+        say_rules(done, as_json=False)
+    for rule in done:
+        for warning in warnings_of(rule, None, RuleRepository(session())):
+            click.echo(warning, err=True)
+
+
+@command("delete")
+@click.argument("name")
+@of_tenant
+@asking
+@by_operator
+def delete_template(name: str, tenant: str, yes: bool, author: Author) -> None:
+    """Delete a template of the tenant's own. Rules made from it stay."""
+    templates = Templates(session(), tenant_named(tenant).id)
+    templates.get(name)
+    agree(f"Delete the template {name}?", yes)
+    templates.delete(name, author)
+    click.echo(f"template {name}: deleted")
+
+
+def _document(template: Template) -> dict[str, Any]:
+    rules = [answered_document(document) for document in template.rules]
+    return {"name": template.name, "description": template.description, "builtin": template.builtin, "rules": rules}

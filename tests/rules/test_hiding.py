@@ -1,0 +1,109 @@
+"""Which rules keep others from deciding, and what of that is told; checked against what the book decides."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+from msgspec.structs import replace
+
+from app.rules.hiding import MAX_PAIRS, MAX_TOLD, hides, warnings
+from app.rules.rule import Limit, Rule, default_rule
+from app.rules.rule_book import RuleBook, Snapshot
+
+
+def rule(rule_id: int, client_id: str, endpoint: str | None = None, **fields: object) -> Rule:
+    return Rule(id=rule_id, client_id=client_id, endpoint=endpoint, limits=(Limit(5, 60),), **fields)  # type: ignore[arg-type]
+
+
+LOGIN = rule(1, "*", "login")
+PLAN = rule(2, "ann")
+
+
+@pytest.mark.parametrize(
+    ("upper", "lower", "hidden"),
+    [
+        (PLAN, LOGIN, True),
+        (rule(2, "ann", "login"), LOGIN, False),  # which is what rules are for
+        (rule(2, "ann", "export"), LOGIN, False),
+        (PLAN, rule(1, "*"), False),  # likewise
+        (PLAN, rule(1, "a*", "login"), True),
+        (PLAN, rule(1, "b*", "login"), False),
+        (rule(2, "pro_*"), LOGIN, True),
+        (rule(2, "*"), rule(1, "pro_*", "login"), False),  # the longer pattern comes first
+        (rule(2, "pro_*"), rule(1, "pr*", "login"), True),
+        (rule(2, "pro_*"), rule(1, "*_7", "login"), True),  # pro_7 is of both
+        (rule(2, "pro_*"), rule(1, "x*", "login"), False),
+        (rule(2, "a*bb*c"), rule(1, "a*c", "login"), True),
+        (rule(2, "a*bb*c"), rule(1, "a*d", "login"), False),
+        (replace(PLAN, action="block"), LOGIN, False),  # nothing comes through
+        (replace(PLAN, action="allow"), LOGIN, True),
+        (replace(PLAN, enabled=False), LOGIN, False),
+        (replace(PLAN, shadow=True), LOGIN, False),
+        (replace(PLAN, shadow=True), replace(LOGIN, shadow=True), True),
+        (PLAN, replace(LOGIN, enabled=False), False),
+        (PLAN, rule(1, "a*", action="block"), True),
+        (rule(2, "ann", "login"), rule(1, "a*", action="block"), True),
+        (rule(2, "ann", "login"), rule(1, "ann", action="block"), True),
+        (rule(2, "ann", "login"), rule(1, "ann"), False),
+        (rule(2, "ann", "login"), rule(1, "a*", "export", action="block"), False),
+    ],
+    ids=str,
+)
+def test_a_rule_hides_what_nobody_expects_it_to(upper: Rule, lower: Rule, hidden: bool) -> None:
+    assert hides(upper, lower) is hidden
+
+
+def test_what_is_hidden_is_what_the_book_does_not_decide_by() -> None:
+    """Of any two rules: hidden from a client that both are for means that the book prefers the other."""
+    patterns = {"*": "x", "ann": "ann", "a*": "an", "*n": "n", "an*": "anx", "a*n": "axn", "b*": "bx", "bob": "bob"}
+    clients = [*patterns.values(), "axxn", "bn", "bxn", "anxn"]
+    rules = [rule(0, pattern, endpoint) for pattern in patterns for endpoint in (None, "login")]
+    for one, two in combinations(rules, 2):
+        pair = (replace(one, id=1), replace(two, id=2))
+        book = RuleBook(Snapshot(1, b"", pair), default=default_rule(100, 60), algorithm="gcra")
+        for upper, lower in (pair, pair[::-1]):
+            both = [client for client in clients if {1, 2} <= {each.id for each in book.candidates(1, client)}]
+            taken = [client for client in both if book.match(1, client, "login").id == upper.id]
+            told = lower.endpoint is not None and upper.endpoint is None and bool(taken)
+            assert hides(upper, lower) is (told and "*" in lower.client_id), (upper, lower)
+
+
+def test_a_rule_of_its_own_for_the_endpoint_is_meant() -> None:
+    own = rule(3, "ann", "login")
+    assert warnings([PLAN], [LOGIN, own]) == ["not for login (rule 3): this client's rules for an endpoint come first"]
+    assert warnings([own], [LOGIN, PLAN]) == []
+    assert len(warnings([PLAN], [LOGIN, replace(own, shadow=True)])) == 1  # a trial protects nobody
+
+
+def test_it_says_what_a_rule_hides_what_hides_it_and_what_decides_again() -> None:
+    hidden = "rule 1 (*, login) does not decide for ann (rule 2), whose own rule comes first"
+    assert warnings([PLAN], [LOGIN]) == [hidden]
+    assert warnings([LOGIN], [PLAN]) == [hidden]  # whichever came later
+    many = [rule(number, f"c{number}") for number in range(10, 20)]
+    [told] = warnings([LOGIN], many)
+    assert told.endswith(
+        "for c10 (rule 10), c11 (rule 11), c12 (rule 12), c13 (rule 13), c14 (rule 14) and at least 5 more, "
+        "whose own rules come first"
+    )
+    assert warnings([], [LOGIN], before=[PLAN]) == ["rule 1 (*, login) decides for ann again"]
+    assert warnings([replace(PLAN, enabled=False)], [LOGIN], before=[PLAN]) == [
+        "rule 1 (*, login) decides for ann again"
+    ]
+    assert warnings([replace(PLAN, version=2)], [LOGIN], before=[PLAN]) == [hidden]
+    assert warnings([], [LOGIN, rule(4, "a*")], before=[PLAN]) == []  # which comes between
+
+
+def test_a_block_says_where_it_does_not_hold() -> None:
+    block = rule(1, "a*", action="block")
+    assert warnings([block], [PLAN, rule(3, "ab", "login"), rule(4, "bob")]) == [
+        "rule 1 (a*, any endpoint, block) does not decide for ann (rule 2), ab on login (rule 3), "
+        "whose own rules come first"
+    ]
+
+
+def test_thousands_of_rules_are_told_in_bounds() -> None:
+    plans = [rule(0, f"c{number}") for number in range(10_000)]
+    protections = [rule(number, "*", f"e{number}") for number in range(1, 200)]
+    told = warnings(plans, protections)
+    assert 0 < len(told) <= min(MAX_TOLD, MAX_PAIRS // len(plans))
