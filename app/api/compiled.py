@@ -62,7 +62,7 @@ def check_of(sent: Any) -> Check | None:
         return None
     try:
         item = _convert(sent)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeEncodeError):  # the latter of half a surrogate pair where no text belongs
         return None
     limit_key = "global" if item.limit_key is UNSET else item.limit_key
     if UNPRINTABLE.search(item.client_id) or UNPRINTABLE.search(limit_key):

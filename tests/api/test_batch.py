@@ -109,6 +109,8 @@ def test_none_and_more_than_a_thousand_are_refused(node: Node, limited: str, cli
         ('{"client_id": "x", "client_id": "y"}', "client_id"),
         ('{"limit_key": "x"}', "client_id"),
         ('{"client_id": "\\ud800"}', "client_id"),
+        ('{"client_id": "x", "cost": "\\ud800"}', "cost"),
+        ('{"client_id": "x", "request_id": "\\ud800"}', "request_id"),
         ("[]", "_schema"),
         ("null", None),
         ("7", "_schema"),

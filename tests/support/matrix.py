@@ -6,7 +6,7 @@ test measured.
         \"\"\"Charged once.\"\"\"
         measured["charges per check"] = 1
 
-`make faults` runs every row of the matrix and, when all hold, saves them to benchmarks/results/faults.json, of which
+`make faults` runs every row of the matrix and saves those that hold to benchmarks/results/faults.json, of which
 docs/reliability.md is made; `make attack` likewise attacks.json and docs/security.md. With `make test` both run too,
 what takes long for a shorter time (`whole`).
 """
@@ -52,6 +52,7 @@ class Matrix:
 FAULTS, ATTACKS = Matrix("fault", "make faults"), Matrix("attack", "make attack")
 MATRICES = (FAULTS, ATTACKS)
 
+_FAILED = pytest.StashKey[set[str]]()  # names of rows
 _ROWS = {matrix: pytest.StashKey[Rows]() for matrix in MATRICES}
 
 
@@ -71,6 +72,11 @@ def measured(request: pytest.FixtureRequest) -> Iterator[Figures]:
     row["measured"][(getattr(request.node, "callspec", None) and request.node.callspec.id) or ""] = figures
 
 
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    if call.excinfo is not None:
+        item.config.stash.setdefault(_FAILED, set()).add(item.nodeid.partition("[")[0])
+
+
 def promise(test: Any) -> str:
     """The first paragraph of the docstring, in one line."""
     return " ".join((inspect.getdoc(test) or "").partition("\n\n")[0].split())
@@ -79,8 +85,10 @@ def promise(test: Any) -> str:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     for matrix in MATRICES:
         rows = session.config.stash.get(_ROWS[matrix], {})
-        if matrix.whole and exitstatus == pytest.ExitCode.OK and rows:
-            save(matrix, rows)
+        failed = session.config.stash.get(_FAILED, set())
+        held = {name: row for name, row in rows.items() if name not in failed}
+        if matrix.whole and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and held:
+            save(matrix, held)
 
 
 def save(matrix: Matrix, rows: Rows) -> None:
