@@ -109,6 +109,7 @@ def test_a_header_counts_only_from_a_proxy_and_only_as_itself(peer: str, headers
 
 def test_refusals_are_told_in_the_log_once_a_minute_each_kind(caplog: pytest.LogCaptureFixture) -> None:
     """403 names the setting; 400 shows nothing that a client may have sent."""
+    caplog.set_level("WARNING", "app.api.told_callers")
     seconds = [5.0]
     callers = ToldCallers(by="address", trusted=PROXIES, clock=lambda: seconds[0])
     asked = [("198.51.100.7", "203.0.113.9"), ("10.0.0.1", "secret"), ("10.0.0.1", "203.0.113.9")]

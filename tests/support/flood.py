@@ -15,8 +15,10 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
+ROOT = Path(__file__).parents[2]
 LENGTH = re.compile(rb"\r\nContent-Length: (\d+)", re.IGNORECASE)
 LAST_ANSWER_SECONDS = 60
 Batch = Sequence[dict[str, Any]]
@@ -50,7 +52,7 @@ class Flood:
 
     def __enter__(self) -> Self:
         command = [sys.executable, "-m", "tests.support.flood"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(self._order).encode() + b"\n")
         self._process.stdin.flush()

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
+from tests.support.node import ROOT
 from tests.support.starved import goes_first
 
 TRIES = 5
@@ -40,7 +41,8 @@ class Stalls:
     def __enter__(self) -> Self:
         command = [sys.executable, "-m", "tests.support.stalls", self._redis]
         self._watches = [
-            subprocess.Popen([*command, str(number)], stdout=subprocess.PIPE) for number in range(os.cpu_count() or 1)
+            subprocess.Popen([*command, str(number)], cwd=ROOT, stdout=subprocess.PIPE)
+            for number in range(os.cpu_count() or 1)
         ]
         for watch in self._watches:
             goes_first(watch.pid)
