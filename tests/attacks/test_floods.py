@@ -69,7 +69,11 @@ def flooded(node: Node, client_id: str, kind: str, costs: range, width: int) -> 
     opened = openings(node)
     with Flood(node.port, batches_of(client_id, costs), width=width, seconds=SECONDS) as flood:
         pass
-    return Outcome(flood.tally, node.check(client_id, cost=0)["remaining"], openings(node) - opened)
+    opened = openings(node) - opened
+    assert node.eventually(
+        lambda: not node.check(client_id, cost=0)["degraded"]
+    )  # else it shows nothing of the counter
+    return Outcome(flood.tally, node.check(client_id, cost=0)["remaining"], opened)
 
 
 def rule_of(kind: str, client_id: str) -> dict[str, Any]:

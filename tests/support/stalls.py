@@ -41,7 +41,7 @@ class Stalls:
     def __enter__(self) -> Self:
         command = [sys.executable, "-m", "tests.support.stalls", self._redis]
         self._watches = [
-            subprocess.Popen([*command, str(number)], cwd=ROOT, stdout=subprocess.PIPE)
+            subprocess.Popen([*command, str(number)], cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True)
             for number in range(os.cpu_count() or 1)
         ]
         for watch in self._watches:
