@@ -151,6 +151,7 @@ BROKEN = [
     CARRIER.replace(b"X-API-Key: ", b"X-API\x00Key: "),
     CARRIER.replace(b"X-API-Key: ", b"X: x\r\n "),
     CARRIER.replace(b"X-API-Key: ", b""),
+    CARRIER.replace(b"json\r\nX-API-Key", b"jsonX-API-Key"),
     CARRIER.replace(b"Length: 96", b"Length: 7"),
     CARRIER.replace(b"Length: 96", b"Length: " + KEY),
     CARRIER.replace(b"/v1/check HTTP", b"/v1/check?key=" + KEY + b" HTTP/9"),
