@@ -15,7 +15,7 @@ from app.rules.rule import ALGORITHMS, Limit
 from benchmarks.tables import DOCUMENTS as MEASURED
 from benchmarks.tables import with_tables
 from tests.support.deciders import Decider, LuaDecider, PythonDecider
-from tests.support.matrix import ATTACKS, MATRICES, Matrix, promise
+from tests.support.matrix import MATRICES, Matrix, promise
 from tests.support.node import ROOT
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "sdk/README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -72,5 +72,4 @@ def test_every_row_of_a_matrix_is_a_test_with_the_promise_that_was_measured(matr
         for path in (ROOT / "tests").rglob("test_*.py")
         for name in marked.findall(path.read_text())
     }
-    # Of the attacks, some have not been run at full length: docs/security.md says so.
-    assert set(rows) <= tests if matrix is ATTACKS else set(rows) == tests
+    assert tests == set(rows)
