@@ -159,7 +159,7 @@ def test_on_loopback_they_need_none(monkeypatch: pytest.MonkeyPatch, address: st
 
 
 def test_behind_a_proxy_they_need_one_unless_open_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever the proxy lets in comes from this machine too."""
+    """Callers behind the proxy come from this machine too."""
     monkeypatch.setenv("TRUSTED_PROXIES", "127.0.0.1")
     settings = Settings.from_env()
     assert settings.check_auth == "required"

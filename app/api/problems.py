@@ -37,7 +37,7 @@ REFUSALS: dict[type[Refused], int] = {Forbidden: 403, NotFound: 404, Conflict: 4
 class Problem(Exception):
     """An answer that is an error. `errors` maps fields to messages; `detail` says what is wrong and what is allowed.
 
-    Whatever is handed over, the answer stays short: app/api/error_messages.py bounds the errors, MAX_DETAIL the detail.
+    The answer is always short: app/api/error_messages.py bounds the errors, MAX_DETAIL the detail.
     """
 
     def __init__(

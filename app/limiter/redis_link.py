@@ -125,7 +125,7 @@ class RedisLink:
             gevent.spawn(self._open)
 
     def _leaving(self) -> list[Caller]:
-        """Whose commands Redis can be given now; a caller that was killed before its turn sends nothing."""
+        """The callers to send for now. A caller that was killed while it waited sends nothing."""
         fresh, leaving = self._fresh, []
         while fresh and (not self._work_us or self._work_us + fresh[0].work_us <= MAX_WORK_US):
             caller = fresh.popleft()

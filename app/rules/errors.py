@@ -20,4 +20,4 @@ class Stale(Refused):
 
 
 class Forbidden(Refused):
-    """Whoever asks may not do that."""
+    """The caller may not do that."""

@@ -52,7 +52,7 @@ class Incomplete(NamedTuple):
 class Connection:
     """Takes over a connected gevent socket. One request is out at a time; what follows it waits in the socket.
 
-    Whatever fails here, a bug included, ends this connection and no other.
+    A failure here, also of a bug, ends this connection and no other.
     """
 
     __slots__ = (

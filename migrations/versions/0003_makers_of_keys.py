@@ -1,4 +1,4 @@
-"""Who made an API key, of which key it is a rotation, and by which name forward-auth counts it.
+"""API keys know their maker, the key that they are a rotation of, and the name by which forward-auth counts them.
 
 Nodes of the version before neither read nor write these columns: their keys have none, and count for themselves.
 """

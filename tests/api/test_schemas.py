@@ -1,4 +1,4 @@
-"""Whatever a caller may send is bounded before it is looked at: every list, text, number and time of every schema."""
+"""Every list, text, number and time of every schema is bounded before the service looks at it."""
 
 from __future__ import annotations
 

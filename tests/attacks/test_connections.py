@@ -156,7 +156,7 @@ def _answered_after(node: Node, path: str) -> float:
     9, f"the workers stand still for {STALL_SECONDS} s while honest requests arrive whole or in two parts"
 )
 def test_a_stall_costs_honest_requests_nothing(attacked: Node, measured: Figures) -> None:
-    """Whatever lies in the socket when the node goes on is answered, not refused for being late."""
+    """A request that lies in the socket when the node goes on is answered, not refused for being late."""
     check, batch = (post(path, body) for path, body in HONEST.items())
     cut = [(check, 20), (check, len(check) - 5), (batch, len(batch) - 9), (check, 0), (batch, 0)] * 4
     with contextlib.ExitStack() as stack:

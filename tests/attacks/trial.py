@@ -43,7 +43,7 @@ class Tally:
         self.findings.append((kind, what[:300]))
 
     def judge(self, check: dict[str, Any], decision: dict[str, Any], seconds: float) -> None:
-        """Take a decision. Whatever is admitted under one request_id is charged once."""
+        """Take a decision. Admissions under one request_id are charged once."""
         if "allowed" not in decision:
             self.found("refused", f"{decision} to {check}")
             return

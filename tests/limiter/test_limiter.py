@@ -166,7 +166,7 @@ def test_active_clients_are_estimated_and_forgotten_after_a_minute() -> None:
 
 @pytest.mark.parametrize("fail_mode", ["open", "closed", "local"])
 def test_beyond_the_callers_that_may_wait_a_worker_refuses_at_once(fail_mode: str) -> None:
-    """Whatever the fail_mode: its own load says nothing of Redis, and must admit nobody."""
+    """In every fail_mode: its own load says nothing of Redis, and must admit nobody."""
 
     def connect() -> Wire:
         raise AssertionError("nobody waits, so nobody connects")
