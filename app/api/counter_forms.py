@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.limiter.counters import Counters, Reading, Store
 from app.rules.changes import changing
+from app.rules.explanation import Candidate
 from app.rules.history import Author, History
 from app.rules.rule_book import RuleBook
 
@@ -26,6 +27,22 @@ def shown(reading: Reading) -> dict[str, Any]:
         "limit": limit.capacity,
         "remaining": reading.remaining,
         "reset_at": reading.reset_at,
+    }
+
+
+def shown_candidate(candidate: Candidate) -> dict[str, Any]:
+    """The candidate as CandidateSchema shows it, but for its counters."""
+    rule = candidate.rule
+    return {
+        "rule_id": rule.public_id,
+        "client_id": rule.client_id,
+        "endpoint": rule.endpoint,
+        "action": rule.action,
+        "shadow": rule.shadow,
+        "enabled": rule.enabled,
+        "wins": candidate.wins,
+        "why": candidate.why,
+        "hidden_by": candidate.hidden_by and candidate.hidden_by.public_id,
     }
 
 

@@ -10,7 +10,7 @@ from flask_smorest.pagination import PaginationParameters
 from app.api.admin import refresh
 from app.api.arguments import StrictBlueprint
 from app.api.auth import author, requires
-from app.api.counter_forms import forget, shown
+from app.api.counter_forms import forget, shown, shown_candidate
 from app.api.counter_schemas import ClientSchema, CounterSchema, ExplanationSchema, QuestionSchema, ResetSchema
 from app.extensions import db
 from app.limiter.counters import Counters, counting
@@ -88,21 +88,6 @@ def _with_counters(candidates: list[Candidate], counters: Counters) -> list[dict
     limits = [(rule, limit) for rules in counted for rule in rules for limit in rule.limits]
     readings = iter(counters.read(limits))
     return [
-        _candidate(each) | {"counters": [shown(next(readings)) for rule in rules for _ in rule.limits]}
+        shown_candidate(each) | {"counters": [shown(next(readings)) for rule in rules for _ in rule.limits]}
         for each, rules in zip(candidates, counted, strict=True)
     ]
-
-
-def _candidate(candidate: Candidate) -> dict[str, Any]:
-    rule = candidate.rule
-    return {
-        "rule_id": rule.public_id,
-        "client_id": rule.client_id,
-        "endpoint": rule.endpoint,
-        "action": rule.action,
-        "shadow": rule.shadow,
-        "enabled": rule.enabled,
-        "wins": candidate.wins,
-        "why": candidate.why,
-        "hidden_by": candidate.hidden_by and candidate.hidden_by.public_id,
-    }

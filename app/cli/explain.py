@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from app.api.counter_forms import shown
+from app.api.counter_forms import shown, shown_candidate
 from app.api.counter_schemas import QuestionSchema
 from app.cli.books import book_of_client
 from app.cli.commands import as_json, command, many, of_tenant, say_json, tenant_named
@@ -79,16 +79,5 @@ def _named(rule: Rule) -> str:
 
 
 def _document(candidate: Candidate, readings: Sequence[Reading]) -> dict[str, object]:
-    rule = candidate.rule
-    return {
-        "rule_id": rule.public_id,
-        "client_id": rule.client_id,
-        "endpoint": rule.endpoint,
-        "action": rule.action,
-        "shadow": rule.shadow,
-        "enabled": rule.enabled,
-        "wins": candidate.wins,
-        "why": candidate.why,
-        "hidden_by": candidate.hidden_by and candidate.hidden_by.public_id,
-        "counters": [shown(reading) for reading in readings if reading.rule.id == rule.id],
-    }
+    counters = [shown(reading) for reading in readings if reading.rule.id == candidate.rule.id]
+    return shown_candidate(candidate) | {"counters": counters}
