@@ -20,6 +20,7 @@ from app.embedded import Postgres, Valkey, runtime_directory
 from app.limiter.redis_store import RedisStore, connect
 from tests.support.acl import PASSWORD, acl_command
 from tests.support.node import ROOT, Node
+from tests.support.settings import VARIABLES
 
 # The same examples in every run, so that the gate does not depend on luck. To look for new ones:
 # HYPOTHESIS_PROFILE=explore make test ARGS=tests/server
@@ -145,3 +146,11 @@ def flask(*command: str, database_url: str, root: Path = ROOT, **environment: st
     )
     assert completed.returncode == 0, completed.stderr
     return completed.stdout
+
+
+@pytest.fixture
+def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An environment without settings, in an empty directory."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
