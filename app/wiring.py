@@ -154,7 +154,6 @@ def wire(app: Flask, settings: Settings) -> Services:
         newcomers=_newcomers(settings),
         tracing=tracing,
         clock=time.perf_counter,
-        pace=unhurried,
     )
     return Services(
         settings=settings,

@@ -32,7 +32,8 @@ from tests.support.node import ROOT
 RESULT = Path(__file__).parent / "results" / "compare.json"
 FIGURES = ("worker_us", "redis_us")
 HEAD = ["| variant | worker, ratio | least to most | Redis, ratio | worker us | before |", "|---|---|---|---|---|---|"]
-OWN = [name for name, variant in VARIANTS.items() if getattr(SERVICES[variant.service], "func", ours) is ours]
+OURS = [start for start in SERVICES.values() if start is ours or getattr(start, "func", None) is ours]
+OWN = [name for name, variant in VARIANTS.items() if SERVICES[variant.service] in OURS]
 
 
 def main() -> None:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
-from gevent.lock import BoundedSemaphore
 from opentelemetry.trace import Span
 
 from app.api.auth import Authenticator, Credentials
 from app.api.decoding import decode_batch, decode_check
 from app.api.encoding import JSON, Encoder
+from app.api.pieces import Pieces
 from app.api.problems import CONTENT_TYPE, UNEXPECTED, Problem
 from app.limiter.decision import Check, Decision, Question
 from app.limiter.errors import NotReady, RequestIdConflict, Unavailable
@@ -23,19 +23,15 @@ from app.observability.logs import correlation_id as current_correlation_id
 from app.observability.metrics import CHECK_DURATION
 from app.observability.sampling import Tracing
 from app.observability.tracing import Parent, answered, within
-from app.rules.pace import Pace
 
 log = logging.getLogger(__name__)
 
 CHECK, BATCH = "POST /v1/check", "POST /v1/check/batch"
-# Checks of a batch in one trip, between two of which others have their turn. Most take 3 us, those with the most limits
+# Checks of a batch in one piece. Most take 3 us, those with the most limits
 # and the longest ids 20.
 MOST_TOGETHER = 250
 # Where many patterns have to be tried, fewer: each may take half a microsecond, but most client ids have to try none.
 LEAST_TOGETHER, TRIES = 25, 5_000
-# Parts of batches that a worker decides at a time: some work on, while others wait for Redis. Further ones wait, so
-# that a single check waits for a few of them and not for one of every caller.
-PARTS_AT_ONCE = 4
 
 
 class Request(NamedTuple):
@@ -70,8 +66,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 class CheckHandler:
     """Decodes, authenticates, decides and encodes. `clock` is monotonic seconds; `tracing` None makes no spans.
 
-    `newcomers` judges the clients of callers without a key, where their number is bounded. `pace` is given the parts of
-    a batch, and may let others have their turn.
+    `newcomers` judges the clients of callers without a key, where their number is bounded.
     """
 
     def __init__(
@@ -84,7 +79,6 @@ class CheckHandler:
         newcomers: Newcomers | None,
         tracing: Tracing | None,
         clock: Callable[[], float],
-        pace: Pace,
     ) -> None:
         self._rules = rules
         self._limiter = limiter
@@ -93,8 +87,7 @@ class CheckHandler:
         self._newcomers = newcomers
         self._clock = clock
         self._tracing = tracing
-        self._pace = pace
-        self._parts = BoundedSemaphore(PARTS_AT_ONCE)
+        self._pieces = Pieces(clock)
 
     def span(self, request: Request, name: str = CHECK) -> Span | None:
         """Begin the span of the request; None where its trace is not recorded."""
@@ -186,8 +179,8 @@ class CheckHandler:
         current_correlation_id.set(request.correlation_id)
         try:
             tenant_id = self._authenticator.principal(request.credentials, "check").tenant_id
-            checks = decode_batch(request.raw_body)
-            questions = self._questions(tenant_id, checks, request.credentials)
+            with self._pieces.piece():
+                questions = self._questions(tenant_id, decode_batch(request.raw_body), request.credentials)
             reply = self._results(questions, self._together(tenant_id))
         except Problem as problem:
             reply = self.refuse(problem, request.correlation_id)
@@ -202,8 +195,8 @@ class CheckHandler:
 
     def _results(self, questions: Sequence[Question], together: int) -> Reply:
         results: list[str] = []
-        for first in self._pace(range(0, len(questions), together)):
-            with self._parts:
+        for first in range(0, len(questions), together):
+            with self._pieces.piece():
                 answers = self._decide(questions[first : first + together])
                 if isinstance(answers[0], Problem):  # then all are the same one
                     raise answers[0]
