@@ -37,8 +37,8 @@ def trips_for(charges: Sequence[Charge], most: int, trip_us: int) -> list[Trip]:
     A single charge that is more than that has a call, and a trip, of its own.
     """
     work = [charge.plan.work_us for charge in charges]
-    if len(charges) <= most and (total := sum(work)) <= CALL_US:  # nearly always
-        return [Trip((charges,), total)]
+    if (total := sum(work)) <= CALL_US:  # nearly always
+        return [Trip([charges[start : start + most] for start in range(0, len(charges), most)], total)]
     calls = _grouped(charges, work, CALL_US, most)
     spent = [sum(charge.plan.work_us for charge in call) for call in calls]
     trips = _grouped(list(zip(calls, spent, strict=True)), spent, trip_us, len(calls))
