@@ -102,13 +102,15 @@ def empty_database(postgres: Postgres) -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session")
-def new_database(empty_database: Callable[[str], str]) -> Callable[[str], str]:
-    """Makes a database of the given name with the schema, but without rules of other tests."""
+def new_database(postgres: Postgres) -> Callable[[str], str]:
+    """Makes a database of the given name with the schema, but without rules of other tests.
+
+    The migrations run once; each database is a copy of what they made.
+    """
+    flask("db", "upgrade", database_url=create_database(postgres, "migrated"))
 
     def create(name: str) -> str:
-        url = empty_database(name)
-        flask("db", "upgrade", database_url=url)
-        return url
+        return create_database(postgres, name, template="migrated")
 
     return create
 
@@ -125,11 +127,11 @@ def node(limiter_redis_url: str, database_url: str, tmp_path_factory: pytest.Tem
         yield running
 
 
-def create_database(postgres: Postgres, name: str) -> str:
-    """An empty database; its URL."""
+def create_database(postgres: Postgres, name: str, *, template: str = "template1") -> str:
+    """A copy of the template, by default an empty database; its URL."""
     with contextlib.closing(psycopg2.connect(postgres.url_of("postgres"))) as connection:
         connection.autocommit = True
-        connection.cursor().execute(f'CREATE DATABASE "{name}"')
+        connection.cursor().execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
     return postgres.url_of(name)
 
 
