@@ -195,18 +195,14 @@ class CheckHandler:
 
     def _results(self, questions: Sequence[Question], together: int) -> Reply:
         results: list[str] = []
+        body = self._encoder.body
         for first in range(0, len(questions), together):
             with self._pieces.piece():
                 answers = self._decide(questions[first : first + together])
                 if isinstance(answers[0], Problem):  # then all are the same one
                     raise answers[0]
-                results += map(self._result, answers)
+                results += [body(answer) if isinstance(answer, Decision) else _as_error(answer) for answer in answers]
         return Reply(200, JSON, f'{{"results":[{",".join(results)}]}}'.encode())
-
-    def _result(self, answer: Answer | Problem) -> str:
-        if isinstance(answer, Decision):
-            return self._encoder.body(answer)
-        return json.dumps({"error": _as_problem(answer).document()})
 
 
 def _within(span: Span | None, handle: Callable[[Request], Reply], request: Request) -> Reply:
@@ -225,3 +221,8 @@ def _as_problem(answer: Unavailable | RequestIdConflict | Problem) -> Problem:
     if isinstance(answer, RequestIdConflict):
         return Problem(409, str(answer))
     return Problem(503, str(answer), headers={"Retry-After": str(answer.retry_after_seconds)})
+
+
+def _as_error(answer: Unavailable | RequestIdConflict | Problem) -> str:
+    """In place of a result."""
+    return json.dumps({"error": _as_problem(answer).document()})
