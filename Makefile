@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint secrets bench load faults attack attack-search lock clean c-parser
+.PHONY: help run test lint secrets bench load faults attack attack-search soak lock clean c-parser
 
 PYTHON ?= python3
 VENV   := .venv
@@ -55,6 +55,9 @@ attack: $(VENV)/dev.done ## attacks, all of them at full length; writes docs/sec
 
 attack-search: $(VENV)/dev.done ## look for more at random, from where the last search ended; MINUTES=60
 	@ATTACK_MINUTES=$(or $(MINUTES),60) $(BIN)/python -m pytest -s tests/attacks/test_search.py::test_search $(ARGS)
+
+soak: $(VENV)/dev.done ## two nodes behind Traefik at half load under faults at random; MINUTES=30
+	@SOAK_MINUTES=$(or $(MINUTES),30) $(BIN)/python -m pytest -s tests/soak $(ARGS)
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --no-emit-index-url
 lock: $(VENV)/dev.done ## resolve requirements/*.in again (one lock for every platform and Python)
