@@ -1,19 +1,21 @@
 """One connection to Redis that all greenlets of a worker share: their commands travel together, pipelined.
 
 Commands given in one turn of the event loop leave in one write at its end: they share a trip, and a lone one waits for
-nobody. The hub reads the replies and has the loop wake each caller with its own. A connection on which Redis was silent
-for the timeout, or that breaks, fails everyone whose commands were sent, once, so that no late reply can reach a wrong
-caller. All of them get the same exception: it is one failure, however many it meets. Nothing is ever sent twice.
+nobody. The hub reads what lies in the socket, then wakes each caller with its own replies. A connection on which Redis
+was silent for the timeout, or that breaks, fails everyone whose commands were sent, once, so that no late reply can
+reach a wrong caller. All of them get the same exception: it is one failure, however many it meets. Nothing is ever sent
+twice.
 
-Only Redis can be silent. Callers never run while the hub reads. Silence counts from the end of a send with which the
-waiting began, and from each sign of life: an answer, or that a full socket took more. It takes LOOKS looks into the
-socket that find nothing, each a part of the timeout after the one before, and the clock is read before the look. So a
-worker that is busy, or stopped, or on a machine that stands still, waits longer for Redis, never shorter. What is
-outstanding is bounded by the work that it is for Redis: the rest waits here.
+Only Redis can be silent. Callers run after all was read and handed out. Silence counts from the end of a send with
+which the waiting began, and from each sign of life: an answer, or that a full socket took more. It takes LOOKS looks
+into the socket that find nothing, each a part of the timeout after the one before, and the clock is read before the
+look. So a worker that is busy, or stopped, or on a machine that stands still, waits longer for Redis, never shorter.
+What is outstanding is bounded by the work that it is for Redis: the rest waits here.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +26,8 @@ from redis.exceptions import ConnectionError, RedisError, TimeoutError
 
 from app.limiter.errors import StoreBusy
 from app.limiter.wire import Wire
+
+log = logging.getLogger(__name__)
 
 # Outstanding, by the estimates of plan.py. Redis answers all who wait only after it has done what each has sent: with a
 # dozen workers that is still less than the default timeout.
@@ -47,12 +51,12 @@ class Caller:
         self.error: RedisError | None = None
 
     def wake(self) -> None:
+        """In the hub. What the caller raises is its own affair: others still wait."""
         if self.greenlet is not None:
-            get_hub().loop.run_callback(self._switch)
-
-    def _switch(self) -> None:
-        if self.greenlet is not None:
-            self.greenlet.switch()
+            try:
+                self.greenlet.switch()
+            except Exception:
+                log.exception("a caller of Redis ended with an error")
 
 
 class RedisLink:
@@ -173,13 +177,17 @@ class RedisLink:
         self._since, self._looks = self._clock(), 0
 
     def _heard(self, replies: list[Any]) -> None:
-        """In the hub: hand the replies out in the order of the commands, and wake callers that have all of theirs."""
+        """In the hub: hand the replies out in the order of the commands, then wake callers that have all of theirs.
+
+        Waking them through the event loop instead makes the trips a third smaller, which costs a fifth more of
+        processor time: their next questions would come in one turn later.
+        """
         self._wait_anew()
-        sent, given = self._sent, 0
+        sent, given, complete = self._sent, 0, []
         while given < len(replies):
             if not sent:
                 self._fail(ConnectionError("Redis sent an answer nobody asked for"))
-                return
+                break
             caller = sent[0]
             own = replies[given : given + caller.missing]
             caller.replies += own
@@ -187,9 +195,11 @@ class RedisLink:
             given += len(own)
             if not caller.missing:
                 self._work_us -= caller.work_us
-                sent.popleft().wake()
+                complete.append(sent.popleft())
         if self._fresh:
             self._schedule()
+        for caller in complete:
+            caller.wake()
 
     def _look(self) -> None:
         """In the hub: whether something lies in the socket, which then is in time however late this look comes."""
@@ -221,6 +231,6 @@ class RedisLink:
             self._fresh.clear()
         for caller in lost:
             caller.error = error
-            caller.wake()
+            get_hub().loop.run_callback(caller.wake)
         if self._fresh:
             self._schedule()

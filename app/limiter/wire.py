@@ -34,10 +34,8 @@ class Wire:
         self._writable = loop.io(self._socket.fileno(), WRITABLE)
 
     def start(self, heard: Callable[[list[Any]], None], broken: Callable[[ConnectionError], None]) -> None:
-        """Call `heard` with replies, or with none when a full socket took more; `broken` once it has ended.
-
-        Both are called by the hub and must not switch to another greenlet.
-        """
+        """Call `heard` with replies, or with none when a full socket took more; `broken` once it has ended. Both in the
+        hub, after what lay in the socket was read."""
         self._heard, self._broken = heard, broken
         self._readable.start(self.read)
 

@@ -220,3 +220,20 @@ def echo_until(link: RedisLink, word: bytes) -> list[bytes]:
         except (ConnectionError, TimeoutError):
             continue
     raise AssertionError("no answer in a hundred tries")
+
+
+def test_a_caller_that_ends_with_an_error_leaves_the_others_awake(link: RedisLink) -> None:
+    """All answers come in one read; the first caller is a plain greenlet, whose error goes to the hub."""
+    answers: list[bytes] = []
+
+    def fails() -> None:
+        echo(link, b"first")
+        raise ZeroDivisionError
+
+    def asks(word: bytes) -> None:
+        answers.extend(echo(link, word))
+
+    gevent.spawn_raw(fails)
+    others = [gevent.spawn(asks, b"%d" % number) for number in range(5)]
+    gevent.joinall(others, timeout=10, raise_error=True)
+    assert answers == [b"%d" % number for number in range(5)]
