@@ -179,7 +179,7 @@ class CheckHandler:
         current_correlation_id.set(request.correlation_id)
         try:
             tenant_id = self._authenticator.principal(request.credentials, "check").tenant_id
-            with self._pieces.piece():
+            with self._pieces:
                 questions = self._questions(tenant_id, decode_batch(request.raw_body), request.credentials)
             reply = self._results(questions, self._together(tenant_id))
         except Problem as problem:
@@ -197,7 +197,7 @@ class CheckHandler:
         results: list[str] = []
         body = self._encoder.body
         for first in range(0, len(questions), together):
-            with self._pieces.piece():
+            with self._pieces:
                 answers = self._decide(questions[first : first + together])
                 if isinstance(answers[0], Problem):  # then all are the same one
                     raise answers[0]

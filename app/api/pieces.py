@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -16,7 +15,11 @@ AT_ONCE = 2  # one works, while the other waits for Redis
 
 
 class Pieces:
-    """Belongs to one worker. `clock` is monotonic seconds."""
+    """`with pieces:` waits for a slot, and keeps it while the block runs. Belongs to one worker.
+
+    After PIECE_SECONDS of such blocks the slot rests until the event loop has looked at its sockets, however many
+    requests wait for it. `clock` is monotonic seconds.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -24,19 +27,17 @@ class Pieces:
         self._looks: Any = None  # tells when the event loop has looked at its sockets
         self._began: float | None = None  # the first piece since then
 
-    @contextmanager
-    def piece(self) -> Iterator[None]:
-        """Wait for a slot, and keep it while the block runs.
+    def __enter__(self) -> None:
+        self._slots.acquire()
+        if self._began is None:
+            self._begin()
 
-        After PIECE_SECONDS of pieces the slot rests until the event loop has looked at its sockets, however many
-        requests wait for it.
-        """
-        with self._slots:
-            if self._began is None:
-                self._begin()
-            yield
+    def __exit__(self, *_: object) -> None:
+        try:
             if self._began is not None and self._clock() - self._began > PIECE_SECONDS:
                 gevent.sleep(REST_SECONDS)
+        finally:
+            self._slots.release()
 
     def _begin(self) -> None:
         if self._looks is None:

@@ -26,7 +26,7 @@ def test_so_many_are_under_way_and_no_more() -> None:
     under_way: set[gevent.Greenlet] = set()
 
     def work() -> None:
-        with pieces.piece():
+        with pieces:
             under_way.add(gevent.getcurrent())
             gevent.sleep(0.001)
             seen.append(len(under_way))
@@ -46,7 +46,7 @@ def test_sockets_are_looked_at_however_many_requests_wait(pieces_each: int) -> N
 
     def work() -> None:
         for _ in range(pieces_each):
-            with pieces.piece():
+            with pieces:
                 clock.now += PIECE_SECONDS * 1.1
                 done.append(1)
 
@@ -71,7 +71,7 @@ def test_short_requests_never_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     turn = gevent.sleep
     monkeypatch.setattr(gevent, "sleep", rests.append)
     for _ in range(5):
-        with pieces.piece():
+        with pieces:
             clock.now += PIECE_SECONDS * 0.9
         turn(0.001)
     assert rests == []
