@@ -95,8 +95,10 @@ def _script(charges: Sequence[Charge]) -> Script:
 def read_reply(reply: bytes, charges: Sequence[Charge]) -> list[Outcome | StoreError]:
     """The outcomes of charges that were decided in one call. What no script of ours says is a StoreFault."""
     count = len(charges)
+    if count == 1:
+        return [read_part(reply, charges[0])]
     if len(reply) != _OUTCOME.size * count:
-        return [read_part(reply, charges[0]) if count == 1 else StoreFault(NONSENSE)] * count
+        return [StoreFault(NONSENSE)] * count
     if not _all_first(reply, count):
         return [_outcome(charge, row) for charge, row in zip(charges, _outcomes(reply), strict=True)]
     return [
