@@ -175,7 +175,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         breaker=breaker,
         active_clients=active_clients,
         limited_clients=limited_clients,
-        deleted_tenants=DeletedTenants(store=unhurried_store, limited_clients=limited_clients),
+        deleted_tenants=DeletedTenants(store=unhurried_store, rules=reloader, limited_clients=limited_clients),
         tracing=tracing,
         metrics=_metrics(app, settings, unhurried),
         pace=unhurried,

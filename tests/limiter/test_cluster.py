@@ -23,6 +23,7 @@ from app.limiter.limited_clients import LimitedClients
 from app.limiter.plan import Charge, Plan
 from app.limiter.redis_url import Servers
 from app.rules.rule import Limit, Rule
+from app.rules.rule_book import Edition
 from tests.conftest import flask
 from tests.support.acl import PASSWORD
 from tests.support.deciders import new_client
@@ -96,8 +97,10 @@ def test_a_deleted_tenants_keys_leave_every_primary(cluster: ClusterGroup) -> No
     keyspace, deleted, other = Keyspace(b"secret"), 12, 13
     clients = [keyspace.client(tenant, f"client {number}") for tenant in (deleted, other) for number in range(30)]
     store.check([Charge(PLAN, client, 1) for client in clients])
-    limited = LimitedClients(store=store, rules=SimpleNamespace(book=None), clock=time.time)
-    assert DeletedTenants(store=store, limited_clients=limited, settle_seconds=0).forget(deleted) == 30
+    rules = SimpleNamespace(book=SimpleNamespace(edition=Edition(1, b"secret")))
+    limited = LimitedClients(store=store, rules=rules, clock=time.time)
+    subject = DeletedTenants(store=store, rules=rules, limited_clients=limited, settle_seconds=0)
+    assert subject.forget(deleted) == 30
     left = store.check([Charge(PLAN, client, 0) for client in clients])
     assert [outcome.remaining for outcome in left if isinstance(outcome, Outcome)] == [5] * 30 + [4] * 30
 
