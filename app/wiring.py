@@ -44,7 +44,7 @@ from app.observability.background import forever
 from app.observability.exposition import exposition
 from app.observability.metrics import RULE_COUNTS
 from app.observability.sampling import Tracing
-from app.rules.database import DatabaseRules, bound_transactions
+from app.rules.database import DatabaseRules, bound_transactions, place_of
 from app.rules.key_use import KeyUse
 from app.rules.pace import Pace, Unhurried
 from app.rules.reload import RuleReloader
@@ -102,7 +102,7 @@ def wire(app: Flask, settings: Settings) -> Services:
     default = default_rule(settings.default_rate, settings.default_window)
     reloader = RuleReloader(
         source=DatabaseRules(engine, unhurried),
-        saved=SnapshotFile(settings.data_dir / "rules.json", time.time),
+        saved=SnapshotFile(settings.data_dir / "rules.json", time.time, place_of(engine)),
         build=partial(RuleBook, default=default, algorithm=settings.algorithm, pace=unhurried),
         clock=time.monotonic,
     )

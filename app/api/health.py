@@ -29,10 +29,13 @@ class HealthSchema(schemas.HealthSchema):
     """What works. `rules_age_seconds`: since the rules were last confirmed current; null: none are known.
 
     `rules_notified`: whether this worker hears of changed rules at once; if not, a poll finds them within two seconds.
+    `saved_rules_age_seconds`: since the rules on disk, by which a start without the database decides, were last
+    confirmed current; null: there are none.
     """
 
     version = fields.String(required=True, metadata={"description": "of the service"})
     rules_notified = fields.Boolean(required=True)
+    saved_rules_age_seconds = fields.Float(required=True, allow_none=True)
 
 
 def _services() -> Any:
@@ -62,6 +65,7 @@ def health() -> dict[str, Any]:
         "rules_version": rules.version,
         "rules_age_seconds": rules.age_seconds,
         "rules_notified": services.upkeep.notified,
+        "saved_rules_age_seconds": services.reloader.saved_age_seconds,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
@@ -117,13 +118,17 @@ class LimitRow(Base):
 
 
 class RuleBookRow(Base):
-    """The one row that says which version of all rules is current."""
+    """The one row that says which version of all rules is current.
+
+    Every change draws another `edition`: what nodes compare, since a restored backup can bring a version a second time.
+    """
 
     __tablename__ = "rule_book"
     __table_args__ = (CheckConstraint("id = 1", name="single"),)
 
     id: Mapped[int] = mapped_column(primary_key=True, server_default=text("1"))
     version: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
+    edition: Mapped[UUID] = mapped_column(server_default=func.gen_random_uuid())
     key_secret: Mapped[str] = mapped_column(Text)  # hex; made by the first migration, the same for all nodes
     key_hash_secret: Mapped[str] = mapped_column(Text)  # hex; API keys are hashed under it
     examples_loaded: Mapped[bool] = mapped_column(server_default=text("false"))

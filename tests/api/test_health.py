@@ -12,10 +12,12 @@ from tests.support.node import Node
 def test_health_says_what_works(node: Node) -> None:
     node.await_rules()
     assert node.eventually(lambda: node.metric("ratelimiter_rules_notified") == 1)
+    assert node.eventually(lambda: node.request("GET", "/health").json()["saved_rules_age_seconds"] is not None)
     answer = node.request("GET", "/health", key=None)
     health = answer.json()
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json")
     age, version = health.pop("rules_age_seconds"), health.pop("rules_version")
+    assert 0 <= health.pop("saved_rules_age_seconds") < 60
     assert health == {
         "status": "healthy",
         "service": "limiter",
