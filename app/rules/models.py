@@ -210,3 +210,13 @@ class TemplateRow(Base):
     description: Mapped[str] = mapped_column(Text, server_default="")
     rules: Mapped[list[dict[str, Any]]] = mapped_column(JSONB)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+
+
+class NodeRow(Base):
+    """A node that runs, or ran until lately, and what decides on it. No secret."""
+
+    __tablename__ = "nodes"
+
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    settings: Mapped[dict[str, str]] = mapped_column(JSONB)
+    seen_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())

@@ -61,6 +61,8 @@ def test_health_says_so_and_the_node_stays_ready(closed_node: Node) -> None:
     health = closed_node.request("GET", "/health", key=None)
     assert health.status_code == 200
     assert (health.json()["status"], health.json()["redis_available"]) == ("degraded", False)
+    assert "Redis does not decide checks: Error" in health.json()["reasons"][0]
+    assert closed_node.metric('ratelimiter_degraded_reasons{reason="redis"}') == 1
     assert closed_node.request("GET", "/readyz", key=None).status_code == 200
 
 
