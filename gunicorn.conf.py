@@ -48,7 +48,7 @@ if _starting:
     values.ValueClass = values.MultiProcessValue(lambda: values.place)
 
 from app.config import NO_DATABASE, Settings
-from app.environment import SettingsError
+from app.environment import SettingsError, refusal
 from app.observability import logs, metric_files
 from app.observability.metrics import RULE_COUNTS
 from app.server.head import MAX_FIELD, MAX_FIELDS, MAX_LINE
@@ -104,6 +104,16 @@ forwarded_allow_ips = _settings.trusted_proxies
 errorlog = "-"
 logger_class = Logger
 loglevel = _settings.log_level.lower()
+
+
+def on_starting(server):
+    from app.limiter.redis_trials import names_a_member
+
+    if names_a_member(_settings.redis_url):
+        allowed = (
+            "redis+cluster://host:port,… for this server, a member of a cluster that has only some of the counters"
+        )
+        sys.exit(refusal("REDIS_URL", _settings.redis_url, allowed))
 
 
 def when_ready(server):

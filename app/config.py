@@ -85,6 +85,11 @@ class Settings:
         except (EnvError, ValueError) as error:
             raise SettingsError(str(error)) from error
 
+    def shared(self) -> dict[str, str]:
+        """What has to be the same on all nodes of a deployment, since each decides by it. No secrets, no addresses."""
+        names = ("algorithm", "default_rate", "default_window", "fail_mode", "nodes")
+        return {name.upper(): str(getattr(self, name)) for name in names}
+
     def public(self) -> dict[str, Any]:
         """The release and the effective settings for the start-up line of the log: secrets masked."""
         shown = {"version": __version__} | dataclasses.asdict(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from flask import Flask
 from prometheus_flask_exporter import PrometheusMetrics
 
 from app.api.auth import Authenticator
+from app.api.condition import Condition
 from app.api.encoding import Encoder
 from app.api.handler import CheckHandler
 from app.api.proxies import Authorizer
@@ -36,16 +38,18 @@ from app.limiter.limiter import Limiter
 from app.limiter.local_store import LocalStore
 from app.limiter.mode_log import ModeLog
 from app.limiter.newcomers import Newcomers
+from app.limiter.redis_inspection import RedisInspection
 from app.limiter.redis_store import RedisStore, connect
-from app.limiter.redis_url import CLUSTER, Servers
+from app.limiter.redis_url import CLUSTER, SINGLE, Servers
 from app.observability import metric_files
 from app.observability.active_clients import ActiveClients
 from app.observability.background import forever
 from app.observability.exposition import exposition
 from app.observability.metrics import RULE_COUNTS
 from app.observability.sampling import Tracing
-from app.rules.database import DatabaseRules, bound_transactions
+from app.rules.database import DatabaseRules, bound_transactions, place_of
 from app.rules.key_use import KeyUse
+from app.rules.nodes import Nodes, SharedClock
 from app.rules.pace import Pace, Unhurried
 from app.rules.reload import RuleReloader
 from app.rules.rule import default_rule
@@ -59,7 +63,6 @@ FLUSH_SECONDS = 5.0  # of denials to Redis, with jitter of a fifth
 UNHURRIED_MS = 1000  # for what no check waits for
 PROBE_SECONDS = 1.0  # at least, before a probe is given up: its worker may be busy
 PROBE_TRIPS = 4  # a probe connects, calls, and calls again with the scripts where Redis lost them
-KEY_USE_SECONDS = 10  # between two statements; a key's last use is written at most once a minute
 NO_REDIS = "Redis cannot decide; until it can, fail_mode does (%s where a rule says nothing): %s"
 
 log = logging.getLogger(__name__)
@@ -76,10 +79,12 @@ class Services:
     authenticator: Authenticator
     authorizer: Authorizer
     key_use: KeyUse
+    clock: SharedClock
     reloader: RuleReloader
     upkeep: Upkeep
     store: RedisStore | ClusterStore
     breaker: Guard
+    condition: Condition
     active_clients: ActiveClients
     limited_clients: LimitedClients
     deleted_tenants: DeletedTenants
@@ -97,12 +102,12 @@ def wire(app: Flask, settings: Settings) -> Services:
     tracing = _tracing(settings)
     if tracing is not None:
         trace_statements(engine)
-    key_use = KeyUse(engine)
+    key_use, now = KeyUse(engine), SharedClock(time.time)
     unhurried = Unhurried(time.monotonic)
     default = default_rule(settings.default_rate, settings.default_window)
     reloader = RuleReloader(
         source=DatabaseRules(engine, unhurried),
-        saved=SnapshotFile(settings.data_dir / "rules.json", time.time),
+        saved=SnapshotFile(settings.data_dir / "rules.json", time.time, place_of(engine)),
         build=partial(RuleBook, default=default, algorithm=settings.algorithm, pace=unhurried),
         clock=time.monotonic,
     )
@@ -110,7 +115,7 @@ def wire(app: Flask, settings: Settings) -> Services:
     mode_log = ModeLog(time.monotonic)
     active_clients = ActiveClients(time.monotonic)
     unhurried_store, _ = _redis(settings, UNHURRIED_MS)
-    limited_clients = LimitedClients(store=unhurried_store, rules=reloader, clock=time.time)
+    limited_clients = LimitedClients(store=unhurried_store, rules=reloader, clock=now)
     denials = DenialCache(time.monotonic)
     ladder = Ladder(
         local=LocalStore(holders=settings.nodes * settings.web_concurrency),
@@ -118,7 +123,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         denials=denials,
         fail_mode=settings.fail_mode,
         mode_log=mode_log,
-        clock=time.time,
+        clock=now,
     )
     limiter = Limiter(
         rules=reloader,
@@ -129,21 +134,21 @@ def wire(app: Flask, settings: Settings) -> Services:
         denials=denials,
         active_clients=active_clients,
         limited_clients=limited_clients,
-        clock=time.time,
+        clock=now,
     )
     leases = Leases(
         limiter=limiter,
         ladder=ladder,
         active_clients=active_clients,
         limited_clients=limited_clients,
-        clock=time.time,
+        clock=now,
     )
     authenticator = Authenticator(
         bootstrap_key=settings.admin_api_key,
         open_checks=settings.check_auth == "open",
         rules=reloader,
         used=key_use.note,
-        clock=time.time,
+        clock=now,
     )
     encoder = Encoder(settings.ratelimit_headers, settings.default_window)
     handler = CheckHandler(
@@ -154,6 +159,22 @@ def wire(app: Flask, settings: Settings) -> Services:
         newcomers=_newcomers(settings),
         tracing=tracing,
         clock=time.perf_counter,
+    )
+    condition = Condition(
+        store=store,
+        inspection=RedisInspection(
+            store=unhurried_store,
+            deciding=store,
+            single=Servers(settings.redis_url).topology == SINGLE,
+            rules=reloader,
+            clock=now,
+        ),
+        breaker=breaker,
+        rules=reloader,
+        nodes=Nodes(engine, name=f"{socket.gethostname()}:{settings.port}", own_clock=time.time, clock=now),
+        settings=settings.shared(),
+        shared_clock=now,
+        clock=time.monotonic,
     )
     return Services(
         settings=settings,
@@ -168,13 +189,15 @@ def wire(app: Flask, settings: Settings) -> Services:
             tenant=settings.authorize_tenant,
         ),
         key_use=key_use,
+        clock=now,
         reloader=reloader,
         upkeep=Upkeep(reloader, engine),
         store=store,
         breaker=breaker,
+        condition=condition,
         active_clients=active_clients,
         limited_clients=limited_clients,
-        deleted_tenants=DeletedTenants(store=unhurried_store, limited_clients=limited_clients),
+        deleted_tenants=DeletedTenants(store=unhurried_store, rules=reloader, limited_clients=limited_clients),
         tracing=tracing,
         metrics=_metrics(app, settings, unhurried),
         pace=unhurried,
@@ -196,12 +219,14 @@ def start_worker(services: Services, *, place: int) -> None:
     except StoreError as error:  # Redis may come later; checks load what is missing
         if place == 0:
             log.warning(NO_REDIS, services.settings.fail_mode, error)
+    services.condition.start(place=place)
     gevent.spawn(forever, "counting denied clients", partial(_flush_denials, services.limited_clients))
-    gevent.spawn(forever, "noting the use of keys", partial(_flush_key_use, services.key_use))
+    gevent.spawn(forever, "noting the use of keys", services.key_use.turn)
 
 
 def stop_worker(services: Services) -> None:
-    """End what should end in order: save the rules, export the last spans."""
+    """End what should end in order: take leave of other nodes, save the rules, export the last spans."""
+    services.condition.stop()
     services.upkeep.stop()
     if services.tracing is not None:
         services.tracing.stop()
@@ -250,14 +275,6 @@ def _redis(settings: Settings, timeout_ms: int) -> tuple[RedisStore | ClusterSto
         )
     breakers = Breakers(breaker)
     return ClusterStore(Cluster(servers, timeout_ms=timeout_ms, breakers=breakers, clock=time.monotonic)), breakers
-
-
-def _flush_key_use(key_use: KeyUse) -> None:
-    gevent.sleep(KEY_USE_SECONDS * random.uniform(0.8, 1.2))
-    try:
-        key_use.flush()
-    except Exception as error:  # nothing but the time of a last use is late
-        log.warning("the last use of keys cannot be written: %s", str(error).splitlines()[0])
 
 
 def _newcomers(settings: Settings) -> Newcomers | None:

@@ -9,7 +9,6 @@ from typing import Any
 from apispec import APISpec
 from flask import Response, current_app, request
 from flask_smorest import Blueprint
-from marshmallow import fields
 
 from app.api import schemas
 from app.api.auth import SECURITY_SCHEMES, public
@@ -25,43 +24,32 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 blueprint = Blueprint("health", __name__, description="Health, metrics")
 
 
-class HealthSchema(schemas.HealthSchema):
-    """What works. `rules_age_seconds`: since the rules were last confirmed current; null: none are known.
-
-    `rules_notified`: whether this worker hears of changed rules at once; if not, a poll finds them within two seconds.
-    """
-
-    version = fields.String(required=True, metadata={"description": "of the service"})
-    rules_notified = fields.Boolean(required=True)
-
-
 def _services() -> Any:
     return current_app.extensions["ratelimiter"]
 
 
 @blueprint.route("/health")
-@blueprint.response(200, HealthSchema)
+@blueprint.response(200, schemas.HealthSchema)
 @public
 def health() -> dict[str, Any]:
-    """What works. Degraded while Redis or the database does not answer, the breaker is not closed, or the database
-    holds rules that cannot be used: then the last good ones decide."""
+    """What works, and why the node is degraded where it is: Redis or the database does not answer or cannot do what it
+    should, the breaker is not closed, rules cannot be used, or nodes differ in what decides."""
     services = _services()
-    rules = services.reloader.freshness()
-    redis_available = services.store.ping()
-    breaker_closed = services.breaker.status().state == "closed"
-    rules_current = rules.database_available and not rules.rejected and rules.version is not None
-    healthy = redis_available and rules_current and breaker_closed
+    services.condition.ask()
+    reasons, rules = services.condition.reasons(), services.reloader.freshness()
     return {
-        "status": "healthy" if healthy else "degraded",
+        "status": "degraded" if reasons else "healthy",
+        "reasons": list(reasons.values()),
         "service": services.settings.service_name,
         "version": __version__,
-        "redis_available": redis_available,
+        "redis_available": services.condition.redis_available,
         "fail_mode": services.settings.fail_mode,
         "without_redis": MEANING[services.settings.fail_mode],
         "database_available": rules.database_available,
         "rules_version": rules.version,
         "rules_age_seconds": rules.age_seconds,
         "rules_notified": services.upkeep.notified,
+        "saved_rules_age_seconds": services.reloader.saved_age_seconds,
     }
 
 
@@ -104,6 +92,7 @@ def metrics() -> Response:
         raise Problem(404, "metrics are off: ENABLE_METRICS=false")
     ACTIVE_CLIENTS.set(services.active_clients.estimate(services.pace))
     BREAKER_STATE.set(services.breaker.state_number)
+    services.condition.show()
     return Response(services.metrics(), content_type=CONTENT_TYPE)
 
 

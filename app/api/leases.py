@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from typing import Any
 
 from flask import Response, current_app, g
@@ -17,8 +16,6 @@ from app.api.problems import CONTENT_TYPE, Problem, ProblemSchema
 from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, DecisionSchema, StrictSchema, amount, text_field
 from app.limiter.decision import Check
 from app.limiter.errors import Unavailable
-
-log = logging.getLogger(__name__)
 
 blueprint = StrictBlueprint("leases", __name__, url_prefix="/v1/leases", description="Permits for many checks at once")
 
@@ -98,5 +95,4 @@ def release(sent: dict[str, int], lease_id: str) -> dict[str, Any]:
 
 
 def _without_redis(error: Unavailable) -> Problem:
-    log.warning("redis, asked about a lease: %s", error.__cause__)
     return Problem(503, NOT_WITHOUT_REDIS, headers={"Retry-After": str(error.retry_after_seconds)})

@@ -20,7 +20,7 @@ from app.limiter.decision import Outcome
 from app.limiter.errors import Redirected, StoreError, StoreUnavailable
 from app.limiter.keys import health, slot
 from app.limiter.plan import Charge
-from app.limiter.redis_store import LOOK, RedisStore, without_errors
+from app.limiter.redis_store import RedisStore, without_errors
 from app.limiter.redis_url import Address
 from app.limiter.trip import TripFailed, TripUndecided, judge
 
@@ -63,14 +63,20 @@ class ClusterStore:
 
     def ping(self) -> bool:
         """Whether every slot has a primary, and each of them answers a check."""
+        return self.trouble() is None
+
+    def trouble(self) -> StoreError | None:
+        """Why some slot has no primary, or some primary does not answer a check; None where all is well."""
         try:
             slots = self._cluster.slots()
-        except StoreError:
-            return False
-        answers = _together([partial(_answers, primary, slots) for primary in self._cluster.primaries()])
-        if not all(answers):
+        except StoreError as error:
+            return error
+        asked = _together([partial(_trouble, primary, slots) for primary in self._cluster.primaries()])
+        troubles: list[StoreError] = [trouble for trouble in asked if trouble is not None]
+        if troubles:
             self._cluster.doubt()
-        return None not in slots and all(answers)
+            return troubles[0]
+        return StoreUnavailable("some slots of the cluster have no primary") if None in slots else None
 
     def _ask(self, slots: list[int], ask: Callable[[Way, list[int]], Sequence[Any]]) -> list[Any]:
         """What `ask` gets for each of the slots, redirections followed."""
@@ -154,13 +160,9 @@ def _trip(store: RedisStore, charges: Sequence[Charge]) -> Sequence[Outcome | St
     return outcomes
 
 
-def _answers(primary: Primary, slots: list[Primary | None]) -> bool:
-    client = health(lambda number: slots[number] is primary)
-    try:
-        [outcome] = primary.store.check([Charge(LOOK, client, 0)])
-    except StoreError:
-        return False
-    return isinstance(outcome, Outcome | Redirected)
+def _trouble(primary: Primary, slots: list[Primary | None]) -> StoreError | None:
+    trouble = primary.store.trouble(health(lambda number: slots[number] is primary))
+    return None if isinstance(trouble, Redirected) else trouble
 
 
 def _together(calls: list[Callable[[], Any]]) -> list[Any]:

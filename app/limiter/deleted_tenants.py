@@ -1,7 +1,8 @@
 """What Redis holds of tenants that were deleted, and its removal.
 
 Nothing reads it any more, for no two tenants ever have the same number; but it would lie there as long as its windows
-last. It is found by its keys, which begin with the tenant: Redis walks through all keys, some at a time.
+last. It is found by its keys, which begin with a hash of the tenant that no other deployment makes: Redis walks through
+all keys, some at a time.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any, Protocol
 import gevent
 
 from app.limiter.errors import StoreError
-from app.limiter.keys import of_tenant
+from app.limiter.keys import Keyspace
+from app.limiter.limited_clients import RuleSource
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +38,21 @@ class LimitedClients(Protocol):
 
 
 class DeletedTenants:
-    """`settle_seconds`: after a deletion, until no worker of any node adds anything."""
+    """`rules`: under whose secret keys are spelled.
+
+    `settle_seconds`: after a deletion, until no worker of any node adds anything.
+    """
 
     def __init__(
-        self, *, store: Store, limited_clients: LimitedClients, settle_seconds: float = SETTLE_SECONDS
+        self,
+        *,
+        store: Store,
+        rules: RuleSource,
+        limited_clients: LimitedClients,
+        settle_seconds: float = SETTLE_SECONDS,
     ) -> None:
         self._store = store
+        self._rules = rules
         self._limited_clients = limited_clients
         self._settle_seconds = settle_seconds
 
@@ -51,7 +62,11 @@ class DeletedTenants:
         Raises StoreError; then some of it may be left, to expire by itself.
         """
         gevent.sleep(self._settle_seconds)
-        swept = sum(self._sweep(server, of_tenant(tenant_id)) for server in self._store.servers())
+        book = self._rules.book
+        if book is None:
+            return 0
+        pattern = Keyspace(book.edition.key_secret).of_tenant(tenant_id)
+        swept = sum(self._sweep(server, pattern) for server in self._store.servers())
         return swept + self._unlink(self._limited_clients.keys(tenant_id))
 
     def forget_soon(self, tenant_id: int) -> None:

@@ -1,26 +1,27 @@
 """The only file that spells a Redis key.
 
-`rl:{<tenant><hash of tenant and client>}:<rule>:<limit><algorithm and format>`, for example
-`rl:{AAAADAGm3bDk2c7Zs9XyRA}:12:1T`. The braces make all keys of one client live in one slot of a Redis Cluster, so that
+`rl:{<hash of tenant><hash of tenant and client>}:<rule>:<limit><algorithm and format>`, for example
+`rl:{q7Zk0aDAGm3bDk2c7Zs9Xy}:12:1T`. The braces make all keys of one client live in one slot of a Redis Cluster, so that
 one script may touch them. About 31 bytes in all.
 
-The tenant is its number, four bytes in base64, so that all keys of one can be found. The hash, twelve bytes in base64,
-is keyed with a secret all nodes share: no caller can name another's key, steer slots, or be read from Redis. It is over
-the tenant's number, a colon and the client id; a number holds no colon, so no two pairs of tenant and client are
-spelled the same.
+Both hashes are keyed with a secret that all nodes of a deployment share: no caller can name another's key, steer slots,
+or be read from Redis, and two deployments on one Redis share no key. That of the tenant, 36 bits in base64, is the same
+in all its keys, so that they can be found. Should two tenants have the same (1 in 1,400 where there are 10,000), then
+deleting one lets the clients of the other begin anew. That of the client, 96 bits, is over the tenant's number, a colon
+and the client id; a number holds no colon, so no two pairs of tenant and client are spelled the same.
 
 `rl:{…}:Q:<request id>` is an answer kept for a minute (`S` of a shadow rule), `rl:{…}:L:12:1T:<nonce>` a lease of the
 counters that it names.
 
-`rl:{limited:<tenant>}:<five minutes>` counts the denials of a tenant's clients. Tenant and hash are 22 characters of
-base64, in which neither `:` nor `-` occurs: no client's key can be this one or those of the health check.
+`rl:{limited:<hash of tenant>}:<five minutes>` counts the denials of a tenant's clients. `rl:{in-use-by}` names the
+deployment that looked last, and `rl:{mark:<deployment>}` tells this Redis from another. The part of a client is 22
+characters of base64, in which neither `:` nor `-` occurs: none of its keys can be one of these, or of the health check.
 """
 
 from __future__ import annotations
 
 from binascii import b2a_base64, crc_hqx
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from hashlib import blake2b
 from itertools import count
 
@@ -48,6 +49,7 @@ _TO_URL, _FROM_URL = bytes.maketrans(b"+/", b"-_"), bytes.maketrans(b"-_", b"+/"
 NEWCOMERS = "\n"  # in place of a client id, which has no control characters: all newcomers of a tenant
 
 
+IN_USE_BY = b"rl:{in-use-by}"
 SLOTS = 16_384  # of a cluster
 
 
@@ -69,6 +71,7 @@ class Keyspace:
         self.secret = secret
         # With the key absorbed once; a copy of it costs less than a new hash.
         self._hash = blake2b(digest_size=12, key=secret)
+        self._tenants: dict[int, bytes] = {}
         self._known: dict[int, dict[str, bytes]] = {}  # by tenant and client
         self._room = KNOWN_BYTES
 
@@ -89,17 +92,40 @@ class Keyspace:
     def _hashed(self, tenant_id: int, client_id: str) -> bytes:
         digest = self._hash.copy()
         digest.update(f"{tenant_id}:{client_id}".encode())
-        return b"rl:{%b%b}" % (_tenant(tenant_id), b2a_base64(digest.digest())[:HASH_LENGTH])
+        return b"rl:{%b%b}" % (self._tenant(tenant_id), b2a_base64(digest.digest())[:HASH_LENGTH])
 
+    def named(self, tenant_id: int, public: str) -> bytes:
+        """The client's part of keys again, of its `public_part`; of the tenant that names it and no other."""
+        return b"rl:{%b%b}" % (self._tenant(tenant_id), public.encode().translate(_FROM_URL))
 
-def of_tenant(tenant_id: int) -> bytes:
-    """The glob that all keys of the tenant's clients match, and no other."""
-    return b"rl:{%b%b}:*" % (_tenant(tenant_id), b"?" * HASH_LENGTH)
+    def of_tenant(self, tenant_id: int) -> bytes:
+        """The glob that all keys of the tenant's clients match, and no other."""
+        return b"rl:{%b%b}:*" % (self._tenant(tenant_id), b"?" * HASH_LENGTH)
 
+    def denials(self, tenant_id: int, bucket: int) -> bytes:
+        """The key of the tenant's most denied clients in one stretch of time; all of a tenant are in one slot."""
+        return b"rl:{limited:%b}:%d" % (self._hash_of(tenant_id), bucket)
 
-@lru_cache(maxsize=1024)
-def _tenant(tenant_id: int) -> bytes:
-    return b2a_base64(tenant_id.to_bytes(4))[:TENANT_LENGTH]
+    @property
+    def deployment(self) -> bytes:
+        """Tells deployments apart, and nothing else: 16 hexadecimal digits."""
+        return blake2b(digest_size=8, key=self.secret, person=b"deployment").hexdigest().encode()
+
+    @property
+    def mark(self) -> bytes:
+        """The key by which nodes of this deployment see whether they use the same Redis."""
+        return b"rl:{mark:%b}" % self.deployment
+
+    def _tenant(self, tenant_id: int) -> bytes:
+        tenant = self._tenants.get(tenant_id)
+        if tenant is None:
+            tenant = self._tenants[tenant_id] = self._hash_of(tenant_id)[:TENANT_LENGTH]
+        return tenant
+
+    def _hash_of(self, tenant_id: int) -> bytes:
+        """96 bits, that no two tenants have in common."""
+        digest = blake2b(b"%d" % tenant_id, digest_size=12, key=self.secret, person=b"tenant").digest()
+        return b2a_base64(digest)[:-1]
 
 
 def answer_name(request_id: str, *, shadow: bool, whose: bytes = b"") -> bytes:
@@ -123,19 +149,9 @@ def public_part(client: bytes) -> str:
     return client[len("rl:{") + TENANT_LENGTH : -1].translate(_TO_URL).decode()
 
 
-def client_named(tenant_id: int, public: str) -> bytes:
-    """The client's part of keys again, of the tenant who names it and no other."""
-    return b"rl:{%b%b}" % (_tenant(tenant_id), public.encode().translate(_FROM_URL))
-
-
 def meaning(limit_key: str, cost: int) -> bytes:
     """What check a request id stands for, in 16 characters: another key or cost under the same id is a conflict."""
     return blake2b(b"%d:%b" % (cost, limit_key.encode()), digest_size=8).hexdigest().encode()
-
-
-def denials(tenant_id: int, bucket: int) -> bytes:
-    """The key of the tenant's most denied clients in one stretch of time; all of a tenant are in one slot."""
-    return b"rl:{limited:%d}:%d" % (tenant_id, bucket)
 
 
 def counter_names(rule: Rule) -> tuple[bytes, ...]:

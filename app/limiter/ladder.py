@@ -8,7 +8,7 @@ from collections.abc import Callable
 from app.limiter.breakers import Guard
 from app.limiter.decision import Outcome
 from app.limiter.denial_cache import DenialCache
-from app.limiter.errors import StoreBusy, Unavailable
+from app.limiter.errors import StoreBusy, StoreError, Unavailable
 from app.limiter.local_store import LocalStore
 from app.limiter.mode_log import ModeLog
 from app.limiter.plan import Charge, Plan
@@ -66,6 +66,12 @@ class Ladder:
         if mode == "local":
             return self._local.check(charge, now_us)
         return charge.plan, _as_if_untouched(charge.plan.rule, now_us)
+
+    def refused_lease(self, why: StoreError) -> Unavailable:
+        """Nothing grants leases in Redis's stead. `why`: it did not."""
+        if not isinstance(why, StoreBusy):
+            self._mode_log.refused_lease(why)
+        return self.unavailable()
 
     def unavailable(self) -> Unavailable:
         """Nothing decides until the breaker lets Redis be asked again."""

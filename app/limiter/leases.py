@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from app.limiter.calls import NONSENSE
 from app.limiter.decision import Decision, LeaseOutcome, Question, decided, outright
 from app.limiter.errors import StoreError, StoreFault
-from app.limiter.keys import client_named, lease_name, public_part
+from app.limiter.keys import HASH_LENGTH, lease_name, public_part
 from app.limiter.ladder import Ladder
 from app.limiter.limiter import LimitedClients, Limiter, beside
 from app.limiter.plan import Charge, Once
@@ -25,7 +25,9 @@ from app.observability.active_clients import ActiveClients
 from app.rules.errors import NotFound
 
 NONCE_BYTES = 12  # 16 characters: nobody guesses another holder's lease
-LEASE_ID = re.compile(r"(0|[1-9][0-9]{0,18})\.([A-Za-z0-9_-]{16})\.([A-Za-z0-9_-]{16})")  # rule, client, nonce
+LEASE_ID = re.compile(
+    rf"(0|[1-9][0-9]{{0,18}})\.([\w-]{{{HASH_LENGTH}}})\.([\w-]{{16}})", re.ASCII
+)  # rule, client, nonce
 GONE = "the tenant has no such lease, or it has expired: its permits count as used"
 
 
@@ -82,7 +84,7 @@ class Leases:
             raise NotFound(GONE)
         plan = plans.plan(rule)
         lease = Once(lease_name(plan.names, found[3]), script=return_script())
-        outcome = self._asked(Charge(plan, client_named(tenant_id, found[2]), unused, lease))
+        outcome = self._asked(Charge(plan, plans.client_named(tenant_id, found[2]), unused, lease))
         if outcome is None:  # nothing was counted
             return 0
         if outcome.permits < 0:
@@ -95,7 +97,8 @@ class Leases:
         [outcome] = self._limiter.outcomes([charge])
         if outcome is None or isinstance(outcome, LeaseOutcome):
             return outcome
-        raise self._ladder.unavailable() from (outcome if isinstance(outcome, StoreError) else StoreFault(NONSENSE))
+        error = outcome if isinstance(outcome, StoreError) else StoreFault(NONSENSE)
+        raise self._ladder.refused_lease(error) from error
 
     def _decided(self, charge: Charge, outcome: LeaseOutcome | None) -> tuple[Decision, int]:
         """With how many permits that grants."""

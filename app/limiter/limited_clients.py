@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 from app.limiter.errors import StoreError, StoreFault
-from app.limiter.keys import denials
+from app.limiter.keys import Keyspace
 from app.observability.heavy_hitters import HeavyHitters
 from app.rules.rule import Rule
 from app.rules.rule_book import RuleBook
@@ -70,11 +70,12 @@ class LimitedClients:
         if not counts or book is None:
             return
         tenants: defaultdict[int, dict[bytes, int]] = defaultdict(dict)
+        keyspace = Keyspace(book.edition.key_secret)
         for (tenant_id, rule_id, client_id), count in counts.items():
             tenants[tenant_id][_sealed(book.edition.key_secret, rule_id, client_id)] = count
         try:
             for tenant_id, members in tenants.items():
-                self._store.send(_added(denials(tenant_id, self._bucket()), members), "limited")
+                self._store.send(_added(keyspace.denials(tenant_id, self._bucket()), members), "limited")
         except StoreError as error:
             log.debug("denials of the last seconds are not counted: %s", error)
 
@@ -99,9 +100,12 @@ class LimitedClients:
         return list(islice(found, SHOWN))
 
     def keys(self, tenant_id: int) -> list[bytes]:
-        """Where Redis keeps the tenant's last hour."""
-        newest = self._bucket()
-        return [denials(tenant_id, bucket) for bucket in range(newest - BUCKETS, newest + 1)]
+        """Where Redis keeps the tenant's last hour; nowhere while no rules are known."""
+        book, newest = self._rules.book, self._bucket()
+        if book is None:
+            return []
+        keyspace = Keyspace(book.edition.key_secret)
+        return [keyspace.denials(tenant_id, bucket) for bucket in range(newest - BUCKETS, newest + 1)]
 
     def _bucket(self) -> int:
         return int(self._clock()) // BUCKET_SECONDS

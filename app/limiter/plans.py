@@ -38,6 +38,10 @@ class Plans:
         whose = self._keyspace.client(tenant_id, check.client_id) if check.newcomer else b""
         return self._charge(rule, client, check, whose=whose)
 
+    def client_named(self, tenant_id: int, public: str) -> bytes:
+        """The part of keys of the tenant's client with this `public_part`."""
+        return self._keyspace.named(tenant_id, public)
+
     def plan(self, rule: Rule) -> Plan:
         """Of a rule of the book; made once."""
         plan = self._plans.get(rule.id)

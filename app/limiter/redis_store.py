@@ -19,6 +19,7 @@ from app.limiter.errors import NotRun, Redirected, StoreError, StoreFault, Store
 from app.limiter.keys import HEALTH
 from app.limiter.plan import Charge, Plan
 from app.limiter.redis_link import MAX_WORK_US, RedisLink
+from app.limiter.redis_trials import permitted
 from app.limiter.redis_url import SENTINEL, Servers
 from app.limiter.resp import packed
 from app.limiter.scripts import all_scripts
@@ -30,7 +31,9 @@ from app.rules.rule import DEFAULT_RULE_ID, Limit, Rule
 
 MAX_WAITING = 10_000  # callers of one worker; 50 ms of them would be 200,000 checks a second
 # Answers that say the server cannot serve now, by the first word of the error.
-UNABLE = ("LOADING", "READONLY", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "BUSY")
+UNABLE = ("LOADING", "READONLY", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "BUSY", "NOPERM")
+# How servers of several releases begin to say that the user may not run what a script calls.
+NOT_PERMITTED = ("ERR ACL failure in script", "ERR The user executing the script")
 NOT_RUN = ("NOSCRIPT", "CROSSSLOT")
 LOADS = tuple(packed(b"SCRIPT", b"LOAD", script.source) for script in all_scripts())
 ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN")  # nothing was run
@@ -65,11 +68,16 @@ class RedisStore:
         self._loaded(self._call(LOADS, "load"))
 
     def ping(self) -> bool:
-        """Whether the server answers a check within the timeout (a PING alone would not notice a lost script)."""
+        """Whether the server answers a check within the timeout."""
+        return self.trouble() is None
+
+    def trouble(self, client: bytes = HEALTH) -> StoreError | None:
+        """Why the server does not answer a check (a PING alone would not notice a lost script); None where it does."""
         try:
-            return isinstance(self.check([Charge(LOOK, HEALTH, 0)])[0], Outcome)
-        except StoreError:
-            return False
+            [outcome] = self.check([Charge(LOOK, client, 0)])
+        except StoreError as error:
+            return error
+        return outcome if isinstance(outcome, StoreError) else None
 
     def _decided(
         self, charges: Sequence[Charge], now_us: int | None, loads: Sequence[bytes] = ()
@@ -129,8 +137,9 @@ class RedisStore:
         if code in self.elsewhere:
             return Redirected(str(reply))
         REDIS_ERRORS.labels(operation).inc()
-        if code == "READONLY":
-            self._link.drop()  # a demoted primary: the next connection finds out who the primary is
+        if code == "READONLY" or (code == "NOPERM" and operation == "check"):
+            # A demoted primary, or a user that lost a permission: the next connection finds out.
+            self._link.drop()
         if code == "OOM":
             return StoreFull(str(reply))
         if code is None:
@@ -143,10 +152,18 @@ class RedisStore:
 
     def replies(self, commands: Sequence[tuple[bytes, ...]], operation: str) -> list[Any]:
         """Likewise, with a StoreError in place of the reply to each that failed."""
-        replies = self._call([packed(*words) for words in commands], operation)
+        replies = self.answers([packed(*words) for words in commands], operation)
         return [
             self._refused(reply, operation) if isinstance(reply, hiredis.ReplyError) else reply for reply in replies
         ]
+
+    def answers(self, commands: Sequence[bytes], operation: str) -> list[Any]:
+        """Likewise to packed commands, an error reply as it came. Raises StoreUnavailable."""
+        return self._call(commands, operation)
+
+    def drop(self) -> None:
+        """Give the connection up; the next call opens another, and asks the server anew what it may do there."""
+        self._link.drop()
 
     def servers(self) -> Sequence[RedisStore]:
         """Those that have the keys between them."""
@@ -162,8 +179,11 @@ def without_errors(replies: list[Any]) -> list[Any]:
 
 
 def _code(reply: Any) -> str | None:
-    """The first word of an error reply."""
-    return str(reply).partition(" ")[0] if isinstance(reply, hiredis.ReplyError) else None
+    """The first word of an error reply; NOPERM also where a script was not permitted to go on."""
+    if not isinstance(reply, hiredis.ReplyError):
+        return None
+    said = str(reply)
+    return "NOPERM" if said.startswith(NOT_PERMITTED) else said.partition(" ")[0]
 
 
 def connect(url: str, *, timeout_ms: int, clock: Callable[[], float]) -> RedisLink:
@@ -178,7 +198,10 @@ def connect(url: str, *, timeout_ms: int, clock: Callable[[], float]) -> RedisLi
 
 
 def link_by(opened: Callable[[], AbstractConnection], *, timeout_ms: int, clock: Callable[[], float]) -> RedisLink:
-    """A link whose connections `opened` opens."""
+    """A link whose connections `opened` opens, to servers where the user may run all that scripts call."""
     return RedisLink(
-        connect=lambda: Wire(opened()), timeout_seconds=timeout_ms / 1000, max_waiting=MAX_WAITING, clock=clock
+        connect=lambda: Wire(permitted(opened())),
+        timeout_seconds=timeout_ms / 1000,
+        max_waiting=MAX_WAITING,
+        clock=clock,
     )

@@ -65,6 +65,30 @@ BREAKER_STATE = NodeGauge(
     "The node's breaker: 0 closed, 1 half open, 2 open",
     multiprocess_mode="mostrecent",
 )
+# What can keep a node from being healthy: the labels of `/health`'s reasons, in its order.
+REASONS = (
+    "redis",
+    "redis_permission",
+    "redis_cluster_member",
+    "redis_evicts",
+    "redis_full",
+    "breaker",
+    "database",
+    "rules",
+    "settings",
+    "clock",
+)
+DEGRADED_REASONS = NodeGauge(
+    "ratelimiter_degraded_reasons",
+    "1 for each cause why the node is not healthy, as /health has them in words",
+    ["reason"],
+    multiprocess_mode="mostrecent",
+)
+REDIS_MEMORY_USED = NodeGauge(
+    "ratelimiter_redis_memory_used_ratio",
+    "Memory that Redis uses, of its maxmemory, in a cluster of the fullest primary; 0 where there is no bound",
+    multiprocess_mode="mostrecent",
+)
 RULES_VERSION = Gauge(
     "ratelimiter_rules_version", "Version of the rules the slowest worker decides by", multiprocess_mode="livemin"
 )
@@ -81,3 +105,5 @@ RULES_NOTIFIED = Gauge(
 REDIS_ERRORS.labels("check")
 for mode in ("open", "closed", "local"):
     DEGRADED.labels(mode)
+for reason in REASONS:
+    DEGRADED_REASONS.labels(reason)

@@ -57,6 +57,13 @@ def session_on(url: str) -> Iterator[Session]:
         engine.dispose()
 
 
+def place_of(engine: Engine) -> str:
+    """Which database the engine is for, to compare and to say: servers, ports and name, without account and options."""
+    _, options = engine.dialect.create_connect_args(engine.url)
+    name = options.get("dbname") or options.get("user") or ""
+    return f"{options.get('host') or 'localhost'}:{options.get('port') or 5432}/{name}"
+
+
 class DatabaseRules:
     """Snapshots read from the tables, each in one repeatable-read transaction.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sqlalchemy import Executable, Row, select, text, update
+from sqlalchemy import Executable, Row, func, select, text, update
 from sqlalchemy.orm import Session
 
 from app.rules.api_key import ApiKey
@@ -51,8 +51,9 @@ class Editions:
 
     def current(self) -> Edition:
         """The version of all rules and of which database, one row read."""
-        row = self._session.execute(select(RuleBookRow.version, RuleBookRow.key_secret)).one()
-        return Edition(row.version, bytes.fromhex(row.key_secret))
+        columns = (RuleBookRow.version, RuleBookRow.key_secret, RuleBookRow.edition)
+        row = self._session.execute(select(*columns)).one()
+        return Edition(row.version, bytes.fromhex(row.key_secret), row.edition.hex)
 
     def snapshot(self, rules: Iterable[Rule], pace: Pace = at_once) -> Snapshot:
         """What a rule book is made of, given the rules. Only a repeatable-read transaction sees no change by half."""
@@ -64,6 +65,7 @@ class Editions:
             keys=tuple(_key(row) for row in pace(self._in_pieces(_KEYS))),
             key_hash_secret=bytes.fromhex(book.key_hash_secret),
             tenants={name: tenant_id for tenant_id, name in pace(self._in_pieces(_TENANTS))},
+            drawn=book.edition.hex,
         )
 
     def marks(self) -> Iterator[tuple[int, str]]:
@@ -71,13 +73,15 @@ class Editions:
         return ((rule_id, mark) for rule_id, mark in self._in_pieces(_MARKS))
 
     def bump(self) -> int:
-        """The next version. Holds the row until commit, so that changes happen in the order of their versions.
+        """The next version, as an edition of its own.
 
-        Whoever listens hears of it at the commit.
+        Holds the row until commit, so that changes happen in the order of their versions.
+
+        Listeners hear of it at the commit.
         """
         self._session.execute(text(f"NOTIFY {CHANNEL}"))
-        bump = update(RuleBookRow).values(version=RuleBookRow.version + 1).returning(RuleBookRow.version)
-        return self._session.execute(bump).scalar_one()
+        bump = update(RuleBookRow).values(version=RuleBookRow.version + 1, edition=func.gen_random_uuid())
+        return self._session.execute(bump.returning(RuleBookRow.version)).scalar_one()
 
     def claim_examples(self) -> bool:
         """True for exactly one caller ever: the one that is to load the example rules."""

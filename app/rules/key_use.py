@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+import random
 from datetime import timedelta
 
+import gevent
 from sqlalchemy import Engine, func, or_, update
 
 from app.rules.models import ApiKeyRow
 
 PER_KEY = timedelta(minutes=1)
+TURN_SECONDS = 10  # between two statements, with jitter of a fifth
+
+log = logging.getLogger(__name__)
 
 
 class KeyUse:
@@ -20,6 +26,14 @@ class KeyUse:
 
     def note(self, key_id: str) -> None:
         self._used.add(key_id)
+
+    def turn(self) -> None:
+        """Wait, then write what was noted."""
+        gevent.sleep(TURN_SECONDS * random.uniform(0.8, 1.2))
+        try:
+            self.flush()
+        except Exception as error:  # nothing but the time of a last use is late
+            log.warning("the last use of keys cannot be written: %s", str(error).splitlines()[0])
 
     def flush(self) -> None:
         """One statement for all keys noted since the last one; it writes each key at most once a minute.

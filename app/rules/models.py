@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
@@ -117,13 +118,17 @@ class LimitRow(Base):
 
 
 class RuleBookRow(Base):
-    """The one row that says which version of all rules is current."""
+    """The one row that says which version of all rules is current.
+
+    Every change draws another `edition`: what nodes compare, since a restored backup can bring a version a second time.
+    """
 
     __tablename__ = "rule_book"
     __table_args__ = (CheckConstraint("id = 1", name="single"),)
 
     id: Mapped[int] = mapped_column(primary_key=True, server_default=text("1"))
     version: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
+    edition: Mapped[UUID] = mapped_column(server_default=func.gen_random_uuid())
     key_secret: Mapped[str] = mapped_column(Text)  # hex; made by the first migration, the same for all nodes
     key_hash_secret: Mapped[str] = mapped_column(Text)  # hex; API keys are hashed under it
     examples_loaded: Mapped[bool] = mapped_column(server_default=text("false"))
@@ -205,3 +210,13 @@ class TemplateRow(Base):
     description: Mapped[str] = mapped_column(Text, server_default="")
     rules: Mapped[list[dict[str, Any]]] = mapped_column(JSONB)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+
+
+class NodeRow(Base):
+    """A node that runs, or ran until lately, and what decides on it. No secret."""
+
+    __tablename__ = "nodes"
+
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    settings: Mapped[dict[str, str]] = mapped_column(JSONB)
+    seen_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())

@@ -16,6 +16,7 @@ from app.rules.snapshot_file import SnapshotFile
 log = logging.getLogger(__name__)
 
 CONFIRM_SECONDS = 10.0  # between two notes on disk that the saved rules are still current
+SAVE_AGAIN_SECONDS = 2.0  # after an attempt to save that failed
 
 
 class Source(Protocol):
@@ -58,7 +59,10 @@ class RuleReloader:
         self._rejected = ""
         self._begun = 0
         self._one_at_a_time = threading.Lock()
-        self._unsaved: Snapshot | None = None
+        self._snapshot: Snapshot | None = None  # that the book was made of
+        self._on_disk: Edition | None = None
+        self._unsavable = ""
+        self._save_at = self._started_at
         self.book: RuleBook | None = None
 
     def start(self) -> None:
@@ -69,8 +73,9 @@ class RuleReloader:
         if saved is None:
             return
         try:
-            confirmed_at = self._clock() - self._saved.age_seconds()
+            confirmed_at = self._clock() - (self._saved.age_seconds() or 0.0)
             self.book, self._confirmed_at = self._build(saved, previous=None), confirmed_at
+            self._snapshot, self._on_disk = saved, saved.edition
             self._show()
             log.warning("deciding by the rules saved at version %d until the database answers", saved.version)
         except Exception:  # a damaged file must not keep the node from coming up
@@ -90,28 +95,39 @@ class RuleReloader:
             self._refresh()
             self._show()
 
-    def save(self, run: Callable[[Callable[[], None]], None] = lambda write: write()) -> None:
-        """Put on disk the rules that were swapped in, and when they were current. `run` may do the writing elsewhere:
-        it blocks. What is to be written is taken here, where no refresh comes between."""
-        snapshot, self._unsaved = self._unsaved, None
-        book, confirmed_at = self.book, self._confirmed_at
-        if book is None or confirmed_at is None:
+    def save(self, run: Callable[[Callable[[], str]], str] = lambda write: write()) -> None:
+        """Put on disk the rules that decide, and when they were current. `run` may do the writing elsewhere: it blocks.
+        What is to be written is taken here, where no refresh comes between. Where it fails it stays to be done."""
+        snapshot, confirmed_at = self._snapshot, self._confirmed_at
+        if snapshot is None or confirmed_at is None:
             return
-        self._confirmed_on_disk_at = confirmed_at
-        run(partial(self._write, snapshot, book.edition, confirmed_at))
+        why = run(partial(self._write, snapshot, confirmed_at))
+        self._cannot_save(why)
+        if why:
+            self._save_at = self._clock() + SAVE_AGAIN_SECONDS
+        else:
+            self._on_disk, self._confirmed_on_disk_at = snapshot.edition, confirmed_at
 
-    def _write(self, snapshot: Snapshot | None, edition: Edition, confirmed_at: float) -> None:
+    def _write(self, snapshot: Snapshot, confirmed_at: float) -> str:
+        """Why it failed, or nothing."""
         try:
-            if snapshot is not None:
-                self._saved.write(snapshot)
-            self._saved.confirm(edition, self._clock() - confirmed_at)
+            self._saved.save(snapshot, self._clock() - confirmed_at)
         except OSError as error:
-            log.warning("rules cannot be saved for a start without the database: %s", error)
+            return str(error)
+        return ""
 
     @property
     def to_be_saved(self) -> bool:
-        confirmed_at = self._confirmed_at or self._confirmed_on_disk_at
-        return self._unsaved is not None or confirmed_at - self._confirmed_on_disk_at >= CONFIRM_SECONDS
+        """Whether the disk lacks these rules, or has not been looked at for a while."""
+        if self._snapshot is None or self._confirmed_at is None or self._clock() < self._save_at:
+            return False
+        unnoted_seconds = self._confirmed_at - self._confirmed_on_disk_at
+        return self._snapshot.edition != self._on_disk or unnoted_seconds >= CONFIRM_SECONDS
+
+    @property
+    def saved_age_seconds(self) -> float | None:
+        """Since the rules on disk were last known to be current; None where there are none."""
+        return self._saved.age_seconds()
 
     def freshness(self) -> Freshness:
         """What `/health` shows of the rules."""
@@ -130,7 +146,7 @@ class RuleReloader:
         try:
             if snapshot is not None:
                 self.book = self._build(snapshot, previous=self.book)
-                self._unsaved = snapshot
+                self._snapshot = snapshot
                 log.info("rules version %d: %d rules", snapshot.version, len(snapshot.rules))
         except Exception as error:
             self._reject(_line(error))
@@ -145,6 +161,14 @@ class RuleReloader:
         elif self._unavailable and not why:
             log.info("rules can be read again")
         self._unavailable = why
+
+    def _cannot_save(self, why: str) -> None:
+        """One line per change, not per attempt."""
+        if why and not self._unsavable:
+            log.warning("rules cannot be saved for a start without the database: %s", why)
+        elif self._unsavable and not why:
+            log.info("rules are saved again")
+        self._unsavable = why
 
     def _reject(self, why: str) -> None:
         """One line per problem, not per poll."""

@@ -19,10 +19,12 @@ from app.rules.tenant_rules import TenantRules
 
 
 class Edition(NamedTuple):
-    """Which state of which database: two databases may reach the same version, never with the same secret."""
+    """Which state of which database. Two databases may reach the same version, never with the same secret; a database
+    may reach it twice, once before a restored backup, never with the same `drawn`, which is random at each change."""
 
     version: int
     key_secret: bytes
+    drawn: str = ""  # hex; empty where a release before this one saved it
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Snapshot:
     """What the database says at one `version`: every tenant's rules and API keys.
 
     `key_secret`: under which Redis keys are spelled. `key_hash_secret`: under which API keys are hashed. `tenants`: the
-    id of each by its name.
+    id of each by its name. `drawn`: the database's random name for this state.
     """
 
     version: int
@@ -39,10 +41,11 @@ class Snapshot:
     keys: tuple[ApiKey, ...] = ()
     key_hash_secret: bytes = b""
     tenants: dict[str, int] = field(default_factory=dict)
+    drawn: str = ""
 
     @property
     def edition(self) -> Edition:
-        return Edition(self.version, self.key_secret)
+        return Edition(self.version, self.key_secret, self.drawn)
 
 
 class RuleBook:

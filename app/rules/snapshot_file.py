@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import logging
 import os
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,19 +15,29 @@ import msgspec
 
 from app.rules.rule_book import Edition, Snapshot
 
+log = logging.getLogger(__name__)
+
 FORMAT = 2  # raised where an older version could not read the file
-REVISION = 1  # raised where it could: then a file of that version lacks what is new, and is written again
+REVISION = 2  # raised where it could: then a file of that version lacks what is new, and is written again
+IGNORED = "the saved rules are not used: %s"
+SEALED_SINCE = 2  # the revision with which files got a checksum
 
 
 class _Head(msgspec.Struct, kw_only=True):
-    """What the file begins with, so that a look at it says what is saved."""
+    """What the file begins with, so that a look at it says what is saved. A checksum of all the rest follows it.
+
+    `edition`: version and secret, as the release before reads it. `database`: where the rules come from.
+    """
 
     format: int
-    edition: Edition
+    edition: tuple[int, bytes]
     revision: int = 0
+    drawn: str = ""
+    database: str = ""
 
 
 class _Saved(_Head, kw_only=True):
+    checksum: str = ""
     snapshot: Snapshot
 
 
@@ -32,55 +45,89 @@ class SnapshotFile:
     """Reads and writes one file, readable by its owner alone: it holds the secret of the keys.
 
     Its time of modification is when the rules in it were last known to be current. `clock` is Unix time in seconds.
+    `database` names the database of this node: the rules of another one are not read.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float], database: str = "") -> None:
         self._path = path
         self._clock = clock
+        self._database = database
 
     def read(self) -> Snapshot | None:
-        """The saved snapshot; None where there is none that this version understands."""
+        """The saved snapshot; None where there is none that is whole, of this database and of a known format."""
         try:
             saved = msgspec.json.decode(self._path.read_bytes(), type=_Saved)
-        except (OSError, msgspec.MsgspecError, RecursionError):
+        except FileNotFoundError:
             return None
-        return saved.snapshot if saved.format == FORMAT else None
+        except (OSError, msgspec.MsgspecError, RecursionError) as error:
+            log.warning(IGNORED, f"they cannot be read ({type(error).__name__})")
+            return None
+        if why := self._unfit(saved):
+            log.warning(IGNORED, why)
+            return None
+        return saved.snapshot
 
-    def write(self, snapshot: Snapshot) -> None:
-        """Replace the file in one step: a reader sees the old or the new one, a crash leaves one of them.
+    def save(self, snapshot: Snapshot, age_seconds: float) -> None:
+        """Have the snapshot on disk, noted as current so long ago. Written only where it is not there, whole, already,
+        as by another worker of the node. Raises OSError."""
+        if not self._holds(snapshot.edition):
+            self._write(snapshot)
+        current_at = self._clock() - age_seconds
+        with contextlib.suppress(OSError):
+            os.utime(self._path, (current_at, current_at))
 
-        Does nothing where this edition is saved already, as by another worker of the node.
-        """
-        if self._holds(snapshot.edition):
-            return
-        saved = _Saved(format=FORMAT, edition=snapshot.edition, revision=REVISION, snapshot=snapshot)
+    def age_seconds(self) -> float | None:
+        """Since the saved rules were last known to be current; None where there is no file."""
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return max(0.0, self._clock() - found.st_mtime) if stat.S_ISREG(found.st_mode) else None
+
+    def _unfit(self, saved: _Saved) -> str:
+        """Why no node of this database can decide by them, or nothing."""
+        if saved.format != FORMAT:
+            return "their format is of another release"
+        if saved.database not in ("", self._database):
+            return f"they are of {saved.database}, not of {self._database}"
+        if saved.revision >= SEALED_SINCE and not self._holds(Edition(*saved.edition, saved.drawn)):
+            return "their checksum is wrong"
+        return ""
+
+    def _write(self, snapshot: Snapshot) -> None:
+        """Replace the file in one step: a reader sees the old or the new one, a crash leaves one of them."""
+        body = b',"snapshot":%b}' % msgspec.json.encode(snapshot)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=self._path.name)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(msgspec.json.encode(saved))
+                file.write(self._head(snapshot.edition) + _seal(hashlib.sha256(body).hexdigest()) + body)
                 file.flush()
                 os.fsync(file.fileno())
+            if self._path.is_dir():  # a container runtime makes one where it is to mount a file that is not there
+                self._path.rename(f"{temporary}.directory")
             os.replace(temporary, self._path)
         except BaseException:
             os.unlink(temporary)  # half a file, with the secret in it
             raise
 
-    def confirm(self, edition: Edition, age_seconds: float) -> None:
-        """Note that this edition, if it is the saved one, was current so long ago. Does nothing to another's file."""
-        if self._holds(edition):
-            current_at = self._clock() - age_seconds
-            with contextlib.suppress(OSError):
-                os.utime(self._path, (current_at, current_at))
-
-    def age_seconds(self) -> float:
-        """Since the saved rules were last known to be current."""
-        return max(0.0, self._clock() - self._path.stat().st_mtime)
-
     def _holds(self, edition: Edition) -> bool:
-        head = msgspec.json.encode(_Head(format=FORMAT, edition=edition, revision=REVISION))[:-1]
+        """Whether this edition is there, whole."""
+        head = self._head(edition)
         try:
             with self._path.open("rb") as file:
-                return file.read(len(head)) == head
+                if file.read(len(head)) != head:
+                    return False
+                seal = file.read(len(_seal(hashlib.sha256().hexdigest())))
+                return seal == _seal(hashlib.file_digest(file, "sha256").hexdigest())
         except OSError:
             return False
+
+    def _head(self, edition: Edition) -> bytes:
+        version, secret, drawn = edition
+        head = _Head(format=FORMAT, edition=(version, secret), revision=REVISION, drawn=drawn, database=self._database)
+        return msgspec.json.encode(head)[:-1]
+
+
+def _seal(checksum: str) -> bytes:
+    return b',"checksum":"%b"' % checksum.encode()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+import psycopg2
 import pytest
 from flask import Flask
 
 from app import create_app
 from app.config import Settings
 from app.embedded import Valkey
+from app.limiter.keys import Keyspace
 from app.rules.api_key import SCOPES
 from tests.support.node import Node
 
@@ -32,6 +35,15 @@ class OtherTenant(NamedTuple):
 def client() -> str:
     """A client id of the test's own: no other test spends its quota."""
     return f"client-{uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="session")
+def keyspace(database_url: str) -> Keyspace:
+    """Spells keys as the shared node does."""
+    with contextlib.closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT key_secret FROM rule_book")
+        [secret] = cursor.fetchone()
+    return Keyspace(bytes.fromhex(secret))
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from app.limiter.ladder import MEANING
+from app.observability.metrics import REASONS
 from app.version import __version__
 from tests.support.node import Node
 
@@ -12,12 +15,15 @@ from tests.support.node import Node
 def test_health_says_what_works(node: Node) -> None:
     node.await_rules()
     assert node.eventually(lambda: node.metric("ratelimiter_rules_notified") == 1)
+    assert node.eventually(lambda: node.request("GET", "/health").json()["saved_rules_age_seconds"] is not None)
     answer = node.request("GET", "/health", key=None)
     health = answer.json()
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json")
     age, version = health.pop("rules_age_seconds"), health.pop("rules_version")
+    assert 0 <= health.pop("saved_rules_age_seconds") < 60
     assert health == {
         "status": "healthy",
+        "reasons": [],
         "service": "limiter",
         "version": __version__,
         "redis_available": True,
@@ -30,6 +36,12 @@ def test_health_says_what_works(node: Node) -> None:
     assert version >= 1
     assert isinstance(age, float)
     assert 0 <= age < 60
+
+
+def test_every_reason_is_a_series_before_it_comes_true(node: Node) -> None:
+    text = node.request("GET", "/metrics", key=None).text
+    series = re.findall(r'^ratelimiter_degraded_reasons\{reason="(\w+)"\} ([\d.]+)$', text, re.MULTILINE)
+    assert dict(series) == dict.fromkeys(REASONS, "0.0")
 
 
 def test_the_version_of_the_rules_grows_with_a_change(node: Node, client: str) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from types import SimpleNamespace
 
-import psycopg2
-
+from app.limiter.keys import Keyspace
 from app.limiter.limited_clients import LimitedClients
 from app.limiter.redis_store import RedisStore
 from app.rules.rule import Limit, Rule, default_rule
@@ -15,13 +13,10 @@ from app.rules.rule_book import RuleBook, Snapshot
 from tests.support.node import Node
 
 
-def test_the_clients_denied_most_come_first(node: Node, store: RedisStore, database_url: str, client: str) -> None:
+def test_the_clients_denied_most_come_first(node: Node, store: RedisStore, keyspace: Keyspace, client: str) -> None:
     """Counted here by a worker of another node, which shares Redis and, through the database, the secret."""
-    with contextlib.closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT key_secret FROM rule_book")
-        [secret] = cursor.fetchone()
     default = default_rule(100, 60)
-    book = RuleBook(Snapshot(1, bytes.fromhex(secret), ()), default=default, algorithm="gcra")
+    book = RuleBook(Snapshot(1, keyspace.secret, ()), default=default, algorithm="gcra")
     other = LimitedClients(store=store, rules=SimpleNamespace(book=book), clock=time.time)
     for _ in range(20_000):
         other.denied(1, f"{client}-more", Rule(id=12, client_id="*", limits=(Limit(5, 60),)))

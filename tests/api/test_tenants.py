@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 import redis
 
-from app.limiter.keys import of_tenant
+from app.limiter.keys import Keyspace
 from tests.api.conftest import MakeKey, OtherTenant
 from tests.api.wire import problem_of
 from tests.support.node import Node
@@ -63,7 +63,7 @@ def test_a_tenant_goes_with_all_it_has_and_its_audit_stays(
 
 
 def test_a_new_tenant_never_sees_the_counters_of_a_deleted_one_and_they_leave_redis(
-    node: Node, make_key: MakeKey, name: str, client: str, redis_client: redis.Redis
+    node: Node, make_key: MakeKey, name: str, client: str, redis_client: redis.Redis, keyspace: Keyspace
 ) -> None:
     def spend_as_a_new_tenant() -> tuple[int, int]:
         """The tenant's number, and what the client has left after a check."""
@@ -73,14 +73,14 @@ def test_a_new_tenant_never_sees_the_counters_of_a_deleted_one_and_they_leave_re
         return tenant, node.request("POST", "/v1/check", key=key, json=check).json()["remaining"]
 
     first, left = spend_as_a_new_tenant()
-    own = of_tenant(first)
+    own = keyspace.of_tenant(first)
     assert len(redis_client.keys(own)) == 2  # the counter, and the answer under the request id
     assert node.request("DELETE", f"{TENANTS}/{first}").status_code == 204
     second, left_again = spend_as_a_new_tenant()
     assert second != first
     assert left_again == left
     assert node.eventually(lambda: not redis_client.keys(own), 30)
-    assert len(redis_client.keys(of_tenant(second))) == 2
+    assert len(redis_client.keys(keyspace.of_tenant(second))) == 2
 
 
 def test_the_default_tenant_stays(node: Node) -> None:

@@ -1,11 +1,13 @@
-"""The database is stopped or hangs, and comes back, under checks (rows 20 and 21 of the fault matrix)."""
+"""The database is stopped or hangs under checks, and comes back; nodes start without it (rows 20 and 21)."""
 
 from __future__ import annotations
 
 import os
 import signal
 import statistics
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -101,3 +103,50 @@ def test_a_node_that_stops_right_after_a_change_has_saved_it(node: Node, databas
     finally:
         database.start()
     assert node.eventually(lambda: node.request("GET", "/health").json()["status"] == "healthy")
+
+
+@contextmanager
+def without(directory: Path) -> Iterator[None]:
+    """A file is in its place, so that nothing can be saved there."""
+    aside = directory.rename(f"{directory}-aside")
+    directory.touch()
+    yield
+    directory.unlink()
+    aside.rename(directory)
+
+
+@pytest.mark.fault(
+    21,
+    "rules are changed while they cannot be saved; the file of the saved rules is damaged, then is another"
+    " deployment's; nodes start without PostgreSQL",
+)
+def test_saved_rules_are_the_last_ones_whole_and_of_this_database(
+    node: Node, database: Postgres, valkey: Valkey, measured: Figures
+) -> None:
+    """They are saved as soon as that is possible, a damaged file is repaired at the next start with PostgreSQL, and a
+    node of another database does not decide by them."""
+    place, rule = node.log.parent, {"client_id": "kept", "window": 60}
+    saved = place / "rules.json"
+    node.put_rule(**rule, rate=1000)
+    with without(place):
+        node.put_rule(**rule, rate=5)
+    possible = time.monotonic()
+    assert node.eventually(lambda: '"rate":5,' in saved.read_text())
+    measured["saved after, s"] = round(time.monotonic() - possible, 1)
+    whole = saved.read_text()
+    node.kill()
+    saved.write_text(whole.replace('"rate":5,', '"rate":6,'))
+    node.start()
+    assert node.eventually(lambda: saved.read_text() == whole)
+    node.kill()
+    database.stop()
+    try:
+        node.start()
+        assert node.check("kept")["limit"] == 5
+        assert node.request("GET", "/health", key=None).json()["saved_rules_age_seconds"] < 60
+        elsewhere = {"redis_url": valkey.url, "database_url": database.url_of("elsewhere"), "data_dir": place}
+        with Node(**elsewhere, WEB_CONCURRENCY=1) as other:
+            assert other.request("GET", "/readyz", key=None).status_code == 503
+            assert "the saved rules are not used: they are of " in other.log.read_text()
+    finally:
+        database.start()

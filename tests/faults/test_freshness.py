@@ -1,13 +1,20 @@
-"""Keys that come and go, and rules that change in thousands, while two nodes of two workers each decide by them."""
+"""Keys come and go, rules change in thousands, a database is restored, under two nodes of two workers."""
 
 from __future__ import annotations
 
+import os
+import signal
 import statistics
+import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import requests
 
+from app.embedded import Postgres
 from tests.faults.conftest import Sql
 from tests.support.faults import ALL, Figures
 from tests.support.freshness import VERSION, seconds_until, soon
@@ -77,3 +84,46 @@ def test_thousands_of_changed_rules_hold_up_no_check(nodes: list[Node], sql: Sql
         measured[f"checks {what}, p99 ms"] = round(percentile(waits, 99) * 1e3, 1)
     sql(f"DELETE FROM rules WHERE client_id LIKE 'many-%'; {ANNOUNCED}")
     seconds_until(nodes, sql(VERSION)[0][0])
+
+
+@contextmanager
+def still(node: Node) -> Iterator[None]:
+    """All of its processes are stopped, as with a machine that is being moved."""
+    stopped = [node.pid, *node.workers]
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.fault(
+    24, "PostgreSQL is restored and changed once, which brings again the version that a node that stood still has"
+)
+def test_a_restored_database_is_another_one_though_its_version_is_known(
+    nodes: list[Node], sql: Sql, own_database: str, postgres: Postgres, tmp_path: Path, measured: Figures
+) -> None:
+    """That node decides by the restored rules soon after it goes on, and refuses the key that the change revoked."""
+    here, there = nodes
+    key = here.request("POST", API_KEYS, json={"name": "restored", "scopes": ["check"]}).json()
+    here.put_rule(client_id="restored", rate=5, window=60)
+    dump = tmp_path / "dump"
+
+    def run(program: str, *words: str) -> None:
+        subprocess.run([postgres.home.programs / program, *words, f"--dbname={own_database}"], check=True, timeout=60)
+
+    run("pg_dump", "--format=custom", f"--file={dump}")
+    here.put_rule(client_id="restored", rate=7, window=60)
+    there.await_rules(here)
+    assert there.check("restored", cost=0)["limit"] == 7
+    [[version]] = sql(VERSION)
+    with still(there):
+        run("pg_restore", "--clean", "--if-exists", "--single-transaction", "--exit-on-error", str(dump))
+        assert here.request("DELETE", f"{API_KEYS}/{key['id']}").status_code == 204
+        assert sql(VERSION) == [(version,)]
+    went_on = time.monotonic()
+    assert there.eventually(lambda: {there.check("restored", cost=0)["limit"] for _ in range(8)} == {5})
+    assert there.eventually(lambda: statuses(nodes, key["key"]) == {401})
+    measured["decides by them after, s"] = round(time.monotonic() - went_on, 1)

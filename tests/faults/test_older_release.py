@@ -15,7 +15,7 @@ from tests.support.faults import Figures
 from tests.support.node import ROOT, Node
 
 LAST = max((ROOT / "migrations/versions").glob("*.py")).name
-APART = "0002"  # releases before that migration spell the keys of counters otherwise
+APART = "0005"  # releases before that migration spell the keys of counters otherwise
 HOUR = 3600
 
 
@@ -65,7 +65,7 @@ def test_a_node_of_the_release_before_works_on_this_schema(pair: tuple[Node, Nod
     assert not any(decision["degraded"] for decision in decisions)
     together = now.check("release-0", cost=0)["remaining"] == 50 - len(decisions)
     measured["last migration"], measured["counted together"] = LAST[:4], "yes" if together else "no"
-    assert together or LAST.startswith(APART)
+    assert together or LAST[:4] <= APART
     assert "Traceback" not in before.log.read_text()
 
 

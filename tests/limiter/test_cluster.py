@@ -21,8 +21,12 @@ from app.limiter.errors import Redirected, StoreError, StoreUnavailable, no_fail
 from app.limiter.keys import SLOTS, Keyspace, health, slot
 from app.limiter.limited_clients import LimitedClients
 from app.limiter.plan import Charge, Plan
+from app.limiter.redis_inspection import RedisInspection
+from app.limiter.redis_store import RedisStore, connect
+from app.limiter.redis_trials import names_a_member
 from app.limiter.redis_url import Servers
 from app.rules.rule import Limit, Rule
+from app.rules.rule_book import Edition
 from tests.conftest import flask
 from tests.support.acl import PASSWORD
 from tests.support.deciders import new_client
@@ -96,10 +100,51 @@ def test_a_deleted_tenants_keys_leave_every_primary(cluster: ClusterGroup) -> No
     keyspace, deleted, other = Keyspace(b"secret"), 12, 13
     clients = [keyspace.client(tenant, f"client {number}") for tenant in (deleted, other) for number in range(30)]
     store.check([Charge(PLAN, client, 1) for client in clients])
-    limited = LimitedClients(store=store, rules=SimpleNamespace(book=None), clock=time.time)
-    assert DeletedTenants(store=store, limited_clients=limited, settle_seconds=0).forget(deleted) == 30
+    rules = SimpleNamespace(book=SimpleNamespace(edition=Edition(1, b"secret")))
+    limited = LimitedClients(store=store, rules=rules, clock=time.time)
+    subject = DeletedTenants(store=store, rules=rules, limited_clients=limited, settle_seconds=0)
+    assert subject.forget(deleted) == 30
     left = store.check([Charge(PLAN, client, 0) for client in clients])
     assert [outcome.remaining for outcome in left if isinstance(outcome, Outcome)] == [5] * 30 + [4] * 30
+
+
+def test_an_address_of_one_member_is_refused_at_the_start(
+    cluster: ClusterGroup, database_url: str, tmp_path: Path
+) -> None:
+    """Of a replica too. The line says what to write, and no password."""
+    for port in (cluster.primaries[0], cluster.replicas[0]):
+        url = f"redis://ratelimiter:{PASSWORD}@127.0.0.1:{port}/0"
+        assert names_a_member(url)
+        (own := tmp_path / str(port)).mkdir()
+        with pytest.raises(AssertionError, match=r"redis\+cluster://") as refused:
+            Node(redis_url=url, database_url=database_url, data_dir=own).start()
+        [line] = [line for line in str(refused.value).splitlines() if line.startswith("REDIS_URL=")]
+        assert f"redis://ratelimiter:***@127.0.0.1:{port}/0" in line
+    assert not names_a_member(cluster.url)
+
+
+def test_one_that_becomes_a_member_is_found_out(cluster: ClusterGroup) -> None:
+    link = connect(
+        f"redis://ratelimiter:{PASSWORD}@127.0.0.1:{cluster.primaries[0]}/0", timeout_ms=20_000, clock=time.monotonic
+    )
+    store = RedisStore(link)
+    rules = SimpleNamespace(book=SimpleNamespace(edition=Edition(1, b"secret")))
+    found = RedisInspection(store=store, deciding=store, single=True, rules=rules, clock=time.time).look()
+    assert (list(found.causes), found.unable) == (["redis_cluster_member"], True)
+    link.drop()
+
+
+def test_a_cluster_is_looked_at_primary_by_primary(cluster: ClusterGroup) -> None:
+    store, _ = store_at(cluster.url)
+    rules = SimpleNamespace(book=SimpleNamespace(edition=Edition(1, b"secret")))
+    inspection = RedisInspection(store=store, deciding=store, single=False, rules=rules, clock=time.time)
+    assert inspection.look().causes == {}
+    last = cluster.primaries[-1]
+    try:
+        cluster.ask(last, "CONFIG", "SET", "maxmemory", "1gb", "maxmemory-policy", "allkeys-lru")
+        assert list(inspection.look().causes) == ["redis_evicts"]
+    finally:
+        cluster.ask(last, "CONFIG", "SET", "maxmemory", "0", "maxmemory-policy", "noeviction")
 
 
 def denied_by(node: Node) -> set[str]:

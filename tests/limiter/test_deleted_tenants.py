@@ -26,35 +26,48 @@ GONE, STAYS = 12, 13
 CLIENTS = 2 * STEP_KEYS + 1
 LIMITS = (Limit(5, 60, "gcra"), Limit(9, 3600, "gcra", counter=2))
 RULE = Rule(id=7, tenant_id=GONE, client_id="*", endpoint="login", limits=LIMITS)
-BOOK = RuleBook(Snapshot(1, b"secret", (RULE,)), default=default_rule(100, 60), algorithm="fixed_window")
+OURS, THEIRS = (
+    RuleBook(Snapshot(1, secret, (RULE,)), default=default_rule(100, 60), algorithm="fixed_window")
+    for secret in (b"secret", b"that of another deployment")
+)
 
 
-def fill(store: RedisStore, limited: LimitedClients, tenant_id: int) -> None:
+def fill(store: RedisStore, tenant_id: int, book: RuleBook = OURS) -> None:
     """Counters of a rule of the tenant, of the default and of newcomers; an answer to an id; a lease; a denial."""
     checks = [Check(client_id=f"client-{number}") for number in range(CLIENTS)]
     checks += [Check(client_id="one", limit_key="login", request_id="a"), Check(client_id="two", newcomer=True)]
-    charges = [Plans(BOOK).charge(tenant_id, check) for check in checks]
+    charges = [Plans(book).charge(tenant_id, check) for check in checks]
     lease = Once(lease_name(charges[0].plan.names, "nonce"), b"3600000000", lease_script())
     outcomes = [*store.check(charges), *store.check([replace(charges[0], once=lease)])]
     assert not [outcome for outcome in outcomes if isinstance(outcome, StoreError)]
+    limited = limited_by(store, book)
     limited.denied(tenant_id, "denied", RULE)
     limited.flush()
 
 
+def limited_by(store: RedisStore, book: RuleBook) -> LimitedClients:
+    return LimitedClients(store=store, rules=SimpleNamespace(book=book), clock=time.time)
+
+
 def test_a_deleted_tenant_leaves_nothing_in_redis_and_others_keep_all(valkey: Valkey) -> None:
+    """Others: another tenant, and one of the same number of a deployment that uses the same Redis."""
     url = valkey.url.replace("?db=0", "?db=10")  # a database of the server that no other test uses
     store = RedisStore(connect(url, timeout_ms=20_000, clock=time.monotonic))
     with contextlib.closing(redis.Redis.from_url(url)) as database:
         database.flushdb()
-        limited = LimitedClients(store=store, rules=SimpleNamespace(book=BOOK), clock=time.time)
-        subject = DeletedTenants(store=store, limited_clients=limited, settle_seconds=0)
-        fill(store, limited, STAYS)
+        subject = DeletedTenants(
+            store=store, rules=SimpleNamespace(book=OURS), limited_clients=limited_by(store, OURS), settle_seconds=0
+        )
+        fill(store, STAYS)
+        fill(store, GONE, THEIRS)
         expected = sorted(database.scan_iter())
-        fill(store, limited, GONE)
+        fill(store, GONE)
         added = database.dbsize() - len(expected)
         # Two counters and an answer of the login, one counter of newcomers, one lease, one set of names.
         assert added == CLIENTS + 6
         assert subject.forget(GONE) == added
         assert sorted(database.scan_iter()) == expected
         assert subject.forget(GONE) == 0
+        assert limited_by(store, OURS).most(GONE) == []
+        assert [entry.client_id for entry in limited_by(store, THEIRS).most(GONE)] == ["denied"]
     store._link.drop()

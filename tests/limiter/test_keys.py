@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.limiter.keys import CLIENT_LENGTH, FORMATS, HEALTH, KNOWN_BYTES, Keyspace, counter_names, denials, of_tenant
+from app.limiter.keys import CLIENT_LENGTH, FORMATS, HEALTH, KNOWN_BYTES, Keyspace, counter_names, public_part
 from app.rules.rule import ALGORITHMS, Limit, Rule
 
 CLIENTS = st.text(min_size=1, max_size=256).filter(lambda text: text.isprintable())
@@ -40,12 +40,21 @@ def test_two_clients_never_share_a_key(a: str, b: str, tenant: int, other: int) 
 
 @given(client=CLIENTS, tenant=st.integers(1, 2**31 - 1), other=st.integers(1, 2**31 - 1))
 def test_all_keys_of_a_tenant_are_found_and_no_others(client: str, tenant: int, other: int) -> None:
-    pattern = of_tenant(tenant).decode()
-    assert fnmatchcase((Keyspace(b"secret").client(tenant, client) + b":12:1G").decode(), pattern)
-    key_of_other = Keyspace(b"secret").client(other, client) + b":12:1G"
-    assert fnmatchcase(key_of_other.decode(), pattern) == (tenant == other)
-    for no_counter in (HEALTH + b":0:1F", denials(tenant, 5)):
-        assert not fnmatchcase(no_counter.decode(), pattern)
+    ours, theirs = Keyspace(b"secret"), Keyspace(b"that of another deployment")
+    pattern = ours.of_tenant(tenant).decode()
+    assert fnmatchcase((ours.client(tenant, client) + b":12:1G").decode(), pattern)
+    assert fnmatchcase((ours.client(other, client) + b":12:1G").decode(), pattern) == (tenant == other)
+    for not_ours in (HEALTH + b":0:1F", ours.denials(tenant, 5), theirs.client(tenant, client) + b":12:1G"):
+        assert not fnmatchcase(not_ours.decode(), pattern)
+    assert ours.denials(tenant, 5) != theirs.denials(tenant, 5)
+
+
+@given(client=CLIENTS, tenant=st.integers(1, 2**31 - 1))
+def test_a_client_is_found_again_by_what_leases_tell_of_it(client: str, tenant: int) -> None:
+    keyspace = Keyspace(b"secret")
+    key = keyspace.client(tenant, client)
+    assert keyspace.named(tenant, public_part(key)) == key
+    assert keyspace.named(tenant + 1, public_part(key)) != key
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,21 @@ def test_a_line_per_change_and_none_per_check(lines: pytest.LogCaptureFixture) -
     ]
 
 
+def test_refused_leases_are_one_line_however_many(lines: pytest.LogCaptureFixture) -> None:
+    now = [1000.0]
+    modes = ModeLog(lambda: now[0])
+    for _ in range(100):
+        modes.refused_lease("refused")
+    now[0] += CALM_SECONDS
+    modes.redis_decided()
+    modes.refused_lease("refused again")
+    assert lines.messages == [
+        "Redis does not answer for leases, which are refused: refused",
+        "Redis decides all checks again",
+        "Redis does not answer for leases, which are refused: refused again",
+    ]
+
+
 def test_a_fault_that_comes_and_goes_is_one(lines: pytest.LogCaptureFixture) -> None:
     now = [1000.0]
     modes = ModeLog(lambda: now[0])

@@ -18,7 +18,6 @@ from app.rules.examples import EXAMPLES
 from app.rules.history import AuditFilter, History
 from app.rules.repository import RuleRepository
 from app.rules.rule import Limit
-from app.rules.rule_book import Edition
 from tests.support.stored import audited, changes, counters, put_rule, rule
 
 
@@ -71,12 +70,14 @@ def test_every_change_is_a_new_version_of_all_rules(session: Session, engine: En
     before = source.other_than(None)
     assert before is not None
     assert source.other_than(before.edition) is None
-    assert source.other_than(Edition(before.version, b"another database")) == before
+    assert source.other_than(before.edition._replace(key_secret=b"another database")) == before
+    assert source.other_than(before.edition._replace(drawn="of the same database before it was restored")) == before
     put_rule(session, rule("f"))
     after = source.other_than(before.edition)
     assert after is not None
     assert (after.version, after.key_secret) == (before.version + 1, before.key_secret)
     assert len(after.key_secret) == 32
+    assert len({before.drawn, after.drawn, ""}) == 3
 
 
 def test_examples_are_loaded_once_and_a_deleted_one_stays_deleted(session: Session) -> None:

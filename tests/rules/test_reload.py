@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.rules.api_key import ApiKey
-from app.rules.reload import Freshness, RuleReloader
+from app.rules.reload import CONFIRM_SECONDS, SAVE_AGAIN_SECONDS, Freshness, RuleReloader
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import Edition, RuleBook, Snapshot
 from app.rules.snapshot_file import SnapshotFile
@@ -65,8 +65,9 @@ def test_a_new_version_is_swapped_in_and_saved(tmp_path: Path) -> None:
 
 def test_the_saved_snapshot_is_the_same_again_and_its_owners_alone(tmp_path: Path) -> None:
     saved = SnapshotFile(tmp_path / "new" / "rules.json", time.time)
-    snapshot = Snapshot(4, bytes(range(32)), (RULE,), keys=KEYS, key_hash_secret=b"of the keys", tenants={"default": 1})
-    saved.write(snapshot)
+    said = {"keys": KEYS, "key_hash_secret": b"of the keys", "tenants": {"default": 1}}
+    snapshot = Snapshot(4, bytes(range(32)), (RULE,), **said, drawn="ab" * 16)
+    saved.save(snapshot, 0)
     assert saved.read() == snapshot
     assert stat.S_IMODE((tmp_path / "new" / "rules.json").stat().st_mode) == 0o600
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["rules.json"]
@@ -74,12 +75,13 @@ def test_the_saved_snapshot_is_the_same_again_and_its_owners_alone(tmp_path: Pat
 
 def test_what_another_worker_of_the_node_has_saved_is_not_written_again(tmp_path: Path) -> None:
     first, second = (SnapshotFile(tmp_path / "rules.json", time.time) for _ in range(2))
-    first.write(Snapshot(4, b"secret", (RULE,)))
+    first.save(Snapshot(4, b"secret", (RULE,)), 0)
     written = (tmp_path / "rules.json").stat().st_ino
-    second.write(Snapshot(4, b"secret", (RULE,)))
+    second.save(Snapshot(4, b"secret", (RULE,)), 0)
     assert (tmp_path / "rules.json").stat().st_ino == written
-    for other in (Snapshot(4, b"another", ()), Snapshot(40, b"another", ())):
-        second.write(other)
+    again = Snapshot(4, b"secret", (), drawn="of a database that was restored")
+    for other in (again, Snapshot(4, b"another", ()), Snapshot(40, b"another", ())):
+        second.save(other, 0)
         assert first.read() == other
 
 
@@ -123,13 +125,89 @@ def test_saved_rules_are_as_old_as_their_last_confirmation_not_as_their_last_cha
     assert later.freshness().age_seconds == 40
 
 
-def test_a_file_that_holds_other_rules_is_not_confirmed_with_these(tmp_path: Path) -> None:
-    saved = SnapshotFile(tmp_path / "rules.json", lambda: 5_000.0)
-    saved.write(Snapshot(4, b"secret", ()))
-    saved.confirm(Edition(4, b"secret"), 100.0)
-    for other in (Edition(5, b"secret"), Edition(4, b"another")):
-        saved.confirm(other, 1.0)
-    assert saved.age_seconds() == 100
+def test_what_is_in_the_place_of_the_file_is_put_aside(tmp_path: Path) -> None:
+    """As a container runtime makes a directory for a file to mount that is not there."""
+    place = tmp_path / "rules.json"
+    (place / "somebody's").mkdir(parents=True)
+    saved = SnapshotFile(place, lambda: 5_000.0)
+    assert (saved.read(), saved.age_seconds()) == (None, None)
+    saved.save(Snapshot(4, b"secret", (RULE,)), 100.0)
+    assert (saved.read(), saved.age_seconds()) == (Snapshot(4, b"secret", (RULE,)), 100)
+    [aside] = tmp_path.glob("rules.json?*")
+    assert (aside / "somebody's").is_dir()
+
+
+def test_rules_of_another_database_are_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("WARNING", "app.rules.snapshot_file")
+    place, snapshot = tmp_path / "rules.json", Snapshot(4, b"secret", (RULE,))
+    here, there = (SnapshotFile(place, time.time, f"db:5432/{name}") for name in ("here", "there"))
+    there.save(snapshot, 0)
+    assert (there.read(), here.read()) == (snapshot, None)
+    assert caplog.messages == ["the saved rules are not used: they are of db:5432/there, not of db:5432/here"]
+    here.save(snapshot, 0)
+    assert here.read() == snapshot
+
+
+def test_a_file_with_one_wrong_digit_is_not_read_and_is_written_again(tmp_path: Path) -> None:
+    place, snapshot = tmp_path / "rules.json", Snapshot(4, b"secret", (RULE,))
+    saved = SnapshotFile(place, time.time)
+    saved.save(snapshot, 0)
+    whole = place.read_text()
+    for damaged in (whole.replace('"rate":5', '"rate":6'), whole[:-1], whole + " ", ""):
+        assert damaged != whole
+        place.write_text(damaged)
+        assert saved.read() is None
+        saved.save(snapshot, 0)
+        assert place.read_text() == whole
+
+
+def test_rules_stay_unsaved_until_the_disk_has_taken_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "app.rules.reload")
+    now, place = [50.0], tmp_path / "data"
+    place.write_text("no directory")
+    subject = reloader(Database(Snapshot(4, b"secret", (RULE,))), place, now)
+    subject.start()
+    for _ in range(3):
+        assert subject.to_be_saved
+        subject.save()
+        assert not subject.to_be_saved  # at once
+        now[0] += SAVE_AGAIN_SECONDS
+    place.unlink()
+    assert subject.to_be_saved
+    subject.save()
+    assert not subject.to_be_saved
+    assert SnapshotFile(place / "rules.json", time.time).read() is not None
+    said = [message for message in caplog.messages if "saved" in message]
+    assert [message.partition(":")[0] for message in said] == [
+        "rules cannot be saved for a start without the database",
+        "rules are saved again",
+    ]
+
+
+def test_a_file_that_goes_away_is_back_soon(tmp_path: Path) -> None:
+    now = [50.0]
+    subject = reloader(Database(Snapshot(4, b"secret", (RULE,))), tmp_path, now)
+    subject.start()
+    subject.save()
+    (tmp_path / "rules.json").unlink()
+    assert subject.saved_age_seconds is None
+    now[0] += CONFIRM_SECONDS
+    subject.refresh()
+    assert subject.to_be_saved
+    subject.save()
+    assert subject.saved_age_seconds is not None
+
+
+def test_a_restored_database_that_reaches_the_same_version_is_another_edition(tmp_path: Path) -> None:
+    database = Database(Snapshot(4, b"secret", (RULE,), drawn="aa"))
+    subject = reloader(database, tmp_path)
+    subject.start()
+    subject.save()
+    database.snapshot = Snapshot(4, b"secret", (), drawn="bb")
+    subject.refresh()
+    assert subject.to_be_saved
+    subject.save()
+    assert SnapshotFile(tmp_path / "rules.json", time.time).read() == database.snapshot
 
 
 def test_without_database_and_saved_rules_there_is_no_book(tmp_path: Path) -> None:
@@ -244,7 +322,7 @@ def test_a_file_of_the_version_before_is_read_and_then_written_with_what_it_lack
     saved = SnapshotFile(tmp_path / "rules.json", time.time)
     old = saved.read()
     assert old == Snapshot(4, bytes(3), ())
-    saved.write(Snapshot(4, bytes(3), (), keys=KEYS, tenants={"default": 1}))
+    saved.save(Snapshot(4, bytes(3), (), keys=KEYS, tenants={"default": 1}), 0)
     new = saved.read()
     assert new is not None
     assert (new.keys, new.tenants) == (KEYS, {"default": 1})

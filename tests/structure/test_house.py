@@ -35,7 +35,7 @@ def test_only_keys_spells_a_key() -> None:
 
 
 def test_an_algorithm_is_one_word_for_module_script_and_value() -> None:
-    others = {"check", "checks", "clock", "credits", "keep", "lease", "lease_return", "several"}
+    others = {"check", "checks", "clock", "credits", "keep", "lease", "lease_return", "permissions", "several"}
     scripts = {path.stem for path in (ROOT / "app/limiter/scripts").glob("*.lua")} - others
     modules = {path.stem for path in (ROOT / "app/limiter/algorithms").glob("*.py")} - {"__init__", "view"}
     assert scripts == modules == set(ALGORITHMS)

@@ -49,7 +49,14 @@ def return_script() -> Script:
     return _script(f"local names = {{{names}}}\n", *_sources("clock", "credits", "lease_return"))
 
 
+@cache
+def permissions_script() -> Script:
+    """The script that says which commands the Redis user may not run."""
+    return _script(_source("permissions"))
+
+
 def all_scripts() -> list[Script]:
+    """Those that decide."""
     return [*map(check_script, ALGORITHMS), checks_script(), lease_script(), return_script()]
 
 

@@ -1,0 +1,170 @@
+"""Whether this node keeps its promises, and if not, why: the one place that collects the causes.
+
+`/health` shows them as sentences, `ratelimiter_degraded_reasons` by label. The log tells those that nothing else logs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import gevent
+
+from app.limiter.breakers import Guard
+from app.limiter.errors import StoreError, StoreUnavailable
+from app.limiter.redis_inspection import CANNOT, Findings, RedisInspection
+from app.limiter.redis_trials import MissingPermission
+from app.observability.background import forever
+from app.observability.metrics import DEGRADED_REASONS, REASONS, REDIS_MEMORY_USED
+from app.rules.nodes import REDIS, Node, Nodes, SharedClock, difference
+from app.rules.reload import Freshness
+
+LOOK_SECONDS = 30.0  # with jitter of a fifth
+LIVE_SECONDS = 1.0  # callers of /health make a worker look at Redis no more often
+LEAVE_SECONDS = 2.0
+LONGEST = 500  # characters of a sentence: some repeat what Redis said
+SHARED = "another deployment uses this Redis too: keys are kept apart, memory and time are not"
+LOGGED_HERE = ("redis_permission", "redis_cluster_member", "redis_evicts", "redis_full", "settings", "clock")
+
+log = logging.getLogger(__name__)
+
+
+class Store(Protocol):
+    def trouble(self) -> StoreError | None: ...
+
+
+class Rules(Protocol):
+    def freshness(self) -> Freshness: ...
+
+
+class Condition:
+    """Of one worker. `settings`: what must be the same on all nodes. `clock` is monotonic seconds."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        inspection: RedisInspection,
+        breaker: Guard,
+        rules: Rules,
+        nodes: Nodes,
+        settings: Mapping[str, str],
+        shared_clock: SharedClock,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._inspection = inspection
+        self._breaker = breaker
+        self._rules = rules
+        self._nodes = nodes
+        self._settings = settings
+        self._shared_clock = shared_clock
+        self._clock = clock
+        self._speaks = False  # for the node
+        self._trouble: StoreError | None = None
+        self._found = Findings()
+        self._looked_at: float | None = None
+        self._others: list[Node] = []
+        self._logged: dict[str, str] = {}
+        self._incomparable = ""
+
+    def start(self, *, place: int) -> None:
+        """Look now, and twice a minute. The worker at `place` 0 speaks for the node: in the log and to other nodes."""
+        self._speaks = place == 0
+        gevent.spawn(forever, "looking at Redis and at other nodes", self._watch)
+
+    def stop(self) -> None:
+        """Other nodes need not compare with this one any more."""
+        if self._speaks:
+            with gevent.Timeout(LEAVE_SECONDS, False), contextlib.suppress(Exception):  # it expires by itself too
+                self._nodes.leave()
+
+    @property
+    def redis_available(self) -> bool:
+        """Whether Redis decides all checks, as far as is known."""
+        return self._trouble is None and not self._found.unable
+
+    def ask(self) -> None:
+        """See how Redis is just now."""
+        self._trouble = self._store.trouble()
+        if _silent(self._trouble):  # and would not answer to more questions
+            self._found = Findings(memory_used=self._found.memory_used)
+        elif self._looked_at is None or self._clock() - self._looked_at >= LIVE_SECONDS:
+            self._looked_at = self._clock()
+            self._found = self._inspection.look()
+
+    def reasons(self) -> dict[str, str]:
+        """The causes known, by their labels, in the order of REASONS; none where the node is healthy."""
+        causes = self._found.causes | self._of_others()
+        if self._trouble is not None and not self._found.unable:
+            causes["redis"] = CANNOT.format(self._trouble)
+        breaker = self._breaker.status().state
+        if breaker != "closed":
+            causes["breaker"] = (
+                f"the circuit breaker is {breaker.replace('_', ' ')}: Redis is not asked about most checks"
+            )
+        rules = self._rules.freshness()
+        if not rules.database_available:
+            causes["database"] = "PostgreSQL does not answer: the last good rules decide, and none can be changed"
+        if rules.version is None:
+            causes["rules"] = "no rules are known yet, so checks are answered with 503"
+        elif rules.rejected:
+            causes["rules"] = "PostgreSQL holds rules that cannot be used: the last good ones decide"
+        return {label: causes[label][:LONGEST] for label in REASONS if label in causes}
+
+    def show(self) -> None:
+        """Set the metrics to what is known."""
+        reasons = self.reasons()
+        for label in REASONS:
+            DEGRADED_REASONS.labels(label).set(label in reasons)
+        REDIS_MEMORY_USED.set(self._found.memory_used)
+
+    def _watch(self) -> None:
+        self.ask()
+        self._compare()
+        self.show()
+        if self._speaks:
+            self._tell()
+        gevent.sleep(LOOK_SECONDS * random.uniform(0.8, 1.2))
+
+    def _compare(self) -> None:
+        """With the other nodes."""
+        try:
+            self._others = self._nodes.look(self._decided_by() if self._speaks else None)
+            self._incomparable = ""
+        except Exception as error:  # the database is away, or is not migrated yet
+            why = str(error).splitlines()[0]
+            if self._speaks and not self._incomparable:
+                log.warning("settings and clocks cannot be compared with other nodes: %s", why)
+            self._incomparable = why
+
+    def _decided_by(self) -> Mapping[str, str]:
+        mark = self._found.mark
+        return {**self._settings, REDIS: mark[1]} if mark else self._settings
+
+    def _of_others(self) -> dict[str, str]:
+        made_at = self._found.mark[0] if self._found.mark else 0.0
+        found = {
+            "settings": difference(self._decided_by(), made_at, self._others),
+            "clock": self._shared_clock.complaint,
+        }
+        return {label: said for label, said in found.items() if said}
+
+    def _tell(self) -> None:
+        """One line per change."""
+        reasons = {label: said for label, said in self.reasons().items() if label in LOGGED_HERE}
+        if self._found.shared:
+            reasons["shared"] = SHARED
+        for label in reasons.keys() - self._logged.keys():
+            log.warning("%s", reasons[label])
+        for label in self._logged.keys() - reasons.keys() - {"shared"}:
+            log.info("no longer: %s", self._logged[label])
+        self._logged = {label: said for label, said in self._logged.items() if label == "shared"} | reasons
+
+
+def _silent(trouble: StoreError | None) -> bool:
+    """Whether the server is out of reach, or too slow."""
+    return isinstance(trouble, StoreUnavailable) and not isinstance(trouble.failure, MissingPermission)
