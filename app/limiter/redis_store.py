@@ -31,6 +31,7 @@ from app.rules.rule import DEFAULT_RULE_ID, Limit, Rule
 MAX_WAITING = 10_000  # callers of one worker; 50 ms of them would be 200,000 checks a second
 # Answers that say the server cannot serve now, by the first word of the error.
 UNABLE = ("LOADING", "READONLY", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "BUSY")
+REPLACED = ("READONLY", "NOREPLICAS")  # a primary that was demoted, or is cut off from its replicas
 NOT_RUN = ("NOSCRIPT", "CROSSSLOT")
 LOADS = tuple(packed(b"SCRIPT", b"LOAD", script.source) for script in all_scripts())
 ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN")  # nothing was run
@@ -129,8 +130,8 @@ class RedisStore:
         if code in self.elsewhere:
             return Redirected(str(reply))
         REDIS_ERRORS.labels(operation).inc()
-        if code == "READONLY":
-            self._link.drop()  # a demoted primary: the next connection finds out who the primary is
+        if code in REPLACED:
+            self._link.drop()  # the next connection finds out which server is the primary
         if code == "OOM":
             return StoreFull(str(reply))
         if code is None:
@@ -166,14 +167,22 @@ def _code(reply: Any) -> str | None:
     return str(reply).partition(" ")[0] if isinstance(reply, hiredis.ReplyError) else None
 
 
-def connect(url: str, *, timeout_ms: int, clock: Callable[[], float]) -> RedisLink:
+def connect(
+    url: str, *, timeout_ms: int, clock: Callable[[], float], replaced: Callable[[], object] = lambda: None
+) -> RedisLink:
     """A link to the server that decides, alone or under Sentinel. Opens no connection yet. `clock`: monotonic.
 
-    It fails within the timeout and never repeats a command.
+    It fails within the timeout and never repeats a command. `replaced` is called when the link was given up because the
+    sentinels name another server.
     """
     servers = Servers(url, timeout_ms / 1000)
     link = link_by(lambda: opened(), timeout_ms=timeout_ms, clock=clock)
-    opened = Sentinels(servers, link.drop).connect if servers.topology == SENTINEL else servers.connect
+
+    def give_up() -> None:
+        link.drop()
+        replaced()
+
+    opened = Sentinels(servers, give_up).connect if servers.topology == SENTINEL else servers.connect
     return link
 
 
