@@ -110,6 +110,14 @@ class Breaker(pybreaker.CircuitBreaker):
         left = max(0.0, self._circuit.until - self._clock()) if state == OPEN else 0.0
         return BreakerStatus(NAMES[state].replace("-", "_"), self.fail_counter, round(left, 3))
 
+    def probe_soon(self) -> None:
+        """Let the next call be the probe, where it is open: what has failed was replaced."""
+        circuit = self._circuit
+        if circuit.mark & STATE == OPEN:
+            with circuit.lock:
+                if circuit.mark & STATE == OPEN:
+                    circuit.until = 0.0
+
     def open(self) -> bool:
         self._turn(OPEN, self._next_probe_at())
         return True
