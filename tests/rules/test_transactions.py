@@ -60,13 +60,14 @@ LONG: dict[str, Long] = {"an import": _import, "an import that replaces": _repla
 def test_a_long_change_of_one_tenant_keeps_no_other_from_changing(long: Long, session: Session, engine: Engine) -> None:
     """What others change is changed and in force while it is still inside, at several points of it."""
     source, met, blocks = DatabaseRules(engine), 0, list[Rule]()
+    impatient = create_engine(engine.url, connect_args={"options": "-c lock_timeout=500"})
 
     def inside() -> None:
         nonlocal met
         met += 1
         if met % 300 != 1:
             return
-        with Session(engine) as other:
+        with Session(impatient) as other:
             blocks.extend(changes(other, 2).block(f"attacker {len(blocks)}").created)
             key, _ = ApiKeys(other, None).create(2, "a key", ["check"], None, AUTHOR)
             ApiKeys(other, None).revoke(key.id, AUTHOR)
@@ -78,8 +79,9 @@ def test_a_long_change_of_one_tenant_keeps_no_other_from_changing(long: Long, se
 
     long(session, inside)
     assert len(blocks) >= (1 if long is _anything else 3)
-    with Session(engine) as other:
+    with Session(impatient) as other:
         changes(other, 2).merge([], replace=True)
+    impatient.dispose()
 
 
 def test_deleting_a_tenant_keeps_out_changes_of_keys_only_when_its_rules_are_gone(
