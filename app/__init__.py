@@ -41,18 +41,21 @@ def create_app(settings: Settings | None = None) -> Flask:
     from app.cli import running
     from app.config import Settings
     from app.observability import logs
-    from app.rules.database import ENGINE_OPTIONS
+    from app.rules.database import ENGINE_OPTIONS, RULES_ENGINE, RULES_ENGINE_OPTIONS
 
     settings = settings or running.settings_of_command(Settings.from_env())
     logs.configure(settings.log_level, settings.log_format)
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # `/v1//check` is 404 like any other unknown path, not a redirect
+    database_url = settings.database_url or "postgresql+psycopg2://"
+    engine_options = ENGINE_OPTIONS if settings.database_url else {"creator": _no_database}
     app.config.update(
         API_TITLE="Distributed Rate Limiter",
         API_VERSION="v1",
         OPENAPI_VERSION="3.1.0",
-        SQLALCHEMY_DATABASE_URI=settings.database_url or "postgresql+psycopg2://",
-        SQLALCHEMY_ENGINE_OPTIONS=ENGINE_OPTIONS if settings.database_url else {"creator": _no_database},
+        SQLALCHEMY_DATABASE_URI=database_url,
+        SQLALCHEMY_ENGINE_OPTIONS=engine_options,
+        SQLALCHEMY_BINDS={RULES_ENGINE: {"url": database_url} | engine_options | RULES_ENGINE_OPTIONS},
     )
     extensions.db.init_app(app)
     extensions.migrate.init_app(app, extensions.db)

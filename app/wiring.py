@@ -47,7 +47,7 @@ from app.observability.background import forever
 from app.observability.exposition import exposition
 from app.observability.metrics import RULE_COUNTS
 from app.observability.sampling import Tracing
-from app.rules.database import DatabaseRules, bound_transactions, place_of
+from app.rules.database import RULES_ENGINE, DatabaseRules, bound_transactions, place_of
 from app.rules.key_use import KeyUse
 from app.rules.nodes import Nodes, SharedClock
 from app.rules.pace import Pace, Unhurried
@@ -97,16 +97,17 @@ class Services:
 def wire(app: Flask, settings: Settings) -> Services:
     """Connect the parts. Opens no connection: with preloading this runs before the fork."""
     with app.app_context():
-        engine = db.engine
-    bound_transactions(engine)
+        engine, rules_engine = db.engine, db.engines[RULES_ENGINE]
     tracing = _tracing(settings)
-    if tracing is not None:
-        trace_statements(engine)
+    for each in (engine, rules_engine):
+        bound_transactions(each)
+        if tracing is not None:
+            trace_statements(each)
     key_use, now = KeyUse(engine), SharedClock(time.time)
     unhurried = Unhurried(time.monotonic)
     default = default_rule(settings.default_rate, settings.default_window)
     reloader = RuleReloader(
-        source=DatabaseRules(engine, unhurried),
+        source=DatabaseRules(rules_engine, unhurried),
         saved=SnapshotFile(settings.data_dir / "rules.json", time.time, place_of(engine)),
         build=partial(RuleBook, default=default, algorithm=settings.algorithm, pace=unhurried),
         clock=time.monotonic,
@@ -191,7 +192,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         key_use=key_use,
         clock=now,
         reloader=reloader,
-        upkeep=Upkeep(reloader, engine),
+        upkeep=Upkeep(reloader, rules_engine),
         store=store,
         breaker=breaker,
         condition=condition,

@@ -7,12 +7,12 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 
 from app.api.auth import Principal
 from app.api.problems import Problem
+from app.rules.networks import ADDRESS, SUBSCRIBER_BITS
 
 FORWARDED_FOR = "X-Forwarded-For"
 BY_KEY, BY_ADDRESS, BY_HEADER = "key", "address", "header:"
-# What client ids by key and by address begin with; no id from a header may, so that nobody spends another's quota.
-KEY, ADDRESS = "key:", "ip:"
-IPV6_PREFIX = 64  # one subscriber has at least so many to choose from
+# What client ids by key begin with; as with ADDRESS, no id from a header may, so that nobody spends another's quota.
+KEY = "key:"
 
 Address = IPv4Address | IPv6Address
 Header = Callable[[str], str | None]  # the value of the header of that name, in whatever case
@@ -94,4 +94,4 @@ def _address(text: str) -> Address:
 def _shown(address: Address) -> str:
     if isinstance(address, IPv4Address):
         return str(address)
-    return str(IPv6Network((int(address), IPV6_PREFIX), strict=False))
+    return str(IPv6Network((int(address), SUBSCRIBER_BITS), strict=False))

@@ -7,10 +7,10 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.limiter.counters import Counters, Reading, Store
-from app.rules.changes import changing
 from app.rules.explanation import Candidate
 from app.rules.history import Author, History
 from app.rules.rule_book import RuleBook
+from app.rules.transactions import changing
 
 
 def shown(reading: Reading) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def forget(
         rules = book.candidates(tenant_id, client_id)
     else:
         rules = [book.match(tenant_id, client_id, limit_key)]
-    with changing(session):
+    with changing(session, tenant_id):
         count = Counters(store, book, tenant_id, client_id).forget(rules)
         after = {"limit_key": limit_key, "counters": count}
         History(session, tenant_id).note(by, "counters.reset", f"client {client_id}", after=after)

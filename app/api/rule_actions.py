@@ -12,7 +12,7 @@ from app.api.arguments import StrictBlueprint
 from app.api.auth import requires
 from app.api.preconditions import Precondition, conditional
 from app.api.rule_forms import answered
-from app.api.rule_schemas import RuleAnswerSchema, StoredRuleSchema
+from app.api.rule_schemas import ClientToBlockSchema, RuleAnswerSchema, StoredRuleSchema
 from app.api.rule_warnings import warnings_of_block
 from app.api.schemas import MAX_CLIENT_ID, StrictSchema, text_field
 from app.extensions import db
@@ -44,7 +44,7 @@ NO_BODY = {"required": False, "content": {"application/json": {"schema": Nothing
 
 
 @blueprint.route("/rules/block", methods=["POST"])
-@blueprint.arguments(BlockedClientSchema)
+@blueprint.arguments(ClientToBlockSchema)
 @blueprint.response(200, BlockSchema)
 @requires("rules:write")
 def block(sent: dict[str, str]) -> dict[str, Any]:

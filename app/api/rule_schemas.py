@@ -18,6 +18,7 @@ from app.api.schemas import (
     text_field,
 )
 from app.rules.glob import MAX_STARS, stars
+from app.rules.networks import problem_of
 from app.rules.rule import (
     ACTIONS,
     ALGORITHMS,
@@ -32,15 +33,27 @@ from app.rules.rule import (
 
 def client_pattern_field() -> fields.String:
     """The client of a rule, which may be a pattern."""
-    metadata = {"description": f"exact, a glob with at most {MAX_STARS} *, or * for all"}
+    networks = "a network such as ip:10.0.0.0/8 for every ip: client that lies in it"
+    metadata = {"description": f"exact, {networks}, a glob with at most {MAX_STARS} *, or * for all"}
     field = text_field(MAX_CLIENT_ID, required=True, metadata=metadata)
-    field.validators.append(_few_stars)
+    field.validators += [_few_stars, possible_network]
     return field
+
+
+def possible_network(client_id: str) -> None:
+    """A validator: what looks like a network is one, in the only spelling."""
+    if problem := problem_of(client_id):
+        raise ValidationError(problem)
 
 
 def _few_stars(client_id: str) -> None:
     if stars(client_id) > MAX_STARS:
         raise ValidationError(f"A pattern has at most {MAX_STARS} *, this one {stars(client_id)}.")
+
+
+class ClientToBlockSchema(StrictSchema):
+    client_id = text_field(MAX_CLIENT_ID, required=True, metadata={"description": "an id, a network, or a pattern"})
+    client_id.validators.append(possible_network)
 
 
 class LimitSchema(StrictSchema):

@@ -10,6 +10,7 @@ from app.rules.documents import document_of, lost
 from app.rules.explanation import deciding
 from app.rules.merge import Merge
 from app.rules.pace import Pace, at_once
+from app.rules.precedence import is_wide
 from app.rules.repository import RuleRepository
 from app.rules.rule import Rule
 
@@ -43,7 +44,7 @@ def warnings_of_block(client_id: str, tenant_id: int, rules: RuleRepository) -> 
     own = rules.rules(tenant_id, client_id=client_id, endpoint=None, shadow=False)
     if any(rule.action == "block" and rule.enabled for rule in own):
         return warnings_of(own[0], None, rules)
-    if "*" in client_id:
+    if is_wide(client_id):
         return []
     still = deciding(rules.of_client(tenant_id, client_id), client_id)
     return [f"{hiding.named(rule)} still blocks it" for rule in still if rule.action == "block"]

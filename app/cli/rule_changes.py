@@ -8,6 +8,7 @@ import click
 
 from app.api.counter_schemas import ClientSchema
 from app.api.rule_forms import answered, patched, rule_from
+from app.api.rule_schemas import ClientToBlockSchema
 from app.api.rule_warnings import warnings_of, warnings_of_block
 from app.cli.commands import (
     agree,
@@ -66,8 +67,8 @@ def edit_rule(rule_id: int, tenant: str, enabled: bool | None, author: Author, a
 @by_operator
 @as_json
 def block(client_id: str, tenant: str, author: Author, as_json: bool) -> None:
-    """Deny a client (or a pattern, as it stands) everything, on every endpoint. `rules unblock` ends it."""
-    ClientSchema().load({"client_id": client_id})
+    """Deny a client (a network, or a pattern as it stands) everything, on every endpoint. `rules unblock` ends it."""
+    ClientToBlockSchema().load({"client_id": client_id})
     tenant_id = tenant_named(tenant).id
     merge = RuleChanges(session(), tenant_id, author).block(client_id)
     _say_block(f"client {client_id}: blocked", client_id, tenant_id, merge, as_json)

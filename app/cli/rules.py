@@ -72,7 +72,7 @@ def show_rule(rule_id: int, tenant: str, as_json: bool) -> None:
 def set_rule(
     client_id: str, tenant: str, endpoint: str | None, yes: bool, author: Author, as_json: bool, **fields: Any
 ) -> None:
-    """Create the rule of this client (an id, a glob like premium_*, or *), or replace it.
+    """Create the rule of this client (an id, a network like ip:10.0.0.0/8, a glob like premium_*, or *), or replace it.
 
     Asks before it replaces what the options do not name; `rules edit` keeps it.
     """

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 from msgspec.structs import replace
-from psycopg2.errors import ForeignKeyViolation, LockNotAvailable, QueryCanceled
-from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from app.rules import history
@@ -25,12 +23,10 @@ from app.rules.pattern_bounds import keeping_matchable
 from app.rules.promotion import promoted
 from app.rules.repository import RuleRepository
 from app.rules.rule import DEFAULT_TENANT_ID, Rule
+from app.rules.transactions import changing
 
 MAX_RULES = 100_000  # of one tenant
 VERSIONS_SEARCHED = 1000  # of a rule, for what it was before it was blocked
-TURNS = 12  # of 1.2 to 1.4 s each: longer than an import of the largest size takes on a busy machine
-# A row is waited for in two steps, each as long as lock_timeout; together they can outlast statement_timeout.
-WAITED = (LockNotAvailable, QueryCanceled)
 
 # Whether the caller still means this rule (None: there is none), asked when no other change can come between.
 Expected = Callable[[Rule | None], bool]
@@ -54,7 +50,7 @@ class RuleChanges:
 
     def put(self, rule: Rule, expected: Expected = anything) -> tuple[Rule, bool]:
         """Create the rule, or replace its twin: the one of the same client and endpoint. And whether it is new."""
-        with changing(self._session):
+        with changing(self._session, self._tenant_id):
             current = self._rules.twin(rule)
             _require(expected, current)
             if current is not None:
@@ -69,7 +65,7 @@ class RuleChanges:
         self, rule_id: int, edited: Callable[[Rule], Rule], expected: Expected = anything, action: str = UPDATE
     ) -> Rule:
         """Replace the rule by what `edited` makes of it."""
-        with changing(self._session):
+        with changing(self._session, self._tenant_id):
             current = self._current(rule_id, expected)
             rule = edited(current)
             twin = self._rules.twin(rule)
@@ -89,7 +85,7 @@ class RuleChanges:
         return self.edit(rule_id, as_it_was, expected, ROLLBACK)
 
     def delete(self, rule_id: int, expected: Expected = anything) -> None:
-        with changing(self._session):
+        with changing(self._session, self._tenant_id):
             current = self._current(rule_id, expected)
             self._rules.delete([current])
             self._record(RuleChange(DELETE, current, None))
@@ -120,7 +116,7 @@ class RuleChanges:
 
         `action`: what the history calls it, unless rules are deleted; None: as it is of each rule.
         """
-        with changing(self._session):
+        with changing(self._session, self._tenant_id):
             merge = wanted()
             if not merge.changes_anything:
                 self._session.rollback()
@@ -198,37 +194,10 @@ class RuleChanges:
             raise Conflict(f"a tenant has at most {MAX_RULES} rules")
 
 
-@contextmanager
-def changing(session: Session) -> Iterator[None]:
-    """One transaction that raises the version of all rules. Changes wait for one another from here on."""
-    try:
-        _take_turn(session)
-        yield
-        session.commit()
-    except BaseException as error:
-        session.rollback()
-        if isinstance(error, IntegrityError) and isinstance(error.orig, ForeignKeyViolation):
-            raise Conflict("the tenant was deleted meanwhile") from error  # its keys are good for another second
-        raise
-
-
-def _take_turn(session: Session) -> None:
-    """Raise the version, which holds its row. Waits for other changes several times as long as a statement may."""
-    for _ in range(TURNS - 1):
-        try:
-            Editions(session).bump()
-            return
-        except OperationalError as error:
-            if not isinstance(error.orig, WAITED):
-                raise
-            session.rollback()
-    Editions(session).bump()
-
-
 def load_examples(session: Session) -> int:
     """Store the example rules, once in the life of a database: a deleted example stays deleted. Returns how many."""
     rules = RuleRepository(session)
-    with changing(session):
+    with changing(session, DEFAULT_TENANT_ID):
         if not Editions(session).claim_examples():
             session.rollback()
             return 0

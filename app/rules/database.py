@@ -18,16 +18,19 @@ from app.rules.rule_book import Edition, Snapshot
 
 RULES_AT_ONCE = 500  # rows of one answer, which is read in one piece
 
-# Rules are cached, so a worker needs few connections: one polls, the rest serve the admin API.
+# Of one worker for the admin API. Few, because rules are cached.
 ENGINE_OPTIONS: dict[str, Any] = {
     "pool_size": 2,
-    "max_overflow": 3,
+    "max_overflow": 2,
     "pool_timeout": 2,
     "pool_recycle": 300,
     "pool_pre_ping": True,
     "hide_parameters": True,  # in the text of errors, and so in logs: client ids, digests of keys
     "connect_args": {"connect_timeout": 2, "application_name": "ratelimiter"},
 }
+# Of one worker to learn of changed rules, so that it does so however busy the others are: one that polls, and one more
+# while the listener takes its own out of the pool.
+RULES_ENGINE, RULES_ENGINE_OPTIONS = "rules", {"pool_size": 1, "max_overflow": 1}
 # Milliseconds. In each transaction, because poolers refuse `options` of a connection, and in transaction mode what a
 # session sets holds for whoever gets its connection next.
 TIMEOUTS = (

@@ -8,6 +8,7 @@ from dataclasses import replace as replaced
 
 from msgspec.structs import replace
 
+from app.rules.networks import network_of
 from app.rules.pace import Pace, at_once
 from app.rules.patterns import Matches
 from app.rules.rule import DEFAULT_RULE_ID, Rule
@@ -87,8 +88,10 @@ def _judged(rule: Rule, winner: Rule | None, limit_key: str) -> Candidate:
 def _why_it_wins(rule: Rule) -> str:
     if rule.id == DEFAULT_RULE_ID:
         return "no stored rule matches"
-    literal = len(rule.client_id.replace("*", ""))
-    if "*" not in rule.client_id:
+    literal, network = len(rule.client_id.replace("*", "")), network_of(rule.client_id)
+    if network is not None:
+        client = f"of the client's networks with a rule for this endpoint it has the longest prefix, {network.prefix}"
+    elif "*" not in rule.client_id:
         client = "it names the client"
     elif literal:
         client = f"of the patterns with a rule for this endpoint it has the most literal characters, {literal}"

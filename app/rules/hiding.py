@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from app.rules.glob import Glob, glob_of
+from app.rules.networks import IPV6_BITS, SUBSCRIBER_BITS, network_of
 from app.rules.pace import Pace, at_once
+from app.rules.precedence import comes_first, covers, is_wide
 from app.rules.rule import Rule
 
 MAX_PAIRS = 100_000  # of rules that are compared at a time: 0.2 s
@@ -29,6 +30,7 @@ def warnings(
     others = list(others)
     own = _by_client(others)
     told = [_not_for(rule, own.get(rule.client_id, ())) for rule in pace(changed)]
+    told += [_too_long(rule) for rule in pace(changed)]
     hidden = list(_pairs(changed, others, pace))
     told += [_hidden(lower, uppers) for lower, uppers in hidden]
     told += _again(before, hidden, others, pace) if before else []
@@ -44,7 +46,7 @@ def hides(upper: Rule, lower: Rule, apart: Collection[Place] = ()) -> bool:
         return False
     if upper.client_id == lower.client_id:
         return lower.action == "block" and lower.endpoint is None and upper.endpoint is not None
-    if not (is_protection(lower) and _comes_first(upper.client_id, lower.client_id)):
+    if not (is_protection(lower) and comes_first(upper.client_id, lower.client_id)):
         return False
     if upper.endpoint is not None:
         return lower.action == "block" and lower.endpoint in (None, upper.endpoint)
@@ -53,7 +55,7 @@ def hides(upper: Rule, lower: Rule, apart: Collection[Place] = ()) -> bool:
 
 def is_protection(rule: Rule) -> bool:
     """For more than one client and just an endpoint, or a block."""
-    return ("*" in rule.client_id and rule.endpoint is not None) or rule.action == "block"
+    return (is_wide(rule.client_id) and rule.endpoint is not None) or rule.action == "block"
 
 
 def _pairs(changed: Sequence[Rule], others: Sequence[Rule], pace: Pace) -> Iterator[tuple[Rule, list[Rule]]]:
@@ -100,6 +102,16 @@ def _not_for(rule: Rule, own: Iterable[Rule]) -> str:
     return f"not for {_some(first)}: this client's rules for an endpoint come first" if first else ""
 
 
+def _too_long(rule: Rule) -> str:
+    network = network_of(rule.client_id)
+    if network is None or network.bits != IPV6_BITS or network.prefix <= SUBSCRIBER_BITS:
+        return ""
+    return (
+        f"{named(rule)} is not for clients that forward authentication names: of IPv6 those are networks"
+        f" of /{SUBSCRIBER_BITS}, and none of them lies in {rule.client_id}"
+    )
+
+
 def _hidden(lower: Rule, uppers: Sequence[Rule]) -> str:
     names = [
         upper.client_id + (f" on {upper.endpoint}" if upper.endpoint else "") + (f" (rule {upper.id})" * (upper.id > 0))
@@ -129,13 +141,13 @@ def _again(
 
 def _stands_between(rule: Rule, client_id: str, lower: Rule) -> bool:
     """Whether it decides for the client (or pattern) before `lower` does."""
-    of_client = rule.client_id == client_id or ("*" not in client_id and _comes_first(client_id, rule.client_id))
+    of_client = rule.client_id == client_id or covers(rule.client_id, client_id)
     return (
         of_client
         and rule.enabled
         and rule.shadow is lower.shadow
         and rule.endpoint in (None, lower.endpoint)
-        and _comes_first(rule.client_id, lower.client_id)
+        and comes_first(rule.client_id, lower.client_id)
     )
 
 
@@ -148,20 +160,3 @@ def named(rule: Rule) -> str:
 def _some(names: Sequence[str]) -> str:
     more = len(names) - NAMED
     return ", ".join(names[:NAMED]) + (f" and at least {more} more" if more > 0 else "")
-
-
-def _comes_first(pattern: str, other: str) -> bool:
-    """Whether the one pattern wins over the other, and some client is of both."""
-    if "*" not in pattern:
-        return "*" in other and glob_of(other).matches(pattern)
-    return "*" in other and _rank(pattern) < _rank(other) and _meet(glob_of(pattern), glob_of(other))
-
-
-def _rank(pattern: str) -> tuple[bool, int, str]:
-    return pattern == "*", -len(pattern.replace("*", "")), pattern
-
-
-def _meet(one: Glob, two: Glob) -> bool:
-    """Whether a text matches both: what is between head and tail can always be had one after the other."""
-    heads, tails = sorted((one.head, two.head), key=len), sorted((one.tail, two.tail), key=len)
-    return heads[1].startswith(heads[0]) and tails[1].endswith(tails[0])

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from app.rules.glob import Coverage, Glob, glob_of
 from app.rules.pace import Pace
@@ -80,16 +80,20 @@ class PatternIndex:
         return [self._ranked[entry.rank][0].pattern for entry in tried]
 
 
+class Index(Protocol):
+    def match(self, client_id: str, limit_key: str, /) -> Rule | None: ...
+
+
 class Matches:
     """What was found for clients that come again, where a search takes longer than to remember: of all tenants of a
     book. Callers choose clients and keys, so their bytes are bounded.
     """
 
     def __init__(self) -> None:
-        self._found: dict[tuple[PatternIndex, str, str], Rule | None] = {}
+        self._found: dict[tuple[Index, str, str], Rule | None] = {}
         self._room = MATCHES_BYTES
 
-    def match(self, index: PatternIndex, client_id: str, limit_key: str) -> Rule | None:
+    def match(self, index: Index, client_id: str, limit_key: str) -> Rule | None:
         """As the index, which is one of those of the book, would."""
         asked = index, client_id, limit_key
         try:
@@ -97,7 +101,7 @@ class Matches:
         except KeyError:
             return self._learnt(asked)
 
-    def _learnt(self, asked: tuple[PatternIndex, str, str]) -> Rule | None:
+    def _learnt(self, asked: tuple[Index, str, str]) -> Rule | None:
         index, client_id, limit_key = asked
         if self._room < 0:
             self._found, self._room = {}, MATCHES_BYTES

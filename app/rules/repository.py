@@ -6,15 +6,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from msgspec.structs import replace
-from sqlalchemy import Select, and_, func, literal, or_, select
+from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select
 from sqlalchemy.orm import Session
 
 from app.rules.bulk import delete_rows, insert_rows, update_rows
 from app.rules.glob import is_pattern
 from app.rules.models import LimitRow, RuleRow
+from app.rules.networks import ADDRESS, around, network_of
 from app.rules.numbering import numbered, successor
 from app.rules.pace import Pace, at_once
 from app.rules.pages import slice_of, total_of
+from app.rules.precedence import head_of
 from app.rules.rule import Limit, Rule
 from app.rules.rule_rows import DECIDING, LIMITS, RULES, limit_columns, limit_of, rule_columns
 
@@ -41,23 +43,28 @@ class RuleRepository:
 
     def of_client(self, tenant_id: int, client_id: str) -> list[Rule]:
         """Those that may decide for the client: its own, and all that are for a pattern."""
-        named = or_(RULES.c.client_id == client_id, RULES.c.client_id.contains("*"))
+        named = or_(RULES.c.client_id.in_([client_id, *around(client_id)]), RULES.c.client_id.contains("*"))
         return list(self._read(_of(tenant_id, {}).where(named)))
 
     def beside(self, rule: Rule) -> list[Rule]:
-        """The enabled rules that can come before this one or after it: of its own client, and of patterns and clients
-        that it may share clients with. At most MAX_BESIDE, those for the most clients first."""
-        client = RULES.c.client_id
-        if "*" not in rule.client_id:
-            found = or_(client == rule.client_id, literal(rule.client_id).like(_like(client), escape="\\"))
+        """The enabled rules that can come before this one or after it: of its own client, and of clients, networks
+        and patterns that it may share clients with. At most MAX_BESIDE, those for the most clients first."""
+        client, network = RULES.c.client_id, network_of(rule.client_id)
+        of_networks: ColumnElement[bool] = client.in_(around(rule.client_id))
+        if "*" not in rule.client_id and network is None:
+            found = or_(client == rule.client_id, literal(rule.client_id).like(_like(client), escape="\\"), of_networks)
         else:
+            glob = rule.client_id if network is None else f"{head_of(network)}*"
             endpoints = or_(RULES.c.endpoint.is_(None), RULES.c.endpoint == rule.endpoint)
             covers = literal(rule.action == "block") if rule.endpoint is None else endpoints
             protects = or_(RULES.c.endpoint.is_not(None), RULES.c.action == "block")
+            if network is None:  # whether a network meets a glob is not for SQL to say
+                of_networks = and_(client.like(f"{ADDRESS}%/%"), covers)
             found = or_(
                 client == rule.client_id,
-                and_(client.contains("*"), _meets(client, rule.client_id), or_(protects, covers)),
-                and_(client.like(_like(literal(rule.client_id)), escape="\\"), covers),
+                and_(client.contains("*"), _meets(client, glob), or_(protects, covers)),
+                and_(client.like(_like(literal(glob)), escape="\\"), covers),
+                and_(of_networks, or_(protects, covers)),
             )
         others = _of(rule.tenant_id, {"shadow": rule.shadow, "enabled": True}).where(found, RULES.c.id != rule.id)
         return list(self._read(others.order_by(func.length(client), client).limit(MAX_BESIDE)))

@@ -10,13 +10,13 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.rules.changes import changing
 from app.rules.documents import Document, document_of, rule_of
 from app.rules.errors import Conflict, NotFound, Stale
 from app.rules.history import Author, History
 from app.rules.models import TemplateRow
 from app.rules.pages import total_of
 from app.rules.rule import Limit, Rule
+from app.rules.transactions import changing
 
 MAX_TEMPLATES = 100  # of one tenant
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -109,7 +109,7 @@ class Templates:
         """Store the template under its name; whether it is new. `expected`: is told whether there is one already."""
         if template.name in BUILT_IN:
             raise Conflict(f"the template {template.name} is built in and cannot be changed")
-        with changing(self._session):
+        with changing(self._session, self._tenant_id):
             old = self._find(template.name)
             if not expected(old is not None):
                 raise Stale(f"there is {'a' if old else 'no'} template {template.name} now")
@@ -125,7 +125,7 @@ class Templates:
         """Delete the tenant's template. Rules made from it stay."""
         if name in BUILT_IN:
             raise Conflict(f"the template {name} is built in and cannot be deleted")
-        with changing(self._session):
+        with changing(self._session, self._tenant_id):
             old = self.get(name)
             mine = (TemplateRow.tenant_id == self._tenant_id, TemplateRow.name == name)
             self._session.execute(delete(TemplateRow).where(*mine))

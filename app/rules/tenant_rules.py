@@ -1,11 +1,12 @@
-"""One tenant's rules in the order in which they win: exact client ids, then patterns, then `*`."""
+"""One tenant's rules in the order in which they win: exact client ids, networks, globs, then `*`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from app.rules.glob import Coverage, is_pattern
+from app.rules.networks import NetworkIndex, network_of
 from app.rules.pace import Pace
 from app.rules.patterns import Matches, PatternIndex
 from app.rules.rule import Rule
@@ -18,15 +19,26 @@ class TenantRules:
     objects, which would each time be a longer round of the garbage collector.
     """
 
-    __slots__ = ("_by_key", "_everyone", "_exact", "_match_patterns", "_pattern_rules", "_patterns")
+    __slots__ = (
+        "_by_key",
+        "_everyone",
+        "_exact",
+        "_match_wide",
+        "_network_rules",
+        "_networks",
+        "_pattern_rules",
+        "_patterns",
+    )
 
     def __init__(self) -> None:
         self._exact: dict[str, Rule] = {}
         self._by_key: dict[str, dict[str, Rule]] = {}
         self._everyone = Coverage({}, None)
+        self._network_rules: list[Rule] = []
+        self._networks: NetworkIndex | None = None
         self._pattern_rules: list[Rule] = []
         self._patterns: PatternIndex | None = None
-        self._match_patterns: Callable[[str, str], Rule | None] | None = None
+        self._match_wide: Callable[[str, str], Rule | None] | None = None  # by network or glob
 
     def add(self, rule: Rule) -> None:
         client_id = rule.client_id
@@ -34,31 +46,36 @@ class TenantRules:
             self._everyone = self._everyone.adding(rule)
         elif is_pattern(client_id):
             self._pattern_rules.append(rule)
+        elif network_of(client_id) is not None:
+            self._network_rules.append(rule)
         elif rule.endpoint is None:
             self._exact[client_id] = rule
         else:
             self._by_key.setdefault(client_id, {})[rule.endpoint] = rule
 
     def index_patterns(self, previous: TenantRules | None, matches: Matches, pace: Pace) -> None:
-        """Make the patterns ready to match: those of the previous book where they are the same.
+        """Make networks and globs ready to match: those of the previous book where they are the same.
 
         `matches` is what is remembered of matches in this book.
         """
         if previous is not None and previous._pattern_rules == self._pattern_rules:
             self._patterns = previous._patterns
         elif self._pattern_rules:
-            coverages: dict[str, Coverage] = {}
-            for rule in pace(self._pattern_rules):
-                coverage = coverages.get(rule.client_id) or Coverage({}, None)
-                coverages[rule.client_id] = coverage.adding(rule)
-            self._patterns = PatternIndex(coverages, pace)
-        if (index := self._patterns) is not None:
-            self._match_patterns = partial(matches.match, index) if index.has_pieces else index.match
+            self._patterns = PatternIndex(_coverages(self._pattern_rules, pace), pace)
+        if previous is not None and previous._network_rules == self._network_rules:
+            self._networks = previous._networks
+        elif self._network_rules:
+            self._networks = NetworkIndex(_coverages(self._network_rules, pace), pace)
+        patterns = self._patterns
+        if self._networks is not None:
+            self._match_wide = partial(matches.match, Wide(self._networks, patterns))
+        elif patterns is not None:
+            self._match_wide = partial(matches.match, patterns) if patterns.has_pieces else patterns.match
 
     @property
     def tried(self) -> int:
-        """How many patterns may have to be tried for one client."""
-        return self._patterns.tried if self._patterns is not None else 0
+        """How many patterns and lengths of networks may have to be tried for one client."""
+        return sum(index.tried for index in (self._networks, self._patterns) if index is not None)
 
     def match(self, client_id: str, limit_key: str) -> Rule | None:
         """The most specific rule that covers this check."""
@@ -66,8 +83,8 @@ class TenantRules:
         rule = None if by_key is None else by_key.get(limit_key)
         if rule is None:
             rule = self._exact.get(client_id)
-        if rule is None and self._match_patterns is not None:
-            rule = self._match_patterns(client_id, limit_key)
+        if rule is None and self._match_wide is not None:
+            rule = self._match_wide(client_id, limit_key)
         if rule is None:
             by_key, rule = self._everyone
             rule = by_key.get(limit_key, rule)
@@ -76,5 +93,31 @@ class TenantRules:
     def candidates(self, client_id: str) -> list[Rule]:
         """Every rule that can decide some check of this client, the most specific first."""
         exact = Coverage(self._by_key.get(client_id, {}), self._exact.get(client_id))
+        networks: Iterable[Coverage] = self._networks.matching(client_id) if self._networks else ()
         patterns: Iterable[Coverage] = self._patterns.matching(client_id) if self._patterns else ()
-        return [rule for coverage in (exact, *patterns, self._everyone) for rule in coverage.rules()]
+        return [rule for coverage in (exact, *networks, *patterns, self._everyone) for rule in coverage.rules()]
+
+
+class Wide:
+    """The networks and globs of a tenant that has both, or networks alone."""
+
+    __slots__ = ("_networks", "_patterns")
+
+    def __init__(self, networks: NetworkIndex, patterns: PatternIndex | None) -> None:
+        self._networks = networks
+        self._patterns = patterns
+
+    def match(self, client_id: str, limit_key: str) -> Rule | None:
+        rule = self._networks.match(client_id, limit_key)
+        if rule is None and self._patterns is not None:
+            rule = self._patterns.match(client_id, limit_key)
+        return rule
+
+
+def _coverages(rules: Sequence[Rule], pace: Pace) -> dict[str, Coverage]:
+    """By client."""
+    coverages: dict[str, Coverage] = {}
+    for rule in pace(rules):
+        coverage = coverages.get(rule.client_id) or Coverage({}, None)
+        coverages[rule.client_id] = coverage.adding(rule)
+    return coverages

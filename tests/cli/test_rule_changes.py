@@ -221,3 +221,14 @@ def test_a_template_shows_what_it_replaces_and_asks(cli: Cli, client: str) -> No
     cli("templates", "apply", "free", client, "--yes")
     assert [limit["rate"] for limit in _read(cli, rule["id"])["limits"]] == [60, 1000]
     assert cli("templates", "apply", "free", client).exit_code == 0  # nothing to replace any more
+
+
+def test_commands_know_networks(cli: Cli) -> None:
+    rule = _rule(cli, "ip:192.0.2.0/24", "--rate", "5", "--window", "60")
+    assert _decides(cli, "ip:192.0.2.7")["rule_id"] == rule["id"]
+    said = cli("rules", "block", "ip:192.0.2.128/25").output
+    assert said.startswith("client ip:192.0.2.128/25: blocked (1 rule: ")
+    assert _decides(cli, "ip:192.0.2.200")["action"] == "block"
+    assert cli("rules", "unblock", "ip:192.0.2.128/25").exit_code == 0
+    for command in (("set", "ip:192.0.2.1/24", "--rate", "5", "--window", "60"), ("block", "ip:192.0.2.1/24")):
+        assert "This network is written ip:192.0.2.0/24." in cli("rules", *command, code=1).output

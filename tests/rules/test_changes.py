@@ -6,10 +6,10 @@ import threading
 
 import pytest
 from msgspec.structs import replace
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from app.rules.changes import changing, load_examples
+from app.rules.changes import load_examples
 from app.rules.database import DatabaseRules
 from app.rules.documents import document_of
 from app.rules.editions import Editions
@@ -109,26 +109,6 @@ def test_changes_at_the_same_time_all_count(session: Session, engine: Engine) ->
     found = RuleRepository(session).get(1, stored.id)
     assert found is not None
     assert found.version == stored.version + 40
-
-
-def test_a_change_outwaits_the_lock_timeout(session: Session, engine: Engine) -> None:
-    """Another change holds its turn until this one has given up waiting once."""
-    impatient = create_engine(engine.url, connect_args={"options": "-c lock_timeout=500"})
-    gave_up, stored = threading.Event(), []
-    event.listen(impatient, "rollback", lambda _: gave_up.set())
-
-    def change() -> None:
-        with Session(impatient) as own:
-            stored.append(put_rule(own, rule("waits"))[0])
-
-    with changing(session):
-        waiting = threading.Thread(target=change)
-        waiting.start()
-        assert gave_up.wait(20)
-        assert stored == []
-    waiting.join(20)
-    assert RuleRepository(session).get(1, stored[0].id) == stored[0]
-    impatient.dispose()
 
 
 def test_every_change_leaves_a_version_and_an_audit_event(session: Session) -> None:

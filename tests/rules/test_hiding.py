@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from app.rules.hiding import MAX_PAIRS, MAX_TOLD, hides, warnings
+from app.rules.precedence import is_wide
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 
@@ -54,9 +55,30 @@ def test_a_rule_hides_what_nobody_expects_it_to(upper: Rule, lower: Rule, hidden
     assert hides(upper, lower) is hidden
 
 
-def test_what_is_hidden_is_what_the_book_does_not_decide_by() -> None:
+GLOBS = {"*": "x", "ann": "ann", "a*": "an", "*n": "n", "an*": "anx", "a*n": "axn", "b*": "bx", "bob": "bob"}
+NETWORKS = {
+    "*": "x",
+    "ip:10.0.0.0/8": "ip:10.9.9.9",
+    "ip:10.1.0.0/16": "ip:10.1.9.9",
+    "ip:10.1.2.3": "ip:10.1.2.3",
+    "ip:10.1.2.3/32": "ip:::ffff:10.1.2.3",
+    "ip:10.*": "ip:10.8.8.8",
+    "ip:10.1.*": "ip:10.1.8.8",
+    "ip:1*": "ip:172.99.1.1",
+    "ip:172.16.0.0/12": "ip:172.20.1.1",
+    "ip:172.99.*": "ip:172.99.2.2",
+    "ip:2001:db8::/32": "ip:2001:db8:1::/64",
+    "ip:2001:db8:1::/48": "ip:2001:db8:1:2::/64",
+    "ip:2001:db8:1:*": "ip:2001:db8:1:3::/64",
+    "ip:2001:db9:*": "ip:2001:db9::/64",
+    "i*": "i",
+    "bob": "bob",
+}
+
+
+@pytest.mark.parametrize("patterns", [GLOBS, NETWORKS], ids=["globs", "networks"])
+def test_what_is_hidden_is_what_the_book_does_not_decide_by(patterns: dict[str, str]) -> None:
     """Of any two rules: hidden from a client that both are for means that the book prefers the other."""
-    patterns = {"*": "x", "ann": "ann", "a*": "an", "*n": "n", "an*": "anx", "a*n": "axn", "b*": "bx", "bob": "bob"}
     clients = [*patterns.values(), "axxn", "bn", "bxn", "anxn"]
     rules = [rule(0, pattern, endpoint) for pattern in patterns for endpoint in (None, "login")]
     for one, two in combinations(rules, 2):
@@ -66,7 +88,7 @@ def test_what_is_hidden_is_what_the_book_does_not_decide_by() -> None:
             both = [client for client in clients if {1, 2} <= {each.id for each in book.candidates(1, client)}]
             taken = [client for client in both if book.match(1, client, "login").id == upper.id]
             told = lower.endpoint is not None and upper.endpoint is None and bool(taken)
-            assert hides(upper, lower) is (told and "*" in lower.client_id), (upper, lower)
+            assert hides(upper, lower) is (told and is_wide(lower.client_id)), (upper, lower)
 
 
 def test_a_rule_of_its_own_for_the_endpoint_is_meant() -> None:
@@ -92,6 +114,22 @@ def test_it_says_what_a_rule_hides_what_hides_it_and_what_decides_again() -> Non
     ]
     assert warnings([replace(PLAN, version=2)], [LOGIN], before=[PLAN]) == [hidden]
     assert warnings([], [LOGIN, rule(4, "a*")], before=[PLAN]) == []  # which comes between
+
+
+def test_a_network_between_two_others_keeps_the_wider_one_from_deciding_again() -> None:
+    login, between = rule(1, "ip:10.0.0.0/8", "login"), rule(4, "ip:10.1.0.0/16")
+    for client_id in ("ip:10.1.2.0/24", "ip:10.1.2.3"):
+        gone = rule(2, client_id)
+        assert warnings([], [login], before=[gone]) == [f"rule 1 (ip:10.0.0.0/8, login) decides for {client_id} again"]
+        assert warnings([], [login, between], before=[gone]) == []
+    gone, half = rule(2, "ip:10.1.2.0/24"), rule(4, "ip:10.1.2.1*")
+    assert len(warnings([], [rule(1, "*", "login"), half], before=[gone])) == 1  # it is not for all of them
+
+
+def test_a_network_that_no_client_of_a_proxy_lies_in_is_told() -> None:
+    [told] = warnings([rule(1, "ip:2001:db8::/65")], [])
+    assert told.startswith("rule 1 (ip:2001:db8::/65, any endpoint) is not for clients that forward authentication")
+    assert warnings([rule(1, "ip:2001:db8::/64"), rule(2, "ip:10.0.0.1/32"), rule(3, "ip:2001:db8::1")], []) == []
 
 
 def test_a_block_says_where_it_does_not_hold() -> None:
