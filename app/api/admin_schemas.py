@@ -7,9 +7,9 @@ from typing import Any
 from marshmallow import Schema, fields, validate
 
 from app.api.query_schemas import FilterSchema, QuerySchema, Switch
-from app.api.rule_files import MAX_FILE_RULES
 from app.api.rule_schemas import RuleSchema, StoredRuleSchema
 from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, BoundedList, StrictSchema, text_field
+from app.rules.changes import MAX_RULES
 from app.rules.rule import ACTIONS
 
 
@@ -58,7 +58,7 @@ class ImportOptionsSchema(QuerySchema):
 class ImportSchema(StrictSchema):
     """A file of rules. Read by app/api/rule_files.py; this documents it."""
 
-    rules = BoundedList(fields.Nested(RuleSchema), 0, MAX_FILE_RULES, required=True)
+    rules = BoundedList(fields.Nested(RuleSchema), 0, MAX_RULES, required=True)
 
 
 class MergedRuleSchema(Schema):

@@ -72,10 +72,10 @@ def parsed(raw: bytes, max_values: int = MAX_VALUES, where: str = WHOLE) -> Any:
 
     `where`: the member that is told to have too many.
     """
-    hooks = _Hooks(max_values, where)
+    hooks = Hooks(max_values, where, "There are more than {} objects and numbers.")
     try:
         return json.loads(
-            raw.decode("utf-8"), parse_int=hooks.integer, parse_constant=_no_constant, object_pairs_hook=hooks.members
+            raw.decode("utf-8"), parse_int=hooks.integer, parse_constant=no_constant, object_pairs_hook=hooks.members
         )
     except UnicodeDecodeError:
         raise Problem(400, "the body is not UTF-8") from None
@@ -86,16 +86,21 @@ def parsed(raw: bytes, max_values: int = MAX_VALUES, where: str = WHOLE) -> Any:
         raise Problem(400, f"the body is not JSON: {error}") from None
 
 
-def _no_constant(name: str) -> NoReturn:
+def no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
-class _Hooks:
+class Hooks:
     """What the parser calls for objects and numbers. Each call costs as much as ten characters, so they are counted."""
 
-    def __init__(self, max_values: int, where: str) -> None:
-        self._max = self._left = max_values
-        self._where = where
+    def __init__(self, max_values: int, where: str, message: str) -> None:
+        self._max = max_values
+        self._errors = {where: [message.format(max_values)]}
+        self.begin()
+
+    def begin(self) -> None:
+        """Count anew."""
+        self._left = self._max
 
     def integer(self, digits: str) -> int:
         """No field takes more than ten digits, so twenty are as much too many as thousands, which Python refuses."""
@@ -114,5 +119,4 @@ class _Hooks:
     def _count(self) -> None:
         self._left -= 1
         if self._left < 0:
-            message = f"There are more than {self._max} objects and numbers."
-            raise Problem(422, INVALID, errors={self._where: [message]})
+            raise Problem(422, INVALID, errors=self._errors)

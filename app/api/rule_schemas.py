@@ -9,6 +9,7 @@ from marshmallow import Schema, ValidationError, fields, post_load, pre_load, va
 
 from app.api.schemas import (
     MAX_CLIENT_ID,
+    MAX_DESCRIPTION,
     MAX_LIMIT_KEY,
     BoundedList,
     Flag,
@@ -101,7 +102,7 @@ class RuleSchema(StrictSchema):
     fail_mode = fields.String(allow_none=True, load_default=None, validate=validate.OneOf(FAIL_MODES))
     shadow = Flag(load_default=False)
     enabled = Flag(load_default=True)
-    description = text_field(1000, 0, load_default="")
+    description = text_field(MAX_DESCRIPTION, 0, load_default="")
     created_at = ReadOnly()
     updated_at = ReadOnly()
     warnings = ReadOnly()

@@ -14,6 +14,7 @@ from app.rules.rule import ALGORITHMS, FAIL_MODES, MAX_AMOUNT
 MAX_BATCH = 1000
 MAX_CLIENT_ID = 256
 MAX_LIMIT_KEY = 128
+MAX_DESCRIPTION = 1000
 MAX_MEMBERS = 100  # of an object; no schema has as many
 MAX_MOMENT = 64  # characters of a time
 NAME = re.compile(r"\A[A-Za-z0-9._-]{1,64}\Z")

@@ -6,8 +6,9 @@ than there is. Unlike YAML 1.1, `no` and `12:30` are texts. JSON is YAML too, so
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -16,9 +17,14 @@ from app.rules.pace import Pace, at_once
 
 MAX_DEPTH = 10  # a rule's limit lies four deep
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
+# What YAML 1.1 takes for something else than a text, though it needs no quotes otherwise.
+OTHER = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
+PLAIN = re.compile("[A-Za-z][A-Za-z0-9_.*@+/-]*( [A-Za-z0-9_.*@+/-]+)*")
+# In quotes, where JSON needs no escape: YAML takes some of these for the end of a line, and others not at all.
+ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+IN_JSON = json.JSONEncoder(ensure_ascii=False).encode
 INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,18})")
 NUMBER = re.compile(r"[-+]?[0-9]+\.[0-9]*([eE][-+][0-9]+)?")
 
@@ -47,14 +53,22 @@ class Items(list[Any]):
         self.lines: list[int] = []
 
 
-def read(text: str, pace: Pace = at_once) -> Any:
+def read(text: str) -> Any:
     """The one document of the text, made of Members, Items, str, int, float, bool and None. Raises YamlError."""
+    found = events(text)
+    document = value(next(found, None), found, MAX_DEPTH)
+    if (more := next(found, None)) is not None:
+        raise YamlError("there is more than one document", line_at(more))
+    return document
+
+
+def events(source: Any, pace: Pace = at_once) -> Iterator[yaml.Event]:
+    """What is in the text, or in the stream of text, but for the frames of documents. Raises YamlError."""
+    frames = (yaml.StreamStartEvent, yaml.StreamEndEvent, yaml.DocumentStartEvent, yaml.DocumentEndEvent)
     try:
-        events = _content(pace(yaml.parse(text, Loader=LOADER)))
-        value = _value(next(events, None), events, MAX_DEPTH)
-        if (more := next(events, None)) is not None:
-            raise YamlError("there is more than one document", _line(more))
-        return value
+        for event in pace(yaml.parse(source, Loader=LOADER)):
+            if not isinstance(event, frames):
+                yield event
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         raise YamlError(error.problem or "this is no YAML", line) from None
@@ -62,15 +76,21 @@ def read(text: str, pace: Pace = at_once) -> Any:
         raise YamlError(str(error).splitlines()[0], None) from None
 
 
-def write(value: Any) -> str:
-    """The value, in the order of its members."""
-    text: str = yaml.dump(value, Dumper=DUMPER, sort_keys=False, allow_unicode=True, width=120)
-    return text
+def write(value: Any, indent: str = "") -> str:
+    """The value, in the order of its members. Reads back the same by YAML 1.1 and 1.2."""
+    deeper = indent + "  "
+    if isinstance(value, dict) and value:
+        return "".join(f"{indent}{_scalar_text(name)}:{_inside(inner, deeper)}" for name, inner in value.items())
+    if isinstance(value, list) and value:
+        return "".join(f"{indent}- {write(inner, deeper).lstrip(' ')}" for inner in value)
+    return f"{indent}{_scalar_text(value)}\n"
 
 
-def line_of(value: Any, path: list[Any]) -> int:
-    """The line of what lies at this path of member names and indices, or of the nearest thing around it."""
-    line = 1
+def line_of(value: Any, path: list[Any], line: int = 1) -> int:
+    """The line of what lies at this path of member names and indices, or of the nearest thing around it.
+
+    `line`: on which the value is.
+    """
     for step in path:
         known = isinstance(value, Members) and step in value.lines
         if not known and not (isinstance(value, Items) and isinstance(step, int) and step < len(value)):
@@ -79,45 +99,50 @@ def line_of(value: Any, path: list[Any]) -> int:
     return line
 
 
-def _content(events: Iterable[yaml.Event]) -> Iterator[yaml.Event]:
-    """Without what only frames documents."""
-    frames = (yaml.StreamStartEvent, yaml.StreamEndEvent, yaml.DocumentStartEvent, yaml.DocumentEndEvent)
-    return (event for event in events if not isinstance(event, frames))
-
-
-def _value(event: yaml.Event | None, events: Iterator[yaml.Event], depth: int) -> Any:
+def value(event: yaml.Event | None, events: Iterator[yaml.Event], depth: int) -> Any:
+    """The value that begins with this event. Raises YamlError, also where it is nested deeper than `depth`."""
     if event is None:
         return None
-    if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-        raise YamlError("anchors and aliases are not allowed here", _line(event))
-    if getattr(event, "tag", None) is not None:
-        raise YamlError("tags are not allowed here", _line(event))
+    refuse_references(event)
     if isinstance(event, yaml.ScalarEvent):
         return _scalar(event) if event.implicit[0] else event.value
     if not depth:
-        raise YamlError(f"nested more than {MAX_DEPTH} deep", _line(event))
+        raise YamlError(f"nested more than {MAX_DEPTH} deep", line_at(event))
     inside = _items if isinstance(event, yaml.SequenceStartEvent) else _members
     return inside(events, depth - 1)
+
+
+def refuse_references(event: yaml.Event) -> None:
+    """Raises YamlError where it has an anchor or a tag, or is an alias."""
+    if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+        raise YamlError("anchors and aliases are not allowed here", line_at(event))
+    if getattr(event, "tag", None) is not None:
+        raise YamlError("tags are not allowed here", line_at(event))
+
+
+def line_at(event: Any) -> int:
+    """Where it begins, from 1."""
+    return int(event.start_mark.line) + 1
 
 
 def _items(events: Iterator[yaml.Event], depth: int) -> Items:
     items = Items()
     while not isinstance(event := next(events), yaml.SequenceEndEvent):
-        items.lines.append(_line(event))
-        items.append(_value(event, events, depth))
+        items.lines.append(line_at(event))
+        items.append(value(event, events, depth))
     return items
 
 
 def _members(events: Iterator[yaml.Event], depth: int) -> Members:
     members = Members()
     while not isinstance(event := next(events), yaml.MappingEndEvent):
-        name, line = _value(event, events, depth), _line(event)
+        name, line = value(event, events, depth), line_at(event)
         if not isinstance(name, str):
             raise YamlError("a name must be a text", line)
         if name in members:
             raise YamlError(f"{name} is given more than once", line)
         members.lines[name] = line
-        members[name] = _value(next(events), events, depth)
+        members[name] = value(next(events), events, depth)
     return members
 
 
@@ -131,5 +156,13 @@ def _scalar(event: yaml.ScalarEvent) -> Any:
     return float(text) if NUMBER.fullmatch(text) else text
 
 
-def _line(event: Any) -> int:
-    return int(event.start_mark.line) + 1
+def _inside(value: Any, indent: str) -> str:
+    """A member's value, from behind the colon on."""
+    return f"\n{write(value, indent)}" if isinstance(value, dict | list) and value else f" {_scalar_text(value)}\n"
+
+
+def _scalar_text(value: Any) -> str:
+    if isinstance(value, str) and PLAIN.fullmatch(value) and value.lower() not in OTHER:
+        return value
+    text = IN_JSON(value)
+    return ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text) if isinstance(value, str) else text

@@ -15,7 +15,7 @@ from flask import current_app
 from flask.cli import ScriptInfo
 
 from app.api.correlation import chosen
-from app.cli.means import session
+from app.cli.means import rest, session
 from app.cli.operators import operator
 from app.rules.access import Tenant, Tenants
 from app.rules.errors import NotFound
@@ -83,11 +83,15 @@ def asking(command: Decorated) -> Decorated:
 
 
 def agree(question: str, yes: bool) -> None:
-    """Ask at the terminal, unless `yes`. Ends the command where the answer is no, or where nobody can be asked."""
+    """Ask at the terminal, unless `yes`. Ends the command where the answer is no, or where nobody can be asked.
+
+    Ends the transaction before: a person takes longer than PostgreSQL lets one idle.
+    """
     if yes:
         return
     if not sys.stdin.isatty():
         raise click.ClickException(f"{question} Nothing was changed: without a terminal this needs --yes")
+    rest()
     click.confirm(question, abort=True, err=True)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import click
 
-from app.api.bodies import MAX_BYTES_OF_IMPORT
 from app.api.problems import Problem
-from app.api.rule_files import InvalidRules, read_rules, write_rules
+from app.api.rule_files import InvalidRules, in_pieces, read_rules, write_rules
 from app.api.rule_forms import shown_merge
 from app.api.rule_warnings import warnings_of_merge
 from app.cli.commands import (
@@ -25,7 +25,8 @@ from app.cli.commands import (
     say_json,
     tenant_named,
 )
-from app.cli.means import session, settings
+from app.cli.means import one_state, rest, session, settings
+from app.cli.progress import progress
 from app.rules.changes import RuleChanges
 from app.rules.history import Author
 from app.rules.merge import Merge
@@ -53,8 +54,8 @@ def validate(file: Path) -> None:
 @as_json
 def diff(file: Path, tenant: str, replace: bool, as_json: bool) -> None:
     """What importing the file would change."""
-    owner = tenant_named(tenant).id
-    _say(RuleChanges(session(), owner, NOBODY).compare(_read(file, owner), replace=replace), as_json)
+    owner = _owner(tenant)
+    _say(_compared(_read(file, owner), owner, replace), as_json)
 
 
 @command("import")
@@ -69,18 +70,19 @@ def import_rules(
     file: Path, tenant: str, replace: bool, dry_run: bool, yes: bool, author: Author, as_json: bool
 ) -> None:
     """Create or replace all rules of the file, or none of them. Asks before it deletes any."""
-    owner = tenant_named(tenant).id
-    rules, changes = _read(file, owner), RuleChanges(session(), owner, author)
+    owner = _owner(tenant)
+    rules, agreed = _read(file, owner), None
     if dry_run:
-        _say(changes.compare(rules, replace=replace), as_json)
+        _say(_compared(rules, owner, replace), as_json)
         return
-    agreed = None
     if replace and not yes:
-        agreed = changes.compare(rules, replace=True)
+        agreed = _compared(rules, owner, replace)
         if agreed.deleted:
             _say(agreed, False, err=True)
             agree(f"Delete {many(len(agreed.deleted), 'rule')} that {file} does not have?", yes)
-    _say(changes.merge(rules, replace=replace, agreed=agreed), as_json)
+    with progress(f"storing what changes of {many(len(rules), 'rule')}") as pace:
+        merge = RuleChanges(session(), owner, author, pace).merge(rules, replace=replace, agreed=agreed)
+    _say(merge, as_json)
 
 
 @command("export")
@@ -88,21 +90,39 @@ def import_rules(
 @click.option("--format", "kind", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
 def export(tenant: str, kind: str) -> None:
     """All rules of a tenant, as a file that `import` takes."""
-    rules = RuleRepository(session()).rules(tenant_named(tenant).id)
-    click.echo(write_rules(rules, yaml=kind == "yaml"), nl=False)
+    owner = _owner(tenant)
+    with progress("reading the rules") as pace:
+        rules = RuleRepository(one_state(), pace).rules(owner)
+    rest()
+    with progress("writing the rules") as pace:
+        for piece in in_pieces(write_rules(pace(rules), yaml=kind == "yaml")):
+            click.echo(piece, nl=False)
+
+
+def _owner(tenant: str) -> int:
+    owner = tenant_named(tenant).id
+    rest()
+    return owner
+
+
+def _compared(rules: list[Rule], tenant_id: int, replace: bool) -> Merge:
+    with progress("comparing with the rules that are stored") as pace:
+        merge = RuleChanges(one_state(), tenant_id, NOBODY, pace).compare(rules, replace=replace)
+    rest()
+    return merge
 
 
 def _read(file: Path, tenant_id: int) -> list[Rule]:
     """The rules of the file. Ends the command with a line for each thing that is wrong."""
     with click.open_file(str(file), "rb") as opened:
-        raw = opened.read(MAX_BYTES_OF_IMPORT + 1)
-    if len(raw) > MAX_BYTES_OF_IMPORT:
-        raise click.ClickException(f"{file} has more than {MAX_BYTES_OF_IMPORT} bytes")
-    yaml = (
-        not raw.lstrip().startswith(b"{") if file.suffix not in (".json", ".yaml", ".yml") else file.suffix != ".json"
-    )
+        raw = opened.read()
+    known = file.suffix in (".json", ".yaml", ".yml")
+    yaml = file.suffix != ".json" if known else not raw.lstrip().startswith(b"{")
+    content = BytesIO(raw)
     try:
-        return read_rules(raw, yaml=yaml, tenant_id=tenant_id, default_algorithm=settings().algorithm)
+        with progress(f"reading {file}", lambda: f"{content.tell() * 100 // len(raw)} %") as pace:
+            algorithm = settings().algorithm
+            return read_rules(content, yaml=yaml, tenant_id=tenant_id, default_algorithm=algorithm, pace=pace)
     except Problem as problem:  # no JSON or YAML at all: what its parser says has the line in it
         line = re.search(r"\bline (\d+)", problem.detail)
         told = problem.detail.replace("the body", "the file", 1)

@@ -52,6 +52,21 @@ def session() -> Any:
     return context.meta["session"]
 
 
+def rest() -> None:
+    """End the transaction, if there is one: it may not idle as long as what comes next may take."""
+    context = click.get_current_context().find_root()
+    if "session" in context.meta:
+        context.meta["session"].rollback()
+
+
+def one_state() -> Any:
+    """The session, in a new transaction that sees one state of all rules."""
+    from app.rules.repository import in_one_state
+
+    rest()
+    return in_one_state(session())
+
+
 def store() -> Store:
     """Redis, over connections that end with the command. No check waits for it."""
     from app.cli.redis_store import connected

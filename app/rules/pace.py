@@ -36,3 +36,20 @@ class Unhurried:
             if self._clock() > rest_at:
                 gevent.sleep(REST_SECONDS)
                 rest_at = self._clock() + PIECE_SECONDS
+
+
+class Together(Unhurried):
+    """The same for iterations within one another, which make one piece of work: they rest together."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__(clock)
+        self._rest_at = clock() + PIECE_SECONDS
+
+    def __call__(self, items: Iterable[T], /) -> Iterator[T]:
+        import gevent
+
+        for item in items:
+            yield item
+            if self._clock() > self._rest_at:
+                gevent.sleep(REST_SECONDS)
+                self._rest_at = self._clock() + PIECE_SECONDS

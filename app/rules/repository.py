@@ -41,6 +41,10 @@ class RuleRepository:
         """The tenant's rules, oldest first; `wanted` gives fields they must have, `contains` a part of the client."""
         return list(self._pace(self._read(_in_parts(_of(tenant_id, wanted)))))
 
+    def each(self, tenant_id: int) -> Iterator[Rule]:
+        """The tenant's rules, oldest first, each made as it is asked for, in this transaction."""
+        return self._read(_in_parts(_of(tenant_id, {})))
+
     def of_client(self, tenant_id: int, client_id: str) -> list[Rule]:
         """Those that may decide for the client: its own, and all that are for a pattern."""
         named = or_(RULES.c.client_id.in_([client_id, *around(client_id)]), RULES.c.client_id.contains("*"))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from app.api.bodies import MAX_BYTES_OF_IMPORT, MAX_CHUNKS
 from tests.api.wire import CLOSE, HOST, JSON, exchange, post, problem_of, request, statuses
 from tests.support.node import ADMIN_KEY, Node
 
@@ -44,13 +45,19 @@ REFUSED = {
     "a rule above 64 KiB": (post("/v1/admin/rules", _sized(64 * KIBIBYTE + 1), KEY), 413),
     "a template above 64 KiB": (post("/v1/admin/templates", _sized(64 * KIBIBYTE + 1), KEY), 413),
     "a tenant above 16 KiB": (post("/v1/admin/tenants", _sized(16 * KIBIBYTE + 1), KEY), 413),
-    "an import above 1 MiB": (post("/v1/admin/import", _sized(KIBIBYTE * KIBIBYTE + 1), KEY), 413),
-    "an import in chunks above 1 MiB": (
-        request("POST /v1/admin/import", JSON, KEY, CHUNKED, body=b"100001\r\n%b\r\n0\r\n\r\n" % (b" " * 0x100001)),
+    "an import above 64 MiB": (post("/v1/admin/import", CHECK, KEY, length=MAX_BYTES_OF_IMPORT + 1), 413),
+    "an import in chunks above 64 MiB": (
+        request("POST /v1/admin/import", JSON, KEY, CHUNKED, body=b"4000001\r\n" + b" " * 0x4000001 + b"\r\n0\r\n\r\n"),
         413,
     ),
     "an import in too many chunks": (
-        request("POST /v1/admin/import", JSON, KEY, CHUNKED, body=b"1\r\n \r\n" * 16_385 + b"0\r\n\r\n"),
+        request(
+            "POST /v1/admin/import",
+            JSON,
+            KEY,
+            CHUNKED,
+            body=(b"8\r\n" + b" " * 8 + b"\r\n") * (MAX_CHUNKS + 1) + b"0\r\n\r\n",
+        ),
         400,
     ),
     "a long body of a stranger": (post("/v1/admin/import", _sized(KIBIBYTE * KIBIBYTE)), 401),

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.api.wire import problem_of
-from tests.support.node import Node
+from tests.api.wire import exchange, post, problem_of
+from tests.support.node import ADMIN_KEY, Node
 
 EXPORT, IMPORT, RULES = "/v1/admin/export", "/v1/admin/import", "/v1/admin/rules"
+KEY = f"X-API-Key: {ADMIN_KEY}\r\n".encode()
 JSON, YAML = {"Content-Type": "application/json"}, {"Content-Type": "application/yaml"}
 FULL: list[dict[str, Any]] = [
     {"client_id": "a", "endpoint": None, "rate": 5, "window": 60},
@@ -29,7 +31,7 @@ FULL: list[dict[str, Any]] = [
         "enabled": False,
     },
 ]
-MANY = 2_500  # rules: several statements' worth
+MANY = 5_001  # rules: several statements' worth, more than a small file has
 
 
 @pytest.fixture(autouse=True)
@@ -193,14 +195,31 @@ def test_a_number_of_thousands_of_digits_is_refused_by_its_name(
 def test_other_types_and_sizes_are_refused(own_node: Node) -> None:
     problem = problem_of(own_node.request("POST", IMPORT, data=b"rules: []", headers={"Content-Type": "text/x"}), 415)
     assert "application/yaml" in problem["detail"]
-    problem_of(own_node.request("POST", IMPORT, data=b"#" * (2**20 + 1), headers=YAML), 413)
+    longest = 64 * 1024 * 1024
+    announced = exchange(own_node.port, post(IMPORT, b"", KEY, length=longest + 1))
+    assert f"allowed are {longest}" in problem_of(announced, 413)["detail"]
     assert "dry_run" in problem_of(own_node.request("POST", IMPORT, params={"dry_run": "yes"}), 422)["errors"]
 
 
 def test_thousands_of_rules_go_in_and_out(own_node: Node) -> None:
-    rules = [{"client_id": f"c{number}", "rate": 1, "window": 1} for number in range(MANY)]
+    rules = [{"client_id": f"c{number}", "rate": 1, "window": 1, "description": "d" * 200} for number in range(MANY)]
     assert len(_import(own_node, rules)["created"]) == MANY
-    assert len(own_node.request("GET", EXPORT).json()["rules"]) == MANY
+    exported = own_node.request("GET", EXPORT, headers={"Accept": "application/yaml"})
+    assert exported.headers["Content-Length"] == str(len(exported.content))
+    assert len(exported.content) > 1024 * 1024
+    options = {"dry_run": "true", "replace": "true"}
+    again = own_node.request("POST", IMPORT, params=options, data=exported.content, headers=YAML).json()
+    assert [len(again[name]) for name in ("created", "replaced", "deleted", "unchanged")] == [0, 0, 0, MANY]
     changed = [rule | {"rate": 2} for rule in rules]
     assert len(_import(own_node, changed, replace="true")["replaced"]) == MANY
     assert len(_import(own_node, [], replace="true")["deleted"]) == MANY
+
+
+def test_two_large_files_at_once_are_both_answered(own_node: Node) -> None:
+    file = json.dumps({"rules": FULL}).encode() + b" " * 1024 * 1024
+
+    def dry_run(_: int) -> int:
+        return own_node.request("POST", IMPORT, params={"dry_run": "true"}, data=file, headers=JSON).status_code
+
+    with ThreadPoolExecutor() as at_once:
+        assert list(at_once.map(dry_run, range(4))) == [200] * 4

@@ -8,6 +8,7 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 from uuid import uuid4
@@ -28,7 +29,7 @@ class Cli(Protocol):
 
 
 class AtTerminal(Protocol):
-    def __call__(self, *command: str, answer: str) -> tuple[int, str]: ...
+    def __call__(self, *command: str, answer: str, while_asked: Callable[[], None] = ...) -> tuple[int, str]: ...
 
 
 @pytest.fixture(scope="session")
@@ -48,29 +49,33 @@ def environment(
 
 @pytest.fixture(scope="session")
 def at_terminal(environment: dict[str, str]) -> AtTerminal:
-    """Runs a command whose input is a terminal, at which somebody answers; its exit code and what stands there then."""
+    """Runs a command whose input is a terminal, at which somebody answers; its exit code and what stands there then.
 
-    def run(*command: str, answer: str) -> tuple[int, str]:
+    `while_asked` runs once the question is there.
+    """
+
+    def run(*command: str, answer: str, while_asked: Callable[[], None] = lambda: None) -> tuple[int, str]:
         ours, theirs = pty.openpty()
         words = [sys.executable, "-m", "flask", "--app", "wsgi", *command]
         own = {"PATH": os.environ["PATH"]} | environment
+        said = b""
         try:
-            os.write(ours, answer.encode())
-            completed = subprocess.run(
-                words,
-                cwd=ROOT,
-                env=own,
-                stdin=theirs,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=60,
-                check=False,
-            )
+            with subprocess.Popen(
+                words, cwd=ROOT, env=own, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            ) as process:
+                assert process.stdout is not None
+                timer = threading.Timer(60, process.kill)
+                timer.start()
+                while b"[y/N]" not in said and (part := process.stdout.read1()):  # type: ignore[attr-defined]
+                    said += part
+                while_asked()
+                os.write(ours, answer.encode())
+                said += process.stdout.read()
+                timer.cancel()
         finally:
             os.close(ours)
             os.close(theirs)
-        return completed.returncode, completed.stdout
+        return process.returncode, said.decode()
 
     return run
 

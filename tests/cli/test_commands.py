@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import psycopg2
 import pytest
 
+from app.cli.progress import progress
 from app.version import __version__
 from tests.cli.conftest import AtTerminal, Cli, json_of
 from tests.support.node import ROOT
@@ -103,6 +108,58 @@ def test_files_are_exported_compared_and_imported(cli: Cli, client: str, tmp_pat
     assert cli("rules", "import", str(file), *own, "--replace").output.endswith(" 0 deleted, 1 unchanged\n")
     from_stdin = cli("rules", "import", "-", *own, stdin='{"rules": [{"client_id": "c", "rate": 1, "window": 1}]}')
     assert from_stdin.output.endswith("1 created, 0 replaced, 0 deleted, 0 unchanged\n")
+
+
+def test_no_transaction_waits_for_a_person(
+    cli: Cli, client: str, at_terminal: AtTerminal, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """PostgreSQL ends those that idle for 5 s, and with it what the person has agreed to."""
+    file = tmp_path / "rules.yaml"
+    file.write_text("rules: []\n")
+    cli("tenants", "create", client)
+    number = str(json_of(cli, "rules", "set", client, "--tenant", client, "--rate", "5", "--window", "60")["id"])
+    asking = (
+        ("rules", "set", client, "--action", "block"),
+        ("rules", "import", str(file), "--replace"),
+        ("rules", "delete", number),
+    )
+    idle = list[Any]()
+
+    def look() -> None:
+        with contextlib.closing(psycopg2.connect(environment["DATABASE_URL"])) as connection:
+            cursor = connection.cursor()
+            cursor.execute(
+                "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND xact_start < now()"
+            )
+            idle.extend(cursor.fetchall())
+
+    for command in asking:
+        code, said = at_terminal(*command, "--tenant", client, answer="n\n", while_asked=look)
+        assert (code, "[y/N]" in said) == (1, True), said
+    assert idle == []
+
+
+def test_a_file_longer_than_a_megabyte_is_taken_by_every_command(cli: Cli, client: str, tmp_path: Path) -> None:
+    cli("tenants", "create", client)
+    own = ("--tenant", client)
+    file = tmp_path / "rules.json"
+    rules = [{"client_id": f"c{number}", "rate": 1, "window": 1, "description": "d" * 990} for number in range(1_200)]
+    file.write_text(json.dumps({"rules": rules}))
+    assert cli("rules", "validate", str(file)).output == f"{file}: 1200 rules, all valid\n"
+    assert cli("rules", "import", str(file), *own).output.endswith("1200 created, 0 replaced, 0 deleted, 0 unchanged\n")
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(cli("rules", "export", *own).output)
+    assert copy.stat().st_size > 1024 * 1024
+    assert cli("rules", "diff", str(copy), *own, "--replace").output.endswith("0 deleted, 1200 unchanged\n")
+
+
+def test_long_work_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("app.cli.progress.FIRST_SECONDS", 0)
+    monkeypatch.setattr("app.cli.progress.LOG_SECONDS", 0)
+    with progress("reading", lambda: "a half") as pace:
+        assert list(pace([1, 2])) == [1, 2]
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "reading: a half\n" * 2)
 
 
 def test_an_invalid_file_is_a_line_for_each_error_and_changes_nothing(cli: Cli, tmp_path: Path) -> None:
