@@ -135,7 +135,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         denials=denials,
         active_clients=active_clients,
         limited_clients=limited_clients,
-        clock=now,
+        clock=time.time,
     )
     leases = Leases(
         limiter=limiter,

@@ -123,7 +123,8 @@ class Condition:
         REDIS_MEMORY_USED.set(self._found.memory_used)
 
     def _watch(self) -> None:
-        self.ask()
+        if not self._breaker.state_number or self._breaker.probe_due:  # else it is known how Redis is
+            self.ask()
         self._compare()
         self.show()
         if self._speaks:

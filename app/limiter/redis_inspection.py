@@ -27,8 +27,9 @@ from app.limiter.redis_trials import (
 from app.limiter.resp import packed
 
 FULL = 0.95  # of maxmemory: from here on the next minutes of new clients may not fit
-IN_USE_SECONDS, MARK_SECONDS = b"300", b"3600"  # longer than several looks, of all nodes
+IN_USE_SECONDS, MARK_SECONDS = 300, b"3600"  # longer than several looks, of all nodes
 MARK, NUMBER = re.compile(rb"(\d{1,12}\.\d{3}) ([0-9a-f]{16})"), re.compile(r"[0-9]{1,18}")
+USED_BY = re.compile(rb"([0-9a-f]{16})(?: ([0-9a-f]{16}) (\d{1,12}))?")
 
 CANNOT = "Redis does not decide checks: {}"
 MISSING = "the Redis user may not run {}, so Redis decides nothing and fail_mode does: docs/operations.md has its ACL"
@@ -82,7 +83,7 @@ class RedisInspection:
         self._missing = ""
 
     def look(self) -> Findings:
-        """What is found now, in three trips to each server at most."""
+        """What is found now, in a few trips to each server."""
         found = Findings()
         try:
             for server in self._store.servers():
@@ -133,20 +134,36 @@ class RedisInspection:
         if book is None:
             return
         keyspace = Keyspace(book.edition.key_secret)
-        made = b"%.3f %b" % (self._clock(), secrets.token_hex(8).encode())
-        last, _, _, mark, _ = self._store.send(
+        now = self._clock()
+        [used_by] = self._store.send([(b"GET", IN_USE_BY)], "look")
+        others = _others(used_by, keyspace.deployment, now)
+        made = b"%.3f %b" % (now, secrets.token_hex(8).encode())
+        _, _, mark, _ = self._store.send(
             [
-                (b"GET", IN_USE_BY),
-                (b"SET", IN_USE_BY, keyspace.deployment, b"EX", IN_USE_SECONDS),
+                (b"SET", IN_USE_BY, b" ".join((keyspace.deployment, *others)), b"EX", b"%d" % IN_USE_SECONDS),
                 (b"SET", keyspace.mark, made, b"EX", MARK_SECONDS, b"NX"),
                 (b"GET", keyspace.mark),
                 (b"EXPIRE", keyspace.mark, MARK_SECONDS),
             ],
             "look",
         )
-        found.shared = isinstance(last, bytes) and last != keyspace.deployment
+        found.shared = bool(others)
         read = MARK.fullmatch(mark) if isinstance(mark, bytes) else None
         found.mark = (float(read[1]), read[2].decode()) if read else None
+
+
+def _others(used_by: Any, ours: bytes, now: float) -> tuple[bytes, ...]:
+    """Another deployment that has used this Redis lately, and when (Unix seconds); nothing where there is none.
+
+    `used_by`: the deployment that looked last, and what it knew of another.
+    """
+    read = USED_BY.fullmatch(used_by) if isinstance(used_by, bytes) else None
+    if read is None:
+        return ()
+    last, other, at = read.groups()
+    if last != ours:
+        return last, b"%d" % now
+    return (other, at) if other is not None and now - int(at) < IN_USE_SECONDS else ()
 
 
 def _judge_memory(told: Any, found: Findings) -> None:

@@ -58,7 +58,8 @@ def node(proxy: Proxy, database_url: str, tmp_path: Path) -> Iterator[Node]:
         BREAKER_RESET_SECONDS=RESET_SECONDS,
         BREAKER_FAILURES=FAILURES,
     ) as running:
-        assert running.eventually(lambda: len(workers(running)) == WORKERS and proxy.connections == WORKERS)
+        # Of each worker one for checks and one for looks, and the start's own.
+        assert running.eventually(lambda: len(workers(running)) == WORKERS and proxy.connections == 2 * WORKERS + 1)
         yield running
 
 

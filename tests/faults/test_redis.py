@@ -167,10 +167,14 @@ def test_a_full_redis_un_limits_nobody(start_redis: StartRedis, start_node: Star
     for client in under:
         assert node.check(client, cost=4)["allowed"]
     attackers = fill(node, server)
+    full = node.request("GET", "/health", key=None).json()
+    assert full["status"] == "degraded"
+    assert " is full " in full["reasons"][0]
     extra = {client: sum(node.check(client)["allowed"] for _ in range(20)) for client in (*over, *under)}
     with redis.Redis.from_url(server.url) as admin:
         admin.config_set("maxmemory", 0)
     assert node.eventually(lambda: not node.check("victim after")["degraded"])
+    assert node.eventually(lambda: node.request("GET", "/health", key=None).json()["reasons"] == [])
     kept = {client: node.check(client, cost=0)["remaining"] for client in (*over, *under)}
     measured["attackers until full"] = attackers
     measured["counters kept, %"] = 100 * sum(kept[c] == 0 for c in over) // len(over)

@@ -16,7 +16,7 @@ from app.embedded import Valkey
 from app.limiter.decision import Outcome
 from app.limiter.errors import StoreUnavailable
 from app.limiter.plan import Charge, Plan
-from app.limiter.redis_inspection import RedisInspection
+from app.limiter.redis_inspection import IN_USE_SECONDS, RedisInspection
 from app.limiter.redis_store import RedisStore, connect
 from app.limiter.redis_trials import COMMANDS, names_a_member
 from app.limiter.scripts import all_scripts
@@ -175,12 +175,13 @@ def test_one_that_is_away_is_said_to_be(admin: redis.Redis) -> None:
 
 
 def test_another_deployment_is_noticed_while_it_is_there(looked: Looked, url: str) -> None:
-    ours, theirs = looking(url), looking(url, b"that of another deployment")
+    ours, theirs = (looking(url, secret) for secret in (b"secret", b"that of another deployment"))
     assert not ours.look().shared
     assert not ours.look().shared
     assert theirs.look().shared
-    assert ours.look().shared
-    assert not ours.look().shared  # since the other has not looked again
+    for _ in range(3):  # nodes of ours
+        assert looking(url, at=1001.0).look().shared
+    assert not looking(url, at=1001.0 + IN_USE_SECONDS).look().shared  # since the other has not looked again
     assert all(0 < looked.admin.ttl(key) <= 3600 for key in looked.admin.scan_iter("rl:*"))
 
 
