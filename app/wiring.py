@@ -274,7 +274,7 @@ def _redis(settings: Settings, timeout_ms: int) -> tuple[RedisStore | ClusterSto
         only = breaker(circuit=Circuit())
         link = connect(settings.redis_url, timeout_ms=timeout_ms, clock=time.monotonic, replaced=only.probe_soon)
         return RedisStore(link), only
-    breakers = Breakers(breaker)
+    breakers = Breakers(breaker, time.monotonic)
     return ClusterStore(Cluster(servers, timeout_ms=timeout_ms, breakers=breakers, clock=time.monotonic)), breakers
 
 
