@@ -18,7 +18,7 @@ from werkzeug.exceptions import NotFound as NoSuchPath
 from app.api.error_messages import cut, told
 from app.limiter.errors import NotReady, StoreError
 from app.observability.logs import correlation_id
-from app.rules.errors import Conflict, Forbidden, NotFound, Refused, Stale
+from app.rules.errors import Busy, Conflict, Forbidden, NotFound, Refused, Stale
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +110,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(ValidationError, _invalid)
     app.register_error_handler(NotReady, lambda _: _response(Problem(503, "no rules are known yet"), RETRY))
     app.register_error_handler(StoreError, _redis_unavailable)
+    app.register_error_handler(Busy, lambda error: _response(Problem(503, str(error)), RETRY))
     for kind in DATABASE_ERRORS:
         app.register_error_handler(kind, _database_unavailable)
 

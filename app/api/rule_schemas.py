@@ -168,7 +168,7 @@ class StoredRuleSchema(Schema):
 
 class RuleAnswerSchema(StoredRuleSchema):
     """One rule. `warnings`, where there are any, name rules that do not decide for some clients because of this one, or
-    for which it does not; after a change also rules that decide again, and fields that were replaced without being
-    sent."""
+    for which it does not, or say that forward authentication names no client of it; after a change also rules that
+    decide again, and fields that were replaced without being sent."""
 
     warnings = fields.List(fields.String())

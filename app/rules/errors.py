@@ -19,5 +19,9 @@ class Stale(Refused):
     """The thing has changed since the caller looked at it."""
 
 
+class Busy(Refused):
+    """Another change takes so long that this one could not begin."""
+
+
 class Forbidden(Refused):
     """The caller may not do that."""

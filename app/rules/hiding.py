@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from app.rules.networks import IPV6_BITS, SUBSCRIBER_BITS, network_of
+from app.rules.networks import IPV6_BITS, SUBSCRIBER_BITS, lies_in
 from app.rules.pace import Pace, at_once
 from app.rules.precedence import comes_first, covers, is_wide
 from app.rules.rule import Rule
@@ -30,10 +30,10 @@ def warnings(
     others = list(others)
     own = _by_client(others)
     told = [_not_for(rule, own.get(rule.client_id, ())) for rule in pace(changed)]
-    told += [_too_long(rule) for rule in pace(changed)]
     hidden = list(_pairs(changed, others, pace))
     told += [_hidden(lower, uppers) for lower, uppers in hidden]
     told += _again(before, hidden, others, pace) if before else []
+    told += [_of_no_proxy(rule) for rule in pace(changed)]
     return [sentence for sentence in told if sentence][:MAX_TOLD]
 
 
@@ -102,8 +102,9 @@ def _not_for(rule: Rule, own: Iterable[Rule]) -> str:
     return f"not for {_some(first)}: this client's rules for an endpoint come first" if first else ""
 
 
-def _too_long(rule: Rule) -> str:
-    network = network_of(rule.client_id)
+def _of_no_proxy(rule: Rule) -> str:
+    """Where a rule is for a part of a subscriber's network."""
+    network = lies_in(rule.client_id)
     if network is None or network.bits != IPV6_BITS or network.prefix <= SUBSCRIBER_BITS:
         return ""
     return (

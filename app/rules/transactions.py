@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from app.rules.editions import Editions
-from app.rules.errors import Conflict
+from app.rules.errors import Busy, Conflict
 
 # What a change can be of beside a tenant, whose id is 1 or more.
 TENANT_NAMES, KEYS = 0, -1
@@ -29,7 +29,8 @@ WAITED = (LockNotAvailable, QueryCanceled)
 def changing(session: Session, whose: int) -> Iterator[None]:
     """One transaction that raises the version of all rules. `whose`: a tenant's id, TENANT_NAMES or KEYS.
 
-    From here on no other change of the same comes between. What is rolled back inside raises no version.
+    From here on no other change of the same comes between. What is rolled back inside raises no version. Raises Busy
+    where another change of the same takes too long.
     """
     try:
         _take_turn(session, whose)
@@ -61,7 +62,7 @@ def _take_turn(session: Session, whose: int) -> None:
         session.rollback()
         time.sleep(pause)
         pause = min(1.5 * pause, LONGEST_PAUSE_SECONDS)
-    keep_out(session, whose)
+    raise Busy("another change, such as a large import, is still under way: try again when it has ended")
 
 
 def _raise_version(session: Session) -> None:

@@ -126,10 +126,11 @@ def test_a_network_between_two_others_keeps_the_wider_one_from_deciding_again() 
     assert len(warnings([], [rule(1, "*", "login"), half], before=[gone])) == 1  # it is not for all of them
 
 
-def test_a_network_that_no_client_of_a_proxy_lies_in_is_told() -> None:
-    [told] = warnings([rule(1, "ip:2001:db8::/65")], [])
-    assert told.startswith("rule 1 (ip:2001:db8::/65, any endpoint) is not for clients that forward authentication")
-    assert warnings([rule(1, "ip:2001:db8::/64"), rule(2, "ip:10.0.0.1/32"), rule(3, "ip:2001:db8::1")], []) == []
+@pytest.mark.parametrize("client_id", ["ip:2001:db8::/65", "ip:2001:db8::1"])
+def test_a_rule_for_a_part_of_a_subscribers_network_is_told(client_id: str) -> None:
+    [told] = warnings([rule(1, client_id)], [])
+    assert told.startswith(f"rule 1 ({client_id}, any endpoint) is not for clients that forward authentication names")
+    assert warnings([rule(1, "ip:2001:db8::/64"), rule(2, "ip:10.0.0.1/32"), rule(3, "ip:10.0.0.1")], []) == []
 
 
 def test_a_block_says_where_it_does_not_hold() -> None:

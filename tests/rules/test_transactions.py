@@ -11,11 +11,13 @@ from msgspec.structs import replace
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.orm import Session
 
+from app.rules import transactions
 from app.rules.access import RULES_AT_ONCE, Tenants
 from app.rules.api_keys import ApiKeys
 from app.rules.changes import RuleChanges
 from app.rules.database import DatabaseRules
 from app.rules.editions import Editions
+from app.rules.errors import Busy
 from app.rules.repository import RuleRepository
 from app.rules.rule import Rule
 from app.rules.transactions import changing
@@ -137,6 +139,15 @@ def test_a_change_that_waits_for_its_turn_holds_no_connection(session: Session, 
     assert {each.id for each in stored} == {stored[0].id}
     assert sorted(each.version for each in stored) == [1, 2, 3]
     small.dispose()
+
+
+def test_a_change_whose_turn_does_not_come_says_so(
+    session: Session, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transactions, "TRIES", 3)
+    with changing(session, 1), Session(engine) as other, pytest.raises(Busy, match="another change"):
+        put_rule(other, rule("too late"))
+    put_rule(session, rule("too late"))
 
 
 def test_a_change_outwaits_a_node_of_an_older_release(session: Session, engine: Engine) -> None:
