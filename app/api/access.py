@@ -141,7 +141,9 @@ def _tenant_id(name: str | None) -> int:
         return own
     tenant = _tenants().named(name)
     if ALL_TENANTS not in g.principal.scopes and (tenant is None or tenant.id != g.principal.tenant_id):
-        raise Problem(403, f"the API key lacks the scope {ALL_TENANTS}, which another tenant's keys need")
+        raise Problem(
+            403, f"the API key lacks the scope {ALL_TENANTS}, which another tenant's keys need", kind="scope-missing"
+        )
     if tenant is None:
         raise ValidationError("There is no tenant of that name.", "tenant")
     return tenant.id

@@ -61,6 +61,19 @@ class ImportSchema(StrictSchema):
     rules = BoundedList(fields.Nested(RuleSchema), 0, MAX_RULES, required=True)
 
 
+class FileRuleSchema(RuleSchema):
+    """A rule as files have it: what says nothing is left out."""
+
+    class Meta:
+        exclude = ("id", "version", "created_at", "updated_at", "warnings")
+
+
+class ExportSchema(Schema):
+    """All rules of a tenant."""
+
+    rules = fields.List(fields.Nested(FileRuleSchema), required=True)
+
+
 class MergedRuleSchema(Schema):
     """`changes`: field -> from, to. `id` is null where a dry run would create the rule."""
 

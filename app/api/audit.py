@@ -55,9 +55,10 @@ class AuditEventSchema(Schema):
 @blueprint.response(200, AuditEventSchema(many=True))
 @blueprint.paginate()
 @requires("audit:read")
-def list_events(filters: dict[str, Any], pagination_parameters: PaginationParameters) -> list[Any]:
+def list_audit_events(filters: dict[str, Any], pagination_parameters: PaginationParameters) -> list[Any]:
     """The tenant's audit, newest first. Nothing changes or deletes an event but the retention."""
     tenant_id = filters.pop("tenant_id", g.principal.tenant_id)
     if tenant_id != g.principal.tenant_id and "tenants:write" not in g.principal.scopes:
-        raise Problem(403, "the API key lacks the scope tenants:write, which another tenant's audit needs")
+        detail = "the API key lacks the scope tenants:write, which another tenant's audit needs"
+        raise Problem(403, detail, kind="scope-missing")
     return paged(pagination_parameters, partial(History(db.session(), tenant_id).events, AuditFilter(**filters)))

@@ -33,8 +33,8 @@ View = TypeVar("View", bound=Callable[..., Any])
 class Unauthorized(Problem):
     """401, with what it takes."""
 
-    def __init__(self, detail: str) -> None:
-        super().__init__(401, detail, headers={"WWW-Authenticate": "Bearer"})
+    def __init__(self, detail: str, kind: str) -> None:
+        super().__init__(401, detail, kind=kind, headers={"WWW-Authenticate": "Bearer"})
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -74,7 +74,7 @@ class Credentials(msgspec.Struct, frozen=True):
             return self.api_key
         key = token.strip()
         if self.api_key not in (None, key):  # one of them would not be verified
-            raise Unauthorized("two different API keys were sent: send one")
+            raise Unauthorized("two different API keys were sent: send one", "two-keys")
         return key
 
 
@@ -111,10 +111,13 @@ class Authenticator:
         key = credentials.key
         found = self._anonymous if key is None and scope == "check" else self._known(key or "")
         if found is None:
-            detail = "an API key is required" if key is None else "the API key is not known"
-            raise Unauthorized(detail)
+            raise (
+                Unauthorized("an API key is required", "key-missing")
+                if key is None
+                else Unauthorized("the API key is not known", "key-unknown")
+            )
         if scope not in found.scopes:
-            raise Problem(403, f"the API key lacks the scope {scope}")
+            raise Problem(403, f"the API key lacks the scope {scope}", kind="scope-missing")
         return found
 
     def _known(self, key: str) -> Principal | None:

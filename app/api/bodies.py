@@ -50,9 +50,11 @@ def init_app(app: Flask) -> None:
         if request.blueprint == AUTHORIZE or not _announced(request.environ):
             return
         if request.method not in METHODS:
-            _refuse(request.environ, 400, f"{request.method} takes no body here, so it was not read")
+            _refuse(
+                request.environ, 400, f"{request.method} takes no body here, so it was not read", kind="unwanted-body"
+            )
         if isinstance(request.routing_exception, NotFound):
-            _refuse(request.environ, 400, f"{NO_SUCH_PATH}; the body was not read")
+            _refuse(request.environ, 400, f"{NO_SUCH_PATH}; the body was not read", kind="unwanted-body")
 
     @app.after_request
     def end_unread(response: Response) -> Response:
@@ -73,7 +75,7 @@ def read_body(environ: dict[str, Any], admit: Callable[[], object] | None = None
         _refuse(environ, 411, "Content-Length is required; chunked bodies are not accepted here")
     coding = environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
     if coding not in ("", "identity"):
-        _refuse(environ, 415, "the body is compressed, allowed is none", {"Accept-Encoding": "identity"})
+        _refuse(environ, 415, "the body is compressed, allowed is none", headers={"Accept-Encoding": "identity"})
     limit = _max_bytes(path)
     if length is not None and length > limit:
         _refuse(environ, 413, f"the body has {length} bytes, allowed are {limit}")
@@ -115,7 +117,7 @@ def _sized_body(environ: dict[str, Any], length: int) -> bytes:
         if body.tell() < length:
             _refuse(environ, 408, _late(environ))
     if body.tell() < length:
-        _refuse(environ, 400, f"the body ended after {body.tell()} of {length} bytes")
+        _refuse(environ, 400, f"the body ended after {body.tell()} of {length} bytes", kind="malformed-body")
     return body.getvalue()
 
 
@@ -125,7 +127,9 @@ def _chunked_body(environ: dict[str, Any], limit: int) -> bytes:
     def chunks() -> Iterator[bytes]:
         for number, chunk in enumerate(environ["wsgi.input"].reader.parser):
             if number == MAX_CHUNKS:
-                _refuse(environ, 400, f"the body has more than {MAX_CHUNKS} chunks: send larger ones")
+                _refuse(
+                    environ, 400, f"the body has more than {MAX_CHUNKS} chunks: send larger ones", kind="malformed-body"
+                )
             yield chunk
 
     if not _came(environ, chunks(), body, limit + 1):
@@ -154,7 +158,7 @@ def _came(environ: dict[str, Any], pieces: Iterator[bytes], body: BytesIO, enoug
     except gevent.Timeout:
         pass
     except (ParseException, OSError):
-        _refuse(environ, 400, "the chunks of the body are malformed, or end too early")
+        _refuse(environ, 400, "the chunks of the body are malformed, or end too early", kind="malformed-body")
     return False
 
 
@@ -176,9 +180,11 @@ def _waiting_bytes(environ: dict[str, Any], missing: int) -> bytes:
     return found
 
 
-def _refuse(environ: dict[str, Any], status: int, detail: str, headers: dict[str, str] | None = None) -> NoReturn:
+def _refuse(
+    environ: dict[str, Any], status: int, detail: str, *, kind: str | None = None, headers: dict[str, str] | None = None
+) -> NoReturn:
     _give_up(environ)
-    raise Problem(status, detail, headers=headers)
+    raise Problem(status, detail, kind=kind, headers=headers)
 
 
 def _give_up(environ: dict[str, Any]) -> None:

@@ -42,7 +42,7 @@ class Callers:
                 named = self._said(peer, way.removeprefix(BY_HEADER), header)
             if named:
                 return named
-        raise Problem(400, f"the request names no client, allowed is: {', '.join(self._ways)}")
+        raise Problem(400, f"the request names no client, allowed is: {', '.join(self._ways)}", kind="no-client")
 
     def _said(self, peer: str, name: str, header: Header) -> str | None:
         value = header(name)
@@ -50,17 +50,17 @@ class Callers:
             return None
         self._require_trust(peer, name)
         if value.startswith((KEY, ADDRESS)):
-            raise Problem(400, f"{name} begins with {KEY} or {ADDRESS}, which other clients' ids do")
+            raise Problem(400, f"{name} begins with {KEY} or {ADDRESS}, which other clients' ids do", kind="no-client")
         try:
             return value.encode("latin-1").decode()  # WSGI takes every byte for a character
         except UnicodeDecodeError:
-            raise Problem(400, f"{name} is not UTF-8") from None
+            raise Problem(400, f"{name} is not UTF-8", kind="no-client") from None
 
     def _origin(self, peer: str, forwarded_for: str | None) -> str:
         """The right-most address that is no trusted proxy's; the left-most where all are."""
         if forwarded_for is None:
             if self._trusts(_address(peer)):
-                raise Problem(400, f"the trusted proxy {peer} sent no {FORWARDED_FOR}")
+                raise Problem(400, f"the trusted proxy {peer} sent no {FORWARDED_FOR}", kind="no-client")
             return _shown(_address(peer))
         self._require_trust(peer, FORWARDED_FOR)
         for hop in reversed(forwarded_for.split(",")):
@@ -71,7 +71,9 @@ class Callers:
 
     def _require_trust(self, peer: str, header: str) -> None:
         if not self._trusts(_address(peer)):
-            raise Problem(403, f"{header} comes from {peer}, which is not among TRUSTED_PROXIES")
+            raise Problem(
+                403, f"{header} comes from {peer}, which is not among TRUSTED_PROXIES", kind="untrusted-proxy"
+            )
 
     def _trusts(self, address: Address) -> bool:
         return any(address in network for network in self._trusted)
@@ -87,7 +89,9 @@ def _address(text: str) -> Address:
     try:
         address = ip_address(host)
     except ValueError:
-        raise Problem(400, f"the connection or its {FORWARDED_FOR} says something that is no address") from None
+        raise Problem(
+            400, f"the connection or its {FORWARDED_FOR} says something that is no address", kind="no-client"
+        ) from None
     return getattr(address, "ipv4_mapped", None) or address
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from marshmallow import Schema, fields
 
 from app.api.query_schemas import FilterSchema, QuerySchema
-from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, StrictSchema, text_field
+from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, NO_RULE_ID, RULE_ID, StrictSchema, text_field
 
 CHECK = ("limit_key", "cost", "request_id")  # what a check has besides: callers may send it, and it says nothing here
 
@@ -33,7 +33,7 @@ class ResetSchema(StrictSchema):
 class CounterSchema(Schema):
     """One limit of a rule, for the client that was asked about. `client_id` and `endpoint` are the rule's."""
 
-    rule_id = fields.Raw(required=True, metadata={"description": 'a number, or "default"'})
+    rule_id = fields.Raw(required=True, metadata=RULE_ID)
     client_id = fields.String(required=True)
     endpoint = fields.String(required=True, allow_none=True)
     shadow = fields.Boolean(required=True)
@@ -51,7 +51,7 @@ class CandidateSchema(Schema):
     `hidden_by`: the rule that decides for this client instead, whatever the limit_key.
     """
 
-    rule_id = fields.Raw(required=True)
+    rule_id = fields.Raw(required=True, metadata=RULE_ID)
     client_id = fields.String(required=True)
     endpoint = fields.String(required=True, allow_none=True)
     action = fields.String(required=True)
@@ -59,7 +59,7 @@ class CandidateSchema(Schema):
     enabled = fields.Boolean(required=True)
     wins = fields.Boolean(required=True)
     why = fields.String(required=True)
-    hidden_by = fields.Raw(required=True, allow_none=True)
+    hidden_by = fields.Raw(required=True, metadata=NO_RULE_ID)
     counters = fields.List(fields.Nested(CounterSchema), required=True)
 
 
@@ -67,6 +67,6 @@ class ExplanationSchema(Schema):
     client_id = fields.String(required=True)
     limit_key = fields.String(required=True)
     rules_version = fields.Integer(required=True)
-    rule_id = fields.Raw(required=True, metadata={"description": "the rule that decides"})
-    shadow_rule_id = fields.Raw(required=True, allow_none=True)
+    rule_id = fields.Raw(required=True, metadata=RULE_ID | {"description": "the rule that decides"})
+    shadow_rule_id = fields.Raw(required=True, metadata=NO_RULE_ID)
     candidates = fields.List(fields.Nested(CandidateSchema), required=True)

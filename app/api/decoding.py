@@ -78,12 +78,12 @@ def parsed(raw: bytes, max_values: int = MAX_VALUES, where: str = WHOLE) -> Any:
             raw.decode("utf-8"), parse_int=hooks.integer, parse_constant=no_constant, object_pairs_hook=hooks.members
         )
     except UnicodeDecodeError:
-        raise Problem(400, "the body is not UTF-8") from None
+        raise Problem(400, "the body is not UTF-8", kind="malformed-body") from None
     except RecursionError:
-        raise Problem(400, "the body is nested too deeply") from None
+        raise Problem(400, "the body is nested too deeply", kind="malformed-body") from None
     except ValueError as error:
         # Python's message names the place.
-        raise Problem(400, f"the body is not JSON: {error}") from None
+        raise Problem(400, f"the body is not JSON: {error}", kind="malformed-body") from None
 
 
 def no_constant(name: str) -> NoReturn:

@@ -8,10 +8,12 @@ from importlib.resources import files
 from flask import Response
 from flask_smorest import Blueprint
 
+from app.api import problem_kinds
 from app.api.auth import public
 from app.api.problems import Problem
 
 ASSETS = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript"}
+PROBLEMS = problem_kinds.PAGE.rpartition("/")[2]
 # Paths are relative, so that the page also works below a prefix of a proxy.
 PAGE = """<!doctype html>
 <html lang="en">
@@ -23,7 +25,12 @@ PAGE = """<!doctype html>
 <body>
 <div id="ui"></div>
 <script src="docs/swagger-ui-bundle.js"></script>
-<script>SwaggerUIBundle({url: "openapi.json", dom_id: "#ui", validatorUrl: null, docExpansion: "list"})</script>
+<script>
+// A key that may be left out counts as one that was given, so that the locks of checks would be shown closed.
+const isAuthorized = (original) => (state, ways) => original(state, ways && ways.filter((way) => way.size))
+const locks = {statePlugins: {auth: {wrapSelectors: {isAuthorized}}}}
+SwaggerUIBundle({url: "openapi.json", dom_id: "#ui", validatorUrl: null, docExpansion: "list", plugins: [locks]})
+</script>
 </body>
 </html>
 """
@@ -39,7 +46,7 @@ blueprint = Blueprint("docs", __name__, description="This page")
 @blueprint.route("/docs")
 @blueprint.response(200, {"type": "string"}, content_type="text/html")
 @public
-def page() -> Response:
+def docs() -> Response:
     """This API to read and to try. Works without the network."""
     return Response(PAGE, mimetype="text/html", headers={"Content-Security-Policy": POLICY})
 
@@ -47,8 +54,10 @@ def page() -> Response:
 @blueprint.route("/docs/<asset>")
 @blueprint.response(200, {"type": "string"}, content_type="text/plain")
 @public
-def file(asset: str) -> Response:
-    """What the page is made of."""
+def docs_asset(asset: str) -> Response:
+    """What the page is made of; `problems` lists the kinds of problems, under the fragments that `type` has."""
+    if asset == PROBLEMS:
+        return Response(problem_kinds.page(), mimetype="text/html", headers={"Content-Security-Policy": POLICY})
     if asset not in ASSETS:
         raise Problem(404, "there is no such file")
     return Response(_content(asset), mimetype=ASSETS[asset], headers={"Cache-Control": "max-age=86400"})

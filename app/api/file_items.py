@@ -59,7 +59,7 @@ def items_of_yaml(file: BinaryIO, pace: Pace) -> Iterator[Item]:
         if not text.broken:
             raise
     if text.broken:
-        raise Problem(400, "the file is not UTF-8")
+        raise Problem(400, "the file is not UTF-8", kind="malformed-body")
 
 
 def _items(events: Iterator[yaml.Event]) -> Iterator[Item]:

@@ -161,7 +161,7 @@ class CheckHandler:
             return self._limiter.check(questions)
         except NotReady:
             detail = "no rules are known yet: the database has not answered since the start"
-            return [Problem(503, detail, headers={"Retry-After": "1"})] * len(questions)
+            return [Problem(503, detail, kind="no-rules", headers={"Retry-After": "1"})] * len(questions)
 
     def _reply(self, answer: Answer | Problem, request: Request) -> Reply:
         if not isinstance(answer, Decision):
@@ -219,8 +219,9 @@ def _as_problem(answer: Unavailable | RequestIdConflict | Problem) -> Problem:
     if isinstance(answer, Problem):
         return answer
     if isinstance(answer, RequestIdConflict):
-        return Problem(409, str(answer))
-    return Problem(503, str(answer), headers={"Retry-After": str(answer.retry_after_seconds)})
+        return Problem(409, str(answer), kind="request-id-conflict")
+    headers = {"Retry-After": str(answer.retry_after_seconds)}
+    return Problem(503, str(answer), kind="cannot-decide", headers=headers)
 
 
 def _as_error(answer: Unavailable | RequestIdConflict | Problem) -> str:

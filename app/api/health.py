@@ -9,9 +9,11 @@ from typing import Any
 from apispec import APISpec
 from flask import Response, current_app, request
 from flask_smorest import Blueprint
+from werkzeug.routing import Map
 
 from app.api import schemas
-from app.api.auth import SECURITY_SCHEMES, public
+from app.api.auth import public
+from app.api.openapi import finished
 from app.api.problems import Problem
 from app.extensions import api
 from app.limiter.ladder import MEANING
@@ -68,9 +70,10 @@ def readyz() -> dict[str, str]:
     """Send traffic here: rules are known and the node is not draining. Redis's state plays no part."""
     services = _services()
     if services.drain.draining:
-        raise Problem(503, "draining: this node is about to stop")
+        raise Problem(503, "draining: this node is about to stop", kind="draining")
     if services.reloader.book is None:
-        raise Problem(503, "no rules are known yet: the database has not answered since the start")
+        detail = "no rules are known yet: the database has not answered since the start"
+        raise Problem(503, detail, kind="no-rules")
     return {"status": "ready"}
 
 
@@ -101,13 +104,12 @@ def metrics() -> Response:
 @public
 def openapi() -> Response:
     """This API as OpenAPI 3.1."""
-    return Response(_document(api.spec), mimetype="application/json")
+    return Response(_document(api.spec, current_app.url_map), mimetype="application/json")
 
 
 @lru_cache(maxsize=1)  # it takes some 30 ms to make
-def _document(spec: APISpec) -> bytes:
-    document = spec.to_dict()
-    document["components"]["securitySchemes"] = SECURITY_SCHEMES
+def _document(spec: APISpec, routes: Map) -> bytes:
+    document = finished(spec, routes.iter_rules())
     return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
 
 

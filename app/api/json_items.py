@@ -64,7 +64,7 @@ class _Text:
             try:
                 text = self._decoder.decode(part, final=self._ended)
             except UnicodeDecodeError:
-                raise Problem(400, "the body is not UTF-8") from None
+                raise Problem(400, "the body is not UTF-8", kind="malformed-body") from None
             self.line()
             self.known, self.at, self._counted = self.known[self.at :] + text, 0, 0
         return read
@@ -99,7 +99,7 @@ class _Text:
         return rest
 
     def refuse(self, what: str) -> NoReturn:
-        raise Problem(400, f"the body is not JSON: {what}: line {self.line()}")
+        raise Problem(400, f"the body is not JSON: {what}: line {self.line()}", kind="malformed-body")
 
 
 class _Decoder:
@@ -117,7 +117,7 @@ class _Decoder:
         try:
             value, end = self._decode(text.known, text.at)
         except RecursionError:
-            raise Problem(400, "the body is nested too deeply") from None
+            raise Problem(400, "the body is nested too deeply", kind="malformed-body") from None
         except json.JSONDecodeError as error:
             cut_off = error.msg.startswith("Unterminated") or error.pos >= len(text.known) - len("false")
             if cut_off and len(text.known) - text.at >= MAX_ITEM:

@@ -25,7 +25,7 @@ NOT_WITHOUT_REDIS = "Redis cannot decide right now, and leases are granted by Re
 
 
 class LeaseSchema(StrictSchema):
-    """So many checks of cost 1, to be decided by the caller himself."""
+    """So many checks of cost 1, to be decided by the caller, without asking."""
 
     client_id = text_field(MAX_CLIENT_ID, required=True, metadata={"example": "user_123"})
     limit_key = text_field(MAX_LIMIT_KEY, load_default="global", metadata={"example": "login"})
@@ -63,7 +63,7 @@ def _documented(view: Any) -> Any:
 @blueprint.arguments(LeaseSchema)
 @blueprint.response(200, GrantSchema)
 @requires("check")
-def acquire(sent: dict[str, Any]) -> Response:
+def create_lease(sent: dict[str, Any]) -> Response:
     """Grant permits for a time, as many as every limit of the rule has left, charged at once. What is not returned
     counts as used."""
     services = current_app.extensions["ratelimiter"]
@@ -84,7 +84,7 @@ def acquire(sent: dict[str, Any]) -> Response:
 @blueprint.arguments(ReturnSchema)
 @blueprint.response(200, ReturnedSchema)
 @requires("check")
-def release(sent: dict[str, int], lease_id: str) -> dict[str, Any]:
+def return_lease(sent: dict[str, int], lease_id: str) -> dict[str, Any]:
     """Credit the permits that were not used to the window they came from. Asked again it answers the same."""
     leases = current_app.extensions["ratelimiter"].leases
     try:
@@ -95,4 +95,5 @@ def release(sent: dict[str, int], lease_id: str) -> dict[str, Any]:
 
 
 def _without_redis(error: Unavailable) -> Problem:
-    return Problem(503, NOT_WITHOUT_REDIS, headers={"Retry-After": str(error.retry_after_seconds)})
+    headers = {"Retry-After": str(error.retry_after_seconds)}
+    return Problem(503, NOT_WITHOUT_REDIS, kind="cannot-decide", headers=headers)

@@ -12,7 +12,7 @@ from app.api.arguments import StrictBlueprint
 from app.api.auth import requires
 from app.api.problems import Problem
 from app.api.query_schemas import FilterSchema
-from app.api.schemas import MAX_CLIENT_ID, text_field
+from app.api.schemas import MAX_CLIENT_ID, RULE_ID, text_field
 from app.limiter.errors import StoreError
 
 blueprint = StrictBlueprint("limited", __name__, description="Who is limited")
@@ -22,9 +22,7 @@ class LimitedSchema(Schema):
     """How many checks of the client this rule denied in the last hour, at least."""
 
     client_id = fields.String(required=True)
-    rule_id = fields.Raw(
-        required=True, metadata={"type": ["integer", "string"], "description": "a number or `default`"}
-    )
+    rule_id = fields.Raw(required=True, metadata=RULE_ID)
     denied = fields.Integer(required=True)
 
 
@@ -37,7 +35,7 @@ class LimitedFilterSchema(FilterSchema):
 @blueprint.response(200, LimitedSchema(many=True))
 @blueprint.paginate(Page)
 @requires("rules:read")
-def limited(filters: dict[str, str]) -> list[dict[str, Any]]:
+def list_limited_clients(filters: dict[str, str]) -> list[dict[str, Any]]:
     """The tenant's clients that were denied most in the last hour on all nodes, at most 100, the most denied first.
 
     A denial appears a few seconds late.
@@ -45,5 +43,5 @@ def limited(filters: dict[str, str]) -> list[dict[str, Any]]:
     try:
         most = current_app.extensions["ratelimiter"].limited_clients.most(g.principal.tenant_id, **filters)
     except StoreError as error:
-        raise Problem(503, "Redis does not answer", headers={"Retry-After": "1"}) from error
+        raise Problem(503, "Redis does not answer", kind="redis-unavailable", headers={"Retry-After": "1"}) from error
     return [entry._asdict() | {"rule_id": entry.rule_id or "default"} for entry in most]

@@ -16,6 +16,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as NoSuchPath
 
 from app.api.error_messages import cut, told
+from app.api.problem_kinds import type_of
 from app.limiter.errors import NotReady, StoreError
 from app.observability.logs import correlation_id
 from app.rules.errors import Busy, Conflict, Forbidden, NotFound, Refused, Stale
@@ -36,6 +37,7 @@ REFUSALS: dict[type[Refused], int] = {Forbidden: 403, NotFound: 404, Conflict: 4
 
 class Problem(Exception):
     """An answer that is an error. `errors` maps fields to messages; `detail` says what is wrong and what is allowed.
+    `kind`: one of problem_kinds.py, for programs; None where the status says it all.
 
     The answer is always short: app/api/error_messages.py bounds the errors, MAX_DETAIL the detail.
     """
@@ -45,10 +47,12 @@ class Problem(Exception):
         status: int,
         detail: str,
         *,
+        kind: str | None = None,
         errors: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
+        self.kind = "invalid-request" if status == 422 else kind
         self.status = status
         self.detail = cut(detail, MAX_DETAIL)
         self.errors = told(errors) if errors else None
@@ -56,7 +60,7 @@ class Problem(Exception):
 
     def document(self) -> dict[str, Any]:
         document: dict[str, Any] = {
-            "type": "about:blank",
+            "type": type_of(self.kind),
             "title": TITLES.get(self.status) or HTTPStatus(self.status).phrase,
             "status": self.status,
             "detail": self.detail,
@@ -106,11 +110,15 @@ class ProblemApi(Api):
 def init_app(app: Flask) -> None:
     """Everything else that can be raised below a view."""
     app.register_error_handler(Problem, _response)
-    app.register_error_handler(Refused, lambda error: _response(Problem(REFUSALS[type(error)], str(error))))
+    app.register_error_handler(
+        Refused, lambda error: _response(Problem(REFUSALS[type(error)], str(error), kind=error.kind))
+    )
     app.register_error_handler(ValidationError, _invalid)
-    app.register_error_handler(NotReady, lambda _: _response(Problem(503, "no rules are known yet"), RETRY))
+    app.register_error_handler(
+        NotReady, lambda _: _response(Problem(503, "no rules are known yet", kind="no-rules"), RETRY)
+    )
     app.register_error_handler(StoreError, _redis_unavailable)
-    app.register_error_handler(Busy, lambda error: _response(Problem(503, str(error)), RETRY))
+    app.register_error_handler(Busy, lambda error: _response(Problem(503, str(error), kind=error.kind), RETRY))
     for kind in DATABASE_ERRORS:
         app.register_error_handler(kind, _database_unavailable)
 
@@ -138,12 +146,13 @@ def _messages(error: ValidationError) -> dict[str, Any]:
 
 def _redis_unavailable(error: Exception) -> Response:
     log.warning("redis: %s", error)
-    return _response(Problem(503, "Redis cannot be reached right now"), RETRY)
+    return _response(Problem(503, "Redis cannot be reached right now", kind="redis-unavailable"), RETRY)
 
 
 def _database_unavailable(error: Exception) -> Response:
     log.warning("database: %s", str(error).splitlines()[0])
-    problem = Problem(503, "the database cannot be reached right now; checks are not affected")
+    detail = "the database cannot be reached right now; checks are not affected"
+    problem = Problem(503, detail, kind="database-unavailable")
     return _response(problem, RETRY)
 
 

@@ -47,7 +47,8 @@ class Authorizer:
         tenant_id = self._tenant_id()
         key = None if request.credentials.key is None else principal
         if key is not None and key.tenant_id != tenant_id:
-            raise Problem(403, "the API key belongs to another tenant than the one whose limits hold here")
+            detail = "the API key belongs to another tenant than the one whose limits hold here"
+            raise Problem(403, detail, kind="key-of-another-tenant")
         check = {"client_id": self._callers.client_id(peer, header, key), "limit_key": limit_key, "cost": cost}
         return request._replace(raw_body=json.dumps(check, ensure_ascii=False).encode(), tenant_id=tenant_id)
 
@@ -60,7 +61,7 @@ class Authorizer:
             if not self._missing:
                 log.warning(NO_TENANT)
             self._missing = True
-            raise Problem(503, NO_TENANT, headers={"Retry-After": "1"})
+            raise Problem(503, NO_TENANT, kind="no-tenant", headers={"Retry-After": "1"})
         self._missing = False
         return found
 
@@ -82,7 +83,7 @@ def for_proxies(reply: Reply) -> Reply:
     if reply.status != 200 or not reply.body.startswith(DENIED):
         return reply
     decision = json.loads(reply.body)
-    document = Problem(429, _reason(decision)).document() | decision
+    document = Problem(429, _reason(decision), kind="denied").document() | decision
     return Reply(429, reply.head.replace(JSON, PROBLEM, 1), json.dumps(document, separators=(",", ":")).encode())
 
 

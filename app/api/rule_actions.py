@@ -47,7 +47,7 @@ NO_BODY = {"required": False, "content": {"application/json": {"schema": Nothing
 @blueprint.arguments(ClientToBlockSchema)
 @blueprint.response(200, BlockSchema)
 @requires("rules:write")
-def block(sent: dict[str, str]) -> dict[str, Any]:
+def block_client(sent: dict[str, str]) -> dict[str, Any]:
     """Deny the client (or pattern) everything: its rule for any endpoint, made if need be, and each for an endpoint.
 
     Their limits are kept. More specific clients have rules of their own, which go on: `warnings` names them.
@@ -59,7 +59,7 @@ def block(sent: dict[str, str]) -> dict[str, Any]:
 @blueprint.arguments(BlockedClientSchema)
 @blueprint.response(200, BlockSchema)
 @requires("rules:write")
-def unblock(sent: dict[str, str]) -> dict[str, Any]:
+def unblock_client(sent: dict[str, str]) -> dict[str, Any]:
     """End a block: the rules of the client do again what they did before. One that was made to block is deleted."""
     return _answer(sent["client_id"], changes().unblock(sent["client_id"]))
 
@@ -69,7 +69,7 @@ def unblock(sent: dict[str, str]) -> dict[str, Any]:
 @blueprint.response(200, RuleAnswerSchema)
 @conditional
 @requires("rules:write")
-def promote(rule_id: int) -> Answer:
+def promote_rule(rule_id: int) -> Answer:
     """Enforce a shadow rule.
 
     Where its client and endpoint have an enforced rule already, that one becomes what the shadow says. It keeps its id,

@@ -92,7 +92,7 @@ def read_rules(
         errors.append(FileError(wrong.path, str(wrong), wrong.line))
     except yaml_subset.YamlError as error:
         line = f"line {error.line}: " if error.line else ""
-        raise Problem(400, f"the file is not YAML: {line}{error}") from None
+        raise Problem(400, f"the file is not YAML: {line}{error}", kind="malformed-body") from None
     if errors:
         raise InvalidRules(errors)
     return rules

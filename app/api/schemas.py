@@ -147,6 +147,19 @@ class BatchSchema(StrictSchema):
     checks = BoundedList(fields.Nested(CheckSchema), 1, MAX_BATCH, required=True)
 
 
+REASONS = (
+    "within_limit",
+    "over_limit",
+    "cost_exceeds_limit",
+    "allowed_by_rule",
+    "blocked_by_rule",
+    "shadow",
+    "degraded",
+)
+RULE_ID = {"oneOf": [{"$ref": "#/components/schemas/DefaultRule"}, {"type": "integer"}]}
+NO_RULE_ID = {"oneOf": [{"type": "null"}, *RULE_ID["oneOf"]]}
+
+
 class DecisionSchema(Schema):
     """The answer to a check. Built by hand on the hot path; this documents it."""
 
@@ -159,13 +172,13 @@ class DecisionSchema(Schema):
     window = fields.Integer(required=True, metadata={"description": "seconds"})
     reset_at = fields.Float(required=True, metadata={"description": "Unix time at which remaining is back at limit"})
     algorithm = fields.String(required=True, allow_none=True, validate=validate.OneOf(ALGORITHMS))
-    rule_id = fields.Raw(required=True, metadata={"description": 'a number, or "default"'})
+    rule_id = fields.Raw(required=True, metadata=RULE_ID)
     reason = fields.String(required=True)
     degraded = fields.Boolean(required=True)
 
 
 class BatchResultSchema(Schema):
-    results = fields.List(fields.Raw(metadata={"description": 'a decision, or {"error": problem}'}), required=True)
+    results = fields.List(fields.Raw(), required=True)  # of which openapi.py tells more
 
 
 class LifeSchema(Schema):

@@ -14,7 +14,7 @@ from flask_smorest import Blueprint
 from gevent.lock import BoundedSemaphore
 
 from app.api.admin import changes, refresh
-from app.api.admin_schemas import ImportOptionsSchema, ImportSchema, MergeSchema
+from app.api.admin_schemas import ExportSchema, ImportOptionsSchema, ImportSchema, MergeSchema
 from app.api.auth import requires
 from app.api.bodies import MAX_BYTES_OF_IMPORT, read_body
 from app.api.problems import Problem
@@ -36,11 +36,11 @@ LARGE_BYTES, LARGE_RULES = 1024 * 1024, 5_000
 WAIT_SECONDS = 60
 BUSY = "this worker has another large file of rules in hand: try again"
 TOO_LARGE = f"the rules have more than {MAX_BYTES_OF_IMPORT} bytes as a file: use flask rules export"
-BOTH_TYPES = {name: {"schema": ImportSchema} for name in ("application/json", YAML)}
+TYPES = ("application/json", YAML)
 
 
 @blueprint.route("/export", methods=["GET"])
-@blueprint.doc(responses={200: {"description": "OK", "content": BOTH_TYPES}})
+@blueprint.doc(responses={200: {"description": "OK", "content": {name: {"schema": ExportSchema} for name in TYPES}}})
 @requires("rules:read")
 def export_rules() -> Response:
     """All rules of the tenant, as a file that `import` takes: JSON, or YAML where `Accept` prefers it."""
@@ -59,7 +59,7 @@ def export_rules() -> Response:
 
 @blueprint.route("/import", methods=["POST"])
 @blueprint.arguments(ImportOptionsSchema, location="query")
-@blueprint.doc(requestBody={"required": True, "content": BOTH_TYPES})
+@blueprint.doc(requestBody={"required": True, "content": {name: {"schema": ImportSchema} for name in TYPES}})
 @blueprint.alt_response(200, schema=MergeSchema, success=True)
 @requires("rules:write")
 def import_rules(options: dict[str, bool]) -> Response:
@@ -69,7 +69,7 @@ def import_rules(options: dict[str, bool]) -> Response:
     """
     yaml = request.mimetype in YAML_TYPES
     if not yaml and request.mimetype != "application/json":
-        raise Problem(415, f"allowed as Content-Type are {', '.join(BOTH_TYPES)}")
+        raise Problem(415, f"allowed as Content-Type are {', '.join(TYPES)}")
     large = request.content_length is None or request.content_length > LARGE_BYTES
     with ExitStack() as work:
         if large:
@@ -121,7 +121,7 @@ def _told(merge: Merge, *, dry_run: bool) -> Iterator[str]:
 def _alone(turn: BoundedSemaphore) -> Iterator[None]:
     """No other file of this size is worked on meanwhile. Raises Problem 503 where that takes too long."""
     if not turn.acquire(timeout=WAIT_SECONDS):
-        raise Problem(503, BUSY, headers={"Retry-After": "10"})
+        raise Problem(503, BUSY, kind="busy", headers={"Retry-After": "10"})
     try:
         yield
     finally:
@@ -141,7 +141,7 @@ def _bounded(pieces: Iterator[bytes]) -> list[bytes]:
         kept.append(piece)
         length += len(piece)
         if length > MAX_BYTES_OF_IMPORT:
-            raise Problem(409, TOO_LARGE)
+            raise Problem(409, TOO_LARGE, kind="file-too-large")
     return kept
 
 

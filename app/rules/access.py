@@ -46,9 +46,9 @@ class Tenants:
     def create(self, name: str, author: Author) -> Tenant:
         with changing(self._session, TENANT_NAMES):
             if self.named(name) is not None:
-                raise Conflict("there is a tenant of that name already")
+                raise Conflict("there is a tenant of that name already", "name-taken")
             if total_of(self._session, select(TenantRow)) >= MAX_TENANTS:
-                raise Conflict(f"there are {MAX_TENANTS} tenants, which is the most")
+                raise Conflict(f"there are {MAX_TENANTS} tenants, which is the most", "too-many")
             row = self._session.execute(insert(TenantRow).values(name=name).returning(TenantRow)).scalar_one()
             tenant = _tenant(row)
             self._history.note(author, "tenant.create", f"tenant {tenant.id}", after={"name": name})
@@ -60,7 +60,7 @@ class Tenants:
         if row is None:
             raise NotFound(f"there is no tenant {tenant_id}")
         if tenant_id == DEFAULT_TENANT_ID:
-            raise Conflict("the default tenant cannot be deleted")
+            raise Conflict("the default tenant cannot be deleted", "built-in")
         rules = total_of(self._session, select(RuleRow).where(RuleRow.tenant_id == tenant_id))
         return {"name": row.name, "rules": rules, "keys": total_of(self._session, in_force(tenant_id))}
 

@@ -127,7 +127,7 @@ class ApiKeys:
     def _issue(self, action: str, row: ApiKeyRow, author: Author) -> tuple[KeyRecord, str]:
         """Store the row with an id, a secret and its maker."""
         if total_of(self._session, in_force(row.tenant_id)) >= MAX_KEYS:
-            raise Conflict(f"a tenant has at most {MAX_KEYS} keys: revoke one first")
+            raise Conflict(f"a tenant has at most {MAX_KEYS} keys: revoke one first", "too-many")
         row.id, key = new_key()
         hash_secret = self._session.execute(select(RuleBookRow.key_hash_secret)).scalar_one()
         row.digest = KeyHash(bytes.fromhex(hash_secret)).digest(key)

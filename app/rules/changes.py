@@ -70,7 +70,7 @@ class RuleChanges:
             rule = edited(current)
             twin = self._rules.twin(rule)
             if twin is not None and twin.id != rule_id:
-                raise Conflict(f"rule {twin.id} is already the one of this client and endpoint")
+                raise Conflict(f"rule {twin.id} is already the one of this client and endpoint", "rule-exists")
             return self._replace(action, current, rule)
 
     def roll_back(self, rule_id: int, version: int, expected: Expected = anything) -> Rule:
@@ -191,7 +191,7 @@ class RuleChanges:
 
     def _require_room(self, new: int) -> None:
         if new and self._rules.count(self._tenant_id) + new > MAX_RULES:
-            raise Conflict(f"a tenant has at most {MAX_RULES} rules")
+            raise Conflict(f"a tenant has at most {MAX_RULES} rules", "too-many")
 
 
 def load_examples(session: Session) -> int:

@@ -17,6 +17,7 @@ MAX_REPETITIVE = 200
 # For one client id: the dearest that was found takes 0.2 ms, on a busy machine 0.5 (benchmarks/matching.py).
 MAX_TRIED = 300
 NAMED = 3  # of those that a refused pattern resembles
+MANY = "too-many"  # the kind of these refusals
 
 
 @contextmanager
@@ -35,15 +36,16 @@ def keeping_matchable(patterns: Callable[[], set[str]], pace: Pace) -> Iterator[
 def require_matchable(patterns: Collection[str], new: Collection[str], pace: Pace) -> None:
     """Raises Conflict where `new` ones among all patterns of a tenant make them too many or too dear to match."""
     if len(patterns) > MAX_PATTERNS:
-        raise Conflict(f"a tenant has at most {MAX_PATTERNS} patterns: these would be {len(patterns)}")
+        raise Conflict(f"a tenant has at most {MAX_PATTERNS} patterns: these would be {len(patterns)}", MANY)
     repetitive = {pattern for pattern in pace(patterns) if is_repetitive(pattern)}
     for pattern in new:
         if stars(pattern) > MAX_STARS:
-            raise Conflict(f"the pattern {pattern} has more than {MAX_STARS} *")
+            raise Conflict(f"the pattern {pattern} has more than {MAX_STARS} *", MANY)
         if pattern in repetitive and len(repetitive) > MAX_REPETITIVE:
             raise Conflict(
                 f"the pattern {pattern} has a text between two * that begins with the same three times:"
-                f" a tenant has at most {MAX_REPETITIVE} such patterns"
+                f" a tenant has at most {MAX_REPETITIVE} such patterns",
+                MANY,
             )
     tried = PatternIndex(dict.fromkeys(patterns, Coverage({}, None)), pace).most_tried()
     if len(tried) <= MAX_TRIED:
@@ -53,5 +55,6 @@ def require_matchable(patterns: Collection[str], new: Collection[str], pace: Pac
             others = ", ".join([*tried[place + 1 :], *tried[place - NAMED : place]][:NAMED])
             raise Conflict(
                 f"the pattern {pattern} resembles too many others, such as {others}: for some client id {len(tried)}"
-                f" patterns would have to be tried; at most {MAX_TRIED} are allowed"
+                f" patterns would have to be tried; at most {MAX_TRIED} are allowed",
+                MANY,
             )

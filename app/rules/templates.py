@@ -108,13 +108,13 @@ class Templates:
     def put(self, template: Template, author: Author, expected: Callable[[bool], bool] = lambda _: True) -> bool:
         """Store the template under its name; whether it is new. `expected`: is told whether there is one already."""
         if template.name in BUILT_IN:
-            raise Conflict(f"the template {template.name} is built in and cannot be changed")
+            raise Conflict(f"the template {template.name} is built in and cannot be changed", "built-in")
         with changing(self._session, self._tenant_id):
             old = self._find(template.name)
             if not expected(old is not None):
                 raise Stale(f"there is {'a' if old else 'no'} template {template.name} now")
             if old is None and total_of(self._session, self._own()) >= MAX_TEMPLATES:
-                raise Conflict(f"a tenant has at most {MAX_TEMPLATES} templates")
+                raise Conflict(f"a tenant has at most {MAX_TEMPLATES} templates", "too-many")
             content = {"description": template.description, "rules": list(template.rules)}
             row = insert(TemplateRow).values(tenant_id=self._tenant_id, name=template.name, **content)
             self._session.execute(row.on_conflict_do_update(constraint="uq_templates_tenant_id", set_=content))
@@ -124,7 +124,7 @@ class Templates:
     def delete(self, name: str, author: Author) -> None:
         """Delete the tenant's template. Rules made from it stay."""
         if name in BUILT_IN:
-            raise Conflict(f"the template {name} is built in and cannot be deleted")
+            raise Conflict(f"the template {name} is built in and cannot be deleted", "built-in")
         with changing(self._session, self._tenant_id):
             old = self.get(name)
             mine = (TemplateRow.tenant_id == self._tenant_id, TemplateRow.name == name)

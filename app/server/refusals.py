@@ -56,7 +56,8 @@ def refusal(error: BaseException) -> tuple[str, str] | None:
 
 def too_many_connections(most: int) -> bytes:
     """The answer to a connection above `most`, whatever it would have asked."""
-    problem = Problem(503, f"a worker takes {most} connections from one address at a time", headers=RETRY)
+    detail = f"a worker takes {most} connections from one address at a time"
+    problem = Problem(503, detail, kind="too-many-connections", headers=RETRY)
     correlation_id = chosen(None)
     body = json.dumps(problem.document() | {"correlation_id": correlation_id}, separators=(",", ":"))
     fields = {"Connection": "close", "Content-Type": CONTENT_TYPE, "Content-Length": len(body)} | problem.headers

@@ -10,6 +10,7 @@ import pytest
 from flask import Flask
 
 from app.api import health
+from app.api.openapi_examples import REQUESTS
 from tests.support.node import Node
 
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
@@ -151,6 +152,89 @@ def test_it_says_which_routes_need_a_key(page: Json) -> None:
         else:
             assert bool(alternatives) == (path == "/rules" or path.startswith("/v1/admin")), path
             assert {} not in alternatives
+
+
+def test_every_operation_has_a_name_of_its_own(page: Json) -> None:
+    names = [operation["operationId"] for _, _, operation in _operations(page)]
+    assert len(set(names)) == len(names)
+    assert {"check", "checkBatch", "createLease", "returnLease", "listRules", "putRule", "importRules"} <= set(names)
+    assert all(re.fullmatch(r"[a-z][A-Za-z]+", name) for name in names)
+
+
+def test_no_schema_of_an_answer_is_closed_and_those_of_requests_are(page: Json) -> None:
+    schemas = page["components"]["schemas"]
+    used = {"requestBody": set[str](), "responses": set[str]()}
+    for _, _, operation in _operations(page):
+        for part, found in used.items():
+            found |= _used(page, operation.get(part))
+    assert not [name for name in used["responses"] if "additionalProperties" in schemas[name]]
+    only_sent = used["requestBody"] - used["responses"]
+    objects = [name for name in only_sent if schemas[name].get("type") == "object"]
+    assert objects
+    assert [name for name in objects if schemas[name].get("additionalProperties") is not False] == []
+
+
+def _used(page: Json, part: Any) -> set[str]:
+    found, look = set[str](), [part]
+    while look:
+        for node in _nodes(look.pop()):
+            reference = node.get("$ref")
+            if isinstance(reference, str) and reference not in found:
+                found.add(reference)
+                look.append(_resolved(page, reference))
+    return {name.rpartition("/")[2] for name in found if "/schemas/" in name}
+
+
+def test_no_member_has_a_formal_default_and_no_enum_has_a_null(page: Json) -> None:
+    """Of the first generators make members that must be there, of the second types of their own."""
+    for schema in page["components"]["schemas"].values():
+        for name, node in schema.get("properties", {}).items():
+            assert "default" not in node, name
+            assert None not in node.get("enum", []), name
+
+
+def test_it_holds_below_any_prefix(page: Json) -> None:
+    assert [server["url"] for server in page["servers"]] == ["."]
+    for _, _, operation in _operations(page):
+        assert "`" not in operation["summary"]  # which nobody renders
+
+
+def test_every_example_is_taken(page: Json, own_node: Node) -> None:
+    """In the order of their making: a click after another on a service that was just started."""
+    names = {operation["operationId"]: (method, path) for method, path, operation in _operations(page)}
+    assert REQUESTS.keys() <= names.keys()
+    made: Json = {"name": "search-pro", "key_id": "", "lease_id": "", "rule_id": ""}
+    for name, example in REQUESTS.items():
+        method, path = names[name]
+        assert page["paths"][path][method]["requestBody"]["content"]["application/json"]["example"] == example
+        answer = own_node.request(method.upper(), path.format(**made), json=example)
+        assert answer.ok, (name, answer.text)
+        if name in ("putRule", "createLease", "createKey"):
+            made |= {f"{key}_id": answer.json()[field] for key, field in OF_ANSWERS[name].items()}
+    first, second = (own_node.request("POST", "/v1/check", json=REQUESTS["check"]).json() for _ in range(2))
+    assert second["remaining"] < first["remaining"]
+
+
+OF_ANSWERS = {"putRule": {"rule": "id"}, "createLease": {"lease": "lease_id"}, "createKey": {"key": "id"}}
+
+
+def test_every_declared_header_is_sent_and_every_sent_one_declared(page: Json, node: Node, client: str) -> None:
+    declared = page["components"]["headers"].keys() | {"X-Pagination"}
+    rule = {"client_id": client, "rate": 1, "window": 60}
+    asked = {
+        "check": {"json": {"client_id": client}},
+        "putRule": {"json": rule},
+        "listRules": {"params": {"page_size": 1}},
+        "listTenants": {},
+        "health": {},
+    }
+    operations = {operation["operationId"]: (method, path) for method, path, operation in _operations(page)}
+    for name, options in asked.items():
+        method, path = operations[name]
+        answer = node.request(method.upper(), path, **options)
+        documented = page["paths"][path][method]["responses"][str(answer.status_code)]["headers"].keys()
+        others = {"X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "Retry-After"}
+        assert answer.headers.keys() & declared == documented - others, name
 
 
 def test_the_schemas_are_those_of_the_answers(page: Json, node: Node, client: str) -> None:

@@ -1,0 +1,40 @@
+"""What the forms of /docs begin with, by operation: a service that was just started takes each of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+CHECK = {"client_id": "user_123", "limit_key": "login"}
+RULE = {"client_id": "premium_*", "endpoint": "search", "rate": 100, "window": 60, "description": "premium, per minute"}
+# None has a request_id: the same answer at each click would look as if nothing were counted.
+REQUESTS: dict[str, Any] = {
+    "check": CHECK,
+    "checkBatch": {"checks": [CHECK, {"client_id": "user_456", "limit_key": "login", "cost": 0}]},
+    "createLease": CHECK | {"permits": 5, "ttl_ms": 10_000},
+    "returnLease": {"unused": 2},
+    "putRule": RULE,
+    "replaceRule": RULE | {"rate": 200},
+    "patchRule": {"rate": 200},
+    "rollBackRule": {"version": 1},
+    "blockClient": {"client_id": "user_666"},
+    "unblockClient": {"client_id": "user_666"},
+    "importRules": {"rules": [RULE, {"client_id": "user_666", "action": "block"}]},
+    "putTemplate": {"name": "search-pro", "endpoint": "search", "rate": 600, "window": 60},
+    "applyTemplate": {"client_id": "user_123"},
+    "resetCounters": CHECK,
+    "createTenant": {"name": "shop"},
+    "createKey": {"name": "checkout", "scopes": ["check"]},
+    "rotateKey": {"overlap_seconds": 3600},
+}
+DECISION = {
+    "allowed": True,
+    "remaining": 19,
+    "retry_after_ms": 0,
+    "limit": 20,
+    "window": 60,
+    "reset_at": 1795472250.497229,
+    "algorithm": "token_bucket",
+    "rule_id": 2,
+    "reason": "within_limit",
+    "degraded": False,
+}
