@@ -271,10 +271,10 @@ def _redis(settings: Settings, timeout_ms: int) -> tuple[RedisStore | ClusterSto
     )
     servers = Servers(settings.redis_url, timeout_ms / 1000)
     if servers.topology != CLUSTER:
-        return RedisStore(connect(settings.redis_url, timeout_ms=timeout_ms, clock=time.monotonic)), breaker(
-            circuit=Circuit()
-        )
-    breakers = Breakers(breaker)
+        only = breaker(circuit=Circuit())
+        link = connect(settings.redis_url, timeout_ms=timeout_ms, clock=time.monotonic, replaced=only.probe_soon)
+        return RedisStore(link), only
+    breakers = Breakers(breaker, time.monotonic)
     return ClusterStore(Cluster(servers, timeout_ms=timeout_ms, breakers=breakers, clock=time.monotonic)), breakers
 
 

@@ -51,5 +51,6 @@ def _breakers() -> Breakers:
             clock=time.monotonic,
             exclude=[no_failure_of_the_store],
             listeners=[],
-        )
+        ),
+        time.monotonic,
     )

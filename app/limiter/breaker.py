@@ -106,9 +106,15 @@ class Breaker(pybreaker.CircuitBreaker):
 
     def status(self) -> BreakerStatus:
         """What `/circuit-breaker-status` shows."""
-        state = self.state_number
-        left = max(0.0, self._circuit.until - self._clock()) if state == OPEN else 0.0
-        return BreakerStatus(NAMES[state].replace("-", "_"), self.fail_counter, round(left, 3))
+        return status_of(self._circuit, self._clock())
+
+    def probe_soon(self) -> None:
+        """Let the next call be the probe, where it is open: what has failed was replaced."""
+        circuit = self._circuit
+        if circuit.mark & STATE == OPEN:
+            with circuit.lock:
+                if circuit.mark & STATE == OPEN:
+                    circuit.until = 0.0
 
     def open(self) -> bool:
         self._turn(OPEN, self._next_probe_at())
@@ -182,6 +188,13 @@ class Breaker(pybreaker.CircuitBreaker):
         if before != state:
             old = self._create_new_state(NAMES[before])
             self._state = self._create_new_state(NAMES[state], prev_state=old, notify=True)
+
+
+def status_of(circuit: Circuit, now: float) -> BreakerStatus:
+    """What operators see of it. `now`: monotonic seconds."""
+    state = circuit.mark & STATE
+    left = max(0.0, circuit.until - now) if state == OPEN else 0.0
+    return BreakerStatus(NAMES[state].replace("-", "_"), circuit.failures, round(left, 3))
 
 
 class Transitions(pybreaker.CircuitBreakerListener):

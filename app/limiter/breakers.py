@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
-from app.limiter.breaker import Breaker, BreakerStatus
-from app.limiter.circuit import Circuit, Circuits
+from app.limiter.breaker import Breaker, BreakerStatus, status_of
+from app.limiter.circuit import CLOSED, STATE, Circuit, Circuits
 
 T = TypeVar("T")
 
@@ -16,13 +16,15 @@ class MakesBreaker(Protocol):
 
 
 class Breakers:
-    """Made before the fork: breakers of one name open as one on the whole node.
+    """Made before the fork: breakers of one name open as one on the whole node. `clock` is monotonic seconds.
 
-    To a limiter and to operators it is one breaker, which lets everything pass: each part of a trip meets its own.
+    To a limiter and to operators it is one breaker, which lets everything pass: each part of a trip meets its own. What
+    it shows is the node's, also of primaries that another worker alone has met so far.
     """
 
-    def __init__(self, make: MakesBreaker) -> None:
+    def __init__(self, make: MakesBreaker, clock: Callable[[], float]) -> None:
         self._make = make
+        self._clock = clock
         self._circuits = Circuits()
         self._breakers: dict[str, Breaker] = {}
 
@@ -30,12 +32,23 @@ class Breakers:
         """This worker's breaker of that name."""
         breaker = self._breakers.get(name)
         if breaker is None:
-            breaker = self._breakers[name] = self._make(circuit=self._circuits.of(name), name=name)
+            circuit = self._circuits.of(name, self._clock())
+            breaker = self._breakers[name] = self._make(circuit=circuit, name=name)
         return breaker
 
     def keep(self, names: Iterable[str]) -> None:
-        """Forget the others."""
+        """Forget the others, on the whole node."""
         self._breakers = {name: self.of(name) for name in names}
+        self._circuits.keep(self._breakers, self._clock())
+
+    @property
+    def changes(self) -> int:
+        """Another number whenever a worker of the node has announced a change."""
+        return self._circuits.changes
+
+    def announce(self) -> None:
+        """Tell the other workers that the primaries are others than before."""
+        self._circuits.announce()
 
     def call(self, func: Callable[..., T], *args: Any) -> T:
         return func(*args)
@@ -48,12 +61,13 @@ class Breakers:
     @property
     def state_number(self) -> int:
         """The worst of them: 0 closed, 1 half open, 2 open."""
-        return max((breaker.state_number for breaker in self._breakers.values()), default=0)
+        return max((circuit.mark & STATE for circuit in self._circuits.in_use()), default=CLOSED)
 
     def status(self) -> BreakerStatus:
         """Of the worst one. With several alike, of that with the most failures, then the longest wait."""
-        found = [(breaker.state_number, breaker.status()) for breaker in self._breakers.values()]
-        worst = max(found, key=_badness, default=(0, BreakerStatus("closed", 0, 0.0)))
+        now = self._clock()
+        found = [(circuit.mark & STATE, status_of(circuit, now)) for circuit in self._circuits.in_use()]
+        worst = max(found, key=_badness, default=(CLOSED, BreakerStatus("closed", 0, 0.0)))
         return worst[1]
 
 

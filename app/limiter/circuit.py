@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Iterable
 from hashlib import blake2b
 
 import pybreaker
@@ -14,6 +15,7 @@ NAMES = (pybreaker.STATE_CLOSED, pybreaker.STATE_HALF_OPEN, pybreaker.STATE_OPEN
 STATE = 3  # the bits of a mark that are the state; those above count transitions
 BYTES = 24
 NAMED = 256
+LEFT_SECONDS = 60.0  # before the place of a name that was given up is another's
 _MARK, _FAILURES, _UNTIL = range(3)
 
 
@@ -66,23 +68,60 @@ class Circuit:
 class Circuits:
     """Circuits by name, of which all workers of a node find the same: made before the fork, when no name is known yet.
 
-    Names are never given up, since another worker may still use them: after NAMED of them new ones share what there
-    is. A circuit that was left open by the last user of its place lets a probe pass, and closes.
+    The names in use are the node's: any worker adds one, and the worker that reads the cluster's map last says which of
+    them stay. A place that was given up is another name's after LEFT_SECONDS; a worker has long followed by then. While
+    all NAMED are in use, more names share places. Times are monotonic seconds.
     """
 
     def __init__(self) -> None:
-        memory = memoryview(mmap.mmap(-1, NAMED * (BYTES + 8)))
-        lock = NodeLock()
-        places = [memory[place * BYTES : (place + 1) * BYTES] for place in range(NAMED)]
-        self._circuits = [Circuit(place, lock) for place in places]
-        self._names = memory[NAMED * BYTES :].cast("Q")  # hashed; 0 where there is room
-        self._lock = lock
+        memory = memoryview(mmap.mmap(-1, NAMED * (BYTES + 16) + 8))
+        self._lock = NodeLock()
+        circuits, words = memory[: NAMED * BYTES], memory[NAMED * BYTES :]
+        self._circuits = [Circuit(circuits[at : at + BYTES], self._lock) for at in range(0, NAMED * BYTES, BYTES)]
+        self._names = words[: NAMED * 8].cast("Q")  # hashed; 0 where none ever was
+        self._left = words[NAMED * 8 : NAMED * 16].cast("d")  # when the name was given up; 0 while it is in use
+        self._changes = words[NAMED * 16 :].cast("Q")
 
-    def of(self, name: str) -> Circuit:
-        hashed = int.from_bytes(blake2b(name.encode(), digest_size=8).digest()) | 1
+    @property
+    def changes(self) -> int:
+        """Another number after each `announce` of any worker."""
+        return self._changes[0]
+
+    def announce(self) -> None:
         with self._lock:
-            for place, taken in enumerate(self._names):
-                if taken in (hashed, 0):
-                    self._names[place] = hashed
-                    return self._circuits[place]
-        return self._circuits[hashed // 2 % NAMED]
+            self._changes[0] += 1
+
+    def of(self, name: str, now: float) -> Circuit:
+        """From now on in use."""
+        hashed = _hashed(name)
+        with self._lock:
+            place = self._place(hashed, now)
+            self._left[place] = 0.0
+            return self._circuits[place]
+
+    def keep(self, names: Iterable[str], now: float) -> None:
+        """These are in use; all others are given up."""
+        kept = {_hashed(name) for name in names}
+        with self._lock:
+            for place, name in enumerate(self._names):
+                self._left[place] = 0.0 if name in kept else self._left[place] or now
+
+    def in_use(self) -> list[Circuit]:
+        """Those of the names in use; without lock, since each value is one word."""
+        return [self._circuits[place] for place, name in enumerate(self._names) if name and not self._left[place]]
+
+    def _place(self, hashed: int, now: float) -> int:
+        names = list(self._names)
+        if hashed in names:
+            return names.index(hashed)
+        free = [place for place, left in enumerate(self._left) if not names[place] or 0 < left < now - LEFT_SECONDS]
+        if not free:
+            return hashed // 2 % NAMED
+        place = min(free, key=self._left.__getitem__)
+        self._circuits[place].become(CLOSED, 0.0)  # whatever the last user left
+        self._names[place] = hashed
+        return place
+
+
+def _hashed(name: str) -> int:
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest()) | 1

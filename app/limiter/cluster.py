@@ -1,8 +1,8 @@
 """Which primary of a cluster has which slot, as one worker knows it, and its connection to each.
 
 The map comes whole from any server that answers CLUSTER SLOTS, and slot by slot from redirections. It is asked for
-again, aside, when anything hints that it is out of date: a redirection, or a primary that does not decide, if only for
-another worker of the node.
+again, aside, when anything hints that it is out of date: a redirection, a primary that does not decide, if only for
+another worker of the node, or the word of another worker that the primaries are others now.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ class Cluster:
         self._known: dict[Address, Primary] = {}
         self._learnt, self._doubted = Event(), Event()
         self._following = False
+        self._followed = 0  # the node's changes, up to which this worker's map is
         self._why = "none has answered yet"
 
     def primaries(self) -> set[Primary]:
@@ -118,11 +119,13 @@ class Cluster:
             raise StoreUnavailable(f"no server of the cluster tells its slots: {self._why}")
 
     def _follow(self) -> None:
-        if self._doubted.wait(REFRESH_SECONDS) or self._breakers.state_number:
+        changes = self._breakers.changes
+        if self._doubted.wait(REFRESH_SECONDS) or self._breakers.state_number or changes != self._followed:
             self._doubted.clear()
             primaries = list(self._known)
             random.shuffle(primaries)
-            any(map(self._learn_from, dict.fromkeys([*primaries, *self._servers.addresses])))
+            if any(map(self._learn_from, dict.fromkeys([*primaries, *self._servers.addresses]))):
+                self._followed = changes
             gevent.sleep(REFRESH_SECONDS * random.uniform(0.8, 1.2))
 
     def _learn_from(self, address: Address) -> bool:
@@ -144,7 +147,11 @@ class Cluster:
         before, now = _primaries(self._slots), _primaries(slots)
         self._slots = slots
         self._learnt.set()
-        self._breakers.keep(_name(primary.address) for primary in now)
+        if self._discovery.state_number or self._discovery.fail_counter:
+            self._discovery.close()
+        self._breakers.keep([DISCOVERY, *(_name(primary.address) for primary in now)])
+        if before and now != before:
+            self._breakers.announce()
         for primary in now - before:
             gevent.spawn(_prepare, primary)
         for primary in set(self._known.values()) - now:

@@ -34,6 +34,7 @@ MAX_WAITING = 10_000  # callers of one worker; 50 ms of them would be 200,000 ch
 UNABLE = ("LOADING", "READONLY", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "BUSY", "NOPERM")
 # How servers of several releases begin to say that the user may not run what a script calls.
 NOT_PERMITTED = ("ERR ACL failure in script", "ERR The user executing the script")
+REPLACED = ("READONLY", "NOREPLICAS")  # a primary that was demoted, or is cut off from its replicas
 NOT_RUN = ("NOSCRIPT", "CROSSSLOT")
 LOADS = tuple(packed(b"SCRIPT", b"LOAD", script.source) for script in all_scripts())
 ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN")  # nothing was run
@@ -137,9 +138,8 @@ class RedisStore:
         if code in self.elsewhere:
             return Redirected(str(reply))
         REDIS_ERRORS.labels(operation).inc()
-        if code == "READONLY" or (code == "NOPERM" and operation == "check"):
-            # A demoted primary, or a user that lost a permission: the next connection finds out.
-            self._link.drop()
+        if code in REPLACED or (code == "NOPERM" and operation == "check"):
+            self._link.drop()  # the next connection finds out which server is the primary, and what the user may run
         if code == "OOM":
             return StoreFull(str(reply))
         if code is None:
@@ -186,14 +186,22 @@ def _code(reply: Any) -> str | None:
     return "NOPERM" if said.startswith(NOT_PERMITTED) else said.partition(" ")[0]
 
 
-def connect(url: str, *, timeout_ms: int, clock: Callable[[], float]) -> RedisLink:
+def connect(
+    url: str, *, timeout_ms: int, clock: Callable[[], float], replaced: Callable[[], object] = lambda: None
+) -> RedisLink:
     """A link to the server that decides, alone or under Sentinel. Opens no connection yet. `clock`: monotonic.
 
-    It fails within the timeout and never repeats a command.
+    It fails within the timeout and never repeats a command. `replaced` is called when the link was given up because the
+    sentinels name another server.
     """
     servers = Servers(url, timeout_ms / 1000)
     link = link_by(lambda: opened(), timeout_ms=timeout_ms, clock=clock)
-    opened = Sentinels(servers, link.drop).connect if servers.topology == SENTINEL else servers.connect
+
+    def give_up() -> None:
+        link.drop()
+        replaced()
+
+    opened = Sentinels(servers, give_up).connect if servers.topology == SENTINEL else servers.connect
     return link
 
 

@@ -38,6 +38,7 @@ class Servers:
     """Raises ValueError, which says what is allowed. Opens no connection yet; each later step may take the timeout."""
 
     def __init__(self, url: str, timeout_seconds: float = 1.0) -> None:
+        self.timeout_seconds = timeout_seconds
         self.addresses: tuple[Address, ...] = ()
         self.master = ""
         try:

@@ -1,85 +1,127 @@
 """Finds the primary that the sentinels name, each time a connection to it is opened, and notices when it is replaced.
 
+All sentinels are asked at once: one that was cut off goes on naming the primary of before. Configuration epochs tell
+which of several answers is the latest, since a failover needs a new one; among equals the most answers count.
+
 A primary that was replaced by order, or is cut off from the sentinels alone, goes on taking charges that will be lost:
-for about ten seconds, measured. So the sentinels are asked once a second whether it is still the one.
+for about ten seconds, measured. So the sentinels are asked once a second whether it is still the one, and at once when
+one of them tells of a failover.
 """
 
 from __future__ import annotations
 
-import contextlib
 import random
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import gevent
+from gevent.event import Event
 from redis.connection import AbstractConnection
-from redis.exceptions import ConnectionError, RedisError
+from redis.exceptions import ConnectionError, RedisError, ResponseError
 
 from app.limiter.redis_url import Address, Servers
+from app.limiter.sentinel_news import SentinelNews
 from app.observability.background import forever
 
-T = TypeVar("T")
-
 WATCH_SECONDS = 1.0
+REST_SECONDS = 0.05  # between two looks, however many hints come
 KNOWN = 16  # sentinels, of which any may be away
 
 
-class Sentinels:
-    """Of one worker. A sentinel that answers is asked first the next time; others it tells of are remembered.
+class Disagreement(ConnectionError):
+    """The sentinels name several primaries, none of them later than the others or more often."""
 
-    `replaced` is called when another primary is named than the one that was connected to.
+
+class Answer(NamedTuple):
+    """Of one sentinel. `epoch`: of the configuration it knows, -1 where it does not say. `others`: sentinels."""
+
+    primary: Address
+    epoch: int
+    others: tuple[Address, ...] = ()
+
+
+class Sentinels:
+    """Of one worker. Those of the URL are asked, and those that they tell of.
+
+    `replaced` is called when another primary is named than the one that was connected to last, or nobody can tell which
+    it is; again and again until a connection to it was opened.
     """
 
-    def __init__(self, servers: Servers, replaced: Callable[[], None]) -> None:
+    def __init__(self, servers: Servers, replaced: Callable[[], None], watch_seconds: float = WATCH_SECONDS) -> None:
         self._servers = servers
         self._replaced = replaced
+        self._watch_seconds = watch_seconds
         self._known = list(servers.addresses)
         self._primary: Address | None = None
+        self._hinted = Event()
+        self._news = SentinelNews(servers, self._hinted.set)
         self._watching = False
 
     def connect(self) -> AbstractConnection:
         """A connection to a server that says itself that it is the primary. Raises RedisError when there is none.
 
-        Each step takes the timeout at most: three for a sentinel that answers, one for a dead one.
+        Each step takes the timeout at most: connecting to the sentinels, their answers, and likewise the server.
         """
         if not self._watching:
             self._watching = True
             gevent.spawn(forever, "watching the sentinels", self._watch)
-        return self._first(self._opened)
+        return self._opened(self._named())
 
     def _watch(self) -> None:
-        gevent.sleep(WATCH_SECONDS * random.uniform(0.8, 1.2))
+        self._hinted.wait(self._watch_seconds * random.uniform(0.8, 1.2))
+        self._hinted.clear()
         before = self._primary
-        with contextlib.suppress(RedisError):
-            if self._first(lambda named: named) != before == self._primary:
-                self._replaced()
+        try:
+            lost = self._named() != before
+        except Disagreement:
+            lost = True
+        except RedisError:  # none answers: the connection there is stays
+            lost = False
+        self._news.follow(self._known)
+        if lost and before == self._primary:
+            self._replaced()
+        gevent.sleep(REST_SECONDS)
 
-    def _first(self, use: Callable[[Address], T]) -> T:
-        """What `use` makes of the primary that a sentinel names, by the first sentinel with which it succeeds."""
-        failures = []
-        for sentinel in list(self._known):
-            try:
-                primary, others = self._ask(sentinel)
-                used = use(primary)
-            except RedisError as error:
-                failures.append(f"{sentinel} ({error})")
-            else:
-                self._known = remembered(sentinel, self._known, others)
-                return used
-        raise ConnectionError(f"no sentinel names a primary of {self._servers.master}: {', '.join(failures)}")
+    def _named(self) -> Address:
+        """The primary, by all that answer, or as soon as more than half of those that are known agree."""
+        answers, failures = [], []
+        asking = {gevent.spawn(self._asked, sentinel): sentinel for sentinel in self._known}
+        try:
+            for asked in gevent.iwait(asking):
+                if isinstance(asked.value, Answer):
+                    answers.append(asked.value)
+                else:
+                    failures.append(f"{asking[asked]} ({asked.value})")
+                if 2 * _most_alike(answers) > len(asking):
+                    break
+        finally:
+            gevent.killall(list(asking), block=False)
+        if not answers:
+            raise ConnectionError(f"no sentinel names a primary of {self._servers.master}: {', '.join(failures)}")
+        self._known = remembered(self._servers.addresses, (other for answer in answers for other in answer.others))
+        return latest(answers)
 
-    def _ask(self, sentinel: Address) -> tuple[Address, list[Address]]:
+    def _asked(self, sentinel: Address) -> Answer | Exception:
+        try:
+            return self._ask(sentinel)
+        except (RedisError, LookupError, TypeError, ValueError) as error:  # all but the first: no answer of a sentinel
+            return error
+
+    def _ask(self, sentinel: Address) -> Answer:
         connection = self._servers.connect_to_sentinel(sentinel)
         try:
             master = self._servers.master
-            asked = [("SENTINEL", "GET-MASTER-ADDR-BY-NAME", master), ("SENTINEL", "SENTINELS", master)]
+            asked = [("SENTINEL", what, master) for what in ("GET-MASTER-ADDR-BY-NAME", "SENTINELS", "MASTER")]
             connection.send_packed_command(connection.pack_commands(asked))
             found, others = connection.read_response(), connection.read_response()
+            epoch = _epoch(connection)
         finally:
             connection.disconnect()
         if not found:
             raise ConnectionError(f"knows no primary of {master}")
-        return _address(*found), [_address(other[b"ip"], other[b"port"]) for other in map(_fields, others)]
+        told = tuple(_address(other[b"ip"], other[b"port"]) for other in map(_fields, others))
+        return Answer(_address(*found), epoch, told)
 
     def _opened(self, address: Address) -> AbstractConnection:
         connection = self._servers.connect(address)
@@ -95,9 +137,32 @@ class Sentinels:
         return connection
 
 
-def remembered(answered: Address, known: list[Address], others: list[Address]) -> list[Address]:
-    """Who to ask the next time, in this order: those of the URL never give way to others."""
-    return list(dict.fromkeys([answered, *known, *others]))[:KNOWN]
+def latest(answers: Sequence[Answer]) -> Address:
+    """The primary with the highest epoch, then the most answers. Raises Disagreement where two are alike."""
+    votes = Counter(answer.primary for answer in answers)
+    epochs = {primary: max(answer.epoch for answer in answers if answer.primary == primary) for primary in votes}
+    first, *others = sorted(votes, key=lambda primary: (epochs[primary], votes[primary]), reverse=True)
+    if others and (epochs[others[0]], votes[others[0]]) == (epochs[first], votes[first]):
+        raise Disagreement(f"the sentinels disagree whether {first} or {others[0]} is the primary")
+    return first
+
+
+def remembered(named: Iterable[Address], others: Iterable[Address]) -> list[Address]:
+    """Who to ask the next time: those of the URL, and as many of the others as there is room for."""
+    return list(dict.fromkeys([*named, *others]))[:KNOWN]
+
+
+def _most_alike(answers: Sequence[Answer]) -> int:
+    """How many say the same."""
+    return max(Counter((answer.primary, answer.epoch) for answer in answers).values(), default=0)
+
+
+def _epoch(connection: AbstractConnection) -> int:
+    """Of the configuration; -1 where the sentinel does not say it to this user."""
+    try:
+        return int(_fields(connection.read_response())[b"config-epoch"])
+    except (ResponseError, LookupError, TypeError, ValueError):
+        return -1
 
 
 def _address(host: bytes, port: bytes) -> Address:

@@ -27,6 +27,7 @@ LIMIT, WORKERS, CALLERS = 100_000, 2, 6
 HOUR = {"rate": LIMIT, "window": 3600, "algorithm": "fixed_window", "fail_mode": "local"}
 SOON = {"WEB_CONCURRENCY": WORKERS, "REDIS_TIMEOUT_MS": 500, "BREAKER_FAILURES": 3}
 MOVES = 60 if ALL else 18
+STATUS = "/circuit-breaker-status"
 
 SlotOf = Callable[[str], int]
 
@@ -93,7 +94,7 @@ def test_resharding_charges_every_check_once(
     assert load.statuses == {200}
     assert measured["charges lost or doubled"] == 0
     assert several or not degraded
-    assert node.request("GET", "/circuit-breaker-status", key=None).json()["state"] == "closed"
+    assert state_of(node) == "closed"
 
 
 def move(cluster: ClusterGroup, number: int) -> int:
@@ -137,7 +138,18 @@ def recovered(load: Load, clients: list[str]) -> bool:
 def breakers(node: Node) -> set[str]:
     """What its workers say."""
     with Burst(node.port, 20) as burst:
-        return {json.loads(answer)["state"] for answer in burst.get("/circuit-breaker-status")}
+        return {json.loads(answer)["state"] for answer in burst.get(STATUS)}
+
+
+def state_of(node: Node) -> str:
+    """What one worker says, always the same."""
+    return str(node.request("GET", STATUS, key=None).json()["state"])
+
+
+def available(node: Node) -> set[bool]:
+    """What its workers say of Redis."""
+    with Burst(node.port, 20) as burst:
+        return {json.loads(answer)["redis_available"] for answer in burst.get("/health")}
 
 
 def report(load: Load, since: float, measured: Figures) -> None:
@@ -180,3 +192,25 @@ def test_a_failover_in_a_cluster_is_followed(
     assert not any(decision["degraded"] for client in unharmed for decision in of(client, load))
     assert all(lost(node, load, client) == 0 for client in unharmed)
     assert measured["charges lost"] <= before  # the rate, times half a second for a busy machine, and what timed out
+
+
+@pytest.mark.fault(10, "a primary that one worker of a node has met so far dies")
+def test_workers_of_a_node_agree_about_a_primary(
+    cluster: ClusterGroup, start_node: StartNode, slot_of: SlotOf, measured: Figures
+) -> None:
+    """Every worker says that the breaker is open, and that Redis is not available.
+
+    The last test with this cluster: a slot is lost.
+    """
+    node = start_node(cluster.url, **SOON)
+    node.put_rule(client_id="agreed", **HOUR)
+    assert breakers(node) == {"closed"}
+    new = cluster.join()
+    cluster.move(slot_of("agreed"), new)
+    assert node.eventually(lambda: not node.check("agreed")["degraded"])  # over one connection, so to one worker
+    cluster.servers[new].kill()
+    assert node.eventually(lambda: node.check("agreed")["degraded"] and state_of(node) == "open")
+    said = [breakers(node) for _ in range(5)]
+    measured["answers of its workers"] = " or ".join(sorted(set.union(*said)))
+    assert said == [{"open"}] * 5
+    assert node.eventually(lambda: available(node) == {False})

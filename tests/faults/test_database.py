@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,8 @@ from tests.support.node import Node
 from tests.support.processes import children
 
 UNAVAILABLE_SECONDS = 2
+TENANTS = "/v1/admin/tenants"
+Change = tuple[str, str, dict[str, Any] | None]  # method, path, body
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +62,13 @@ def test_checks_do_not_notice_and_the_node_recovers_by_itself(
     """Checks go on by the last good rules, none fails or degrades; changes answer 503; the node recovers by itself."""
     begin, end = FAULTS[fault]
     node.put_rule(client_id="unmoved", rate=1_000_000, window=3600)
+    changes = changes_to_make(node, fault)
+    before = shown(node)
     with Load([node], {"client_id": "unmoved"}) as load:
-        measured["a change is refused after, s"] = round(during(begin, end, node, database), 2)
+        measured["a change is refused after, s"] = round(during(begin, end, node, database, changes), 2)
         assert node.eventually(lambda: node.request("GET", "/health").json()["database_available"])
+        assert shown(node) == before
+        assert [node.request(*change, json=sent).status_code for *change, sent in changes] == [200, 200, 204]
         node.put_rule(client_id="unmoved", rate=2_000_000, window=3600)
     assert load.errors == []
     assert load.statuses == {200}
@@ -73,11 +80,34 @@ def test_checks_do_not_notice_and_the_node_recovers_by_itself(
     assert node.check("unmoved")["limit"] == 2_000_000
 
 
-def during(begin: Callable[[Postgres], None], end: Callable[[Postgres], None], node: Node, database: Postgres) -> float:
+def changes_to_make(node: Node, name: str) -> list[Change]:
+    """To roll a rule back, to switch it off, and to delete a tenant."""
+    first = node.put_rule(client_id="changed", rate=1, window=60)
+    node.put_rule(client_id="changed", rate=2, window=60)
+    rule, tenant = f"/v1/admin/rules/{first['id']}", node.request("POST", TENANTS, json={"name": name}).json()
+    return [
+        ("POST", f"{rule}/rollback", {"version": first["version"]}),
+        ("PATCH", rule, {"enabled": False}),
+        ("DELETE", f"{TENANTS}/{tenant['id']}", None),
+    ]
+
+
+def shown(node: Node) -> list[Any]:
+    """What changes would change: rules, tenants, and the audit."""
+    return [node.request("GET", path).json() for path in ("/v1/admin/rules", TENANTS, "/v1/admin/audit")]
+
+
+def during(
+    begin: Callable[[Postgres], None],
+    end: Callable[[Postgres], None],
+    node: Node,
+    database: Postgres,
+    changes: list[Change],
+) -> float:
     """What operators see of the fault; the seconds after which a change is refused."""
     begin(database)
     try:
-        refused = [node.request("GET", "/v1/admin/rules") for _ in range(3)]
+        refused = [node.request(*change, json=sent) for *change, sent in changes]
         assert node.eventually(lambda: not node.request("GET", "/health").json()["database_available"])
         assert node.eventually(lambda: node.metric("ratelimiter_rules_age_seconds") > 1)
         assert node.request("GET", "/readyz").status_code == 200

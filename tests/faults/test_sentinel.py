@@ -20,6 +20,7 @@ from tests.support.topologies import MASTER, SentinelGroup, eventually, sentinel
 
 LIMIT, WORKERS, WIDTH = 100_000, 2, 8
 LAG_SECONDS = 0.2
+DEAF = "deaf"  # the user as whom one sentinel asks the servers
 CUT_OFF = "cut-off"  # the user as whom one node asks the sentinels
 HOUR = {"rate": LIMIT, "window": 3600, "algorithm": "fixed_window", "fail_mode": "local"}
 SOON = {"WEB_CONCURRENCY": WORKERS, "REDIS_TIMEOUT_MS": 500, "BREAKER_FAILURES": 3, "BREAKER_RESET_SECONDS": 1}
@@ -53,7 +54,7 @@ def test_a_failover_costs_what_the_replica_had_not_seen(
     group: SentinelGroup, start_node: StartNode, measured: Figures
 ) -> None:
     """The replica takes over without anybody's help. Lost is what was admitted within the lag; no check fails."""
-    node = start_node(group.url, **SOON)
+    node = start_node(group.url, **SOON | {"BREAKER_RESET_SECONDS": 60})  # a successor is tried before that
     node.put_rule(client_id="failover", **HOUR)
     with Proxy(group.socket(group.primary)) as between:
         group.ask(group.replica, "REPLICAOF", "127.0.0.1", between.url.rpartition(":")[2].removesuffix("/0"))
@@ -159,3 +160,50 @@ def test_a_primary_that_nobody_sees_soon_stops_to_take_charges(
     assert load.statuses == {200}
     # Nothing but what was on its way to the replica, and what the old primary took until it stopped.
     assert measured["charges lost"] <= sum(began - 1 < answer.began <= last for answer in load.answers)
+
+
+def make_stale(group: SentinelGroup, sentinel: int) -> None:
+    """From now on it hears nothing: not from other sentinels, nor over primary and replica, which let it do nothing."""
+    group.ask(sentinel, "ACL", "SETUSER", "default", "-publish")
+    for option in ("auth-user", "auth-pass"):
+        group.ask(sentinel, "SENTINEL", "SET", MASTER, option, DEAF)
+    for server in (group.primary, group.replica):
+        group.ask(server, "ACL", "SETUSER", DEAF, "on", "nopass", "-@all")
+        for kind in ("normal", "pubsub"):
+            group.ask(server, "CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+
+
+@pytest.mark.fault(
+    11, "one of three sentinels still names the primary of before, which never hears that it was replaced; `closed`"
+)
+def test_a_stale_sentinel_is_outvoted(group: SentinelGroup, start_node: StartNode, measured: Figures) -> None:
+    """Nodes that ask it first count together with the others: the limit is admitted once."""
+    limit, (first, *others) = 30, group.sentinels
+    make_stale(group, first)
+    group.ask(group.primary, "ACL", "SETUSER", "default", "-replicaof", "-slaveof")
+    eventually(lambda: takes_order(group, others[0]))
+    for sentinel in others:
+        eventually(lambda sentinel=sentinel: named_by(group, sentinel) == group.replica)
+    assert named_by(group, first) == group.primary
+    assert [group.ask(server, "ROLE")[0] for server in (group.primary, group.replica)] == ["master"] * 2
+    without_it = group.url.replace(f"127.0.0.1:{first},", "")
+    nodes = [start_node(url, FAIL_MODE="closed") for url in (group.url, without_it)]
+    nodes[0].put_rule(client_id="outvoted", rate=limit, window=3600, algorithm="fixed_window")
+    nodes[1].await_rules(nodes[0])
+    decisions = [node.check("outvoted") for node in nodes for _ in range(limit)]
+    measured["limit"], measured["admitted"] = limit, sum(decision["allowed"] for decision in decisions)
+    assert measured["admitted"] == limit
+    assert [node.request("GET", "/health", key=None).json()["status"] for node in nodes] == ["healthy"] * 2
+
+
+def takes_order(group: SentinelGroup, sentinel: int) -> bool:
+    """To fail over, which a sentinel refuses while it is still connecting."""
+    try:
+        return bool(group.ask(sentinel, "SENTINEL", "FAILOVER", MASTER) == "OK")
+    except redis.ResponseError:
+        return False
+
+
+def named_by(group: SentinelGroup, sentinel: int) -> int:
+    """The port of the primary."""
+    return int(group.ask(sentinel, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER)[1])

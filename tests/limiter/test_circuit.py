@@ -15,8 +15,9 @@ import pytest
 
 from app.limiter import node_lock
 from app.limiter.breaker import Breaker
-from app.limiter.circuit import NAMED, Circuit, Circuits
+from app.limiter.circuit import LEFT_SECONDS, NAMED, OPEN, STATE, Circuit, Circuits
 from app.limiter.node_lock import NodeLock
+from tests.support.faults import Figures
 
 WORKERS = 4
 ROUNDS = 300
@@ -174,19 +175,63 @@ def test_workers_find_the_same_circuit_by_its_name() -> None:
     def worker(number: int) -> None:
         start.wait(PATIENCE_SECONDS)
         for name in range(number, number + WORKERS):
-            circuit = circuits.of(f"primary {name % WORKERS}")
+            circuit = circuits.of(f"primary {name % WORKERS}", 0.0)
             with circuit.lock:
                 circuit.failures += 1 + name % WORKERS
 
     assert run(*(partial(worker, number) for number in range(WORKERS))) == [0] * WORKERS
-    failures = [circuits.of(f"primary {number}").failures for number in range(WORKERS)]
+    failures = [circuits.of(f"primary {number}", 0.0).failures for number in range(WORKERS)]
     assert failures == [WORKERS * (1 + number) for number in range(WORKERS)]
 
 
 def test_more_names_than_there_is_room_for_share_circuits() -> None:
     circuits = Circuits()
-    first = [circuits.of(f"primary {number}") for number in range(NAMED)]
+    first = [circuits.of(f"primary {number}", 0.0) for number in range(NAMED)]
     assert len(set(map(id, first))) == NAMED
-    assert circuits.of("one more") is circuits.of("one more")
-    assert circuits.of("one more") in first
-    assert circuits.of("primary 0") is first[0]
+    assert circuits.of("one more", 9e9) is circuits.of("one more", 9e9)
+    assert circuits.of("one more", 9e9) in first
+    assert circuits.of("primary 0", 9e9) is first[0]
+
+
+@pytest.mark.fault(10, f"the primaries of a cluster get other addresses, {4 * NAMED:,} in the life of a node")
+def test_circuits_of_addresses_that_left_are_free_again(measured: Figures) -> None:
+    """Each has a circuit of its own, which begins closed."""
+    circuits, shared = Circuits(), 0
+    for turn in range(4 * NAMED // 3 + 1):
+        now = 1 + turn * (LEFT_SECONDS + 1)
+        names = [f"primary {3 * turn + number}" for number in range(3)]
+        found = [circuits.of(name, now) for name in names]
+        shared += len(set(map(id, found))) < 3 or any(
+            breaker_on(circuit, 1, lambda: 1.0).state_number for circuit in found
+        )
+        circuits.keep(names, now)
+        assert circuits.in_use() == sorted(found, key=circuits._circuits.index)
+        breaker_on(found[0], 1, lambda: 1.0).open()
+    measured["circuits"], measured["shared with another, or begun open"] = NAMED, shared
+    assert shared == 0
+
+
+def test_a_name_that_was_given_up_keeps_its_circuit_for_a_while() -> None:
+    """Another worker may still use it."""
+    circuits = Circuits()
+    first = [circuits.of(f"primary {number}", 0.0) for number in range(NAMED)]
+    circuits.keep(["primary 1"], 1.0)
+    assert circuits.in_use() == [first[1]]
+    assert circuits.of("new", LEFT_SECONDS) in first  # shared: it is too early
+    assert circuits.of("primary 7", LEFT_SECONDS) is first[7]
+    reused = circuits.of("new", 2 + LEFT_SECONDS)
+    assert reused in first
+    assert reused not in (first[1], first[7])
+
+
+def test_what_one_worker_has_met_is_in_use_on_the_whole_node() -> None:
+    circuits = Circuits()
+
+    def worker() -> None:
+        breaker_on(circuits.of("a primary that nobody else has met", 1.0), 1, lambda: 1.0).open()
+        circuits.announce()
+
+    assert (circuits.in_use(), circuits.changes) == ([], 0)
+    assert run(worker) == [0]
+    assert [circuit.mark & STATE for circuit in circuits.in_use()] == [OPEN]
+    assert circuits.changes == 1

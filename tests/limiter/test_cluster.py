@@ -52,7 +52,7 @@ def node(cluster: ClusterGroup, database_url: str, tmp_path_factory: pytest.Temp
 def store_at(url: str, timeout_ms: int = 5000) -> tuple[ClusterStore, Breakers]:
     exclude = [no_failure_of_the_store]
     make = partial(Breaker, failures=3, reset_seconds=60, lease_seconds=1, clock=time.monotonic, exclude=exclude)
-    breakers = Breakers(make)
+    breakers = Breakers(make, time.monotonic)
     servers = Servers(url, timeout_ms / 1000)
     return ClusterStore(Cluster(servers, timeout_ms=timeout_ms, breakers=breakers, clock=time.monotonic)), breakers
 

@@ -138,8 +138,9 @@ def test_a_probe_with_one_decision_proves_that_redis_decides(
     assert (breaker.status().state, breaker.status().failure_count) == ("closed", 0)
 
 
-def test_a_demoted_primary_is_left(breaker: Breaker) -> None:
-    with Talker(b"-READONLY for the test\r\n") as server:
+@pytest.mark.parametrize("refusal", ["READONLY", "NOREPLICAS"])
+def test_a_primary_that_was_demoted_or_cut_off_is_left(breaker: Breaker, refusal: str) -> None:
+    with Talker(b"-%b for the test\r\n" % refusal.encode()) as server:
         subject = limiter(store_at(server.url), breaker)
         degraded(subject)
         degraded(subject)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import permutations
 from pathlib import Path
 
+import gevent
 import pytest
 
 from app.limiter.errors import StoreUnavailable
 from app.limiter.redis_store import RedisStore, connect
-from app.limiter.redis_url import Address
-from app.limiter.sentinels import KNOWN, remembered
+from app.limiter.redis_url import Address, Servers
+from app.limiter.sentinel_news import CHANNELS
+from app.limiter.sentinels import KNOWN, Answer, Disagreement, Sentinels, latest, remembered
 from app.rules.rule import Limit
 from tests.limiter.test_redis_store import charge
-from tests.support.topologies import SentinelGroup, eventually, sentinel_group
+from tests.support.topologies import MASTER, SentinelGroup, eventually, sentinel_group
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +63,57 @@ def test_whoever_is_named_must_be_a_primary_itself(group: SentinelGroup) -> None
 
 def test_what_is_remembered_has_a_bound() -> None:
     crowd = [Address("sentinel", port) for port in range(1, 100)]
-    known = remembered(crowd[7], crowd[:8], crowd)
-    assert known == [crowd[7], *crowd[:7], *crowd[8:KNOWN]]
+    assert remembered(crowd[7:9], crowd) == [crowd[7], crowd[8], *crowd[:7], *crowd[9:KNOWN]]
+
+
+HERE, THERE = Address("here", 6379), Address("there", 6379)
+
+
+@pytest.mark.parametrize(
+    ("answers", "primary"),
+    [
+        ([(HERE, 1)], HERE),
+        ([(THERE, 1), (HERE, 2)], HERE),
+        ([(THERE, 1), (THERE, 1), (HERE, 2)], HERE),  # told of a failover before the others
+        ([(THERE, 1), (HERE, 1), (HERE, 1)], HERE),
+        ([(THERE, -1), (HERE, -1), (HERE, -1)], HERE),  # of users that may not ask for epochs
+        ([(THERE, -1), (THERE, -1), (HERE, 0)], HERE),
+        ([(THERE, 1), (HERE, 1)], None),
+        ([(THERE, -1), (HERE, -1)], None),
+    ],
+)
+def test_the_latest_configuration_counts_then_the_most_sentinels(
+    answers: list[tuple[Address, int]], primary: Address | None
+) -> None:
+    def of(order: Sequence[tuple[Address, int]]) -> Address | None:
+        try:
+            return latest([Answer(*answer) for answer in order])
+        except Disagreement:
+            return None
+
+    assert {of(order) for order in permutations(answers)} == {primary}
+
+
+def test_a_failover_by_order_is_told_and_followed_at_once(group: SentinelGroup) -> None:
+    """Within the day after which the sentinels would be asked again."""
+    replaced: list[str] = []
+    subject = Sentinels(Servers(group.url, 5), lambda: replaced.append("told"), watch_seconds=24 * 3600)
+    before = group.primary
+    subject.connect().disconnect()
+    subject._hinted.set()  # its first look, with which it begins to listen
+    eventually(lambda: gevent.sleep(0.01) or all(listens(group, sentinel) for sentinel in group.sentinels))
+    assert replaced == []
+    group.ask(group.sentinels[1], "SENTINEL", "FAILOVER", MASTER)
+    eventually(lambda: gevent.sleep(0.01) or bool(replaced))
+    connection = subject.connect()
+    assert connection.port == group.replica
+    connection.disconnect()
+    group.primary, group.replica = group.replica, before
+    group.ask(before, "REPLICAOF", "127.0.0.1", group.primary)  # what the sentinels do ten seconds later
+
+
+def listens(group: SentinelGroup, sentinel: int) -> bool:
+    return f" sub={len(CHANNELS)} " in group.ask(sentinel, "CLIENT", "LIST")
 
 
 def test_sentinels_that_the_url_does_not_name_are_remembered(group: SentinelGroup) -> None:

@@ -156,6 +156,14 @@ class ClusterGroup(Group):
             self.ask(port, "CLUSTER", "SETSLOT", slot, "NODE", names[target])
         return moved
 
+    def join(self) -> int:
+        """The port of one more primary, without slots and without a replica."""
+        port = self._start_member(7)
+        self.ask(port, "CLUSTER", "MEET", "127.0.0.1", self.primaries[0], self._buses[self.primaries[0]])
+        known = [*self.primaries, port]
+        eventually(lambda: all(sum("connected" in line for line in self.nodes(each)) == 7 for each in known))
+        return port
+
     def _start_member(self, epoch: int) -> int:
         bus = free_port()
         port = self.start(
