@@ -21,7 +21,7 @@ def hello():
 
 
 @app.post("/login")
-@limits.limit("login", identify=lambda environ: request.form["user"])
+@limits.limit("login", identify=lambda environ: request.form["user"].strip().casefold())
 def login():
     return "welcome\n"
 
