@@ -183,8 +183,8 @@ def test_a_stale_sentinel_is_outvoted(group: SentinelGroup, start_node: StartNod
     group.ask(group.primary, "ACL", "SETUSER", "default", "-replicaof", "-slaveof")
     eventually(lambda: takes_order(group, others[0]))
     for sentinel in others:
-        eventually(lambda sentinel=sentinel: named_by(group, sentinel) == group.replica)
-    assert named_by(group, first) == group.primary
+        eventually(lambda sentinel=sentinel: group.named_by(sentinel) == group.replica)
+    assert group.named_by(first) == group.primary
     assert [group.ask(server, "ROLE")[0] for server in (group.primary, group.replica)] == ["master"] * 2
     without_it = group.url.replace(f"127.0.0.1:{first},", "")
     nodes = [start_node(url, FAIL_MODE="closed") for url in (group.url, without_it)]
@@ -202,8 +202,3 @@ def takes_order(group: SentinelGroup, sentinel: int) -> bool:
         return bool(group.ask(sentinel, "SENTINEL", "FAILOVER", MASTER) == "OK")
     except redis.ResponseError:
         return False
-
-
-def named_by(group: SentinelGroup, sentinel: int) -> int:
-    """The port of the primary."""
-    return int(group.ask(sentinel, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER)[1])

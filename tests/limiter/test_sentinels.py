@@ -94,6 +94,22 @@ def test_the_latest_configuration_counts_then_the_most_sentinels(
     assert {of(order) for order in permutations(answers)} == {primary}
 
 
+def test_while_sentinels_disagree_nobody_decides(group: SentinelGroup) -> None:
+    """Two that never heard of each other, as no failover can make them: a connection that there is is given up too."""
+    url, replaced = group.url.replace("/limits", "/twice"), []
+    for sentinel, primary in zip(group.sentinels, (group.primary, group.start()), strict=False):
+        group.ask(sentinel, "SENTINEL", "MONITOR", "twice", "127.0.0.1", primary, 2)
+    store = store_at(url)
+    assert why(store).startswith("the sentinels disagree whether 127.0.0.1:")
+    subject = Sentinels(Servers(url, 5), lambda: replaced.append("told"), watch_seconds=0.01)
+    with pytest.raises(Disagreement):
+        subject.connect()
+    eventually(lambda: gevent.sleep(0.01) or bool(replaced))
+    group.ask(group.sentinels[1], "SENTINEL", "REMOVE", "twice")
+    eventually(store.ping)
+    group.ask(group.sentinels[0], "SENTINEL", "REMOVE", "twice")
+
+
 def test_a_failover_by_order_is_told_and_followed_at_once(group: SentinelGroup) -> None:
     """Within the day after which the sentinels would be asked again."""
     replaced: list[str] = []
@@ -110,6 +126,8 @@ def test_a_failover_by_order_is_told_and_followed_at_once(group: SentinelGroup) 
     connection.disconnect()
     group.primary, group.replica = group.replica, before
     group.ask(before, "REPLICAOF", "127.0.0.1", group.primary)  # what the sentinels do ten seconds later
+
+    eventually(lambda: {group.named_by(sentinel) for sentinel in group.sentinels} == {group.primary})
 
 
 def listens(group: SentinelGroup, sentinel: int) -> bool:

@@ -101,6 +101,10 @@ class SentinelGroup(Group):
         hosts = ",".join(f"127.0.0.1:{port}" for port in self.sentinels)
         return f"redis+sentinel://ratelimiter:{PASSWORD}@{hosts}/{MASTER}"
 
+    def named_by(self, sentinel: int) -> int:
+        """The port of the primary, as this sentinel has it."""
+        return int(self.ask(sentinel, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER)[1])
+
     def _knows_all(self, sentinel: int) -> bool:
         known = self.ask(sentinel, "SENTINEL", "MASTER", MASTER)
         fields = dict(zip(known[::2], known[1::2], strict=True))
