@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 FORMAT = 2  # raised where an older version could not read the file
 REVISION = 2  # raised where it could: then a file of that version lacks what is new, and is written again
 IGNORED = "the saved rules are not used: %s"
+USED = "the saved rules decide until PostgreSQL answers, although %s"
 SEALED_SINCE = 2  # the revision with which files got a checksum
 
 
@@ -45,7 +46,8 @@ class SnapshotFile:
     """Reads and writes one file, readable by its owner alone: it holds the secret of the keys.
 
     Its time of modification is when the rules in it were last known to be current. `clock` is Unix time in seconds.
-    `database` names the database of this node: the rules of another one are not read.
+    `database` names the database of this node, as server/name. Rules of another database on the same server are not
+    read. Those of another server are, with a word: the database may have moved there, or be away under another address.
     """
 
     def __init__(self, path: Path, clock: Callable[[], float], database: str = "") -> None:
@@ -89,7 +91,10 @@ class SnapshotFile:
         if saved.format != FORMAT:
             return "their format is of another release"
         if saved.database not in ("", self._database):
-            return f"they are of {saved.database}, not of {self._database}"
+            why = f"they are of {saved.database}, not of {self._database}"
+            if saved.database.rpartition("/")[0] == self._database.rpartition("/")[0]:
+                return why
+            log.warning(USED, why)
         if saved.revision >= SEALED_SINCE and not self._holds(Edition(*saved.edition, saved.drawn)):
             return "their checksum is wrong"
         return ""

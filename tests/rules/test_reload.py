@@ -148,6 +148,16 @@ def test_rules_of_another_database_are_not_read(tmp_path: Path, caplog: pytest.L
     assert here.read() == snapshot
 
 
+def test_rules_of_another_server_decide_and_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The database may have moved, or be away under another address."""
+    caplog.set_level("WARNING", "app.rules.snapshot_file")
+    place, snapshot = tmp_path / "rules.json", Snapshot(4, b"secret", (RULE,))
+    SnapshotFile(place, time.time, "old:5432/limiter").save(snapshot, 0)
+    assert SnapshotFile(place, time.time, "new:5432/limiter").read() == snapshot
+    [said] = caplog.messages
+    assert said.endswith("although they are of old:5432/limiter, not of new:5432/limiter")
+
+
 def test_a_file_with_one_wrong_digit_is_not_read_and_is_written_again(tmp_path: Path) -> None:
     place, snapshot = tmp_path / "rules.json", Snapshot(4, b"secret", (RULE,))
     saved = SnapshotFile(place, time.time)
