@@ -72,7 +72,7 @@ class SnapshotFile:
     def save(self, snapshot: Snapshot, age_seconds: float) -> None:
         """Have the snapshot on disk, noted as current so long ago. Written only where it is not there, whole, already,
         as by another worker of the node. Raises OSError."""
-        if not self._holds(snapshot.edition):
+        if not self._holds(snapshot.edition, self._database):
             self._write(snapshot)
         current_at = self._clock() - age_seconds
         with contextlib.suppress(OSError):
@@ -95,7 +95,7 @@ class SnapshotFile:
             if saved.database.rpartition("/")[0] == self._database.rpartition("/")[0]:
                 return why
             log.warning(USED, why)
-        if saved.revision >= SEALED_SINCE and not self._holds(Edition(*saved.edition, saved.drawn)):
+        if saved.revision >= SEALED_SINCE and not self._holds(Edition(*saved.edition, saved.drawn), saved.database):
             return "their checksum is wrong"
         return ""
 
@@ -106,7 +106,7 @@ class SnapshotFile:
         handle, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=self._path.name)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(self._head(snapshot.edition) + _seal(hashlib.sha256(body).hexdigest()) + body)
+                file.write(_head(snapshot.edition, self._database) + _seal(hashlib.sha256(body).hexdigest()) + body)
                 file.flush()
                 os.fsync(file.fileno())
             if self._path.is_dir():  # a container runtime makes one where it is to mount a file that is not there
@@ -116,9 +116,9 @@ class SnapshotFile:
             os.unlink(temporary)  # half a file, with the secret in it
             raise
 
-    def _holds(self, edition: Edition) -> bool:
+    def _holds(self, edition: Edition, database: str) -> bool:
         """Whether this edition is there, whole."""
-        head = self._head(edition)
+        head = _head(edition, database)
         try:
             with self._path.open("rb") as file:
                 if file.read(len(head)) != head:
@@ -128,10 +128,11 @@ class SnapshotFile:
         except OSError:
             return False
 
-    def _head(self, edition: Edition) -> bytes:
-        version, secret, drawn = edition
-        head = _Head(format=FORMAT, edition=(version, secret), revision=REVISION, drawn=drawn, database=self._database)
-        return msgspec.json.encode(head)[:-1]
+
+def _head(edition: Edition, database: str) -> bytes:
+    version, secret, drawn = edition
+    head = _Head(format=FORMAT, edition=(version, secret), revision=REVISION, drawn=drawn, database=database)
+    return msgspec.json.encode(head)[:-1]
 
 
 def _seal(checksum: str) -> bytes:
