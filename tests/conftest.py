@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -105,12 +106,15 @@ def empty_database(postgres: Postgres) -> Callable[[str], str]:
 def new_database(postgres: Postgres) -> Callable[[str], str]:
     """Makes a database of the given name with the schema, but without rules of other tests.
 
-    The migrations run once; each database is a copy of what they made.
+    The migrations run once. Each database is a copy of what they made, but for the secret: a deployment has its own.
     """
     flask("db", "upgrade", database_url=create_database(postgres, "migrated"))
 
     def create(name: str) -> str:
-        return create_database(postgres, name, template="migrated")
+        url = create_database(postgres, name, template="migrated")
+        with contextlib.closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+            cursor.execute("UPDATE rule_book SET key_secret = %s", [secrets.token_hex(32)])
+        return url
 
     return create
 

@@ -27,7 +27,16 @@ LIVE_SECONDS = 1.0  # callers of /health make a worker look at Redis no more oft
 LEAVE_SECONDS = 2.0
 LONGEST = 500  # characters of a sentence: some repeat what Redis said
 SHARED = "another deployment uses this Redis too: keys are kept apart, memory and time are not"
-LOGGED_HERE = ("redis_permission", "redis_cluster_member", "redis_evicts", "redis_full", "settings", "clock")
+LOGGED_HERE = (
+    "redis_permission",
+    "redis_cluster_member",
+    "redis_evicts",
+    "redis_full",
+    "settings",
+    "fallback",
+    "clock",
+)
+FALLBACK = ("FAIL_MODE", "NODES")  # decide nothing as long as Redis answers: the node stays healthy
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +105,13 @@ class Condition:
             self._looked_at = self._clock()
             self._found = self._inspection.look()
 
+    @property
+    def healthy(self) -> bool:
+        """Whether the node decides as it should, as far as is known."""
+        return not self.reasons().keys() - {"fallback"}
+
     def reasons(self) -> dict[str, str]:
-        """The causes known, by their labels, in the order of REASONS; none where the node is healthy."""
+        """The causes known, by their labels, in the order of REASONS; where the node is healthy none but `fallback`."""
         causes = self._found.causes | self._of_others()
         if self._trouble is not None and not self._found.unable:
             causes["redis"] = CANNOT.format(self._trouble)
@@ -148,8 +162,11 @@ class Condition:
 
     def _of_others(self) -> dict[str, str]:
         made_at = self._found.mark[0] if self._found.mark else 0.0
+        mine = self._decided_by()
+        always = {name: value for name, value in mine.items() if name not in FALLBACK}
         found = {
-            "settings": difference(self._decided_by(), made_at, self._others),
+            "settings": difference(always, made_at, self._others),
+            "fallback": difference({name: mine[name] for name in FALLBACK if name in mine}, made_at, self._others),
             "clock": self._shared_clock.complaint,
         }
         return {label: said for label, said in found.items() if said}

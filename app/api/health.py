@@ -40,7 +40,7 @@ def health() -> dict[str, Any]:
     services.condition.ask()
     reasons, rules = services.condition.reasons(), services.reloader.freshness()
     return {
-        "status": "degraded" if reasons else "healthy",
+        "status": "healthy" if services.condition.healthy else "degraded",
         "reasons": list(reasons.values()),
         "service": services.settings.service_name,
         "version": __version__,

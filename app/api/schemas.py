@@ -186,7 +186,8 @@ class LifeSchema(Schema):
 
 
 class HealthSchema(Schema):
-    """What works. `reasons`: a sentence for each cause why the node is degraded, none where it is healthy.
+    """What works. `reasons`: a sentence for each cause why the node is degraded. A healthy node has none, or one about
+    nodes that differ in FAIL_MODE or NODES, which decide nothing as long as Redis answers.
 
     `redis_available`: whether Redis can decide all checks. `without_redis`: what happens to checks while it cannot,
     where their rule says nothing. `rules_age_seconds`: since the rules were last confirmed current; null: none are

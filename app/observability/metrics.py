@@ -65,7 +65,7 @@ BREAKER_STATE = NodeGauge(
     "The node's breaker: 0 closed, 1 half open, 2 open",
     multiprocess_mode="mostrecent",
 )
-# What can keep a node from being healthy: the labels of `/health`'s reasons, in its order.
+# What keeps a node from being healthy, but for `fallback`: the labels of `/health`'s reasons, in its order.
 REASONS = (
     "redis",
     "redis_permission",
@@ -76,6 +76,7 @@ REASONS = (
     "database",
     "rules",
     "settings",
+    "fallback",
     "clock",
 )
 DEGRADED_REASONS = NodeGauge(

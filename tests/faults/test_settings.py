@@ -138,9 +138,15 @@ def denied(node: Node, key: str) -> list[str]:
 def test_nodes_with_different_settings_say_so(
     start_redis: StartRedis, start_node: StartNode, measured: Figures
 ) -> None:
-    """Its `/health`, its log and a metric name the settings and the node; they end with the other node."""
+    """Its `/health`, its log and a metric name the settings and the node. What decides only without Redis is named too,
+    but the node stays healthy."""
     server = start_redis()
     first = start_node(server.url, WEB_CONCURRENCY=1)
+    cautious = start_node(server.url, WEB_CONCURRENCY=1, FAIL_MODE="closed")
+    assert cautious.eventually(lambda: cautious.request("GET", "/health").json()["reasons"] != [])
+    found = cautious.request("GET", "/health").json()
+    assert (found["status"], "FAIL_MODE is open on" in found["reasons"][0]) == ("healthy", True)
+    cautious.stop()
     other = f":{first.port}"
     second = start_node(server.url, WEB_CONCURRENCY=1, ALGORITHM="gcra", DEFAULT_RATE=7, NODES=2)
     assert second.eventually(lambda: reasons(second) != "")
@@ -150,7 +156,8 @@ def test_nodes_with_different_settings_say_so(
     assert other in said
     assert "FAIL_MODE" not in said
     assert second.metric('ratelimiter_degraded_reasons{reason="settings"}') == 1
-    assert said in second.log.read_text()
+    log = second.log.read_text()
+    assert all(sentence in log for sentence in second.request("GET", "/health").json()["reasons"])
     measured["settings named"] = said.count(" here")
     assert measured["settings named"] == 3
 
