@@ -39,7 +39,7 @@ MAX_BYTES_ELSEWHERE = 16 * KIBIBYTE
 SHORT = 16 * KIBIBYTE  # beyond it no body is read whose caller is not known, or nobody wants
 METHODS = ("POST", "PUT", "PATCH")  # of which a body means something
 SLICE_BYTES = 16 * KIBIBYTE
-MAX_CHUNKS = 131_072  # of an import; each costs 5 µs, however small. A file of 100,000 rules may come line by line
+MAX_CHUNKS = 16_384  # of an import; each costs 5 µs, however small. A file of 10,000 rules may come line by line
 _READ = "ratelimiter.body_read"
 
 

@@ -16,6 +16,7 @@ from app.api.rule_schemas import refuse_impossible
 from app.api.schemas import MAX_CLIENT_ID, MAX_DESCRIPTION, MAX_LIMIT_KEY, UNPRINTABLE, Repeating
 from app.rules.documents import LIMIT_FIELDS
 from app.rules.glob import MAX_STARS, stars
+from app.rules.networks import problem_of
 from app.rules.rule import ACTIONS, ALGORITHMS, FAIL_MODES, MAX_AMOUNT, MAX_LIMITS, MAX_WINDOW_SECONDS
 
 Amount = Annotated[int, Meta(ge=1, le=MAX_AMOUNT)]
@@ -63,7 +64,9 @@ def plain_rule(sent: Any) -> dict[str, Any] | None:
     except (msgspec.ValidationError, ValidationError, UnicodeEncodeError):  # the last of half a surrogate pair
         return None
     texts = (rule.client_id, rule.endpoint or "", rule.description)
-    if limits is None or stars(rule.client_id) > MAX_STARS or any(map(UNPRINTABLE.search, texts)):
+    if limits is None or stars(rule.client_id) > MAX_STARS or problem_of(rule.client_id):
+        return None
+    if any(map(UNPRINTABLE.search, texts)):
         return None
     return {name: getattr(rule, name) for name in _FIELDS} | limits
 

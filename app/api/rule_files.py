@@ -82,6 +82,8 @@ def read_rules(
                 rule = rule_from(sent, tenant_id=tenant_id, default_algorithm=default_algorithm)
             except ValidationError as error:
                 errors += _in_file(error, place, item)
+                if not isinstance(item.value, dict):  # no file of rules: what follows would say the same
+                    break
                 continue
             twin = places.setdefault((rule.client_id, rule.endpoint, rule.shadow), place)
             if twin != place:

@@ -101,6 +101,7 @@ def test_what_export_writes_is_plain(sent: dict[str, Any]) -> None:
         {"client_id": "a", "limits": []},
         {"client_id": "a\n"} | LIMIT,
         {"client_id": "*a*b*c*d*"} | LIMIT,
+        {"client_id": "ip:10.0.0.1/8"} | LIMIT,
     ],
     ids=str,
 )
