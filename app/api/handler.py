@@ -27,9 +27,11 @@ from app.observability.tracing import Parent, answered, within
 log = logging.getLogger(__name__)
 
 CHECK, BATCH = "POST /v1/check", "POST /v1/check/batch"
-# Checks of a batch in one piece. Most take 3 us, those with the most limits
-# and the longest ids 20.
+# Checks of a batch in one piece. Most take 3 us, those with the most limits and the longest ids 20.
 MOST_TOGETHER = 250
+# Pieces under way at a time. Of long batches one works while another waits for Redis; short ones, of some 100 checks,
+# take a millisecond and do not wait for long ones.
+SHORT_BYTES, SHORT_AT_ONCE, LONG_AT_ONCE = 8 * 1024, 16, 2
 # Where many patterns have to be tried, fewer: each may take half a microsecond, but most client ids have to try none.
 LEAST_TOGETHER, TRIES = 25, 5_000
 
@@ -87,7 +89,7 @@ class CheckHandler:
         self._newcomers = newcomers
         self._clock = clock
         self._tracing = tracing
-        self._pieces = Pieces(clock)
+        self._short, self._long = Pieces(clock, SHORT_AT_ONCE), Pieces(clock, LONG_AT_ONCE)
 
     def span(self, request: Request, name: str = CHECK) -> Span | None:
         """Begin the span of the request; None where its trace is not recorded."""
@@ -179,9 +181,10 @@ class CheckHandler:
         current_correlation_id.set(request.correlation_id)
         try:
             tenant_id = self._authenticator.principal(request.credentials, "check").tenant_id
-            with self._pieces:
+            pieces = self._short if len(request.raw_body) <= SHORT_BYTES else self._long
+            with pieces:
                 questions = self._questions(tenant_id, decode_batch(request.raw_body), request.credentials)
-            reply = self._results(questions, self._together(tenant_id))
+            reply = self._results(questions, self._together(tenant_id), pieces)
         except Problem as problem:
             reply = self.refuse(problem, request.correlation_id)
         CHECK_DURATION.observe(self._clock() - started)
@@ -193,11 +196,11 @@ class CheckHandler:
         tried = book.tried(tenant_id) if book is not None else 0
         return max(LEAST_TOGETHER, min(MOST_TOGETHER, TRIES // max(tried, 1)))
 
-    def _results(self, questions: Sequence[Question], together: int) -> Reply:
+    def _results(self, questions: Sequence[Question], together: int, pieces: Pieces) -> Reply:
         results: list[str] = []
         body = self._encoder.body
         for first in range(0, len(questions), together):
-            with self._pieces:
+            with pieces:
                 answers = self._decide(questions[first : first + together])
                 if isinstance(answers[0], Problem):  # then all are the same one
                     raise answers[0]

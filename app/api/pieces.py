@@ -1,4 +1,4 @@
-"""Long requests are worked on in pieces: a worker has few of them under way, so that single checks wait for few."""
+"""Batches are worked on in pieces, of which a worker has few under way: single checks wait for few of them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ from gevent.lock import BoundedSemaphore
 
 from app.rules.pace import PIECE_SECONDS, REST_SECONDS
 
-AT_ONCE = 2  # one works, while the other waits for Redis
-
 
 class Pieces:
-    """`with pieces:` waits for a slot, and keeps it while the block runs. Belongs to one worker.
+    """`with pieces:` waits for one of `at_once` slots, and keeps it while the block runs. Belongs to one worker.
 
     After PIECE_SECONDS of such blocks the slot rests until the event loop has looked at its sockets, however many
-    requests wait for it. `clock` is monotonic seconds.
+    requests wait for it. Slots go to those that have waited longest. `clock` is monotonic seconds.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], at_once: int) -> None:
         self._clock = clock
-        self._slots = BoundedSemaphore(AT_ONCE)
+        self._slots = BoundedSemaphore(at_once)
         self._looks: Any = None  # tells when the event loop has looked at its sockets
         self._began: float | None = None  # the first piece since then
 
@@ -38,6 +36,8 @@ class Pieces:
                 gevent.sleep(REST_SECONDS)
         finally:
             self._slots.release()
+        if self._slots.linkcount():  # else this request would take its next piece before them
+            gevent.sleep(0)
 
     def _begin(self) -> None:
         if self._looks is None:

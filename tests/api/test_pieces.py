@@ -9,11 +9,11 @@ import gevent
 import pytest
 from gevent.socket import wait_read
 
-from app.api.pieces import AT_ONCE, Pieces
+from app.api.pieces import Pieces
 from app.rules.pace import PIECE_SECONDS
 from tests.limiter.test_breaker import Clock
 
-REQUESTS = 20
+REQUESTS, AT_ONCE = 20, 2
 
 
 def all_of(work: Callable[[], None]) -> None:
@@ -22,7 +22,7 @@ def all_of(work: Callable[[], None]) -> None:
 
 
 def test_so_many_are_under_way_and_no_more() -> None:
-    pieces, seen = Pieces(Clock()), []
+    pieces, seen = Pieces(Clock(), AT_ONCE), []
     under_way: set[gevent.Greenlet] = set()
 
     def work() -> None:
@@ -41,7 +41,7 @@ def test_so_many_are_under_way_and_no_more() -> None:
 def test_sockets_are_looked_at_however_many_requests_wait(pieces_each: int) -> None:
     """None of them waits for anything but its slot, as where every answer is known."""
     clock = Clock()
-    pieces, done, looked = Pieces(clock), [], []
+    pieces, done, looked = Pieces(clock, AT_ONCE), [], []
     here, other = socket.socketpair()
 
     def work() -> None:
@@ -67,7 +67,7 @@ def test_sockets_are_looked_at_however_many_requests_wait(pieces_each: int) -> N
 def test_short_requests_never_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even the last of many between which the event loop has looked."""
     clock = Clock()
-    pieces, rests = Pieces(clock), []
+    pieces, rests = Pieces(clock, AT_ONCE), []
     turn = gevent.sleep
     monkeypatch.setattr(gevent, "sleep", rests.append)
     for _ in range(5):
@@ -75,3 +75,16 @@ def test_short_requests_never_rest(monkeypatch: pytest.MonkeyPatch) -> None:
             clock.now += PIECE_SECONDS * 0.9
         turn(0.001)
     assert rests == []
+
+
+def test_a_long_request_lets_those_that_wait_go_first() -> None:
+    pieces, order = Pieces(Clock(), 1), []
+
+    def work(name: str, count: int) -> None:
+        for _ in range(count):
+            with pieces:
+                order.append(name)
+                gevent.sleep(0)  # the other comes, and waits
+
+    gevent.joinall([gevent.spawn(work, "long", 5), gevent.spawn(work, "short", 1)], timeout=20, raise_error=True)
+    assert order.index("short") == 1
