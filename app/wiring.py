@@ -175,6 +175,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         nodes=Nodes(engine, name=f"{socket.gethostname()}:{settings.port}", own_clock=time.time, clock=now),
         settings=settings.shared(),
         shared_clock=now,
+        workers=settings.web_concurrency,
         clock=time.monotonic,
     )
     return Services(

@@ -39,7 +39,9 @@ MAX_BYTES_ELSEWHERE = 16 * KIBIBYTE
 SHORT = 16 * KIBIBYTE  # beyond it no body is read whose caller is not known, or nobody wants
 METHODS = ("POST", "PUT", "PATCH")  # of which a body means something
 SLICE_BYTES = 16 * KIBIBYTE
-MAX_CHUNKS = 16_384  # of an import; each costs 5 µs, however small. A file of 10,000 rules may come line by line
+# Of an import, and one more for each BYTES_PER_CHUNK that came: a file may come line by line. Each costs 5 µs, however
+# small.
+MAX_CHUNKS, BYTES_PER_CHUNK = 16_384, 16
 _READ = "ratelimiter.body_read"
 
 
@@ -126,10 +128,8 @@ def _chunked_body(environ: dict[str, Any], limit: int) -> bytes:
 
     def chunks() -> Iterator[bytes]:
         for number, chunk in enumerate(environ["wsgi.input"].reader.parser):
-            if number == MAX_CHUNKS:
-                _refuse(
-                    environ, 400, f"the body has more than {MAX_CHUNKS} chunks: send larger ones", kind="malformed-body"
-                )
+            if number > MAX_CHUNKS + body.tell() // BYTES_PER_CHUNK:
+                _refuse(environ, 400, f"the body has {number} chunks or more: send larger ones", kind="malformed-body")
             yield chunk
 
     if not _came(environ, chunks(), body, limit + 1):

@@ -18,6 +18,7 @@ from app.limiter.errors import StoreError, StoreUnavailable
 from app.limiter.redis_inspection import CANNOT, Findings, RedisInspection
 from app.limiter.redis_trials import MissingPermission
 from app.observability.background import forever
+from app.observability.logs import first_line
 from app.observability.metrics import DEGRADED_REASONS, REASONS, REDIS_MEMORY_USED
 from app.rules.nodes import REDIS, Node, Nodes, SharedClock, difference
 from app.rules.reload import Freshness
@@ -50,7 +51,7 @@ class Rules(Protocol):
 
 
 class Condition:
-    """Of one worker. `settings`: what must be the same on all nodes. `clock` is monotonic seconds."""
+    """Of one worker of so many. `settings`: what must be the same on all nodes. `clock` is monotonic seconds."""
 
     def __init__(
         self,
@@ -62,6 +63,7 @@ class Condition:
         nodes: Nodes,
         settings: Mapping[str, str],
         shared_clock: SharedClock,
+        workers: int,
         clock: Callable[[], float],
     ) -> None:
         self._store = store
@@ -71,6 +73,7 @@ class Condition:
         self._nodes = nodes
         self._settings = settings
         self._shared_clock = shared_clock
+        self._workers = workers
         self._clock = clock
         self._speaks = False  # for the node
         self._trouble: StoreError | None = None
@@ -82,7 +85,9 @@ class Condition:
 
     def start(self, *, place: int) -> None:
         """Look now, and twice a minute. The worker at `place` 0 speaks for the node: in the log and to other nodes."""
-        self._speaks = place == 0
+        self._speaks = (
+            place % self._workers == 0
+        )  # after a reload the first of the new ones, which have the next places
         gevent.spawn(forever, "looking at Redis and at other nodes", self._watch)
 
     def stop(self) -> None:
@@ -137,8 +142,10 @@ class Condition:
         REDIS_MEMORY_USED.set(self._found.memory_used)
 
     def _watch(self) -> None:
-        if not self._breaker.state_number or self._breaker.probe_due:  # else it is known how Redis is
+        if not self._breaker.state_number or self._breaker.probe_due:
             self.ask()
+        else:  # it is known how Redis is, but not which one it will be
+            self._found.mark = None
         self._compare()
         self.show()
         if self._speaks:
@@ -151,7 +158,7 @@ class Condition:
             self._others = self._nodes.look(self._decided_by() if self._speaks else None)
             self._incomparable = ""
         except Exception as error:  # the database is away, or is not migrated yet
-            why = str(error).splitlines()[0]
+            why = first_line(error)
             if self._speaks and not self._incomparable:
                 log.warning("settings and clocks cannot be compared with other nodes: %s", why)
             self._incomparable = why

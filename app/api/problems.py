@@ -18,7 +18,7 @@ from werkzeug.exceptions import NotFound as NoSuchPath
 from app.api.error_messages import cut, told
 from app.api.problem_kinds import type_of
 from app.limiter.errors import NotReady, StoreError
-from app.observability.logs import correlation_id
+from app.observability.logs import correlation_id, first_line
 from app.rules.errors import Busy, Conflict, Forbidden, NotFound, Refused, Stale
 
 log = logging.getLogger(__name__)
@@ -150,7 +150,7 @@ def _redis_unavailable(error: Exception) -> Response:
 
 
 def _database_unavailable(error: Exception) -> Response:
-    log.warning("database: %s", str(error).splitlines()[0])
+    log.warning("database: %s", first_line(error))
     detail = "the database cannot be reached right now; checks are not affected"
     problem = Problem(503, detail, kind="database-unavailable")
     return _response(problem, RETRY)

@@ -82,9 +82,9 @@ def read_rules(
                 rule = rule_from(sent, tenant_id=tenant_id, default_algorithm=default_algorithm)
             except ValidationError as error:
                 errors += _in_file(error, place, item)
-                if not isinstance(item.value, dict):  # no file of rules: what follows would say the same
-                    break
-                continue
+                if isinstance(item.value, dict):
+                    continue
+                break  # this is no list of rules: the rest would only repeat it
             twin = places.setdefault((rule.client_id, rule.endpoint, rule.shadow), place)
             if twin != place:
                 message = f"The client and endpoint are those of rules[{twin}]."

@@ -55,7 +55,7 @@ class Caller:
         if self.greenlet is not None:
             try:
                 self.greenlet.switch()
-            except Exception:
+            except (Exception, gevent.Timeout):
                 log.exception("a caller of Redis ended with an error")
 
 

@@ -33,6 +33,11 @@ def configure(level: str, log_format: str) -> None:
     logging.getLogger("urllib3").setLevel(logging.INFO)  # below, it tells the whole URL of a collector, tokens included
 
 
+def first_line(error: Exception) -> str:
+    """What the error says. What SQLAlchemy adds in further lines is about itself."""
+    return (str(error) or repr(error)).splitlines()[0]
+
+
 def formatter() -> logging.Formatter | None:
     """That of `configure`, for handlers that others make."""
     return logging.root.handlers[0].formatter

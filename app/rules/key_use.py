@@ -9,6 +9,7 @@ from datetime import timedelta
 import gevent
 from sqlalchemy import Engine, func, or_, update
 
+from app.observability.logs import first_line
 from app.rules.models import ApiKeyRow
 
 PER_KEY = timedelta(minutes=1)
@@ -33,7 +34,7 @@ class KeyUse:
         try:
             self.flush()
         except Exception as error:  # nothing but the time of a last use is late
-            log.warning("the last use of keys cannot be written: %s", str(error).splitlines()[0])
+            log.warning("the last use of keys cannot be written: %s", first_line(error))
 
     def flush(self) -> None:
         """One statement for all keys noted since the last one; it writes each key at most once a minute.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import Engine, delete, extract, func, select
@@ -65,6 +65,7 @@ class Nodes:
         self._name = name
         self._own_clock = own_clock
         self._clock = clock
+        self._told_at: datetime | None = None
 
     def look(self, settings: Mapping[str, str] | None) -> list[Node]:
         """The others that run, at most MOST. `settings`: what to tell them of this node; None: nothing.
@@ -79,7 +80,10 @@ class Nodes:
                 connection.execute(delete(NodeRow).where(NodeRow.seen_at < func.now() - LASTS))
                 told = insert(NodeRow).values(name=self._name, settings=dict(settings))
                 again = {"settings": told.excluded.settings, "seen_at": func.now()}
-                connection.execute(told.on_conflict_do_update(index_elements=[NodeRow.name], set_=again))
+                telling = told.on_conflict_do_update(index_elements=[NodeRow.name], set_=again).returning(
+                    NodeRow.seen_at
+                )
+                self._told_at = connection.execute(telling).scalar_one()
             seen_at = extract("epoch", NodeRow.seen_at)
             others = select(NodeRow.name, NodeRow.settings, seen_at).where(
                 NodeRow.name != self._name, NodeRow.seen_at >= func.now() - LASTS
@@ -88,9 +92,12 @@ class Nodes:
             return [Node(name, found, float(at)) for name, found, at in rows]
 
     def leave(self) -> None:
-        """This node ends: the others need not compare with it. Raises what SQLAlchemy raises."""
+        """This node ends: the others need not compare with it. Raises what SQLAlchemy raises.
+
+        What another worker has told since then stays: after a reload it speaks for the node.
+        """
         with self._engine.begin() as connection:
-            connection.execute(delete(NodeRow).where(NodeRow.name == self._name))
+            connection.execute(delete(NodeRow).where(NodeRow.name == self._name, NodeRow.seen_at == self._told_at))
 
 
 def difference(mine: Mapping[str, str], mark_made_at: float, others: Iterable[Node]) -> str | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from app.observability.logs import first_line
 from app.observability.metrics import RULE_COUNTS, RULES_AGE, RULES_VERSION
 from app.rules.rule_book import Edition, RuleBook, Snapshot
 from app.rules.snapshot_file import SnapshotFile
@@ -140,7 +141,7 @@ class RuleReloader:
         try:
             snapshot = self._source.other_than(self.book.edition if self.book else None)
         except Exception as error:  # whatever it is, the last good rules go on deciding
-            self._cannot_read(_line(error))
+            self._cannot_read(first_line(error))
             return
         self._cannot_read("")
         try:
@@ -149,7 +150,7 @@ class RuleReloader:
                 self._snapshot = snapshot
                 log.info("rules version %d: %d rules", snapshot.version, len(snapshot.rules))
         except Exception as error:
-            self._reject(_line(error))
+            self._reject(first_line(error))
             return
         self._reject("")
         self._confirmed_at = asked_at
@@ -187,8 +188,3 @@ class RuleReloader:
             RULE_COUNTS.follow(self.book.series.of)
         RULES_VERSION.set(state.version or 0)
         RULES_AGE.set(self._clock() - self._started_at if state.age_seconds is None else state.age_seconds)
-
-
-def _line(error: Exception) -> str:
-    """What SQLAlchemy adds in further lines is about itself."""
-    return (str(error) or repr(error)).splitlines()[0]

@@ -58,13 +58,14 @@ class SnapshotFile:
     def read(self) -> Snapshot | None:
         """The saved snapshot; None where there is none that is whole, of this database and of a known format."""
         try:
-            saved = msgspec.json.decode(self._path.read_bytes(), type=_Saved)
+            raw = self._path.read_bytes()
+            saved = msgspec.json.decode(raw, type=_Saved)
         except FileNotFoundError:
             return None
         except (OSError, msgspec.MsgspecError, RecursionError) as error:
             log.warning(IGNORED, f"they cannot be read ({type(error).__name__})")
             return None
-        if why := self._unfit(saved):
+        if why := self._unfit(saved, raw):
             log.warning(IGNORED, why)
             return None
         return saved.snapshot
@@ -72,7 +73,7 @@ class SnapshotFile:
     def save(self, snapshot: Snapshot, age_seconds: float) -> None:
         """Have the snapshot on disk, noted as current so long ago. Written only where it is not there, whole, already,
         as by another worker of the node. Raises OSError."""
-        if not self._holds(snapshot.edition, self._database):
+        if not self._holds(snapshot.edition):
             self._write(snapshot)
         current_at = self._clock() - age_seconds
         with contextlib.suppress(OSError):
@@ -86,7 +87,7 @@ class SnapshotFile:
             return None
         return max(0.0, self._clock() - found.st_mtime) if stat.S_ISREG(found.st_mode) else None
 
-    def _unfit(self, saved: _Saved) -> str:
+    def _unfit(self, saved: _Saved, raw: bytes) -> str:
         """Why no node of this database can decide by them, or nothing."""
         if saved.format != FORMAT:
             return "their format is of another release"
@@ -95,7 +96,7 @@ class SnapshotFile:
             if saved.database.rpartition("/")[0] == self._database.rpartition("/")[0]:
                 return why
             log.warning(USED, why)
-        if saved.revision >= SEALED_SINCE and not self._holds(Edition(*saved.edition, saved.drawn), saved.database):
+        if saved.revision >= SEALED_SINCE and not _whole(raw):
             return "their checksum is wrong"
         return ""
 
@@ -116,9 +117,9 @@ class SnapshotFile:
             os.unlink(temporary)  # half a file, with the secret in it
             raise
 
-    def _holds(self, edition: Edition, database: str) -> bool:
+    def _holds(self, edition: Edition) -> bool:
         """Whether this edition is there, whole."""
-        head = _head(edition, database)
+        head = _head(edition, self._database)
         try:
             with self._path.open("rb") as file:
                 if file.read(len(head)) != head:
@@ -137,3 +138,10 @@ def _head(edition: Edition, database: str) -> bytes:
 
 def _seal(checksum: str) -> bytes:
     return b',"checksum":"%b"' % checksum.encode()
+
+
+def _whole(raw: bytes) -> bool:
+    """Whether what follows the checksum is what it was made of. The head may be that of another release."""
+    at = raw.find(_seal("")[:-1])
+    end = at + len(_seal(hashlib.sha256().hexdigest()))
+    return at > 0 and raw[at:end] == _seal(hashlib.sha256(raw[end:]).hexdigest())

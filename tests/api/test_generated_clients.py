@@ -1,4 +1,4 @@
-"""Clients that two generators make of /openapi.json are compiled and used on a real node.
+"""What others make of /openapi.json: clients of two generators, compiled and used on a real node, and the page /docs.
 
 The generators are installed for the test, into a directory of its own; where their index is not reached, it is skipped.
 """
@@ -20,7 +20,7 @@ from tests.support.node import ADMIN_KEY, Node
 
 USES = Path(__file__).parent / "generated"
 PYTHON = "openapi-python-client==0.29.1"
-NODE = ("openapi-typescript@7.13.0", "openapi-fetch@0.17.0", "typescript@5.9.3")
+NODE = ("openapi-typescript@7.13.0", "openapi-fetch@0.17.0", "typescript@5.9.3", "happy-dom@15.11.7")
 SECONDS = 180
 SAID = {"same": True, "reason": "within_limit", "said": [1, "/docs/problems#request-id-conflict"], "status": 422}
 
@@ -42,7 +42,7 @@ class Installation:
             self._process.communicate()
 
     def ready(self) -> Path:
-        """Skips the test where the packages cannot be had."""
+        """Where it is, once it is there. Skips the test where the packages cannot be had."""
         if self._process is None:
             pytest.skip("there is no npm or uv here")
         _, told = self._process.communicate(timeout=SECONDS)
@@ -101,3 +101,15 @@ def test_a_typescript_client_is_generated_compiled_and_used(node: Node, document
     _run(binaries / "tsc", *options, "--lib", "es2022,dom,dom.iterable", "--skipLibCheck", "use.ts", cwd=here)
     said = _run("node", "use.js", node.url, ADMIN_KEY, cwd=here)
     assert json.loads(said) == SAID | {"listed": ["typescript"]}
+
+
+def test_the_page_shows_what_needs_a_key(node: Node, document: Path, tmp_path: Path, for_node: Installation) -> None:
+    """Swagger UI by itself shows the locks of checks closed, because they need no key."""
+    page, bundle = tmp_path / "page.html", tmp_path / "bundle.js"
+    page.write_bytes(node.request("GET", "/docs", key=None).content)
+    bundle.write_bytes(node.request("GET", "/docs/swagger-ui-bundle.js", key=None).content)
+    here = for_node.ready()
+    shutil.copy(USES / "page.js", here)
+    said = json.loads(_run("node", "page.js", page, document, bundle, cwd=here))
+    opened, closed = "authorization button unlocked", "authorization button locked"
+    assert said == {"before": [opened, opened], "after": [closed, closed]}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.api.bodies import MAX_BYTES_OF_IMPORT, MAX_CHUNKS
+from app.api.bodies import MAX_BYTES_OF_IMPORT
 from tests.api.wire import CLOSE, HOST, JSON, exchange, post, problem_of, request, statuses
 from tests.support.node import ADMIN_KEY, Node
 
@@ -56,7 +56,7 @@ REFUSED = {
             JSON,
             KEY,
             CHUNKED,
-            body=(b"8\r\n" + b" " * 8 + b"\r\n") * (MAX_CHUNKS + 1) + b"0\r\n\r\n",
+            body=b"1\r\n \r\n" * 20_000 + b"0\r\n\r\n",
         ),
         400,
     ),

@@ -5,13 +5,15 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
+from app.api.bodies import MAX_BYTES_OF_IMPORT
 from tests.support.node import Node, free_port
 from tests.support.traefik import Traefik
 from tests.support.unfaithful import Unfaithful
@@ -158,8 +160,12 @@ def test_leases_go_through_traefik(traefik: Traefik) -> None:
 def test_too_large_and_too_slow(traefik: Traefik) -> None:
     answer = traefik.request("POST", "/v1/check", data=b"x" * 2_000_000, headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["title"]) == (413, "Content Too Large")
-    answer = traefik.request("POST", "/v1/admin/import", port=traefik.admin, data=b"x" * 3_000_000)
-    assert answer.status_code == 413
+    for length, status in ((MAX_BYTES_OF_IMPORT + 1, 413), (3_000_000, 401)):  # the node's own answer: without a key
+        with closing(HTTPConnection("127.0.0.1", traefik.admin, timeout=30)) as operator:
+            operator.putrequest("POST", "/v1/admin/import")
+            operator.putheader("Content-Length", str(length))
+            operator.endheaders(b"x" * length if status == 401 else None)
+            assert operator.getresponse().status == status
     answer = traefik.request("POST", "/v1/check", json=CHECK, headers={"X-Long": "x" * 30_000})
     assert answer.status_code == 431
     half = b"POST /v1/check HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 30\r\n\r\n{"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from app.rules import snapshot_file
 from app.rules.api_key import ApiKey
 from app.rules.reload import CONFIRM_SECONDS, SAVE_AGAIN_SECONDS, Freshness, RuleReloader
 from app.rules.rule import Limit, Rule, default_rule
@@ -146,6 +147,19 @@ def test_rules_of_another_database_are_not_read(tmp_path: Path, caplog: pytest.L
     assert caplog.messages == ["the saved rules are not used: they are of db:5432/there, not of db:5432/here"]
     here.save(snapshot, 0)
     assert here.read() == snapshot
+
+
+def test_rules_saved_by_the_next_release_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And those of this one by the next: only a new format keeps an older release from reading."""
+    place, snapshot = tmp_path / "rules.json", Snapshot(4, b"secret", (RULE,))
+    with monkeypatch.context() as later:
+        later.setattr(snapshot_file, "REVISION", snapshot_file.REVISION + 1)
+        SnapshotFile(place, time.time).save(snapshot, 0)
+    assert SnapshotFile(place, time.time).read() == snapshot
+    with monkeypatch.context() as later:
+        SnapshotFile(place, time.time).save(snapshot, 0)
+        later.setattr(snapshot_file, "REVISION", snapshot_file.REVISION + 1)
+        assert SnapshotFile(place, time.time).read() == snapshot
 
 
 def test_rules_of_another_server_decide_and_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
