@@ -108,13 +108,15 @@ class Breaker(pybreaker.CircuitBreaker):
         """What `/circuit-breaker-status` shows."""
         return status_of(self._circuit, self._clock())
 
-    def probe_soon(self) -> None:
-        """Let the next call be the probe, where it is open: what has failed was replaced."""
+    def probe_soon(self) -> bool:
+        """Let the next call be the probe, where it is open: what has failed was replaced. Whether it is open."""
         circuit = self._circuit
         if circuit.mark & STATE == OPEN:
             with circuit.lock:
                 if circuit.mark & STATE == OPEN:
                     circuit.until = 0.0
+                    return True
+        return False
 
     def open(self) -> bool:
         self._turn(OPEN, self._next_probe_at())

@@ -29,6 +29,7 @@ from app.limiter.resp import packed
 from app.observability.background import forever
 
 REFRESH_SECONDS = 0.5  # at least, between two questions for the map
+LOOKS_ALIKE = 3  # that tell the same primaries as before: one of them alone may not have heard of a change yet
 GRACE_SECONDS = 5.0  # before the connection to a server that is no primary any more is closed
 DISCOVERY = "redis cluster"  # the breaker in front of the first map
 
@@ -78,6 +79,7 @@ class Cluster:
         self._learnt, self._doubted = Event(), Event()
         self._following = False
         self._followed = 0  # the node's changes, up to which this worker's map is
+        self._looked = 0, 0  # since which of the node's changes, how often
         self._why = "none has answered yet"
 
     def primaries(self) -> set[Primary]:
@@ -124,8 +126,11 @@ class Cluster:
             self._doubted.clear()
             primaries = list(self._known)
             random.shuffle(primaries)
+            before = _primaries(self._slots)
             if any(map(self._learn_from, dict.fromkeys([*primaries, *self._servers.addresses]))):
-                self._followed = changes
+                self._looked = changes, self._looked[1] + 1 if self._looked[0] == changes else 1
+                if _primaries(self._slots) != before or self._looked[1] >= LOOKS_ALIKE:
+                    self._followed = changes
             gevent.sleep(REFRESH_SECONDS * random.uniform(0.8, 1.2))
 
     def _learn_from(self, address: Address) -> bool:

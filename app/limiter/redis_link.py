@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from operator import sub
 from typing import Any
 
 import gevent
@@ -33,7 +34,9 @@ log = logging.getLogger(__name__)
 # dozen workers that is still less than the default timeout.
 MAX_WORK_US = 3_000
 LOOKS = 4  # a timeout: after the machine stood still, Redis has three quarters of it to answer
-STALLED = 1.5  # timeouts; a step of connecting that ends later was not waited for, this worker was held up
+# Timeouts. Where connecting times out after so long, and the event loop had no turn in half of it, this worker was held
+# up: nobody waited.
+STALLED = 1.5
 
 
 class Caller:
@@ -165,12 +168,18 @@ class RedisLink:
 
     def _connected(self) -> Wire:
         """A connection; once more where a step timed out because this worker was held up."""
-        began = self._clock()
+        turns = [self._clock()]
+        timer = get_hub().loop.timer(self._timeout / LOOKS, self._timeout / LOOKS)
+        timer.start(lambda: turns.append(self._clock()))
         try:
             return self._connect()
         except TimeoutError:
-            if self._clock() - began < STALLED * self._timeout:
+            turns.append(self._clock())
+            stalled = STALLED * self._timeout
+            if turns[-1] - turns[0] < stalled or max(map(sub, turns[1:], turns)) < stalled / 2:
                 raise
+        finally:
+            timer.close()
         return self._connect()
 
     def _wait_anew(self) -> None:

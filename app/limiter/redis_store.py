@@ -188,21 +188,16 @@ def _code(reply: Any) -> str | None:
 
 
 def connect(
-    url: str, *, timeout_ms: int, clock: Callable[[], float], replaced: Callable[[], object] = lambda: None
+    url: str, *, timeout_ms: int, clock: Callable[[], float], replaced: Callable[[], bool] = lambda: True
 ) -> RedisLink:
     """A link to the server that decides, alone or under Sentinel. Opens no connection yet. `clock`: monotonic.
 
     It fails within the timeout and never repeats a command. `replaced` is called when the link was given up because the
-    sentinels name another server.
+    sentinels name another server, until it returns True.
     """
     servers = Servers(url, timeout_ms / 1000)
     link = link_by(lambda: opened(), timeout_ms=timeout_ms, clock=clock)
-
-    def give_up() -> None:
-        link.drop()
-        replaced()
-
-    opened = Sentinels(servers, give_up).connect if servers.topology == SENTINEL else servers.connect
+    opened = Sentinels(servers, link.drop, replaced).connect if servers.topology == SENTINEL else servers.connect
     return link
 
 

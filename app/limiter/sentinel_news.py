@@ -46,8 +46,9 @@ class SentinelNews:
         while True:
             try:
                 connection = self._servers.connect_to_sentinel(sentinel)
-                wait_seconds = FIRST_WAIT_SECONDS
                 try:
+                    _subscribe(connection)
+                    wait_seconds = FIRST_WAIT_SECONDS
                     self._hear(connection)
                 finally:
                     connection.disconnect()
@@ -58,7 +59,6 @@ class SentinelNews:
 
     def _hear(self, connection: AbstractConnection) -> None:
         """Never returns. Raises RedisError."""
-        connection.send_command("SUBSCRIBE", *CHANNELS)
         while True:
             if not _readable(connection, SILENCE_SECONDS):
                 connection.send_command("PING")
@@ -67,6 +67,13 @@ class SentinelNews:
             kind, *said = connection.read_response()
             if kind == b"message" and self._servers.master.encode() in said[-1].split():
                 self._hint()
+
+
+def _subscribe(connection: AbstractConnection) -> None:
+    """Raises RedisError, for instance where the user may not."""
+    connection.send_command("SUBSCRIBE", *CHANNELS)
+    for _ in CHANNELS:
+        connection.read_response()
 
 
 def _readable(connection: AbstractConnection, seconds: float) -> bool:

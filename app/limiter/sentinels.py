@@ -44,16 +44,26 @@ class Answer(NamedTuple):
 class Sentinels:
     """Of one worker. Those of the URL are asked, and those that they tell of.
 
-    `replaced` is called when another primary is named than the one that was connected to last, or nobody can tell which
-    it is; again and again until a connection to it was opened.
+    `give_up` is called when another primary is named than the one that was connected to last, or nobody can tell which
+    it is; again and again until a connection to it was opened. `replaced` is called when one is newly named; once more
+    at each look until it returns True, having done what it could.
     """
 
-    def __init__(self, servers: Servers, replaced: Callable[[], None], watch_seconds: float = WATCH_SECONDS) -> None:
+    def __init__(
+        self,
+        servers: Servers,
+        give_up: Callable[[], None],
+        replaced: Callable[[], bool] = lambda: True,
+        watch_seconds: float = WATCH_SECONDS,
+    ) -> None:
         self._servers = servers
+        self._give_up = give_up
         self._replaced = replaced
         self._watch_seconds = watch_seconds
         self._known = list(servers.addresses)
-        self._primary: Address | None = None
+        self._primary: Address | None = None  # that was connected to last
+        self._told: Address | None = None  # that needs no `replaced` any more
+        self._epoch = -1  # the highest that was heard of
         self._hinted = Event()
         self._news = SentinelNews(servers, self._hinted.set)
         self._watching = False
@@ -72,19 +82,26 @@ class Sentinels:
         self._hinted.wait(self._watch_seconds * random.uniform(0.8, 1.2))
         self._hinted.clear()
         before = self._primary
+        named: Address | None = None
         try:
-            lost = self._named() != before
+            named = self._named()
+            lost = named != before
         except Disagreement:
             lost = True
         except RedisError:  # none answers: the connection there is stays
             lost = False
         self._news.follow(self._known)
         if lost and before == self._primary:
-            self._replaced()
+            self._give_up()
+            if named and named != self._told and self._replaced():
+                self._told = named
         gevent.sleep(REST_SECONDS)
 
     def _named(self) -> Address:
-        """The primary, by all that answer, or as soon as more than half of those that are known agree."""
+        """The primary, by all that answer, or as soon as more than half of those that are known agree.
+
+        They may be those that have not heard of a failover yet, which others had told of before: then all are awaited.
+        """
         answers, failures = [], []
         asking = {gevent.spawn(self._asked, sentinel): sentinel for sentinel in self._known}
         try:
@@ -93,12 +110,15 @@ class Sentinels:
                     answers.append(asked.value)
                 else:
                     failures.append(f"{asking[asked]} ({asked.value})")
-                if 2 * _most_alike(answers) > len(asking):
+                if _settled(answers, len(asking), self._epoch):
                     break
         finally:
             gevent.killall(list(asking), block=False)
         if not answers:
             raise ConnectionError(f"no sentinel names a primary of {self._servers.master}: {', '.join(failures)}")
+        heard = max(answer.epoch for answer in answers)
+        # One that is lower is believed where all say so: the sentinels were set up anew.
+        self._epoch = heard if len(answers) == len(asking) else max(heard, self._epoch)
         self._known = remembered(self._servers.addresses, (other for answer in answers for other in answer.others))
         return latest(answers)
 
@@ -133,7 +153,7 @@ class Sentinels:
         except BaseException:
             connection.disconnect()
             raise
-        self._primary = address
+        self._primary = self._told = address
         return connection
 
 
@@ -152,9 +172,10 @@ def remembered(named: Iterable[Address], others: Iterable[Address]) -> list[Addr
     return list(dict.fromkeys([*named, *others]))[:KNOWN]
 
 
-def _most_alike(answers: Sequence[Answer]) -> int:
-    """How many say the same."""
-    return max(Counter((answer.primary, answer.epoch) for answer in answers).values(), default=0)
+def _settled(answers: Sequence[Answer], asked: int, epoch: int) -> bool:
+    """Whether more than half of those asked say the same, of this epoch or a later one."""
+    alike = Counter((answer.epoch, answer.primary) for answer in answers)
+    return any(2 * number > asked and said >= epoch for (said, _), number in alike.items())
 
 
 def _epoch(connection: AbstractConnection) -> int:

@@ -270,12 +270,12 @@ def test_it_can_be_turned_by_hand_as_any_pybreaker(breaker: Breaker, other: Brea
 
 
 def test_what_took_the_place_of_what_failed_is_probed_at_once(breaker: Breaker) -> None:
-    breaker.probe_soon()  # closed: nothing to do
+    assert not breaker.probe_soon()  # closed: nothing to do
     assert not breaker.probe_due
     breaker.open()
     with pytest.raises(pybreaker.CircuitBreakerError):
         breaker.call(str)
-    breaker.probe_soon()
+    assert breaker.probe_soon()
     assert breaker.probe_due
     breaker.call(str)
     assert breaker.status().state == "closed"

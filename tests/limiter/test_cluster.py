@@ -8,12 +8,14 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import gevent
 import pytest
 
 from app.limiter.breaker import Breaker
 from app.limiter.breakers import Breakers
-from app.limiter.cluster import Cluster
+from app.limiter.cluster import LOOKS_ALIKE, Cluster
 from app.limiter.cluster_store import ClusterStore
 from app.limiter.decision import Outcome
 from app.limiter.deleted_tenants import DeletedTenants
@@ -24,7 +26,7 @@ from app.limiter.plan import Charge, Plan
 from app.limiter.redis_inspection import RedisInspection
 from app.limiter.redis_store import RedisStore, connect
 from app.limiter.redis_trials import names_a_member
-from app.limiter.redis_url import Servers
+from app.limiter.redis_url import Address, Servers
 from app.rules.rule import Limit, Rule
 from app.rules.rule_book import Edition
 from tests.conftest import flask
@@ -254,6 +256,23 @@ def test_slots_that_nobody_has_fail_alone(cluster: ClusterGroup) -> None:
     cluster.ask(owner, "CLUSTER", "ADDSLOTS", lost)
     eventually(store.ping)
     assert breakers.status().state == "closed"
+
+
+def test_the_word_of_another_worker_outweighs_the_map_of_one_primary(cluster: ClusterGroup) -> None:
+    """Which may not have heard of the change yet: it is asked for again, but not for ever."""
+    maps: list[Address] = []
+
+    class Counted(Cluster):
+        def _learn(self, told_by: Address, ranges: list[Any]) -> None:
+            maps.append(told_by)
+            super()._learn(told_by, ranges)
+
+    _, breakers = store_at(cluster.url)
+    subject = Counted(Servers(cluster.url, 5), timeout_ms=5000, breakers=breakers, clock=time.monotonic)
+    subject.primaries()
+    breakers.announce()
+    eventually(lambda: gevent.sleep(0.01) or subject._followed == breakers.changes)
+    assert len(maps) == 1 + LOOKS_ALIKE
 
 
 def test_a_dead_primary_opens_its_own_breaker_alone(cluster: ClusterGroup) -> None:

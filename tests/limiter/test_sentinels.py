@@ -10,14 +10,17 @@ from pathlib import Path
 
 import gevent
 import pytest
+from redis.exceptions import ConnectionError
 
+from app.limiter import sentinel_news
 from app.limiter.errors import StoreUnavailable
 from app.limiter.redis_store import RedisStore, connect
 from app.limiter.redis_url import Address, Servers
-from app.limiter.sentinel_news import CHANNELS
+from app.limiter.sentinel_news import CHANNELS, SentinelNews
 from app.limiter.sentinels import KNOWN, Answer, Disagreement, Sentinels, latest, remembered
 from app.rules.rule import Limit
 from tests.limiter.test_redis_store import charge
+from tests.support.acl import PASSWORD
 from tests.support.topologies import MASTER, SentinelGroup, eventually, sentinel_group
 
 
@@ -101,13 +104,73 @@ def test_while_sentinels_disagree_nobody_decides(group: SentinelGroup) -> None:
         group.ask(sentinel, "SENTINEL", "MONITOR", "twice", "127.0.0.1", primary, 2)
     store = store_at(url)
     assert why(store).startswith("the sentinels disagree whether 127.0.0.1:")
-    subject = Sentinels(Servers(url, 5), lambda: replaced.append("told"), watch_seconds=0.01)
+    subject = Sentinels(Servers(url, 5), lambda: replaced.append("given up"), watch_seconds=0.01)
     with pytest.raises(Disagreement):
         subject.connect()
     eventually(lambda: gevent.sleep(0.01) or bool(replaced))
     group.ask(group.sentinels[1], "SENTINEL", "REMOVE", "twice")
     eventually(store.ping)
     group.ask(group.sentinels[0], "SENTINEL", "REMOVE", "twice")
+
+
+def test_a_majority_that_knows_less_than_was_heard_before_does_not_end_the_asking(group: SentinelGroup) -> None:
+    """One has heard of a failover before the others; here they do not say their epochs, so that theirs are lower."""
+    *behind, ahead = group.sentinels
+    for sentinel in group.sentinels:
+        group.ask(sentinel, "ACL", "SETUSER", "reader", "on", f">{PASSWORD}", "+@all")
+    url = group.url.replace("/limits", f"/late?sentinel_username=reader&sentinel_password={PASSWORD}")
+    subject = Sentinels(Servers(url, 5), lambda: None)
+    group.ask(ahead, "SENTINEL", "MONITOR", "late", "127.0.0.1", group.primary, 9)
+    assert subject._named().port == group.primary
+    for sentinel in behind:
+        group.ask(sentinel, "ACL", "SETUSER", "reader", "-sentinel|master")
+        group.ask(sentinel, "SENTINEL", "MONITOR", "late", "127.0.0.1", 1, 9)
+    assert {subject._named().port for _ in range(5)} == {group.primary}
+    for sentinel in group.sentinels:
+        group.ask(sentinel, "SENTINEL", "REMOVE", "late")
+    with pytest.raises(ConnectionError):
+        subject._named()
+
+
+def test_a_primary_that_cannot_be_connected_to_is_told_of_once(group: SentinelGroup) -> None:
+    """Else its breaker would be probed at each look. While nobody can be told, as its breaker is closed, it is told
+    again."""
+    sentinel, given_up, told = group.sentinels[0], [], []
+    url = f"redis+sentinel://127.0.0.1:{sentinel}/away"
+
+    def replaced() -> bool:
+        told.append(len(given_up))
+        return len(told) > 1
+
+    subject = Sentinels(Servers(url, 5), lambda: given_up.append("once more"), replaced, watch_seconds=0.01)
+    for port, times in ((1, 2), (2, 3)):
+        group.ask(sentinel, "SENTINEL", "MONITOR", "away", "127.0.0.1", port, 9)
+        with pytest.raises(ConnectionError):
+            subject.connect()
+        looks = len(given_up)
+        eventually(lambda looks=looks: gevent.sleep(0.01) or len(given_up) >= looks + 5)
+        assert len(told) == times
+        group.ask(sentinel, "SENTINEL", "REMOVE", "away")
+
+
+def test_a_user_that_may_not_listen_tries_ever_more_rarely(
+    group: SentinelGroup, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sentinel_news, "FIRST_WAIT_SECONDS", 0.02)
+    caplog.set_level("DEBUG", sentinel_news.__name__)
+    group.ask(group.sentinels[0], "ACL", "SETUSER", "deaf", "on", f">{PASSWORD}", "&*", "+@all", "-subscribe")
+    account = f"sentinel_username=deaf&sentinel_password={PASSWORD}"
+    subject = SentinelNews(Servers(f"{group.url}?{account}", 5), lambda: None)
+    subject.follow([Address("127.0.0.1", group.sentinels[0])])
+
+    def refused() -> list[float]:
+        return [record.created for record in caplog.records if "no permissions" in record.getMessage()]
+
+    with gevent.Timeout(30):
+        while len(refused()) < 6:
+            gevent.sleep(0.01)
+    subject.follow([])
+    assert refused()[5] - refused()[0] > 0.4  # 620 ms of waits; were they all like the first, 100 ms
 
 
 def test_a_failover_by_order_is_told_and_followed_at_once(group: SentinelGroup) -> None:

@@ -127,6 +127,22 @@ def test_a_step_of_connecting_for_which_this_worker_was_held_up_is_taken_again(v
     assert len(steps) == 2
 
 
+def test_slow_steps_before_one_that_times_out_hold_no_worker_up() -> None:
+    """They are Redis's, and so is the timeout: connecting is not begun again."""
+    began: list[float] = []
+
+    def connect() -> Wire:
+        began.append(time.monotonic())
+        for _ in range(4):
+            gevent.sleep(0.4)
+        raise TimeoutError("the last step")
+
+    link = RedisLink(connect=connect, timeout_seconds=1, max_waiting=9, clock=time.monotonic)
+    with pytest.raises(TimeoutError, match="the last step"):
+        echo(link, b"anybody")
+    assert len(began) == 1
+
+
 def test_whatever_keeps_a_connection_from_being_made_is_told_to_all_who_wait() -> None:
     def connect() -> Wire:
         "redis..svc".encode("idna")
