@@ -70,6 +70,13 @@ def test_what_is_written_reads_back_the_same_in_both_spellings(ids: list[str]) -
         assert [rule.limits for rule in read] == [rule.limits for rule in rules]
 
 
+@READERS
+def test_the_mark_of_some_editors_is_skipped(read: Any) -> None:
+    """A byte order mark."""
+    for file in (io.BytesIO, Dripping):
+        assert [(item.value, item.line) for item in read(file(b'\xef\xbb\xbf{"rules": [1]}'), at_once)] == [(1, 1)]
+
+
 def test_lines_are_right_across_the_parts_of_a_long_file() -> None:
     text = '{"rules": [\n' + ",\n".join(json.dumps({"n": number, "d": "d" * 500}) for number in range(1_000)) + "\n]}\n"
     assert [item.line for item in _read(items_of_json, text)] == list(range(2, 1_002))
