@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -17,6 +18,9 @@ from app.rules.pace import Pace
 
 MAX_ITEM_VALUES = 1000  # of a rule: objects and numbers, in YAML all its parts; one of 8 limits has some 100
 PART = 16 * 1024  # bytes
+MAX_GAP = 256 * 1024  # characters without an event: of one text, or of comments and blanks, which are read in one piece
+MAX_DIRECTIVES = 100  # without an event; PyYAML compares each with all before it
+DIRECTIVE = re.compile("[\n\r\x85\u2028\u2029]%")
 NO_FILE = 'A file holds {"rules": […]}.'
 NO_LIST = "This must be a list of rules."
 UNKNOWN = "Unknown field."
@@ -54,12 +58,12 @@ def items_of_yaml(file: BinaryIO, pace: Pace) -> Iterator[Item]:
     """Raises YamlError, Problem 400 where the bytes are not UTF-8, and WrongShape."""
     text = _Text(file, pace)
     try:
-        yield from _items(yaml_subset.events(text, pace))
+        yield from _items(text.watch(yaml_subset.events(text, pace)))
     except (YamlError, WrongShape):
-        if not text.broken:
+        if text.error is None:
             raise
-    if text.broken:
-        raise Problem(400, "the file is not UTF-8", kind="malformed-body")
+    if text.error is not None:
+        raise text.error
 
 
 def _items(events: Iterator[yaml.Event]) -> Iterator[Item]:
@@ -101,20 +105,37 @@ def _value(event: yaml.Event | None, events: Iterator[yaml.Event], depth: int) -
 
 
 class _Text:
-    """What PyYAML reads from. An exception would be lost in it, so that bytes which are no text end the file."""
+    """What PyYAML reads from. An exception would be lost in it, so that an `error` ends the file."""
 
     def __init__(self, file: BinaryIO, pace: Pace) -> None:
-        self.broken = False
+        self.error: Exception | None = None
+        self._line, self._length, self._directives = 1, 0, 0  # where the last event was, and what was read since
         # Paced here too: of a text without end the parser makes no event.
         self._parts = iter(pace(iter(lambda: file.read(PART), b"")))
         self._decoder = codecs.getincrementaldecoder("utf-8")()
+
+    def watch(self, events: Iterator[yaml.Event]) -> Iterator[yaml.Event]:
+        """The events that the parser makes of this."""
+        for event in events:
+            self._line, self._length, self._directives = yaml_subset.line_at(event), 0, 0
+            yield event
 
     def read(self, _: int) -> str:
         try:
             while part := next(self._parts, b""):
                 if text := self._decoder.decode(part):
-                    return text
+                    return self._bounded(text)
             return self._decoder.decode(b"", final=True)
         except UnicodeDecodeError:
-            self.broken = True
+            self.error = Problem(400, "the file is not UTF-8", kind="malformed-body")
             return ""
+
+    def _bounded(self, text: str) -> str:
+        self._length += len(text)
+        self._directives += len(DIRECTIVE.findall(text))
+        if self._length > MAX_GAP:
+            told = f"a text, or comments and blanks, of more than {MAX_GAP} characters"
+            self.error = YamlError(told, self._line)
+        elif self._directives > MAX_DIRECTIVES:
+            self.error = YamlError(f"more than {MAX_DIRECTIVES} lines that begin with %", self._line)
+        return "" if self.error else text

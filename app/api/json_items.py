@@ -51,7 +51,7 @@ class _Text:
         self.known, self.at = "", 0
         self._file = file
         self._parts = iter(pace(iter(lambda: file.read(PART), b"")))
-        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._decoder = codecs.getincrementaldecoder("utf-8-sig")()  # as YAML, with the mark of some editors
         self._line, self._counted = 1, 0  # up to this place
         self._ended = False
 

@@ -27,7 +27,7 @@ class LimitedSchema(Schema):
 
 
 class LimitedFilterSchema(FilterSchema):
-    contains = text_field(MAX_CLIENT_ID, load_default="", metadata={"description": "a part of the client's id"})
+    contains = text_field(MAX_CLIENT_ID, 0, load_default="", metadata={"description": "a part of the client's id"})
 
 
 @blueprint.route("/v1/admin/limited", methods=["GET"])

@@ -84,8 +84,8 @@ class RuleSchema(StrictSchema):
     An answer can be sent back: of `limits` and the fields of the first one beside it, those that were changed count.
     """
 
-    id = ReadOnly()
-    version = ReadOnly()
+    id = ReadOnly(type="integer")
+    version = ReadOnly(type="integer")
     client_id = client_pattern_field()
     endpoint = text_field(
         MAX_LIMIT_KEY,
@@ -103,9 +103,9 @@ class RuleSchema(StrictSchema):
     shadow = Flag(load_default=False)
     enabled = Flag(load_default=True)
     description = text_field(MAX_DESCRIPTION, 0, load_default="")
-    created_at = ReadOnly()
-    updated_at = ReadOnly()
-    warnings = ReadOnly()
+    created_at = ReadOnly(type="string", format="date-time")
+    updated_at = ReadOnly(type="string", format="date-time")
+    warnings = ReadOnly(type="array", items={"type": "string"})
 
     @pre_load
     def _refuse_limit_key(self, data: Any, **_: Any) -> Any:

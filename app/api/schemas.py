@@ -123,10 +123,13 @@ class Flag(fields.Boolean):
 
 
 class ReadOnly(fields.Field):
-    """What answers have and nobody can set: taken, so that an answer can be sent back, and dropped."""
+    """What answers have and nobody can set: taken, so that an answer can be sent back, and dropped.
 
-    def __init__(self) -> None:
-        super().__init__(metadata={"readOnly": True})
+    `schema`: of the answers, for the document. Nothing is held against it.
+    """
+
+    def __init__(self, **schema: Any) -> None:
+        super().__init__(metadata={"readOnly": True} | schema)
 
     def deserialize(self, *_: Any, **__: Any) -> Any:
         return missing

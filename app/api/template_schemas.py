@@ -24,7 +24,7 @@ class TemplateSchema(TemplateRuleSchema):
     """`rules`, or the fields of a single one."""
 
     name = name_field(required=True)  # it stands in paths
-    builtin = ReadOnly()
+    builtin = ReadOnly(type="boolean")
     rules = BoundedList(fields.Nested(TemplateRuleSchema), 1, MAX_TEMPLATE_RULES)
 
     @validates_schema

@@ -35,8 +35,8 @@ class Command(click.Command):
             ctx.with_resource(ctx.ensure_object(ScriptInfo).load_app().app_context())
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # the last, of a reader such as `head` that has enough, ends the program without a word
         except Exception as error:
             from app.cli.refusals import line_of
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from codecs import BOM_UTF8
 from io import BytesIO
 from pathlib import Path
 
@@ -117,7 +118,7 @@ def _read(file: Path, tenant_id: int) -> list[Rule]:
     with click.open_file(str(file), "rb") as opened:
         raw = opened.read()
     known = file.suffix in (".json", ".yaml", ".yml")
-    yaml = file.suffix != ".json" if known else not raw.lstrip().startswith(b"{")
+    yaml = file.suffix != ".json" if known else not raw.removeprefix(BOM_UTF8).lstrip().startswith(b"{")
     content = BytesIO(raw)
     try:
         with progress(f"reading {file}", lambda: f"{content.tell() * 100 // len(raw)} %") as pace:

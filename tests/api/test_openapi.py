@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import operator
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -191,6 +193,43 @@ def test_no_member_has_a_formal_default_and_no_enum_has_a_null(page: Json) -> No
         for name, node in schema.get("properties", {}).items():
             assert "default" not in node, name
             assert None not in node.get("enum", []), name
+
+
+def test_every_default_fits_its_own_schema_and_is_taken(page: Json, node: Node) -> None:
+    """Generated clients send the defaults of parameters."""
+    fits: dict[str, Callable[[Any, Any], bool]] = {
+        "type": lambda value, kind: type(value) is {"boolean": bool, "integer": int, "string": str}[kind],
+        "minimum": operator.ge,
+        "maximum": operator.le,
+        "minLength": lambda value, low: len(value) >= low,
+        "maxLength": lambda value, high: len(value) <= high,
+        "enum": lambda value, allowed: value in allowed,
+    }
+    with_defaults = [each for each in _nodes(page) if "default" in each and ("type" in each or "$ref" in each)]
+    assert with_defaults
+    for schema in with_defaults:
+        for word, bound in schema.items():
+            if word not in ("default", "description", "example"):
+                assert fits[word](schema["default"], bound), schema
+    for method, path, operation in _operations(page):
+        parameters = operation.get("parameters", ())
+        sent = {each["name"]: each["schema"]["default"] for each in parameters if "default" in each.get("schema", ())}
+        needed = any(each.get("required") for each in parameters)
+        if method == "get" and sent and not needed:
+            answer = node.request(
+                "GET", path, params={name: json.dumps(value).strip('"') for name, value in sent.items()}
+            )
+            assert answer.status_code not in (400, 422), answer.text
+
+
+def test_what_only_answers_say_has_a_type_in_requests_too(page: Json) -> None:
+    schemas, found = page["components"]["schemas"], set[str]()
+    for name, answered in (("Rule", "RuleAnswer"), ("RulePatch", "RuleAnswer"), ("Template", "StoredTemplate")):
+        for member, node in schemas[name]["properties"].items():
+            if node.get("readOnly"):
+                found.add(member)
+                assert node == schemas[answered]["properties"][member] | {"readOnly": True}, (name, member)
+    assert found == {"id", "version", "created_at", "updated_at", "warnings", "builtin"}
 
 
 def test_it_holds_below_any_prefix(page: Json) -> None:

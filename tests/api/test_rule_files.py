@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.api import rule_files
-from app.api.file_items import MAX_ITEM_VALUES, Item, WrongShape, items_of_yaml
+from app.api.file_items import MAX_DIRECTIVES, MAX_GAP, MAX_ITEM_VALUES, PART, Item, WrongShape, items_of_yaml
 from app.api.json_items import MAX_ITEM, MAX_STRANGE, items_of_json
 from app.api.problems import Problem
 from app.api.rule_files import InvalidRules, read_rules, write_rules
@@ -70,10 +70,51 @@ def test_what_is_written_reads_back_the_same_in_both_spellings(ids: list[str]) -
         assert [rule.limits for rule in read] == [rule.limits for rule in rules]
 
 
+@READERS
+def test_the_mark_of_some_editors_is_skipped(read: Any) -> None:
+    """A byte order mark."""
+    for file in (io.BytesIO, Dripping):
+        assert [(item.value, item.line) for item in read(file(b'\xef\xbb\xbf{"rules": [1]}'), at_once)] == [(1, 1)]
+
+
 def test_lines_are_right_across_the_parts_of_a_long_file() -> None:
     text = '{"rules": [\n' + ",\n".join(json.dumps({"n": number, "d": "d" * 500}) for number in range(1_000)) + "\n]}\n"
     assert [item.line for item in _read(items_of_json, text)] == list(range(2, 1_002))
     assert [item.line for item in _read(items_of_yaml, text)] == list(range(2, 1_002))
+
+
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        ("rules:\n- client_id: ", "x"),
+        ("rules:\n- client_id: '", "x y "),
+        ("rules:\n- client_id: |\n", "   x\n"),
+        ("rules:\n- ? ", "x"),
+        ("rules: &", "a"),
+        ("rules: [", " "),
+        ("", "# x\n"),
+        ("%", "a"),
+    ],
+)
+def test_yaml_without_an_end_is_read_no_further_than_allowed(begin: str, more: str) -> None:
+    file = io.BytesIO((begin + more * (4 * MAX_GAP // len(more))).encode())
+    with pytest.raises(YamlError, match=f"more than {MAX_GAP} characters"):
+        list(items_of_yaml(file, at_once))
+    assert file.tell() <= MAX_GAP + 3 * PART
+
+
+def test_yaml_may_have_long_texts_and_comments_and_few_directives() -> None:
+    comment = "# x\n" * (MAX_GAP // 8)
+    text = f"{comment}rules:\n- {'x' * (MAX_GAP // 2)}\n" + f"{comment}- 1\n" * 9
+    assert len(_read(items_of_yaml, text)) == 10
+    assert len(_read(items_of_yaml, "%TAG !a! b\n--- {rules: [1]}")) == 1
+
+
+@pytest.mark.parametrize("begin", ["", "rules: []\n...\n"], ids=["first", "later"])
+def test_directives_are_counted(begin: str) -> None:
+    directives = "".join(f"%TAG !{number}! b\n" for number in range(MAX_DIRECTIVES + 2))
+    with pytest.raises(YamlError, match="begin with %"):
+        _read(items_of_yaml, f"{begin}{directives}--- x")
 
 
 @READERS
@@ -172,9 +213,9 @@ def test_the_parser_rests_also_within_a_text_without_end() -> None:
             seen.append(item)
             yield item
 
-    file: BinaryIO = io.BytesIO(b"rules:\n- '" + b"x" * 500_000 + b"'")
+    file: BinaryIO = io.BytesIO(b"rules:\n- '" + b"x" * (MAX_GAP - PART) + b"'")
     assert len(list(items_of_yaml(file, pace))) == 1
-    assert len([item for item in seen if isinstance(item, bytes)]) > 20
+    assert len([item for item in seen if isinstance(item, bytes)]) > 10
 
 
 @READERS

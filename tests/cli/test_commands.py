@@ -43,6 +43,16 @@ def test_a_rule_is_set_shown_listed_replaced_and_deleted(cli: Cli, client: str) 
     assert "there is no rule" in cli("rules", "show", number, code=1).output
 
 
+def test_a_reader_that_has_enough_ends_a_command_without_a_word(environment: dict[str, str]) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    words = [sys.executable, "-m", "flask", "--app", "wsgi", "rules", "export"]
+    own = {"PATH": os.environ["PATH"]} | environment
+    with open(theirs, "wb") as closed:
+        ended = subprocess.run(words, cwd=ROOT, env=own, stdout=closed, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (1, b"")
+
+
 def test_a_deletion_names_the_rule_before_it_asks(cli: Cli, client: str, at_terminal: AtTerminal) -> None:
     number = str(json_of(cli, "rules", "set", client, "--endpoint", "login", "--rate", "5", "--window", "60")["id"])
     question = f"Delete rule {number} ({client}, login) and its versions?"
