@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from heapq import heappop, heappush
 
 from app.rules.networks import IPV6_BITS, SUBSCRIBER_BITS, lies_in
 from app.rules.pace import Pace, at_once
@@ -28,7 +29,7 @@ def warnings(
     """What the changed rules keep from deciding, what keeps them from it, and what decides again that they kept from it
     as they were `before`. `others`: the tenant's other rules, or those of `RuleRepository.beside`."""
     others = list(others)
-    own = _by_client(others)
+    own = _by_client(pace(others))
     told = [_not_for(rule, own.get(rule.client_id, ())) for rule in pace(changed)]
     hidden = list(_pairs(changed, others, pace))
     told += [_hidden(lower, uppers) for lower, uppers in hidden]
@@ -55,7 +56,7 @@ def hides(upper: Rule, lower: Rule, apart: Collection[Place] = ()) -> bool:
 
 def is_protection(rule: Rule) -> bool:
     """For more than one client and just an endpoint, or a block."""
-    return (is_wide(rule.client_id) and rule.endpoint is not None) or rule.action == "block"
+    return rule.action == "block" or (rule.endpoint is not None and is_wide(rule.client_id))
 
 
 def _pairs(changed: Sequence[Rule], others: Sequence[Rule], pace: Pace) -> Iterator[tuple[Rule, list[Rule]]]:
@@ -63,9 +64,11 @@ def _pairs(changed: Sequence[Rule], others: Sequence[Rule], pace: Pace) -> Itera
 
     Ends when MAX_PAIRS were compared: those for the most clients first.
     """
+    if not changed:
+        return
     everything, ours, left = [*changed, *others], {id(rule) for rule in changed}, MAX_PAIRS
-    apart = {_place(rule.client_id, rule) for rule in everything if rule.enabled and rule.endpoint is not None}
-    for lower in sorted(filter(is_protection, everything), key=lambda rule: (len(rule.client_id), rule.id)):
+    apart = {_place(rule.client_id, rule) for rule in pace(everything) if rule.enabled and rule.endpoint is not None}
+    for lower in pace(_widest_first(everything, pace)):
         candidates = everything if id(lower) in ours else changed
         left -= len(candidates)
         if left < 0:
@@ -75,6 +78,16 @@ def _pairs(changed: Sequence[Rule], others: Sequence[Rule], pace: Pace) -> Itera
             uppers = [upper for upper in uppers if upper.client_id != lower.client_id]
         if uppers:
             yield lower, uppers
+
+
+def _widest_first(rules: Iterable[Rule], pace: Pace) -> Iterator[Rule]:
+    """The protections, by a heap: to sort them would be one piece of work."""
+    heap = list[tuple[int, int, int, Rule]]()
+    for place, rule in enumerate(pace(rules)):
+        if is_protection(rule):
+            heappush(heap, (len(rule.client_id), rule.id, place, rule))
+    while heap:
+        yield heappop(heap)[-1]
 
 
 def _place(client_id: str, rule: Rule) -> Place:
@@ -125,18 +138,23 @@ def _hidden(lower: Rule, uppers: Sequence[Rule]) -> str:
 def _again(
     before: Sequence[Rule], hidden: Sequence[tuple[Rule, list[Rule]]], others: Sequence[Rule], pace: Pace
 ) -> list[str]:
-    """What the rules kept from deciding before, and nothing keeps from it now."""
+    """What the rules kept from deciding before, and nothing keeps from it now. Ends as `_pairs` does."""
     still = {(lower.id, upper.client_id) for lower, uppers in hidden for upper in uppers}
-    told = []
+    gone, told, left = {rule.id for rule in before}, [], MAX_PAIRS
     for lower, uppers in _pairs(before, others, pace):
-        clients = [
-            upper.client_id
-            for upper in uppers
-            if (lower.id, upper.client_id) not in still
-            and not any(_stands_between(other, upper.client_id, lower) for other in others)
-        ]
-        if clients and all(lower.id != rule.id for rule in before):
+        clients = []
+        for upper in pace(() if lower.id in gone else uppers):
+            if (lower.id, upper.client_id) in still:
+                continue
+            left -= len(others)
+            if left < 0:
+                break
+            if not any(_stands_between(other, upper.client_id, lower) for other in pace(others)):
+                clients.append(upper.client_id)
+        if clients:
             told.append(f"{named(lower)} decides for {_some(clients)} again")
+        if left < 0:
+            break
     return told
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from app.rules.glob import Coverage, is_pattern
-from app.rules.networks import NetworkIndex, network_of
+from app.rules.networks import NetworkIndex, may_be_network
 from app.rules.pace import Pace
 from app.rules.patterns import Matches, PatternIndex
 from app.rules.rule import Rule
@@ -46,12 +46,10 @@ class TenantRules:
             self._everyone = self._everyone.adding(rule)
         elif is_pattern(client_id):
             self._pattern_rules.append(rule)
-        elif network_of(client_id) is not None:
+        elif may_be_network(client_id):
             self._network_rules.append(rule)
-        elif rule.endpoint is None:
-            self._exact[client_id] = rule
         else:
-            self._by_key.setdefault(client_id, {})[rule.endpoint] = rule
+            self._add_exact(rule)
 
     def index_patterns(self, previous: TenantRules | None, matches: Matches, pace: Pace) -> None:
         """Make networks and globs ready to match: those of the previous book where they are the same.
@@ -65,12 +63,21 @@ class TenantRules:
         if previous is not None and previous._network_rules == self._network_rules:
             self._networks = previous._networks
         elif self._network_rules:
-            self._networks = NetworkIndex(_coverages(self._network_rules, pace), pace)
+            earlier = previous._networks if previous is not None else None
+            self._networks = NetworkIndex(_coverages(self._network_rules, pace), earlier, pace)
+        for rule in self._networks.others if self._networks is not None else ():
+            self._add_exact(rule)
         patterns = self._patterns
-        if self._networks is not None:
+        if self._networks is not None and self._networks.tried:
             self._match_wide = partial(matches.match, Wide(self._networks, patterns))
         elif patterns is not None:
             self._match_wide = partial(matches.match, patterns) if patterns.has_pieces else patterns.match
+
+    def _add_exact(self, rule: Rule) -> None:
+        if rule.endpoint is None:
+            self._exact[rule.client_id] = rule
+        else:
+            self._by_key.setdefault(rule.client_id, {})[rule.endpoint] = rule
 
     @property
     def tried(self) -> int:

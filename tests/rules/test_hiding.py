@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from app.rules import hiding
 from app.rules.hiding import MAX_PAIRS, MAX_TOLD, hides, warnings
 from app.rules.precedence import is_wide
 from app.rules.rule import Limit, Rule, default_rule
@@ -146,3 +149,49 @@ def test_thousands_of_rules_are_told_in_bounds() -> None:
     protections = [rule(number, "*", f"e{number}") for number in range(1, 200)]
     told = warnings(plans, protections)
     assert 0 < len(told) <= min(MAX_TOLD, MAX_PAIRS // len(plans))
+
+
+class Counted:
+    """How often a function of `hiding` is called in all, and at most between two chances to rest."""
+
+    def __init__(self, name: str, patch: pytest.MonkeyPatch) -> None:
+        self.calls = self.most = self._since = 0
+        self._function: Callable[..., Any] = getattr(hiding, name)
+        patch.setattr(hiding, name, self)
+
+    def __call__(self, *arguments: Any) -> Any:
+        self.calls += 1
+        self._since += 1
+        self.most = max(self.most, self._since)
+        return self._function(*arguments)
+
+    def pace(self, items: Iterable[Any]) -> Iterator[Any]:
+        for item in items:
+            self._since = 0
+            yield item
+
+
+def test_thousands_of_deleted_rules_are_compared_in_bounds_and_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = [rule(number, f"gone{number}") for number in range(10, 1010)]
+    kept = [rule(number, f"kept{number}") for number in range(2000, 3000)]
+    counted = Counted("_stands_between", monkeypatch)
+    [told] = warnings([], [LOGIN, *kept], before=gone, pace=counted.pace)
+    assert told.startswith("rule 1 (*, login) decides for gone10, gone11, ")
+    assert 0 < counted.calls <= MAX_PAIRS
+    assert counted.most == 1
+
+
+def test_thousands_of_rules_are_looked_through_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = {name: Counted(name, monkeypatch) for name in ("is_protection", "is_wide", "_place")}
+
+    def pace(items: Iterable[Any]) -> Iterable[Any]:
+        for each in counted.values():
+            items = each.pace(items)
+        return items
+
+    plans = [rule(number, f"ip:10.0.{number}.0/24") for number in range(2, 102)]
+    others = [*plans, rule(900, "ann", "export")]
+    assert warnings([rule(1, "*")], others, pace=pace) == []
+    assert counted["is_wide"].calls <= 2  # of those for an endpoint
+    assert len(warnings([LOGIN], others, pace=pace)) == 1
+    assert {name: each.most for name, each in counted.items() if each.most > 2} == {}
