@@ -36,7 +36,7 @@ KINDS = {
     "no-tenant": "503: there is no tenant of the name in AUTHORIZE_TENANT",
     "draining": "503: the node is about to stop",
     "too-many-connections": "503: the address has as many connections to this worker as it may have",
-    "busy": "503: another change, such as a large import, is under way",
+    "busy": "503: another change or large file is under way, or too many files wait for their readers",
 }
 
 

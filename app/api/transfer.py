@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-import weakref
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from io import BytesIO
 
 from flask import Response, current_app, g, request
@@ -21,6 +20,7 @@ from app.api.problems import Problem
 from app.api.rule_files import YAML, YAML_TYPES, InvalidRules, in_pieces, read_rules, write_rules
 from app.api.rule_forms import shown_merge_lists
 from app.api.rule_warnings import warnings_of_merge
+from app.api.unsent import Unsent
 from app.extensions import db
 from app.rules.merge import Merge
 from app.rules.pace import Pace, Together
@@ -29,10 +29,11 @@ from app.rules.rule import Rule
 
 blueprint = Blueprint("transfer", __name__, url_prefix="/v1/admin", description="Export and import")
 
-# Read or written by a worker at a time: of several, each would take its piece before it is the turn of a check. Of
-# large files one at a time is in memory, from its first byte to the last of its answer; small ones do not wait for it.
+# Read or written by a worker at a time: of several, each would take its piece before it is the turn of a check. Small
+# files do not wait for a large one. Files that are written leave their turn, and are UNSENT.
 SMALL, LARGE = BoundedSemaphore(1), BoundedSemaphore(1)
-LARGE_BYTES, LARGE_RULES = 1024 * 1024, 5_000
+LARGE_BYTES = 1024 * 1024
+UNSENT = Unsent(most=2 * MAX_BYTES_OF_IMPORT, most_of_tenant=MAX_BYTES_OF_IMPORT // 2)
 WAIT_SECONDS = 60
 BUSY = "this worker has another large file of rules in hand: try again"
 TOO_LARGE = f"the rules have more than {MAX_BYTES_OF_IMPORT} bytes as a file: use flask rules export"
@@ -44,17 +45,24 @@ TYPES = ("application/json", YAML)
 @requires("rules:read")
 def export_rules() -> Response:
     """All rules of the tenant, as a file that `import` takes: JSON, or YAML where `Accept` prefers it."""
-    tenant_id, session = g.principal.tenant_id, db.session()
     chosen = request.accept_mimetypes.best_match(["application/json", *YAML_TYPES], "application/json")
-    large = RuleRepository(session).count(tenant_id) > LARGE_RULES
-    session.rollback()
-    with ExitStack() as work:
-        work.enter_context(_alone(LARGE if large else SMALL))
-        rules = RuleRepository(in_one_state(session)).each(tenant_id)
-        pieces = _bounded(in_pieces(write_rules(_pace()(rules), yaml=chosen in YAML_TYPES)))
+    yaml, tenant_id = chosen in YAML_TYPES, g.principal.tenant_id
+    pieces = _exported(SMALL, LARGE_BYTES, yaml=yaml) or _exported(LARGE, MAX_BYTES_OF_IMPORT, yaml=yaml)
+    if pieces is None:
+        raise Problem(409, TOO_LARGE, kind="file-too-large")
+    return UNSENT.until_sent(tenant_id, pieces, chosen)
+
+
+def _exported(turn: BoundedSemaphore, most: int, *, yaml: bool) -> list[bytes] | None:
+    """The tenant's rules as a file, unless it has more than `most` bytes: nobody knows before how long it becomes."""
+    tenant_id = g.principal.tenant_id
+    with _alone(turn):
+        UNSENT.refuse_more(tenant_id)
+        session = in_one_state(db.session())
+        rules = RuleRepository(session).each(tenant_id)
+        pieces = _bounded(in_pieces(write_rules(_pace()(rules), yaml=yaml)), most)
         session.rollback()
-        response = Response(pieces, content_type=chosen)
-        return _until_sent(work, response) if large else response
+        return pieces
 
 
 @blueprint.route("/import", methods=["POST"])
@@ -71,15 +79,14 @@ def import_rules(options: dict[str, bool]) -> Response:
     if not yaml and request.mimetype != "application/json":
         raise Problem(415, f"allowed as Content-Type are {', '.join(TYPES)}")
     large = request.content_length is None or request.content_length > LARGE_BYTES
-    with ExitStack() as work:
-        if large:
-            work.enter_context(_alone(LARGE))
+    with _alone(LARGE) if large else nullcontext():
         answer = _imported(options, yaml=yaml, large=large)
-        return _until_sent(work, Response(answer, content_type="application/json"))
+        return UNSENT.until_sent(g.principal.tenant_id, answer, "application/json")
 
 
 def _imported(options: dict[str, bool], *, yaml: bool, large: bool) -> list[bytes]:
     """Import the body. The answer."""
+    UNSENT.refuse_more(g.principal.tenant_id)
     raw = read_body(request.environ)
     with nullcontext() if large else _alone(SMALL):
         rules = _read(raw, yaml=yaml)
@@ -92,6 +99,8 @@ def _imported(options: dict[str, bool], *, yaml: bool, large: bool) -> list[byte
         merge = changes().merge(rules, replace=options["replace"])
         refresh()
     with nullcontext() if large else _alone(SMALL):
+        if options["dry_run"]:  # what was changed is told
+            UNSENT.refuse_more(g.principal.tenant_id)
         return list(in_pieces(_told(merge, dry_run=options["dry_run"])))
 
 
@@ -128,20 +137,14 @@ def _alone(turn: BoundedSemaphore) -> Iterator[None]:
         turn.release()
 
 
-def _until_sent(work: ExitStack, response: Response) -> Response:
-    """The response, with which the work ends: once it was sent, or where it never is."""
-    weakref.finalize(response, work.pop_all().close)
-    return response
-
-
-def _bounded(pieces: Iterator[bytes]) -> list[bytes]:
-    """All of them. Raises Problem 409 where they are more than an import takes."""
+def _bounded(pieces: Iterator[bytes], most: int) -> list[bytes] | None:
+    """All of them, unless they have more bytes."""
     kept, length = list[bytes](), 0
     for piece in pieces:
         kept.append(piece)
         length += len(piece)
-        if length > MAX_BYTES_OF_IMPORT:
-            raise Problem(409, TOO_LARGE, kind="file-too-large")
+        if length > most:
+            return None
     return kept
 
 

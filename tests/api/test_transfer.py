@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.api.wire import exchange, post, problem_of
+from tests.api.wire import exchange, post, problem_of, request
+from tests.server.test_pipelines import slow_reader
 from tests.support.node import ADMIN_KEY, Node
 
 EXPORT, IMPORT, RULES = "/v1/admin/export", "/v1/admin/import", "/v1/admin/rules"
@@ -213,6 +216,33 @@ def test_thousands_of_rules_go_in_and_out(own_node: Node) -> None:
     changed = [rule | {"rate": 2} for rule in rules]
     assert len(_import(own_node, changed, replace="true")["replaced"]) == MANY
     assert len(_import(own_node, [], replace="true")["deleted"]) == MANY
+
+
+def test_a_slow_reader_of_a_large_file_keeps_no_other_waiting(own_node: Node) -> None:
+    """It reads on all the time, so that the node keeps it; large is a file by its bytes, not by its rules."""
+    rules = [{"client_id": f"c{n}", "rate": 1, "window": 1, "description": "\U00010000" * 1000} for n in range(2_000)]
+    answered = threading.Event()
+
+    def read_slowly(reader: socket.socket) -> None:
+        while not answered.wait(0.05) and reader.recv(16 * 1024):
+            pass
+
+    assert len(_import(own_node, rules)["created"]) == len(rules)
+    with slow_reader(own_node.port) as reader:
+        reader.sendall(request(f"GET {EXPORT}", KEY))
+        head = reader.recv(4096)
+        assert head.startswith(b"HTTP/1.1 200")
+        with ThreadPoolExecutor() as beside:
+            slow = beside.submit(read_slowly, reader)
+            try:
+                file = json.dumps({"rules": FULL}).encode() + b" " * 1024 * 1024
+                answer = own_node.request("POST", IMPORT, params={"dry_run": "true"}, data=file, headers=JSON)
+                exported = own_node.request("GET", EXPORT)
+            finally:
+                answered.set()
+            slow.result()
+    assert (answer.status_code, exported.status_code) == (200, 200)
+    assert len(exported.content) > 4_000 * len(rules)
 
 
 def test_two_large_files_at_once_are_both_answered(own_node: Node) -> None:

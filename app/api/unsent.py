@@ -1,0 +1,40 @@
+"""Files of rules that wait for their readers: a reader may take minutes, and the worker holds the file meanwhile."""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+
+from flask import Response
+
+from app.api.problems import Problem
+
+BUSY = "this worker still sends too many files of rules: read those that you have asked for, and try again"
+
+
+class Unsent:
+    """Bytes that wait, of all tenants and of each: slow readers of one tenant keep no other from its files.
+
+    A file is taken while there are less than `most` and `most_of_tenant`, however long it is. Belongs to one worker.
+    """
+
+    def __init__(self, most: int, most_of_tenant: int) -> None:
+        self._most, self._most_of_tenant = most, most_of_tenant
+        self._waiting = Counter[int]()
+
+    def refuse_more(self, tenant_id: int) -> None:
+        """Raises Problem 503 where too many bytes wait."""
+        if self._waiting[tenant_id] >= self._most_of_tenant or self._waiting.total() >= self._most:
+            raise Problem(503, BUSY, kind="busy", headers={"Retry-After": "10"})
+
+    def until_sent(self, tenant_id: int, pieces: list[bytes], content_type: str) -> Response:
+        """The response, which counts until it was sent, or where it never is, until it is given up."""
+        response, length = Response(pieces, content_type=content_type), sum(map(len, pieces))
+        self._waiting[tenant_id] += length
+        weakref.finalize(response, self._sent, tenant_id, length)
+        return response
+
+    def _sent(self, tenant_id: int, length: int) -> None:
+        self._waiting[tenant_id] -= length
+        if not self._waiting[tenant_id]:
+            del self._waiting[tenant_id]
