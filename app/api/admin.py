@@ -21,7 +21,7 @@ from app.api.arguments import StrictBlueprint, paged
 from app.api.auth import author, requires
 from app.api.preconditions import Precondition, conditional, shown
 from app.api.rule_forms import answered, patched, rule_from, shown_versions
-from app.api.rule_schemas import RuleAnswerSchema, RuleSchema, Sent, StoredRuleSchema
+from app.api.rule_schemas import RuleAnswerSchema, RuleSchema, Sent, StoredRuleSchema, schema_of_stored
 from app.api.rule_warnings import warnings_of
 from app.extensions import db
 from app.rules.changes import RuleChanges
@@ -74,7 +74,7 @@ def get_rule(rule_id: int) -> Answer:
 
 
 @blueprint.route(RULE, methods=["PUT"])
-@blueprint.arguments(RuleSchema)
+@blueprint.arguments(schema_of_stored())
 @blueprint.response(200, RuleAnswerSchema)
 @conditional
 @requires("rules:write")

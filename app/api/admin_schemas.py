@@ -17,6 +17,8 @@ class RulePatchSchema(RuleSchema):
     """The fields of a rule that are to change. `rate`, `window`, `algorithm` and `burst` are those of the first limit,
     whose others stay; `limits` replaces all."""
 
+    of_stored = True
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs | {"partial": True})
 

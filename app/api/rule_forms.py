@@ -8,7 +8,7 @@ from typing import Any
 
 from marshmallow import ValidationError
 
-from app.api.rule_schemas import RuleSchema, refuse_impossible
+from app.api.rule_schemas import possible_client, refuse_impossible, schema_of_stored
 from app.rules.documents import LIMIT_FIELDS, Document, differences, document_of
 from app.rules.merge import Merge
 from app.rules.models import RuleVersionRow
@@ -21,6 +21,8 @@ BOTH = "Give either limits or rate and window, not both with different values."
 
 def rule_from(sent: Mapping[str, Any], *, tenant_id: int, default_algorithm: str, stored: Rule | None = None) -> Rule:
     """The rule that was sent, loaded by RuleSchema, to be put in the place of `stored`. Raises ValidationError."""
+    if stored is not None and sent["client_id"] != stored.client_id:
+        possible_client(sent["client_id"])
     fields = {name: value for name, value in sent.items() if name not in ("limits", *LIMIT_FIELDS)}
     limits = _limits(sent, document_of(stored)["limits"] if stored else None)
     for limit in limits:
@@ -66,7 +68,7 @@ def patched(current: Rule, sent: dict[str, Any]) -> dict[str, Any]:
         first, *others = base["limits"]
         base["limits"] = [first | beside, *others]
         sent = {name: value for name, value in sent.items() if name not in beside}
-    loaded: dict[str, Any] = RuleSchema().load(base | sent)
+    loaded: dict[str, Any] = schema_of_stored().load(base | sent)
     return loaded
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, post_load, pre_load, validate, validates_schema
+from marshmallow import Schema, ValidationError, fields, post_load, pre_load, validate, validates, validates_schema
 
 from app.api.schemas import (
     MAX_CLIENT_ID,
@@ -36,20 +36,20 @@ def client_pattern_field() -> fields.String:
     """The client of a rule, which may be a pattern."""
     networks = "a network such as ip:10.0.0.0/8 for every ip: client that lies in it"
     metadata = {"description": f"exact, {networks}, a glob with at most {MAX_STARS} *, or * for all"}
-    field = text_field(MAX_CLIENT_ID, required=True, metadata=metadata)
-    field.validators += [_few_stars, possible_network]
-    return field
+    return text_field(MAX_CLIENT_ID, required=True, metadata=metadata)
+
+
+def possible_client(client_id: str) -> None:
+    """Raise ValidationError of `client_id` where no new rule may be for it, though older ones may be stored."""
+    if stars(client_id) > MAX_STARS:
+        raise ValidationError(f"A pattern has at most {MAX_STARS} *, this one {stars(client_id)}.", "client_id")
+    possible_network(client_id)
 
 
 def possible_network(client_id: str) -> None:
     """A validator: what looks like a network is one, in the only spelling."""
     if problem := problem_of(client_id):
-        raise ValidationError(problem)
-
-
-def _few_stars(client_id: str) -> None:
-    if stars(client_id) > MAX_STARS:
-        raise ValidationError(f"A pattern has at most {MAX_STARS} *, this one {stars(client_id)}.")
+        raise ValidationError(problem, "client_id")
 
 
 class ClientToBlockSchema(StrictSchema):
@@ -84,6 +84,8 @@ class RuleSchema(StrictSchema):
     An answer can be sent back: of `limits` and the fields of the first one beside it, those that were changed count.
     """
 
+    of_stored = False  # then only a client that differs from the stored one is judged, by `rule_from`
+
     id = ReadOnly(type="integer")
     version = ReadOnly(type="integer")
     client_id = client_pattern_field()
@@ -106,6 +108,11 @@ class RuleSchema(StrictSchema):
     created_at = ReadOnly(type="string", format="date-time")
     updated_at = ReadOnly(type="string", format="date-time")
     warnings = ReadOnly(type="array", items={"type": "string"})
+
+    @validates("client_id")
+    def _possible_client(self, client_id: str, **_: Any) -> None:
+        if not self.of_stored:
+            possible_client(client_id)
 
     @pre_load
     def _refuse_limit_key(self, data: Any, **_: Any) -> Any:
@@ -130,6 +137,13 @@ class RuleSchema(StrictSchema):
             if data.get(name) is None:
                 raise ValidationError("Missing data for required field.", name)
         refuse_impossible(data)
+
+
+def schema_of_stored() -> RuleSchema:
+    """For a rule that is to be put in the place of a stored one. The same to OpenAPI."""
+    schema = RuleSchema()
+    schema.of_stored = True
+    return schema
 
 
 def refuse_impossible(limit: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validates_schema
 
-from app.api.rule_schemas import RuleSchema, StoredRuleSchema, client_pattern_field
+from app.api.rule_schemas import RuleSchema, StoredRuleSchema, client_pattern_field, possible_client
 from app.api.schemas import BoundedList, ReadOnly, StrictSchema, name_field
 
 MAX_TEMPLATE_RULES = 20
@@ -55,3 +55,4 @@ class StoredTemplateSchema(Schema):
 
 class ApplicationSchema(StrictSchema):
     client_id = client_pattern_field()
+    client_id.validators.append(possible_client)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from psycopg2.errors import ForeignKeyViolation, LockNotAvailable, QueryCanceled
+from psycopg2.errors import DeadlockDetected, ForeignKeyViolation, LockNotAvailable, QueryCanceled
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
@@ -22,7 +22,8 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.01, 0.1
 TRIES = 150  # about 15 s: longer than an import of 10,000 rules takes on a busy machine
 VERSION_TRIES = 12  # each as long as lock_timeout, for a node of an older release that imports
 # A row is waited for in two steps, each as long as lock_timeout; together they can outlast statement_timeout.
-WAITED = (LockNotAvailable, QueryCanceled)
+WAITED = (LockNotAvailable, QueryCanceled, DeadlockDetected)
+BUSY = "another change, such as a large import, is still under way: try again when it has ended"
 
 
 @contextmanager
@@ -42,13 +43,15 @@ def changing(session: Session, whose: int) -> Iterator[None]:
         session.rollback()
         if isinstance(error, IntegrityError) and isinstance(error.orig, ForeignKeyViolation):
             raise Conflict("the tenant was deleted meanwhile") from error  # its keys are good for another second
+        if isinstance(error, OperationalError) and isinstance(error.orig, (LockNotAvailable, DeadlockDetected)):
+            raise Busy(BUSY) from error
         raise
 
 
 def keep_out(session: Session, whose: int) -> None:
     """Wait also for the changes of these, and keep them out until the end of this change.
 
-    Raises OperationalError after lock_timeout. Of a tenant's changes only: two that wait for each other never end.
+    `changing` raises Busy after lock_timeout. Of a tenant's changes only: two that wait for each other never end.
     """
     session.execute(select(func.pg_advisory_xact_lock(LOCKS, whose)))
 
@@ -62,17 +65,19 @@ def _take_turn(session: Session, whose: int) -> None:
         session.rollback()
         time.sleep(pause)
         pause = min(1.5 * pause, LONGEST_PAUSE_SECONDS)
-    raise Busy("another change, such as a large import, is still under way: try again when it has ended")
+    raise Busy(BUSY)
 
 
 def _raise_version(session: Session) -> None:
-    """The last step, because from here to the commit all other changes wait."""
-    for _ in range(VERSION_TRIES - 1):
+    """The last step, because from here to the commit all other changes wait. A deadlock is tried again once."""
+    deadlocks = 0
+    for _ in range(VERSION_TRIES):
         try:
             with session.begin_nested():
                 Editions(session).bump()
             return
         except OperationalError as error:
-            if not isinstance(error.orig, WAITED):
+            deadlocks += isinstance(error.orig, DeadlockDetected)
+            if deadlocks > 1 or not isinstance(error.orig, WAITED):
                 raise
-    Editions(session).bump()
+    raise Busy(BUSY)

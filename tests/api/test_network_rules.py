@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import psycopg2
 import pytest
 import requests
 
@@ -106,6 +108,27 @@ def test_what_is_no_network_is_refused_wherever_it_is_sent(call: Call, ids: dict
     assert (
         call("POST", f"{RULES}/unblock", json={"client_id": client_id}).status_code == 200
     )  # older ones may be stored
+
+
+@pytest.mark.parametrize("stored", ["ip:10.0.0.1/8", "ip:a/b", "a*b*c*d*e*f"])
+def test_a_rule_that_older_releases_took_can_be_changed(call: Call, database_url: str, stored: str) -> None:
+    """All of it but the client, which files of rules do not take."""
+    rule = call("POST", RULES, json={"client_id": "older", "rate": 5, "window": 60}).json()
+    path, other = f"{RULES}/{rule['id']}", "ip:10.0.0.2/8"
+    with contextlib.closing(psycopg2.connect(database_url)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE rules SET client_id = %s WHERE id = %s", (stored, rule["id"]))
+    sent = {"client_id": stored, "rate": 6, "window": 60}
+    for method, change in (("PATCH", {"enabled": False}), ("PATCH", sent), ("PUT", sent)):
+        answer = call(method, path, json=change)
+        assert answer.status_code == 200, answer.text
+        assert answer.json().items() >= ({"client_id": stored} | change).items()
+        assert call(method, path, json=change | {"client_id": other}).json()["errors"].keys() == {"client_id"}
+    assert call("PUT", path, json=call("GET", path).json()).status_code == 200
+    refused = call("POST", IMPORT, data=call("GET", EXPORT).content, headers={"Content-Type": "application/json"})
+    [errors] = refused.json()["errors"]["rules"].values()
+    assert (refused.status_code, errors.keys()) == (422, {"client_id"})
+    assert call("PATCH", path, json={"client_id": "ip:10.0.0.0/28"}).status_code == 200
+    assert call("DELETE", path).status_code == 204
 
 
 def test_a_prefix_that_no_client_of_a_proxy_lies_in_is_taken_with_a_warning(call: Call) -> None:

@@ -20,7 +20,7 @@ from app.rules.editions import Editions
 from app.rules.errors import Busy
 from app.rules.repository import RuleRepository
 from app.rules.rule import Rule
-from app.rules.transactions import changing
+from app.rules.transactions import KEYS, LOCKS, changing, keep_out
 from tests.support.stored import AUTHOR, changes, put_rule, rule
 
 Inside = Callable[[], None]
@@ -178,3 +178,67 @@ def test_what_is_rolled_back_inside_is_no_new_version(session: Session) -> None:
     session.rollback()
     assert not changes(session).merge([rule("same")]).changes_anything
     assert Editions(session).current() == before
+
+
+def _impatient(engine: Engine) -> Engine:
+    return create_engine(engine.url, connect_args={"options": "-c lock_timeout=100 -c deadlock_timeout=50"})
+
+
+def test_a_lock_that_another_change_keeps_means_busy(
+    session: Session, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is the version, which a node of an older release keeps, or what `keep_out` waits for."""
+    monkeypatch.setattr(transactions, "VERSION_TRIES", 2)
+    impatient = _impatient(engine)
+    with Session(impatient) as other:
+        Editions(session).bump()
+        with pytest.raises(Busy, match="another change"):
+            put_rule(other, rule("too late for a version"))
+        session.rollback()
+        with changing(session, KEYS), pytest.raises(Busy, match="another change"), changing(other, 1):
+            keep_out(other, KEYS)
+        assert put_rule(other, rule("in time"))[1]
+    impatient.dispose()
+
+
+def test_a_deadlock_is_tried_again_once_and_then_means_busy(session: Session, engine: Engine) -> None:
+    """With a change that holds the version and waits for this one, which has only PostgreSQL to end it."""
+    impatient, raised, waits = _impatient(engine), list[BaseException](), threading.Event()
+    patient = create_engine(engine.url, connect_args={"options": "-c lock_timeout=0 -c deadlock_timeout=100000"})
+
+    def hold() -> None:
+        with Session(patient) as other:
+            Editions(other).bump()
+            waits.set()
+            other.execute(text(f"SELECT pg_advisory_xact_lock({LOCKS}, 1)"))
+
+    holding = threading.Thread(target=hold)
+    deadlocks = list[str]()
+    event.listen(impatient, "handle_error", lambda context: deadlocks.append(type(context.original_exception).__name__))
+    with Session(impatient) as own:
+        own.execute(text("SET lock_timeout = 0"))
+        own.commit()
+        try:
+            with changing(own, 1):
+                holding.start()
+                assert waits.wait(20)
+                _await_waiting(session)
+        except Busy as busy:
+            raised.append(busy)
+    holding.join(20)
+    assert len(raised) == 1
+    assert deadlocks == ["DeadlockDetected"] * 2
+    for each in (impatient, patient):
+        each.dispose()
+
+
+def _await_waiting(session: Session) -> None:
+    """Until somebody waits for the lock of a tenant."""
+    waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    for _ in range(2000):
+        if session.execute(waiting).scalar_one():
+            break
+        session.rollback()
+    else:
+        pytest.fail("nobody waits")
+    session.rollback()
