@@ -22,7 +22,7 @@ from app.api.auth import author, requires
 from app.api.preconditions import Precondition, conditional, shown
 from app.api.rule_forms import answered, patched, rule_from, shown_versions
 from app.api.rule_schemas import RuleAnswerSchema, RuleSchema, Sent, StoredRuleSchema, schema_of_stored
-from app.api.rule_warnings import warnings_of
+from app.api.rule_warnings import if_told, warnings_of
 from app.extensions import db
 from app.rules.changes import RuleChanges
 from app.rules.documents import LIMIT_FIELDS
@@ -191,7 +191,8 @@ def as_rule(sent: dict[str, Any], stored: Rule | None = None) -> Rule:
 def changed(rule: Rule, before: Rule | None, *, named: Collection[str] | None = None) -> Answer:
     """The answer to a change. `named`: the fields that were sent, where the others fell back to their defaults."""
     refresh()
-    return shown(rule, _with_warnings(rule, warnings_of(rule, before, _repository(), named=named)))
+    told = if_told(lambda: warnings_of(rule, before, _repository(), named=named)) or []
+    return shown(rule, _with_warnings(rule, told))
 
 
 def refresh() -> None:

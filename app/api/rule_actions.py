@@ -13,7 +13,7 @@ from app.api.auth import requires
 from app.api.preconditions import Precondition, conditional
 from app.api.rule_forms import answered
 from app.api.rule_schemas import ClientToBlockSchema, RuleAnswerSchema, StoredRuleSchema
-from app.api.rule_warnings import warnings_of_block
+from app.api.rule_warnings import if_told, warnings_of_block
 from app.api.schemas import MAX_CLIENT_ID, StrictSchema, text_field
 from app.extensions import db
 from app.rules.merge import Merge
@@ -83,7 +83,7 @@ def promote_rule(rule_id: int) -> Answer:
 def _answer(client_id: str, merge: Merge) -> dict[str, Any]:
     refresh()
     rules = [*merge.created, *(after for _, after in merge.replaced), *merge.unchanged]
-    told = warnings_of_block(client_id, g.principal.tenant_id, RuleRepository(db.session()))
+    told = if_told(lambda: warnings_of_block(client_id, g.principal.tenant_id, RuleRepository(db.session()))) or []
     body = {
         "client_id": client_id,
         "rules": [answered(rule) for rule in rules],

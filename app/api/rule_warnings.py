@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+import logging
+from collections.abc import Callable, Collection
+from typing import TypeVar
 
+from app.api.problems import DATABASE_ERRORS
 from app.rules import hiding
 from app.rules.documents import document_of, lost
 from app.rules.explanation import deciding
@@ -13,6 +16,19 @@ from app.rules.pace import Pace, at_once
 from app.rules.precedence import is_wide
 from app.rules.repository import RuleRepository
 from app.rules.rule import Rule
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+def if_told(tell: Callable[[], T]) -> T | None:
+    """Warnings of a change that is durable; None, and a line in the log, where the database fails meanwhile."""
+    try:
+        return tell()
+    except DATABASE_ERRORS as error:
+        log.warning("rules were changed, but warnings could not be told: %s", str(error).splitlines()[0])
+        return None
 
 
 def warnings_of(

@@ -13,7 +13,7 @@ from app.api.auth import author, requires
 from app.api.preconditions import Precondition, conditional
 from app.api.rule_forms import answered, answered_document
 from app.api.rule_schemas import RuleAnswerSchema
-from app.api.rule_warnings import warnings_of
+from app.api.rule_warnings import if_told, warnings_of
 from app.api.template_schemas import ApplicationSchema, StoredTemplateSchema, TemplateSchema
 from app.extensions import db
 from app.rules.documents import Document, document_of
@@ -63,12 +63,10 @@ def apply_template(sent: dict[str, str], name: str) -> list[dict[str, Any]]:
     template = _templates().get(name.replace("\0", ""))
     merge = changes().merge(template.rules_for(sent["client_id"], g.principal.tenant_id))
     refresh()
-    rules, repository = (
-        (*merge.created, *(new for _, new in merge.replaced), *merge.unchanged),
-        RuleRepository(db.session()),
-    )
-    told = {rule.id: warnings_of(rule, None, repository) for rule in rules}
-    return [answered(rule) | ({"warnings": told[rule.id]} if told[rule.id] else {}) for rule in rules]
+    rules = (*merge.created, *(new for _, new in merge.replaced), *merge.unchanged)
+    repository = RuleRepository(db.session())
+    told: dict[int, list[str]] = if_told(lambda: {rule.id: warnings_of(rule, None, repository) for rule in rules}) or {}
+    return [answered(rule) | ({"warnings": told[rule.id]} if told.get(rule.id) else {}) for rule in rules]
 
 
 def _templates() -> Templates:

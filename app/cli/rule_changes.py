@@ -9,7 +9,7 @@ import click
 from app.api.counter_schemas import ClientSchema
 from app.api.rule_forms import answered, patched, rule_from
 from app.api.rule_schemas import ClientToBlockSchema
-from app.api.rule_warnings import warnings_of, warnings_of_block
+from app.api.rule_warnings import if_told, warnings_of, warnings_of_block
 from app.cli.commands import (
     agree,
     as_json,
@@ -115,7 +115,7 @@ def _say(line: str, before: Rule, after: Rule, as_json: bool) -> None:
     else:
         click.echo(line)
         say_changes(differences(document_of(before), document_of(after)))
-    for warning in warnings_of(after, before, RuleRepository(session())):
+    for warning in if_told(lambda: warnings_of(after, before, RuleRepository(session()))) or []:
         click.echo(warning, err=True)
 
 
@@ -126,5 +126,5 @@ def _say_block(line: str, client_id: str, tenant_id: int, merge: Merge, as_json:
     else:
         numbers = ", ".join(str(rule.id) for rule in (*rules, *merge.deleted))
         click.echo(f"{line} ({many(len(rules) + len(merge.deleted), 'rule')}: {numbers})" if numbers else line)
-    for warning in warnings_of_block(client_id, tenant_id, RuleRepository(session())):
+    for warning in if_told(lambda: warnings_of_block(client_id, tenant_id, RuleRepository(session()))) or []:
         click.echo(warning, err=True)

@@ -8,7 +8,7 @@ import click
 
 from app.api.rule_forms import answered, rule_from
 from app.api.rule_schemas import RuleSchema
-from app.api.rule_warnings import warnings_of
+from app.api.rule_warnings import if_told, warnings_of
 from app.cli.commands import (
     agree,
     as_json,
@@ -92,7 +92,7 @@ def set_rule(
         say_json(answered(replaced))
     else:
         click.echo(f"rule {replaced.id}: {'created' if created else f'replaced, version {replaced.version}'}")
-    for warning in warnings_of(replaced, twin, RuleRepository(session())):
+    for warning in if_told(lambda: warnings_of(replaced, twin, RuleRepository(session()))) or []:
         click.echo(warning, err=True)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from app.api.rule_forms import answered, answered_document
-from app.api.rule_warnings import warnings_of
+from app.api.rule_warnings import if_told, warnings_of
 from app.api.template_schemas import ApplicationSchema
 from app.cli.commands import (
     agree,
@@ -84,9 +84,9 @@ def apply_template(name: str, client_id: str, tenant: str, yes: bool, author: Au
         say_json([answered(rule) for rule in done])
     else:
         say_rules(done, as_json=False)
-    for rule in done:
-        for warning in warnings_of(rule, None, RuleRepository(session())):
-            click.echo(warning, err=True)
+    rules_now = RuleRepository(session())
+    for warning in if_told(lambda: [told for rule in done for told in warnings_of(rule, None, rules_now)]) or []:
+        click.echo(warning, err=True)
 
 
 @command("delete")
