@@ -28,7 +28,7 @@ GROUPS = {
             "set": ("rules:set_rule", "Create the rule of this client"),
             "edit": ("rule_changes:edit_rule", "Change the fields that are named, and keep the others."),
             "delete": ("rules:delete_rule", "Delete a rule."),
-            "block": ("rule_changes:block", "Deny a client (or a pattern, as it stands) everything"),
+            "block": ("rule_changes:block", "Deny a client (a network, or a pattern as it stands) everything"),
             "unblock": ("rule_changes:unblock", "Let it in again."),
             "promote": ("rule_changes:promote", "Enforce a shadow rule."),
             "load-examples": ("rules:load_examples", "Store the example rules, once in the life of a database."),
