@@ -10,8 +10,6 @@ from typing import Any
 from flask import Flask, Response
 from flask_smorest import Api
 from marshmallow import Schema, ValidationError, fields
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as NoSuchPath
 
@@ -19,6 +17,7 @@ from app.api.error_messages import cut, told
 from app.api.problem_kinds import type_of
 from app.limiter.errors import NotReady, StoreError
 from app.observability.logs import correlation_id, first_line
+from app.rules.database import DATABASE_ERRORS
 from app.rules.errors import Busy, Conflict, Forbidden, NotFound, Refused, Stale
 
 log = logging.getLogger(__name__)
@@ -31,7 +30,6 @@ RETRY = {"Retry-After": "1"}
 MAX_DETAIL = 500  # characters
 # Starlette, webargs and werkzeug disagree on names of statuses; callers see one spelling.
 TITLES = {422: "Unprocessable Content", 413: "Content Too Large"}
-DATABASE_ERRORS = (DBAPIError, PoolTimeout)
 REFUSALS: dict[type[Refused], int] = {Forbidden: 403, NotFound: 404, Conflict: 409, Stale: 412}
 
 

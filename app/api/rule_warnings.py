@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable, Collection
 from typing import TypeVar
 
-from app.api.problems import DATABASE_ERRORS
 from app.rules import hiding
+from app.rules.database import DATABASE_ERRORS
 from app.rules.documents import document_of, lost
 from app.rules.explanation import deciding
 from app.rules.merge import Merge

@@ -5,10 +5,11 @@ from __future__ import annotations
 from marshmallow import ValidationError
 
 from app.api.error_messages import flat
-from app.api.problems import DATABASE_ERRORS, Problem
+from app.api.problems import Problem
 from app.api.rule_files import FileError
 from app.environment import SettingsError
 from app.limiter.errors import NotReady, StoreError
+from app.rules.database import DATABASE_ERRORS
 from app.rules.errors import Refused
 
 EXPECTED = (Refused, Problem, ValidationError, StoreError, NotReady, SettingsError, OSError, *DATABASE_ERRORS)

@@ -8,6 +8,8 @@ from typing import Any
 
 import psycopg2.extensions
 from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from app.rules.editions import Editions
@@ -16,6 +18,7 @@ from app.rules.repository import RuleRepository
 from app.rules.rule import Rule
 from app.rules.rule_book import Edition, Snapshot
 
+DATABASE_ERRORS = (DBAPIError, PoolTimeout)
 RULES_AT_ONCE = 500  # rows of one answer, which is read in one piece
 
 # Of one worker for the admin API. Few, because rules are cached.
