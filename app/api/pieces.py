@@ -16,7 +16,7 @@ class Pieces:
     """`with pieces:` waits for one of `at_once` slots, and keeps it while the block runs. Belongs to one worker.
 
     After PIECE_SECONDS of such blocks the slot rests until the event loop has looked at its sockets, however many
-    requests wait for it. Slots go to those that have waited longest. `clock` is monotonic seconds.
+    requests wait for it. `clock` is monotonic seconds.
     """
 
     def __init__(self, clock: Callable[[], float], at_once: int) -> None:
@@ -36,7 +36,10 @@ class Pieces:
                 gevent.sleep(REST_SECONDS)
         finally:
             self._slots.release()
-        if self._slots.linkcount():  # else this request would take its next piece before them
+
+    def give_way(self) -> None:
+        """Between two pieces of a request: let those that wait go first, or its next piece would come before theirs."""
+        if self._slots.linkcount():
             gevent.sleep(0)
 
     def _begin(self) -> None:

@@ -85,6 +85,7 @@ def test_a_long_request_lets_those_that_wait_go_first() -> None:
             with pieces:
                 order.append(name)
                 gevent.sleep(0)  # the other comes, and waits
+            pieces.give_way()
 
     gevent.joinall([gevent.spawn(work, "long", 5), gevent.spawn(work, "short", 1)], timeout=20, raise_error=True)
     assert order.index("short") == 1
