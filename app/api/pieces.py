@@ -9,18 +9,19 @@ import gevent
 from gevent import get_hub
 from gevent.lock import BoundedSemaphore
 
-from app.rules.pace import PIECE_SECONDS, REST_SECONDS
+from app.rules.pace import REST_SECONDS
 
 
 class Pieces:
     """`with pieces:` waits for one of `at_once` slots, and keeps it while the block runs. Belongs to one worker.
 
-    After PIECE_SECONDS of such blocks the slot rests until the event loop has looked at its sockets, however many
+    After `seconds` of such blocks the slot rests until the event loop has looked at its sockets, however many
     requests wait for it. `clock` is monotonic seconds.
     """
 
-    def __init__(self, clock: Callable[[], float], at_once: int) -> None:
+    def __init__(self, clock: Callable[[], float], *, at_once: int, seconds: float) -> None:
         self._clock = clock
+        self._seconds = seconds
         self._slots = BoundedSemaphore(at_once)
         self._looks: Any = None  # tells when the event loop has looked at its sockets
         self._began: float | None = None  # the first piece since then
@@ -32,7 +33,7 @@ class Pieces:
 
     def __exit__(self, *_: object) -> None:
         try:
-            if self._began is not None and self._clock() - self._began > PIECE_SECONDS:
+            if self._began is not None and self._clock() - self._began > self._seconds:
                 gevent.sleep(REST_SECONDS)
         finally:
             self._slots.release()
