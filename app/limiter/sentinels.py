@@ -168,7 +168,7 @@ def latest(answers: Sequence[Answer]) -> Address:
 
 
 def remembered(named: Iterable[Address], others: Iterable[Address]) -> list[Address]:
-    """Who to ask the next time: those of the URL, and as many of the others as there is room for."""
+    """The sentinels to ask the next time: those of the URL, and as many of the others as there is room for."""
     return list(dict.fromkeys([*named, *others]))[:KNOWN]
 
 
