@@ -98,7 +98,7 @@ def test_no_caller_writes_lines_of_the_log(valkey: Valkey, start_node: StartNode
 
 @pytest.mark.fault(29, f"{MANY:,} different client ids")
 def test_many_clients_make_no_series_and_bounded_memory(busy: Node, measured: Figures) -> None:
-    """No new series, a scrape stays quick, the workers' memory is bounded, and who is over his limit stays denied."""
+    """No new series, a scrape stays quick, the workers' memory is bounded, and a client over its limit stays denied."""
     busy.put_rule(client_id="victim", **HOUR | {"rate": 5})
     busy.put_rule(client_id="unique *", rate=10, window=10)
     assert busy.check("victim", cost=5)["allowed"]

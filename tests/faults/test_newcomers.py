@@ -31,7 +31,7 @@ def flood(node: Node, kind: str, *, key: str | None = None) -> list[dict[str, An
 def test_a_flood_of_new_ids_makes_few_keys_and_victims_keep_their_counters(
     start_redis: StartRedis, start_node: StartNode, measured: Figures
 ) -> None:
-    """At most the budget in keys per minute, and one counter per rule for all others; who was known keeps his own."""
+    """At most the budget in keys per minute, and one counter per rule for all others; a known client keeps its own."""
     server = start_redis()
     node = start_node(server.url, MAX_NEW_CLIENTS_PER_MINUTE=BUDGET, WEB_CONCURRENCY=2)
     node.put_rule(**RULE)

@@ -156,7 +156,7 @@ def test_lost_counters_cost_at_most_one_more_limit(
 
 @pytest.mark.fault(14, "unique clients fill Redis to its maxmemory (noeviction); `local`")
 def test_a_full_redis_un_limits_nobody(start_redis: StartRedis, start_node: StartNode, measured: Figures) -> None:
-    """Every counter survives. Who is over his limit stays denied; who is not gets at most the local shares on top."""
+    """Every counter survives. A client over its limit stays denied; another gets at most the local shares on top."""
     server = start_redis(**{"maxmemory": "5mb"})
     node = start_node(server.url, WEB_CONCURRENCY=WORKERS)
     node.put_rule(client_id="victim*", **HOUR | {"rate": 10})
