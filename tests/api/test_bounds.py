@@ -21,8 +21,9 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n"
 SETTINGS = {"FAST_LANE": "false"}
 BATCH, RULES, IMPORT = "/v1/check/batch", "/v1/admin/rules", "/v1/admin/import?dry_run=true"
 LONGEST = 20_000  # bytes of an answer that refuses
-# Of one request, with room for a busy machine. Without bounds these took 0.5 to 13 seconds.
-CPU_SECONDS = 0.25
+# Of one request, with room for a slow and busy machine. Without bounds these took 0.5 to 13 seconds.
+CPU_SECONDS = 0.45
+CHUNKS_CPU_SECONDS = 1.0  # without bounds: 3 to 4
 
 
 def listed(name: str, item: str, count: int, /, **before: Any) -> bytes:
@@ -100,7 +101,7 @@ def test_a_million_chunks_cost_little(own_node: Node, line: str, status: int) ->
     before = cpu_of(own_node)
     sent = request(line, JSON, KEY, CHUNKED, body=b"1\r\nx\r\n" * 1_000_000 + b"0\r\n\r\n")
     assert statuses(exchange(own_node.port, sent).raw) == [status]
-    assert cpu_of(own_node) - before < CPU_SECONDS
+    assert cpu_of(own_node) - before < CHUNKS_CPU_SECONDS
 
 
 def test_a_body_that_came_while_the_worker_stood_still_is_read(own_node: Node) -> None:

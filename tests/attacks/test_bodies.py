@@ -19,7 +19,7 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n"
 MANY = 1_000_000 if ATTACKS.whole else 200_000  # chunks: 8 s of a processor were they all read
 ERRORS_TOLD = 100
 SMALL_ANSWER = 64 * 1024
-LITTLE = 0.7  # seconds of a processor, with what 8 others ask meanwhile
+LITTLE = 1.4  # seconds of a processor, with what 8 others ask meanwhile
 
 
 def full_of(item: bytes, before: bytes, size: int) -> bytes:
