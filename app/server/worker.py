@@ -69,6 +69,8 @@ class Worker(GeventWorker):
     def _skip_body(self, req: Any) -> None:
         """Read what no view wanted, or it would be taken for a part of the next head. A StopIteration ends the
         connection."""
+        if getattr(req.body.reader, "length", None) == 0:  # all was read: nearly always
+            return
         with gevent.Timeout(SECONDS, False):
             while req.body.read(READ_BYTES):
                 pass
