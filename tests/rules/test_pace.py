@@ -58,7 +58,7 @@ def steps() -> Steps:
 
 def test_imports_and_what_workers_read_of_them_come_in_pieces(session: Session, engine: Engine, steps: Steps) -> None:
     """All new, all changed, some changed, all deleted: each stored, read again and made into a book."""
-    changes, source = RuleChanges(session, 2, AUTHOR, steps), DatabaseRules(engine, steps)
+    changes, source = RuleChanges(session, 1, AUTHOR, steps), DatabaseRules(engine, steps)
     book: RuleBook | None = None
     for sent in (RULES, CHANGED, [*RULES[:100], *CHANGED[100:]], []):
         with steps:
@@ -76,7 +76,7 @@ def test_imports_and_what_workers_read_of_them_come_in_pieces(session: Session, 
 def test_rules_that_stay_are_the_same_objects_and_rules_that_went_are_forgotten(
     session: Session, engine: Engine
 ) -> None:
-    changes, source = RuleChanges(session, 2, AUTHOR), DatabaseRules(engine)
+    changes, source = RuleChanges(session, 1, AUTHOR), DatabaseRules(engine)
 
     def read() -> dict[str, Rule]:
         snapshot = source.other_than(None)
