@@ -108,9 +108,10 @@ def wire(app: Flask, settings: Settings) -> Services:
     default = default_rule(settings.default_rate, settings.default_window)
     reloader = RuleReloader(
         source=DatabaseRules(rules_engine, unhurried),
-        saved=SnapshotFile(settings.data_dir / "rules.json", time.time, place_of(engine)),
+        saved=SnapshotFile(settings.data_dir / "rules.json", time.time, place_of(engine), unhurried),
         build=partial(RuleBook, default=default, algorithm=settings.algorithm, pace=unhurried),
         clock=time.monotonic,
+        pace=unhurried,
     )
     store, breaker = _redis(settings, settings.redis_timeout_ms)
     mode_log = ModeLog(time.monotonic)
@@ -137,6 +138,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         limited_clients=limited_clients,
         clock=time.time,
     )
+    reloader.then(limiter.follow)
     leases = Leases(
         limiter=limiter,
         ladder=ladder,

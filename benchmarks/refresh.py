@@ -92,25 +92,31 @@ def main() -> None:
         Postgres(data_dir=Path(home) / "postgres", socket_dir=sockets, durable=False) as postgres,
     ):
         flask("db", "upgrade", database_url=postgres.url)
-        unhurried, saved = Unhurried(time.monotonic), SnapshotFile(Path(home) / "rules.json", time.time)
+        unhurried = Unhurried(time.monotonic)
+        saved = SnapshotFile(Path(home) / "rules.json", time.time, pace=unhurried)
         engine = create_engine(postgres.url, **ENGINE_OPTIONS)
         build = partial(RuleBook, default=default_rule(100, 60), algorithm="token_bucket", pace=unhurried)
         source = DatabaseRules(engine, unhurried)
-        reloader = RuleReloader(source=source, saved=saved, build=build, clock=time.monotonic)
+        reloader = RuleReloader(source=source, saved=saved, build=build, clock=time.monotonic, pace=unhurried)
         reloader.start()
         gc.collect()
         gc.freeze()  # as the workers do
         neighbour = Neighbour()
         by_hand(postgres.url, *FILL)
-        found = {"all new": summary([measured(reloader.refresh, neighbour)])}
+
+        def refresh() -> None:
+            reloader.refresh()
+            reloader.tidy()
+
+        found = {"all new": summary([measured(refresh, neighbour)])}
         for name, statement in CHANGES.items():
             runs = []
             for _ in range(TIMES):
                 by_hand(postgres.url, statement)
-                runs.append(measured(reloader.refresh, neighbour))
+                runs.append(measured(refresh, neighbour))
             found[name] = summary(runs)
-        in_a_thread = partial(gevent.get_hub().threadpool.apply, reloader.save)
-        found["save in a thread"] = summary([measured(in_a_thread, neighbour)])
+        save = partial(reloader.save, gevent.get_hub().threadpool.apply)
+        found["save in a thread"] = summary([measured(save, neighbour)])
         engine.dispose()
     result = described("python -m benchmarks.refresh", "not used") | {"rules": 10_000, "refreshes": found}
     RESULT.write_text(json.dumps(result, indent=2) + "\n")

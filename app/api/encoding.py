@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from app.limiter.decision import Decision
 from app.limiter.plan import Plan
@@ -21,7 +23,7 @@ BODY = "body"  # under which the wording of a denial has its body; heads are und
 WORDS = ("false", "true")  # json.dumps takes longer than the rest
 
 
-class Template(NamedTuple):
+class Template(Struct, frozen=True, gc=False):
     """Text with places for what changes: where it was split, or where it says %s. A plan keeps its own."""
 
     admitted: tuple[str, ...]  # the body of most decisions (allowed, within the limit, by Redis): remaining, reset_at

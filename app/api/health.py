@@ -19,6 +19,7 @@ from app.extensions import api
 from app.limiter.ladder import MEANING
 from app.observability.exposition import CONTENT_TYPE
 from app.observability.metrics import ACTIVE_CLIENTS, BREAKER_STATE
+from app.rules.garbage import long_work
 from app.version import __version__
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -93,10 +94,11 @@ def metrics() -> Response:
     services = _services()
     if services.metrics is None:
         raise Problem(404, "metrics are off: ENABLE_METRICS=false")
-    ACTIVE_CLIENTS.set(services.active_clients.estimate(services.pace))
-    BREAKER_STATE.set(services.breaker.state_number)
-    services.condition.show()
-    return Response(services.metrics(), content_type=CONTENT_TYPE)
+    with long_work:
+        ACTIVE_CLIENTS.set(services.active_clients.estimate(services.pace))
+        BREAKER_STATE.set(services.breaker.state_number)
+        services.condition.show()
+        return Response(services.metrics(), content_type=CONTENT_TYPE)
 
 
 @blueprint.route("/openapi.json")

@@ -18,7 +18,7 @@ from app.api.rule_forms import rule_from, sendable
 from app.api.rule_schemas import RuleSchema
 from app.rules.changes import MAX_RULES
 from app.rules.documents import document_of
-from app.rules.pace import Pace, at_once
+from app.rules.pace import Pace, at_once, let_go
 from app.rules.rule import Rule
 
 PIECE_CHARACTERS = 64 * 1024  # of a file that is written
@@ -90,12 +90,14 @@ def read_rules(
                 message = f"The client and endpoint are those of rules[{twin}]."
                 errors.append(FileError(["rules", place], message, item.line))
             rules.append(rule)
+        let_go(pace, places)
     except WrongShape as wrong:
         errors.append(FileError(wrong.path, str(wrong), wrong.line))
     except yaml_subset.YamlError as error:
         line = f"line {error.line}: " if error.line else ""
         raise Problem(400, f"the file is not YAML: {line}{error}", kind="malformed-body") from None
     if errors:
+        let_go(pace, rules)
         raise InvalidRules(errors)
     return rules
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import starmap
 from typing import Any
 
@@ -85,11 +85,11 @@ def shown_merge(merge: Merge) -> dict[str, list[dict[str, Any]]]:
 
 def shown_merge_lists(merge: Merge, pace: Pace) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
     """The same, a list and a rule at a time."""
-    pairs: dict[str, Sequence[tuple[Rule | None, Rule | None]]] = {
-        "created": [(None, rule) for rule in merge.created],
+    pairs: dict[str, Iterable[tuple[Rule | None, Rule | None]]] = {
+        "created": ((None, rule) for rule in merge.created),
         "replaced": merge.replaced,
-        "deleted": [(rule, None) for rule in merge.deleted],
-        "unchanged": [(rule, rule) for rule in merge.unchanged],
+        "deleted": ((rule, None) for rule in merge.deleted),
+        "unchanged": ((rule, rule) for rule in merge.unchanged),
     }
     return ((name, starmap(_changed, pace(before_and_after))) for name, before_and_after in pairs.items())
 

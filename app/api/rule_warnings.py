@@ -50,8 +50,8 @@ def warnings_of(
 
 def warnings_of_merge(merge: Merge, pace: Pace = at_once) -> list[str]:
     """Of several rules changed at once. Takes up to half a second."""
-    changed = [*merge.created, *(after for _, after in merge.replaced)]
-    before = [*merge.deleted, *(before for before, _ in merge.replaced)]
+    changed = [*merge.created, *(after for _, after in pace(merge.replaced))]
+    before = [*merge.deleted, *(before for before, _ in pace(merge.replaced))]
     return hiding.warnings(changed, [*merge.unchanged, *merge.others], before=before, pace=pace)
 
 

@@ -22,8 +22,9 @@ from app.api.rule_forms import shown_merge_lists
 from app.api.rule_warnings import warnings_of_merge
 from app.api.unsent import Unsent
 from app.extensions import db
+from app.rules.garbage import long_work
 from app.rules.merge import Merge
-from app.rules.pace import Pace, Together
+from app.rules.pace import Pace, Together, let_go
 from app.rules.repository import RuleRepository, in_one_state
 from app.rules.rule import Rule
 
@@ -91,6 +92,14 @@ def _imported(options: dict[str, bool], *, yaml: bool, large: bool) -> list[byte
     with nullcontext() if large else _alone(SMALL):
         rules = _read(raw, yaml=yaml)
     del raw
+    try:
+        return _merged(rules, options, large=large)
+    finally:
+        let_go(_pace(), rules)
+
+
+def _merged(rules: list[Rule], options: dict[str, bool], *, large: bool) -> list[bytes]:
+    """Import the rules, or see what that would change. The answer."""
     if options["dry_run"]:
         session = in_one_state(db.session())
         merge = changes().compare(rules, replace=options["replace"])
@@ -101,7 +110,9 @@ def _imported(options: dict[str, bool], *, yaml: bool, large: bool) -> list[byte
     with nullcontext() if large else _alone(SMALL):
         if options["dry_run"]:  # what was changed is told
             UNSENT.refuse_more(g.principal.tenant_id)
-        return list(in_pieces(_told(merge, dry_run=options["dry_run"])))
+        answer = list(in_pieces(_told(merge, dry_run=options["dry_run"])))
+        let_go(_pace(), *merge.lists())
+        return answer
 
 
 def _read(raw: bytes, *, yaml: bool) -> list[Rule]:
@@ -132,7 +143,8 @@ def _alone(turn: BoundedSemaphore) -> Iterator[None]:
     if not turn.acquire(timeout=WAIT_SECONDS):
         raise Problem(503, BUSY, kind="busy", headers={"Retry-After": "10"})
     try:
-        yield
+        with long_work:
+            yield
     finally:
         turn.release()
 

@@ -61,7 +61,7 @@ def packed_call(charges: Sequence[Charge], now_us: int | None = None) -> bytes:
     charge = charges[0]
     if len(charges) == 1 and charge.cost == 1 and charge.once is None and now_us is None:  # most that come alone
         plan = charge.plan
-        plan.alone = plan.alone or _packed([Charge(plan, ANYBODY, 1)], None).split(ANYBODY)
+        plan.alone = plan.alone or tuple(_packed([Charge(plan, ANYBODY, 1)], None).split(ANYBODY))
         return charge.client.join(plan.alone)
     return _packed(charges, now_us)
 

@@ -19,6 +19,8 @@ from app.limiter.plans import Plans
 from app.limiter.trip import TripFailed, TripUndecided, judge
 from app.observability.active_clients import ActiveClients
 from app.observability.metrics import SHADOW_BLOCKED
+from app.observability.rule_counts import Counts
+from app.rules.pace import Pace
 from app.rules.rule import Rule
 from app.rules.rule_book import RuleBook
 
@@ -96,6 +98,11 @@ class Limiter:
             self._denials.clear()
         return plans
 
+    def follow(self, pace: Pace) -> None:
+        """Decide by the current rules from here on, and take over in pieces what is known of those before."""
+        if self._rules.book is not None:
+            self.current_plans().take_over(pace)
+
     def _ask(self, plans: Plans, questions: Sequence[Question]) -> list[Answer]:
         """The answers to what is not denied already."""
         charges = [plans.charge(tenant_id, check) for tenant_id, check in questions]
@@ -170,18 +177,20 @@ class Limiter:
 
     def _count(self, questions: Sequence[Question], answers: Sequence[Answer]) -> None:
         """Raise the metrics, each once however many answers it counts: raising one costs as much as deciding."""
-        times: dict[Callable[[float], None], int] = {}
+        admitted: dict[Counts, int] = {}
+        denied: dict[Counts, int] = {}
         for (tenant_id, check), answer in zip(questions, answers, strict=True):
             if check.cost and isinstance(answer, Decision):
                 plan = answer.plan
                 if answer.outcome.allowed:
-                    count = plan.count_allowed
+                    admitted[plan.counts] = admitted.get(plan.counts, 0) + 1
                 else:
-                    count = plan.count_blocked
+                    denied[plan.counts] = denied.get(plan.counts, 0) + 1
                     self._limited_clients.denied(tenant_id, check.client_id, plan.rule)
-                times[count] = times.get(count, 0) + 1
-        for count, number in times.items():
-            count(number)
+        for counts, number in admitted.items():
+            counts.allowed(number)
+        for counts, number in denied.items():
+            counts.blocked(number)
 
 
 def _shadow_charges(plans: Plans, questions: Sequence[Question], charges: Sequence[Charge]) -> dict[int, Charge]:
@@ -200,7 +209,8 @@ def beside(shadow: Charge, outcome: Stored, decision: Decision) -> Decision:
     blocked = rule.action == "block" and shadow.cost > 0
     denies = blocked or (isinstance(outcome, Outcome) and not outcome.allowed)
     if shadow.cost and (isinstance(outcome, Outcome) or not shadow.plan.charges):
-        (shadow.plan.count_blocked if denies else shadow.plan.count_allowed)(1)
+        counts = shadow.plan.counts
+        (counts.blocked if denies else counts.allowed)(1)
     if not denies:
         return decision
     SHADOW_BLOCKED.inc()

@@ -64,6 +64,9 @@ def _by_rule(rule_counts: RuleCounts, pace: Pace) -> Iterator[str]:
         if of_rule.shadow:
             for would, count in zip(WOULD, counts, strict=False):
                 yield f"{SHADOW_RULE[0]}{_braces(_told(of_rule) | {'would': would})} {count!r}\n"
+    for _ in pace(range(len(shown))):  # to free all in one piece takes some milliseconds
+        shown.pop()
+        totals.popitem()
 
 
 def _told(labels: LabelsOfRule) -> Labels:

@@ -53,7 +53,7 @@ def update_rows(
     return returned
 
 
-def delete_rows(session: Session, of: Any, ids: Sequence[int]) -> None:
+def delete_rows(session: Session, of: Any, ids: Iterable[int]) -> None:
     """Delete the rows whose column `of` has one of these values."""
     for chunk in chunks(ids):
         session.connection().execute(delete(of.class_.__table__).where(of == func.any(chunk)))

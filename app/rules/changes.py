@@ -18,7 +18,7 @@ from app.rules.examples import EXAMPLES
 from app.rules.glob import is_pattern
 from app.rules.history import CREATE, DELETE, REPLACE, ROLLBACK, UPDATE, Author, History, RuleChange
 from app.rules.merge import Merge
-from app.rules.pace import Pace, at_once
+from app.rules.pace import Pace, at_once, let_go
 from app.rules.pattern_bounds import keeping_matchable
 from app.rules.promotion import promoted
 from app.rules.repository import RuleRepository
@@ -58,7 +58,7 @@ class RuleChanges:
             self._require_room(1)
             with self._keeping_matchable([rule]):
                 [stored] = self._rules.add([rule])
-            self._record(RuleChange(CREATE, None, stored))
+            self._record([RuleChange(CREATE, None, stored)])
             return stored, True
 
     def edit(
@@ -88,7 +88,7 @@ class RuleChanges:
         with changing(self._session, self._tenant_id):
             current = self._current(rule_id, expected)
             self._rules.delete([current])
-            self._record(RuleChange(DELETE, current, None))
+            self._record([RuleChange(DELETE, current, None)])
 
     def compare(self, rules: Sequence[Rule], *, replace: bool) -> Merge:
         """What `merge` would change. Two of the rules must not be for the same client and endpoint."""
@@ -125,14 +125,10 @@ class RuleChanges:
             self._require_room(len(merge.created))
             with self._keeping_matchable(merge.created):
                 created = self._rules.add(merge.created)
-            done = Merge(
-                created,
-                list(zip([old for old, _ in merge.replaced], self._rules.replace(merge.replaced), strict=True)),
-                merge.deleted,
-                merge.unchanged,
-                merge.others,
-            )
-            self._record(*done.changes(action))
+            replaced = self._rules.replace(merge.replaced)
+            old = (before for before, _ in self._pace(merge.replaced))
+            done = Merge(created, list(zip(old, replaced, strict=True)), merge.deleted, merge.unchanged, merge.others)
+            self._record(done.changes(action))
             return done
 
     def block(self, client_id: str) -> Merge:
@@ -178,16 +174,18 @@ class RuleChanges:
     def _replace(self, action: str, current: Rule, rule: Rule) -> Rule:
         with self._keeping_matchable([rule] if rule.client_id != current.client_id else []):
             [stored] = self._rules.replace([(current, rule)])
-        self._record(RuleChange(action, current, stored))
+        self._record([RuleChange(action, current, stored)])
         return stored
 
     def _keeping_matchable(self, changed: Iterable[Rule]) -> AbstractContextManager[None]:
-        if not any(is_pattern(rule.client_id) for rule in changed):
+        if not any(is_pattern(rule.client_id) for rule in self._pace(changed)):
             return nullcontext()
         return keeping_matchable(partial(self._rules.patterns, self._tenant_id), self._pace)
 
-    def _record(self, *changes: RuleChange) -> None:
-        self._history.record(self._author, changes, self._pace)
+    def _record(self, changes: Iterable[RuleChange]) -> None:
+        recorded = list(self._pace(changes))
+        self._history.record(self._author, recorded, self._pace)
+        let_go(self._pace, recorded)
 
     def _require_room(self, new: int) -> None:
         if new and self._rules.count(self._tenant_id) + new > MAX_RULES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -95,14 +95,25 @@ class DatabaseRules:
             return editions.snapshot(self._read(editions, RuleRepository(session)), self._pace)
 
     def _read(self, editions: Editions, rules: RuleRepository) -> Iterable[Rule]:
-        marks = dict(self._pace(editions.marks()))
-        same = (rule_id for rule_id, mark in marks.items() if self._marks.get(rule_id) == mark)
-        found = {rule_id: self._rules[rule_id] for rule_id in self._pace(same)}
-        missing = [rule_id for rule_id in marks if rule_id not in found]
+        ids, changed = list[int](), dict[int, str]()
+        for rule_id, mark in self._pace(editions.marks()):
+            ids.append(rule_id)
+            if self._marks.get(rule_id) != mark:
+                changed[rule_id] = mark
+        missing = list(changed)
         parts = (missing[first : first + RULES_AT_ONCE] for first in range(0, len(missing), RULES_AT_ONCE))
-        found |= {rule.id: rule for rule in self._pace(rule for part in parts for rule in rules.of_ids(part))}
-        self._marks, self._rules = marks, found
-        return (found[rule_id] for rule_id in marks)
+        for rule in self._pace(rule for part in parts for rule in rules.of_ids(part)):
+            self._rules[rule.id], self._marks[rule.id] = rule, changed[rule.id]
+        self._forget_all_but(ids)
+        return (self._rules[rule_id] for rule_id in self._pace(ids))
+
+    def _forget_all_but(self, ids: Sequence[int]) -> None:
+        if len(self._rules) == len(ids):  # each of them is there
+            return
+        kept = set(self._pace(ids))
+        for rule_id in self._pace(list(self._rules)):
+            if rule_id not in kept:
+                del self._rules[rule_id], self._marks[rule_id]
 
 
 # Longer than statement_timeout: this ends the wait for a server that says nothing at all, connects included.

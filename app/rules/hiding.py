@@ -8,11 +8,11 @@ rule of a client comes before one of its pattern is what rules are for.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 
 from app.rules.networks import IPV6_BITS, SUBSCRIBER_BITS, lies_in
-from app.rules.pace import Pace, at_once
+from app.rules.pace import Pace, at_once, let_go
 from app.rules.precedence import comes_first, covers, is_wide
 from app.rules.rule import Rule
 
@@ -30,12 +30,13 @@ def warnings(
     as they were `before`. `others`: the tenant's other rules, or those of `RuleRepository.beside`."""
     others = list(others)
     own = _by_client(pace(others))
-    told = [_not_for(rule, own.get(rule.client_id, ())) for rule in pace(changed)]
+    told = [sentence for rule in pace(changed) if (sentence := _not_for(rule, own.get(rule.client_id, ())))]
     hidden = list(_pairs(changed, others, pace))
     told += [_hidden(lower, uppers) for lower, uppers in hidden]
     told += _again(before, hidden, others, pace) if before else []
-    told += [_of_no_proxy(rule) for rule in pace(changed)]
-    return [sentence for sentence in told if sentence][:MAX_TOLD]
+    told += [sentence for rule in pace(changed) if (sentence := _of_no_proxy(rule))]
+    let_go(pace, own)
+    return told[:MAX_TOLD]
 
 
 def hides(upper: Rule, lower: Rule, apart: Collection[Place] = ()) -> bool:
@@ -66,7 +67,7 @@ def _pairs(changed: Sequence[Rule], others: Sequence[Rule], pace: Pace) -> Itera
     """
     if not changed:
         return
-    everything, ours, left = [*changed, *others], {id(rule) for rule in changed}, MAX_PAIRS
+    everything, ours, left = [*changed, *others], {id(rule) for rule in pace(changed)}, MAX_PAIRS
     apart = {_place(rule.client_id, rule) for rule in pace(everything) if rule.enabled and rule.endpoint is not None}
     for lower in pace(_widest_first(everything, pace)):
         candidates = everything if id(lower) in ours else changed
@@ -94,7 +95,7 @@ def _place(client_id: str, rule: Rule) -> Place:
     return client_id, rule.endpoint, rule.shadow
 
 
-def _by_client(rules: Iterable[Rule]) -> Mapping[str, list[Rule]]:
+def _by_client(rules: Iterable[Rule]) -> dict[str, list[Rule]]:
     """Those for just an endpoint."""
     found: defaultdict[str, list[Rule]] = defaultdict(list)
     for rule in rules:
@@ -140,7 +141,7 @@ def _again(
 ) -> list[str]:
     """What the rules kept from deciding before, and nothing keeps from it now. Ends as `_pairs` does."""
     still = {(lower.id, upper.client_id) for lower, uppers in hidden for upper in uppers}
-    gone, told, left = {rule.id for rule in before}, [], MAX_PAIRS
+    gone, told, left = {rule.id for rule in pace(before)}, [], MAX_PAIRS
     for lower, uppers in _pairs(before, others, pace):
         clients = []
         for upper in pace(() if lower.id in gone else uppers):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from msgspec import Struct
 from sqlalchemy import Select, delete, func, literal_column, or_, select, tuple_
 from sqlalchemy.orm import Session
 
@@ -29,7 +30,7 @@ class Author(NamedTuple):
     correlation_id: str
 
 
-class RuleChange(NamedTuple):
+class RuleChange(Struct, frozen=True, gc=False):
     """A rule before and after; None: there was, or is, none."""
 
     action: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from app.rules.blocking import Pair
 from app.rules.documents import document_of
@@ -35,6 +36,10 @@ class Merge:
             else:
                 merge.replaced.append((before, after))
         return merge
+
+    def lists(self) -> tuple[list[Any], ...]:
+        """For `let_go`, when it is needed no more."""
+        return self.created, self.replaced, self.deleted, self.unchanged, self.others
 
     @property
     def changes_anything(self) -> bool:

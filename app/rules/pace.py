@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
 PIECE_SECONDS = 0.002
 REST_SECONDS = 0.001  # a timer, because sleep(0) may come back before the hub has looked at its sockets
+LET_GO = 100  # items of a list between two looks at the clock: 50 µs
 
 
 class Pace(Protocol):
@@ -19,6 +20,17 @@ class Pace(Protocol):
 
 def at_once(items: Iterable[T]) -> Iterable[T]:
     return items
+
+
+def let_go(pace: Pace, *collections: list[Any] | dict[Any, Any]) -> None:
+    """Empty the collections. To free 100,000 objects in one piece takes 30 ms, wherever their last reference goes."""
+    for things in collections:
+        if isinstance(things, dict):
+            for _ in pace(range(len(things))):
+                things.popitem()
+        else:
+            for _ in pace(range(0, len(things), LET_GO)):
+                del things[-LET_GO:]
 
 
 class Unhurried:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 from app.observability.logs import first_line
 from app.observability.metrics import RULE_COUNTS, RULES_AGE, RULES_VERSION
+from app.rules.garbage import long_work
+from app.rules.pace import Pace, at_once, let_go
 from app.rules.rule_book import Edition, RuleBook, Snapshot
-from app.rules.snapshot_file import SnapshotFile
+from app.rules.snapshot_file import Run, SnapshotFile, call
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +50,16 @@ class Freshness:
 class RuleReloader:
     """Holds the current `book`. `clock` is monotonic seconds."""
 
-    def __init__(self, *, source: Source, saved: SnapshotFile, build: Build, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, *, source: Source, saved: SnapshotFile, build: Build, clock: Callable[[], float], pace: Pace = at_once
+    ) -> None:
         self._source = source
         self._saved = saved
         self._build = build
         self._clock = clock
+        self._pace = pace
+        self._follow: Callable[[Pace], object] = lambda _: None
+        self._left: list[RuleBook] = []
         self._started_at = clock()
         self._confirmed_at: float | None = None
         self._confirmed_on_disk_at = self._started_at
@@ -82,40 +89,59 @@ class RuleReloader:
         except Exception:  # a damaged file must not keep the node from coming up
             log.exception("the saved rules cannot be used")
 
-    def refresh(self) -> None:
+    def refresh(self, patience_seconds: float = -1) -> None:
         """Swap in the database's rules if they are other ones. On any error the last good book stays.
 
-        One at a time: a slow poll must not put an older snapshot over that of a change made meanwhile. Who waited for
-        his turn while another began and ended has what he wanted.
+        One at a time: a slow poll must not put an older snapshot over that of a change made meanwhile. Returns at once
+        if a whole refresh ran while waiting, and undone after `patience_seconds` of it (-1: never).
         """
         begun = self._begun
-        with self._one_at_a_time:
+        if not self._one_at_a_time.acquire(timeout=patience_seconds):
+            return
+        try:
             if self._begun > begun:
                 return
             self._begun += 1
-            self._refresh()
+            before = self.book
+            with long_work:
+                self._refresh()
             self._show()
+            if before is not None and before is not self.book:
+                self._left.append(before)
+        finally:
+            self._one_at_a_time.release()
 
-    def save(self, run: Callable[[Callable[[], str]], str] = lambda write: write()) -> None:
-        """Put on disk the rules that decide, and when they were current. `run` may do the writing elsewhere: it blocks.
+    def then(self, follow: Callable[[Pace], object]) -> None:
+        """Have `tidy` call this: afterwards only the current book is needed."""
+        self._follow = follow
+
+    def tidy(self) -> None:
+        """Free the books that are no longer current, in pieces. Apart from `refresh`, which requests wait for."""
+        with long_work:
+            if self._left:
+                self._follow(self._pace)
+            while self._left:
+                book = self._left.pop()
+                still, parts = weakref.ref(book), book.large_parts(self._pace)
+                del book
+                if still() is None:  # else a caller decides by it, and frees it
+                    let_go(self._pace, *parts)
+
+    def save(self, run: Run = call) -> None:
+        """Put on disk the rules that decide, and when they were current. `run` may wait for the disk elsewhere.
         What is to be written is taken here, where no refresh comes between. Where it fails it stays to be done."""
         snapshot, confirmed_at = self._snapshot, self._confirmed_at
         if snapshot is None or confirmed_at is None:
             return
-        why = run(partial(self._write, snapshot, confirmed_at))
-        self._cannot_save(why)
-        if why:
+        try:
+            with long_work:
+                self._saved.save(snapshot, self._clock() - confirmed_at, run)
+        except OSError as error:
+            self._cannot_save(str(error))
             self._save_at = self._clock() + SAVE_AGAIN_SECONDS
         else:
+            self._cannot_save("")
             self._on_disk, self._confirmed_on_disk_at = snapshot.edition, confirmed_at
-
-    def _write(self, snapshot: Snapshot, confirmed_at: float) -> str:
-        """Why it failed, or nothing."""
-        try:
-            self._saved.save(snapshot, self._clock() - confirmed_at)
-        except OSError as error:
-            return str(error)
-        return ""
 
     @property
     def to_be_saved(self) -> bool:

@@ -14,7 +14,7 @@ from app.rules.glob import is_pattern
 from app.rules.models import LimitRow, RuleRow
 from app.rules.networks import ADDRESS, around, network_of
 from app.rules.numbering import numbered, successor
-from app.rules.pace import Pace, at_once
+from app.rules.pace import Pace, at_once, let_go
 from app.rules.pages import slice_of, total_of
 from app.rules.precedence import head_of
 from app.rules.rule import Limit, Rule
@@ -100,12 +100,14 @@ class RuleRepository:
         added = {_who(rule): replace(rule, limits=numbered(rule.limits)) for rule in self._pace(rules)}
         returning = (RuleRow.id, RuleRow.version, RuleRow.created_at, RuleRow.updated_at, *WHO)
         rows = (rule_columns(rule, first_counter=1) for rule in self._pace(list(added.values())))
-        for row in self._pace(insert_rows(self._session, RuleRow, rows, returning)):
-            rule_id, version, created, updated, *who = row
+        stored = insert_rows(self._session, RuleRow, rows, returning)
+        for rule_id, version, created, updated, *who in self._pace(stored):
             rule = added[tuple(who)]
             added[tuple(who)] = replace(rule, id=rule_id, version=version, created_at=created, updated_at=updated)
-        self._insert_limits(list(added.values()))
-        return list(added.values())
+        numbered_rules = list(added.values())
+        let_go(self._pace, stored, added)
+        self._insert_limits(numbered_rules)
+        return numbered_rules
 
     def replace(self, pairs: Sequence[tuple[Rule, Rule]]) -> list[Rule]:
         """Overwrite the first of each pair, read in this transaction, with the second."""
@@ -118,13 +120,15 @@ class RuleRepository:
         times = update_rows(self._session, RuleRow, rows, returning, updated_at=func.clock_timestamp())
         for rule_id, updated_at in self._pace(times):
             stored[rule_id] = replace(stored[rule_id], updated_at=updated_at)
-        relimited = [current.id for current, _ in pairs if current.limits != stored[current.id].limits]
-        delete_rows(self._session, LimitRow.rule_id, relimited)
-        self._insert_limits([stored[rule_id] for rule_id in relimited])
+        let_go(self._pace, times)
+        before_and_after = ((current, stored[current.id]) for current, _ in self._pace(pairs))
+        relimited = [rule for current, rule in before_and_after if current.limits != rule.limits]
+        delete_rows(self._session, LimitRow.rule_id, (rule.id for rule in self._pace(relimited)))
+        self._insert_limits(relimited)
         return list(stored.values())
 
     def delete(self, rules: Sequence[Rule]) -> None:
-        delete_rows(self._session, RuleRow.id, [rule.id for rule in rules])
+        delete_rows(self._session, RuleRow.id, (rule.id for rule in self._pace(rules)))
 
     def _read(self, wanted: Select[Any]) -> Iterator[Rule]:
         found = self._session.execute(wanted.order_by(RULES.c.id))

@@ -8,11 +8,17 @@ import logging
 import os
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import msgspec
 
+from app.rules.api_key import ApiKey
+from app.rules.pace import Pace, at_once
+from app.rules.rule import Rule
 from app.rules.rule_book import Edition, Snapshot
 
 log = logging.getLogger(__name__)
@@ -22,6 +28,19 @@ REVISION = 2  # raised where it could: then a file of that version lacks what is
 IGNORED = "the saved rules are not used: %s"
 USED = "the saved rules decide until PostgreSQL answers, although %s"
 SEALED_SINCE = 2  # the revision with which files got a checksum
+PIECE = 500  # rules that are encoded at once: 0.3 ms
+
+T = TypeVar("T")
+
+
+class Run(Protocol):
+    """Calls, perhaps in a thread, and returns what that returns."""
+
+    def __call__(self, work: Callable[[], T], /) -> T: ...
+
+
+def call(work: Callable[[], T]) -> T:
+    return work()
 
 
 class _Head(msgspec.Struct, kw_only=True):
@@ -50,10 +69,11 @@ class SnapshotFile:
     read. Those of another server are, with a word: the database may have moved there, or be away under another address.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float], database: str = "") -> None:
+    def __init__(self, path: Path, clock: Callable[[], float], database: str = "", pace: Pace = at_once) -> None:
         self._path = path
         self._clock = clock
         self._database = database
+        self._pace = pace
 
     def read(self) -> Snapshot | None:
         """The saved snapshot; None where there is none that is whole, of this database and of a known format."""
@@ -70,12 +90,16 @@ class SnapshotFile:
             return None
         return saved.snapshot
 
-    def save(self, snapshot: Snapshot, age_seconds: float) -> None:
+    def save(self, snapshot: Snapshot, age_seconds: float, run: Run = call) -> None:
         """Have the snapshot on disk, noted as current so long ago. Written only where it is not there, whole, already,
-        as by another worker of the node. Raises OSError."""
-        if not self._holds(snapshot.edition):
-            self._write(snapshot)
+        as by another worker of the node. Raises OSError.
+
+        `run` may wait for the disk elsewhere. Encoding is no such work: a thread would keep the interpreter to itself.
+        """
         current_at = self._clock() - age_seconds
+        if not run(partial(self._holds, snapshot.edition)):
+            body = list(self._pace(_encoded(snapshot)))
+            run(partial(self._write, snapshot.edition, body))
         with contextlib.suppress(OSError):
             os.utime(self._path, (current_at, current_at))
 
@@ -100,14 +124,17 @@ class SnapshotFile:
             return "their checksum is wrong"
         return ""
 
-    def _write(self, snapshot: Snapshot) -> None:
+    def _write(self, edition: Edition, body: Sequence[bytes]) -> None:
         """Replace the file in one step: a reader sees the old or the new one, a crash leaves one of them."""
-        body = b',"snapshot":%b}' % msgspec.json.encode(snapshot)
+        checksum = hashlib.sha256()
+        for piece in body:
+            checksum.update(piece)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=self._path.name)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(_head(snapshot.edition, self._database) + _seal(hashlib.sha256(body).hexdigest()) + body)
+                file.write(_head(edition, self._database) + _seal(checksum.hexdigest()))
+                file.writelines(body)
                 file.flush()
                 os.fsync(file.fileno())
             if self._path.is_dir():  # a container runtime makes one where it is to mount a file that is not there
@@ -128,6 +155,25 @@ class SnapshotFile:
                 return seal == _seal(hashlib.file_digest(file, "sha256").hexdigest())
         except OSError:
             return False
+
+
+def _encoded(snapshot: Snapshot) -> Iterator[bytes]:
+    """What follows the checksum, in pieces of a millisecond at most."""
+    frame = msgspec.json.encode(replace(snapshot, rules=(), keys=()))
+    before, rules, rest = frame.partition(b'"rules":[')  # what stands before it are numbers and base64
+    between, keys, after = rest.partition(b'"keys":[')
+    yield b',"snapshot":' + before + rules
+    yield from _listed(snapshot.rules)
+    yield between + keys
+    yield from _listed(snapshot.keys)
+    yield after + b"}"
+
+
+def _listed(items: Sequence[Rule | ApiKey]) -> Iterator[bytes]:
+    """The items of a JSON array."""
+    for first in range(0, len(items), PIECE):
+        encoded = msgspec.json.encode(items[first : first + PIECE])
+        yield (b"," if first else b"") + encoded[1:-1]
 
 
 def _head(edition: Edition, database: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Any
 
 from app.rules.glob import Coverage, is_pattern
 from app.rules.networks import NetworkIndex, may_be_network
@@ -78,6 +79,10 @@ class TenantRules:
             self._exact[rule.client_id] = rule
         else:
             self._by_key.setdefault(rule.client_id, {})[rule.endpoint] = rule
+
+    def parts(self) -> tuple[dict[Any, Any], ...]:
+        """What many rules make large. Networks and patterns may be those of another book too."""
+        return self._exact, self._by_key
 
     @property
     def tried(self) -> int:

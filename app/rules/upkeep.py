@@ -51,6 +51,7 @@ class Upkeep:
         gevent.sleep(random.uniform(0, SCATTER_SECONDS))
         self._changed.clear()
         self._reloader.refresh()
+        self._reloader.tidy()
         gevent.sleep(REST_SECONDS)
 
     def _save(self) -> None:

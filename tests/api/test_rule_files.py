@@ -16,10 +16,14 @@ from app.api import rule_files
 from app.api.file_items import MAX_DIRECTIVES, MAX_GAP, MAX_ITEM_VALUES, PART, Item, WrongShape, items_of_yaml
 from app.api.json_items import MAX_ITEM, MAX_STRANGE, items_of_json
 from app.api.problems import Problem
-from app.api.rule_files import InvalidRules, read_rules, write_rules
+from app.api.rule_files import InvalidRules, in_pieces, read_rules, write_rules
+from app.api.rule_forms import shown_merge_lists
+from app.api.rule_warnings import warnings_of_merge
 from app.api.yaml_subset import YamlError
+from app.rules.merge import Merge
 from app.rules.pace import at_once
 from app.rules.rule import Limit, Rule
+from tests.support.steps import Steps
 
 READERS = pytest.mark.parametrize("read", [items_of_json, items_of_yaml], ids=["JSON", "YAML"])
 values = st.recursive(
@@ -202,6 +206,24 @@ def _problem(text: str, *, yaml: bool) -> Problem:
     with pytest.raises(Problem) as caught:
         read_rules(io.BytesIO(text.encode()), yaml=yaml, tenant_id=1, default_algorithm="gcra")
     return caught.value
+
+
+@pytest.mark.parametrize("yaml_or_json", [True, False], ids=["YAML", "JSON"])
+def test_files_are_written_and_read_in_pieces(yaml_or_json: bool) -> None:
+    """And what an import answers: between two chances for checks little is done, however many rules there are."""
+    rules = [Rule(id=-1, client_id=f"c{number}", endpoint="a", limits=(Limit(5, 60),)) for number in range(600)]
+    steps, merged = Steps(), Merge(rules, [(rule, rule) for rule in rules], list(rules), list(rules), list(rules))
+    with steps:
+        file = b"".join(in_pieces(write_rules(steps(rules), yaml=yaml_or_json)))
+        read = read_rules(io.BytesIO(file), yaml=yaml_or_json, tenant_id=1, default_algorithm="gcra", pace=steps)
+        assert read == rules
+        shown = [list(changed) for _, changed in shown_merge_lists(merged, steps)]
+        assert [len(each) for each in shown] == [len(rules)] * 4
+        assert warnings_of_merge(merged, steps) == []
+        twice = io.BytesIO(b"".join(in_pieces(write_rules(steps([*rules, rules[0]]), yaml=yaml_or_json))))
+        with pytest.raises(InvalidRules):
+            read_rules(twice, yaml=yaml_or_json, tenant_id=1, default_algorithm="gcra", pace=steps)
+    assert steps.longest < len(rules), steps.where
 
 
 def test_the_parser_rests_also_within_a_text_without_end() -> None:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import stat
 import threading
 import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+from msgspec.structs import replace
 
 from app.rules import snapshot_file
 from app.rules.api_key import ApiKey
 from app.rules.reload import CONFIRM_SECONDS, SAVE_AGAIN_SECONDS, Freshness, RuleReloader
 from app.rules.rule import Limit, Rule, default_rule
-from app.rules.rule_book import Edition, RuleBook, Snapshot
-from app.rules.snapshot_file import SnapshotFile
+from app.rules.rule_book import LARGE, Edition, RuleBook, Snapshot
+from app.rules.snapshot_file import PIECE, SnapshotFile
+
+T = TypeVar("T")
 
 RULE = Rule(id=3, client_id="a", endpoint="login", limits=(Limit(5, 60, "gcra", 7, 2), Limit(1, 1)), fail_mode="closed")
 
@@ -124,6 +130,30 @@ def test_saved_rules_are_as_old_as_their_last_confirmation_not_as_their_last_cha
     assert later.freshness() == Freshness(4, 35, database_available=False, rejected=False)
     now[0] += 5
     assert later.freshness().age_seconds == 40
+
+
+def test_many_rules_are_encoded_in_pieces_and_not_where_the_disk_is_waited_for(tmp_path: Path) -> None:
+    """A thread that encodes keeps the interpreter to itself, and checks from going on."""
+    rules, elsewhere, pieces = [replace(RULE, id=number) for number in range(2 * PIECE + 1)], [], []
+
+    def pace(items: Iterable[T]) -> Iterator[T]:
+        for item in items:
+            assert not elsewhere
+            pieces.append(item)
+            yield item
+
+    def run(work: Callable[[], T]) -> T:
+        elsewhere.append(work)
+        try:
+            return work()
+        finally:
+            elsewhere.clear()
+
+    saved = SnapshotFile(tmp_path / "rules.json", time.time, pace=pace)
+    for snapshot in (Snapshot(4, b"secret", tuple(rules), KEYS, tenants={"a": 1}), Snapshot(5, b"secret", ())):
+        saved.save(snapshot, 0, run)
+        assert saved.read() == snapshot
+    assert len(pieces) >= 3
 
 
 def test_what_is_in_the_place_of_the_file_is_put_aside(tmp_path: Path) -> None:
@@ -320,6 +350,28 @@ def test_who_waited_while_another_refreshed_asks_no_more(tmp_path: Path) -> None
     assert 1 <= len(asked) <= 2
 
 
+def test_patience_ends_though_another_refresh_does_not(tmp_path: Path) -> None:
+    """A change is answered while its worker still reads thousands of others; a poll follows."""
+    first, go_on = threading.Event(), threading.Event()
+
+    class Slow(Database):
+        def other_than(self, edition: Edition | None) -> Snapshot | None:
+            first.set()
+            assert go_on.wait(10)
+            return super().other_than(edition)
+
+    subject = reloader(Slow(Snapshot(4, b"secret", (RULE,))), tmp_path)
+    thread = threading.Thread(target=subject.refresh)
+    thread.start()
+    assert first.wait(10)
+    subject.refresh(0.01)
+    assert subject.book is None
+    go_on.set()
+    thread.join(10)
+    subject.refresh(0.01)
+    assert subject.book is not None
+
+
 def test_another_database_at_the_same_version_is_another_edition(tmp_path: Path) -> None:
     database = Database(Snapshot(4, b"secret", (RULE,)))
     subject = reloader(database, tmp_path)
@@ -387,3 +439,23 @@ def test_a_file_that_cannot_be_written_leaves_nothing_behind_and_the_rules_decid
     subject.save()
     assert subject.freshness().version == 4
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_book_that_is_replaced_is_freed_once_what_follows_has_the_new_one(tmp_path: Path) -> None:
+    """Unless a caller still decides by it: then it stays whole."""
+    rules = tuple(replace(RULE, id=number, client_id=f"client {number}") for number in range(1, 2 * LARGE))
+    database = Database(Snapshot(1, b"secret", rules))
+    subject, followed = reloader(database, tmp_path), []
+    subject.then(lambda _: followed.append(subject.book))
+    subject.start()
+    for version in (2, 3):
+        held = subject.book if version == 3 else None
+        first = weakref.ref(subject.book)
+        database.snapshot = Snapshot(version, b"secret", rules[1:])
+        subject.refresh()
+        subject.tidy()
+        assert followed == [subject.book]
+        assert (first() is None) == (held is None)
+        followed.clear()
+    assert held is not None
+    assert held.match(1, "client 2", "login").id == 2
