@@ -3,6 +3,9 @@
 The map comes whole from any server that answers CLUSTER SLOTS, and slot by slot from redirections. It is asked for
 again, aside, when anything hints that it is out of date: a redirection, a primary that does not decide, if only for
 another worker of the node, or the word of another worker that the primaries are others now.
+
+Addresses are given to other servers in time, and REDIS_URL may be wrong. A server that knows of none of the members of
+this cluster is not connected to, and its map is not believed.
 """
 
 from __future__ import annotations
@@ -16,10 +19,12 @@ import gevent
 import hiredis
 from gevent.event import Event
 from pybreaker import CircuitBreakerError
-from redis.exceptions import RedisError
+from redis.connection import AbstractConnection
+from redis.exceptions import ConnectionError, RedisError
 
 from app.limiter.breaker import Breaker
 from app.limiter.breakers import Breakers
+from app.limiter.cluster_maps import Ranges, ask_for_maps, believed, ids_in, is_foreign, told_by
 from app.limiter.errors import StoreError, StoreUnavailable
 from app.limiter.keys import SLOTS
 from app.limiter.redis_link import RedisLink
@@ -76,6 +81,7 @@ class Cluster:
         self._discovery = breakers.of(DISCOVERY)
         self._slots: list[Primary | None] = [None] * SLOTS
         self._known: dict[Address, Primary] = {}
+        self._members: set[bytes] = set()  # of the cluster, by the ids that its map names
         self._learnt, self._doubted = Event(), Event()
         self._following = False
         self._followed = 0  # the node's changes, up to which this worker's map is
@@ -100,7 +106,7 @@ class Cluster:
         """The server at this address, whether the map has it yet or not."""
         known = self._known.get(address)
         if known is None:
-            link = link_by(lambda: self._servers.connect(address), timeout_ms=self._timeout_ms, clock=self._clock)
+            link = link_by(lambda: self._connected(address), timeout_ms=self._timeout_ms, clock=self._clock)
             known = self._known[address] = Primary(address, link, self._breakers.of(_name(address)))
         return known
 
@@ -127,30 +133,58 @@ class Cluster:
             primaries = list(self._known)
             random.shuffle(primaries)
             before = _primaries(self._slots)
-            if any(map(self._learn_from, dict.fromkeys([*primaries, *self._servers.addresses]))):
+            if any(map(self._learn_from, primaries)) or self._learn_anew():
                 self._looked = changes, self._looked[1] + 1 if self._looked[0] == changes else 1
                 if _primaries(self._slots) != before or self._looked[1] >= LOOKS_ALIKE:
                     self._followed = changes
             gevent.sleep(REFRESH_SECONDS * random.uniform(0.8, 1.2))
 
     def _learn_from(self, address: Address) -> bool:
+        """By the connection that there is to a primary of the map."""
         try:
             [reply] = self.primary(address).link.call(packed(b"CLUSTER", b"SLOTS"), 1)
             if isinstance(reply, hiredis.ReplyError) or not reply:
                 raise StoreError(reply or "it knows of no slots")
-            self._learn(address, reply)
-        except (RedisError, StoreError, ValueError, TypeError) as error:  # the last two: no map at all
+            self._learn(address, self._own(address, reply))
+        except (RedisError, StoreError, ValueError, TypeError, LookupError) as error:  # but for two: no map at all
             self._why = f"{address} ({error})"
             return False
         return True
 
-    def _learn(self, told_by: Address, ranges: list[Any]) -> None:
+    def _learn_anew(self) -> bool:
+        """From the servers of the URL."""
+        told, failures = ask_for_maps(self._servers, self._timeout_ms / 2000, patiently=bool(self._members))
+        self._why = failures or self._why
+        chosen = believed(told, self._members, len(self._servers.addresses))
+        if chosen is None:
+            return False
+        self._learn(chosen, told[chosen])
+        return True
+
+    def _connected(self, address: Address) -> AbstractConnection:
+        """To a member of this cluster, once one is known. Raises RedisError."""
+        connection = self._servers.connect(address)
+        try:
+            if self._members:
+                self._own(address, told_by(connection))
+        except BaseException:
+            connection.disconnect()
+            raise
+        return connection
+
+    def _own(self, address: Address, told: Ranges) -> Ranges:
+        if is_foreign(told, self._members):
+            raise ConnectionError(f"{address} is a member of another cluster")
+        return told
+
+    def _learn(self, teller: Address, ranges: Ranges) -> None:
+        """Raises ValueError or TypeError for what is no map."""
         slots: list[Primary | None] = [None] * SLOTS
         for first, last, (host, port, *_), *_ in ranges:
-            primary = self.primary(Address(host.decode() if host else told_by.host, port))
+            primary = self.primary(Address(host.decode() if host else teller.host, port))
             slots[first : last + 1] = [primary] * (last + 1 - first)
         before, now = _primaries(self._slots), _primaries(slots)
-        self._slots = slots
+        self._slots, self._members = slots, ids_in(ranges)
         self._learnt.set()
         if self._discovery.state_number or self._discovery.fail_counter:
             self._discovery.close()

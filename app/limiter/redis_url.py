@@ -50,6 +50,7 @@ class Servers:
         self._of_sentinels = own | {"db": 0}
         self._options |= {
             "protocol": 2,
+            "decode_responses": False,
             "socket_timeout": timeout_seconds,
             "socket_connect_timeout": timeout_seconds,
             "retry": Retry(NoBackoff(), 0),  # a command is never repeated

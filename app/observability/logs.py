@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
+from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +16,9 @@ correlation_id: ContextVar[str] = ContextVar("correlation_id", default=NO_REQUES
 
 TEXT = "[%(correlation_id)s] %(asctime)s - %(name)s - %(levelname)s - %(message)s"
 SECONDS = "%Y-%m-%d %H:%M:%S"
+# Lines of WARNING and above from one place in the code, of one worker: callers and outages can cause one per request.
+MOST, PER_SECONDS = 20, 60.0
+MORE = "%s (%d more of these were left out)"
 # Whatever could end a line or command a terminal, spelled out.
 ESCAPED = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
     ord("\n"): "\\n",
@@ -28,9 +33,15 @@ def configure(level: str, log_format: str) -> None:
     """Send everything at `level` and above, warnings of Python included, to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter(TEXT, SECONDS))
+    handler.addFilter(bound())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
     logging.getLogger("urllib3").setLevel(logging.INFO)  # below, it tells the whole URL of a collector, tokens included
+
+
+def bound() -> Bound:
+    """The bound of this process, which all handlers of its log share."""
+    return _bound
 
 
 def first_line(error: Exception) -> str:
@@ -41,6 +52,49 @@ def first_line(error: Exception) -> str:
 def formatter() -> logging.Formatter | None:
     """That of `configure`, for handlers that others make."""
     return logging.root.handlers[0].formatter
+
+
+class Bound(logging.Filter):
+    """Lets at most MOST lines of WARNING and above pass from one place in PER_SECONDS; the next one tells how many were
+    left out. Lines below are as many as `LOG_LEVEL` asks for. `clock` is monotonic seconds.
+
+    A place is known by its text before anything is filled in: gunicorn has one method for all of its warnings.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__()
+        self._clock = clock
+        self._places: dict[object, _Place] = {}  # as many as the code has
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        now = self._clock()
+        known_by = record.msg if record.args else (record.pathname, record.lineno)
+        place = self._places.setdefault(known_by, _Place(now))
+        if now - place.since >= PER_SECONDS:
+            place.since, place.passed = now, 0
+        if place.passed == MOST:
+            place.left_out += 1
+            return False
+        place.passed += 1
+        if place.left_out:
+            record.msg, record.args = MORE, (record.getMessage(), place.left_out)
+            place.left_out = 0
+        return True
+
+
+class _Place:
+    """`since` when it counts, how many lines have `passed`, and how many no line has told of."""
+
+    __slots__ = ("left_out", "passed", "since")
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.passed = self.left_out = 0
+
+
+_bound = Bound(time.monotonic)
 
 
 class TextFormatter(logging.Formatter):

@@ -1,4 +1,4 @@
-"""gunicorn's own lines, in the form of all others."""
+"""gunicorn's own lines, in the form and within the bound of all others."""
 
 from __future__ import annotations
 
@@ -15,3 +15,5 @@ class Logger(glogging.Logger):
 
     def _set_handler(self, log: logging.Logger, output: str | None, fmt: Any, stream: Any = None) -> None:
         super()._set_handler(log, output, logs.formatter() or fmt, stream)
+        for handler in log.handlers:
+            handler.addFilter(logs.bound())

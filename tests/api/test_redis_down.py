@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from app.observability.logs import MOST
 from app.wiring import NO_REDIS
 from tests.api.wire import problem_of
 from tests.support.node import Node
@@ -55,6 +56,24 @@ def test_refused_leases_do_not_fill_the_log(closed_node: Node, client: str) -> N
     for _ in range(20):
         closed_node.request("POST", "/v1/leases", key=None, json={"client_id": client, "permits": 5})
     assert closed_node.log.read_text().count("Redis does not answer for leases") == 1
+
+
+def test_neither_do_refused_questions_of_operators(closed_node: Node, client: str) -> None:
+    for _ in range(3 * MOST):
+        problem_of(closed_node.request("GET", "/v1/admin/counters", params={"client_id": client}), 503)
+    assert MOST <= closed_node.log.read_text().count(" - app.api.problems - WARNING - redis: ") <= 2 * MOST
+
+
+def test_rules_and_tenants_are_changed_meanwhile(closed_node: Node, client: str) -> None:
+    first = closed_node.put_rule(client_id=client, rate=1, window=60)
+    closed_node.put_rule(client_id=client, rate=2, window=60)
+    rule, tenants = f"/v1/admin/rules/{first['id']}", "/v1/admin/tenants"
+    back = closed_node.request("POST", f"{rule}/rollback", json={"version": first["version"]})
+    assert (back.status_code, back.json()["rate"]) == (200, 1)
+    off = closed_node.request("PATCH", rule, json={"enabled": False})
+    assert (off.status_code, off.json()["enabled"]) == (200, False)
+    tenant = closed_node.request("POST", tenants, json={"name": client}).json()
+    assert closed_node.request("DELETE", f"{tenants}/{tenant['id']}").status_code == 204
 
 
 def test_health_says_so_and_the_node_stays_ready(closed_node: Node) -> None:

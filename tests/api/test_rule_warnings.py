@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
-import psycopg2
 import pytest
 import requests
 
 from app.embedded import Postgres
 from tests.api.conftest import OtherTenant
+from tests.support.hiding import hidden_after_changes
 from tests.support.node import Node
 
 RULES, TEMPLATES, IMPORT = "/v1/admin/rules", "/v1/admin/templates", "/v1/admin/import"
@@ -148,24 +147,12 @@ def test_what_sql_and_patterns_take_for_signs_is_text_to_the_other(
     assert [f"{matching} (rule {plan['id']})" in told for told in renewed["warnings"]] == [True]
 
 
-# As the change is committed, a table is gone that is read for warnings.
-HIDING = """
-CREATE FUNCTION hide() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN ALTER TABLE IF EXISTS rule_limits RENAME TO hidden; RETURN NULL; END $$;
-CREATE CONSTRAINT TRIGGER hide AFTER INSERT OR UPDATE ON rules DEFERRABLE INITIALLY DEFERRED
-FOR EACH ROW EXECUTE FUNCTION hide()
-"""
-SHOW = "ALTER TABLE hidden RENAME TO rule_limits"
-
-
 def test_a_change_is_answered_where_the_database_fails_before_its_warnings_are_told(
     own_node: Node, postgres: Postgres
 ) -> None:
     limit = {"rate": 5, "window": 60}
     own_node.request("POST", RULES, json=limit | {"client_id": "*", "endpoint": "login"})
-    with contextlib.closing(psycopg2.connect(postgres.url_of(__name__))) as connection, connection.cursor() as cursor:
-        connection.autocommit = True
-        cursor.execute(HIDING)
+    with hidden_after_changes(postgres.url_of(__name__)) as show:
         for path, sent in (
             (RULES, limit | {"client_id": "ann"}),
             (f"{TEMPLATES}/pro/apply", {"client_id": "bob"}),
@@ -174,5 +161,5 @@ def test_a_change_is_answered_where_the_database_fails_before_its_warnings_are_t
             answer = own_node.request("POST", path, json=sent)
             assert answer.status_code in (200, 201), answer.text
             assert "warnings" not in answer.text
-            cursor.execute(SHOW)  # which fails where nothing was committed
+            show()
     assert own_node.log.read_text().count("warnings could not be told") == 3

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from tests.support.burst import Burst
 from tests.support.faults import ALL, Figures
 from tests.support.load import Answer, Load, percentile
 from tests.support.node import Node
+from tests.support.partitions import PartedCluster
 from tests.support.topologies import ClusterGroup, cluster_group, eventually
 
 LIMIT, WORKERS, CALLERS = 100_000, 2, 6
@@ -192,6 +194,72 @@ def test_a_failover_in_a_cluster_is_followed(
     assert not any(decision["degraded"] for client in unharmed for decision in of(client, load))
     assert all(lost(node, load, client) == 0 for client in unharmed)
     assert measured["charges lost"] <= before  # the rate, times half a second for a busy machine, and what timed out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has several addresses of the loopback")
+@pytest.mark.fault(50, "a primary of a cluster is cut off from all other members, but not from the node; `local`")
+def test_a_primary_that_its_cluster_does_not_see_is_left(
+    tmp_path: Path, sockets: Path, start_node: StartNode, slot_of: SlotOf, measured: Figures
+) -> None:
+    """Its replica takes over. The old primary takes charges, which will be lost, until it finds itself alone; then the
+    node follows. No check fails, and clients of the other primaries do not notice."""
+    with cluster_group(tmp_path, sockets, PartedCluster) as cluster:
+        node = start_node(cluster.url, **SOON)
+        node.put_rule(client_id="split *", **HOUR)
+        clients = [f"split {caller}" for caller in range(CALLERS)]
+        alone = cluster.owner(slot_of(clients[0]))
+        witness = next(port for port in cluster.primaries if port != alone)
+        hit = [client for client in clients if cluster.owner(slot_of(client), witness) == alone]
+        with Load([node], lambda caller: {"client_id": clients[caller]}, width=CALLERS) as load:
+            began = time.monotonic()
+            assert node.eventually(lambda: time.monotonic() > began + 1)
+            parted = time.monotonic()
+            with cluster.cut_off(alone):
+                eventually(lambda: cluster.owner(slot_of(clients[0]), witness) != alone)
+                measured["taken over after, s"] = round(time.monotonic() - parted, 2)
+                eventually(lambda: "cluster_state:fail" in cluster.ask(alone, "CLUSTER", "INFO"))
+                stopped = time.monotonic()
+                assert node.eventually(lambda: recovered(load, hit), seconds=30)
+                measured["followed after, s"] = round(time.monotonic() - parted, 2)
+        measured["charges lost"] = sum(lost(node, load, client) for client in hit)
+        others = [client for client in clients if client not in hit]
+        assert all(lost(node, load, client) == 0 for client in others)
+    measured["degraded checks"] = sum(answer.json()["degraded"] for answer in load.answers)
+    measured["checks"] = len(load.answers)
+    assert load.errors == []
+    assert load.statuses == {200}
+    assert not any(decision["degraded"] for client in others for decision in of(client, load))
+    # What it took from when its replica saw nothing any more until it found itself alone.
+    of_hit = [answer for client in hit for answer in load.answers if answer.caller == clients.index(client)]
+    assert measured["charges lost"] <= sum(parted - 1 < answer.began < stopped for answer in of_hit)
+
+
+@pytest.mark.fault(51, "a primary of a cluster dies, and its address goes to a server of another cluster; `local`")
+def test_a_server_of_another_cluster_decides_nothing(
+    cluster: ClusterGroup, start_node: StartNode, slot_of: SlotOf, measured: Figures
+) -> None:
+    """It is not connected to: `fail_mode` decides until the replica takes over. A node that is started then, and finds
+    it at an address of its REDIS_URL, goes by what most of them tell. No check fails."""
+    node = start_node(cluster.url, **SOON)
+    node.put_rule(client_id="moved in *", **HOUR)
+    clients = [f"moved in {caller}" for caller in range(CALLERS)]
+    dying = cluster.owner(slot_of(clients[0]))
+    witness = next(port for port in cluster.primaries if port != dying)
+    hit = [client for client in clients if cluster.owner(slot_of(client), witness) == dying]
+    with away(cluster, dying, "killed"), cluster.stranger(dying):
+        with Load([node], lambda caller: {"client_id": clients[caller]}, width=CALLERS) as load:
+            eventually(lambda: cluster.owner(slot_of(clients[0]), witness) != dying)
+            assert node.eventually(lambda: recovered(load, hit), seconds=30)
+        second = start_node(cluster.url, **SOON)
+        left = {client: node.check(client, cost=0)["remaining"] for client in clients}
+        assert {client: second.check(client, cost=0)["remaining"] for client in clients} == left
+        assert "REDIS_URL names servers of different clusters" in second.log.read_text()
+        measured["keys at the other cluster"] = cluster.ask(dying, "DBSIZE")
+    cluster.primaries[cluster.primaries.index(dying)] = cluster.owner(slot_of(clients[0]), witness)
+    measured["checks"] = len(load.answers)
+    assert load.errors == []
+    assert load.statuses == {200}
+    assert measured["keys at the other cluster"] == 0
 
 
 @pytest.mark.fault(10, "a primary that one worker of a node has met so far dies")

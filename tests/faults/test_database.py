@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import statistics
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pytest
+import requests
 
 from app.embedded import Postgres, Valkey
 from tests.conftest import flask
 from tests.support.faults import Figures
 from tests.support.load import Load
-from tests.support.node import Node
+from tests.support.node import ADMIN_KEY, Node
 from tests.support.processes import children
 
 UNAVAILABLE_SECONDS = 2
@@ -117,6 +122,86 @@ def during(
     seconds = statistics.median(answer.elapsed.total_seconds() for answer in refused)
     assert seconds < UNAVAILABLE_SECONDS
     return seconds
+
+
+class Changer(threading.Thread):
+    """Rolls a rule back, switches it off and on, and deletes tenants, until it is told to stop."""
+
+    def __init__(self, node: Node, rule: dict[str, Any]) -> None:
+        super().__init__()
+        self._url, self.path, self._version = node.url, f"/v1/admin/rules/{rule['id']}", rule["version"]
+        self._stop_it = threading.Event()
+        self.statuses: Counter[int] = Counter()
+        self.versions: dict[int, bool] = {}  # that were answered: whether the rule is enabled
+        self.deleted: list[int] = []
+
+    def run(self) -> None:
+        with requests.Session() as session:
+            session.headers["Authorization"] = f"Bearer {ADMIN_KEY}"
+            for number in itertools.count():
+                if self._stop_it.is_set():
+                    return
+                self._change(session, number)
+
+    def stop(self) -> None:
+        self._stop_it.set()
+        self.join(60)
+
+    def _change(self, session: requests.Session, number: int) -> None:
+        def ask(method: str, path: str, sent: dict[str, Any] | None = None) -> requests.Response:
+            answer = session.request(method, self._url + path, json=sent, timeout=30)
+            self.statuses[answer.status_code] += 1
+            return answer
+
+        if number % 3 == 2:
+            made = ask("POST", TENANTS, {"name": f"fleeting-{number}"})
+            if made.ok and ask("DELETE", f"{TENANTS}/{made.json()['id']}").ok:
+                self.deleted.append(made.json()["id"])
+            return
+        if number % 3:
+            answer = ask("POST", f"{self.path}/rollback", {"version": self._version})
+        else:
+            answer = ask("PATCH", self.path, {"enabled": False})
+        if answer.ok:
+            assert answer.json()["version"] not in self.versions
+            self.versions[answer.json()["version"]] = answer.json()["enabled"]
+
+
+@pytest.mark.fault(
+    52, "PostgreSQL is killed (SIGKILL) twice while a rule is rolled back and switched off, and tenants are deleted"
+)
+def test_every_change_that_was_answered_is_in_the_history_once(
+    node: Node, database: Postgres, measured: Figures
+) -> None:
+    """Whatever was answered with success stays, once; everything else is 503. The node recovers by itself."""
+    with closing(psycopg2.connect(database.url)) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        cursor.execute("ALTER ROLE CURRENT_USER SET synchronous_commit = on")  # else PostgreSQL loses commits
+    changer = Changer(node, node.put_rule(client_id="survivor", rate=1, window=60))
+    changer.start()
+    try:
+        for _ in range(2):
+            known = len(changer.versions)
+            assert node.eventually(lambda known=known: len(changer.versions) > known + 20)
+            database.kill()
+            refused = changer.statuses[503]
+            assert node.eventually(lambda refused=refused: changer.statuses[503] > refused)
+            database.start()
+        known = len(changer.versions)
+        assert node.eventually(lambda: len(changer.versions) > known)
+    finally:
+        changer.stop()
+    history = node.request("GET", f"{changer.path}/versions").json()
+    kept = {entry["version"]: entry for entry in history}
+    measured["answered"], measured["refused"] = len(changer.versions) + len(changer.deleted), changer.statuses[503]
+    measured["answered and lost"] = len(changer.versions.keys() - kept.keys())
+    assert set(changer.statuses) <= {200, 201, 204, 503}
+    assert measured["answered and lost"] == 0
+    assert len(kept) == len(history)
+    assert {tenant["id"] for tenant in node.request("GET", f"{TENANTS}?page_size=1000").json()}.isdisjoint(
+        changer.deleted
+    )
+    assert node.eventually(lambda: node.request("GET", "/health").json()["status"] == "healthy")
 
 
 def test_a_node_that_stops_right_after_a_change_has_saved_it(node: Node, database: Postgres) -> None:

@@ -32,8 +32,8 @@ from app.rules.rule_book import Edition
 from tests.conftest import flask
 from tests.support.acl import PASSWORD
 from tests.support.deciders import new_client
-from tests.support.node import Node
-from tests.support.topologies import ClusterGroup, Group, cluster_group, eventually
+from tests.support.node import Node, free_port
+from tests.support.topologies import CLUSTER_USER, ClusterGroup, Group, cluster_group, eventually
 
 PLAN = Plan(Rule(id=12345, client_id="*", limits=(Limit(5, 3600, "fixed_window"),)))
 
@@ -166,6 +166,61 @@ def test_the_url_may_name_a_replica_and_servers_that_are_away(cluster: ClusterGr
     store, _ = store_at(f"{account}@127.0.0.1:1,127.0.0.1:{cluster.replicas[0]}")
     eventually(store.ping)
     assert all(isinstance(outcome, Outcome) for outcome in store.check(charges_everywhere()))
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory, sockets: Path) -> Iterator[tuple[Group, int]]:
+    """A cluster of its own, of one server."""
+    with ExitStack() as running:
+        group = Group(tmp_path_factory.mktemp("stranger"), sockets, running)
+        users = group.users(*CLUSTER_USER)
+        port = group.start(cluster_enabled="yes", cluster_port=str(free_port()), aclfile=users)
+        found_cluster(group, port)
+        yield group, port
+
+
+def found_cluster(group: Group, port: int) -> None:
+    group.ask(port, "CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
+    eventually(lambda: "cluster_state:ok" in group.ask(port, "CLUSTER", "INFO"))
+
+
+def test_most_servers_of_the_url_tell_which_cluster_it_is(cluster: ClusterGroup, stranger: tuple[Group, int]) -> None:
+    account, group, port = cluster.url.partition("@")[0], *stranger
+    url = f"{account}@127.0.0.1:{port},127.0.0.1:{cluster.primaries[0]},127.0.0.1:{cluster.replicas[1]}"
+    store, _ = store_at(url)
+    assert all(isinstance(outcome, Outcome) for outcome in store.check(charges_everywhere()))
+    assert group.ask(port, "DBSIZE") == 0
+
+
+@pytest.mark.parametrize("in_a_cluster", [True, False])
+def test_nobody_is_sent_to_a_server_of_another_kind(
+    cluster: ClusterGroup, stranger: tuple[Group, int], in_a_cluster: bool
+) -> None:
+    """Where a server leads to an address that is another's now, of another cluster or of none."""
+    group, port = stranger
+    if not in_a_cluster:
+        port = group.start(aclfile=group.users(*CLUSTER_USER))
+    store, _ = store_at(cluster.url)
+    charge = charges_everywhere(1)
+    assert isinstance(store.check(charge)[0], Outcome)
+    store._cluster.moved(slot(charge[0].client), Address("127.0.0.1", port))
+    refused = store.check(charge)[0]
+    assert isinstance(refused, StoreUnavailable)
+    assert ("is a member of another cluster" if in_a_cluster else "cluster support disabled") in str(refused)
+    eventually(lambda: gevent.sleep(0.01) or isinstance(store.check(charge)[0], Outcome))
+    assert group.ask(port, "DBSIZE") == 0
+
+
+def test_a_cluster_that_was_set_up_anew_is_followed(cluster: ClusterGroup, stranger: tuple[Group, int]) -> None:
+    group, port = stranger
+    store, _ = store_at(f"{cluster.url.partition('@')[0]}@127.0.0.1:{port}")
+    charge = charges_everywhere(1)
+    assert isinstance(store.check(charge)[0], Outcome)
+    group.ask(port, "FLUSHALL")
+    group.ask(port, "CLUSTER", "RESET", "HARD")
+    found_cluster(group, port)
+    group.ask(port, "CLIENT", "KILL", "TYPE", "normal")
+    eventually(lambda: gevent.sleep(0.01) or isinstance(store.check(charge)[0], Outcome))
 
 
 def test_what_is_no_cluster_is_said(alone: str) -> None:

@@ -222,13 +222,14 @@ def echo_until(link: RedisLink, word: bytes) -> list[bytes]:
     raise AssertionError("no answer in a hundred tries")
 
 
-def test_a_caller_that_ends_with_an_error_leaves_the_others_awake(link: RedisLink) -> None:
+@pytest.mark.parametrize("error", [ZeroDivisionError, gevent.Timeout])
+def test_a_caller_that_ends_with_an_error_leaves_the_others_awake(link: RedisLink, error: type[BaseException]) -> None:
     """All answers come in one read; the first caller is a plain greenlet, whose error goes to the hub."""
     answers: list[bytes] = []
 
     def fails() -> None:
         echo(link, b"first")
-        raise ZeroDivisionError
+        raise error
 
     def asks(word: bytes) -> None:
         answers.extend(echo(link, word))
@@ -237,3 +238,25 @@ def test_a_caller_that_ends_with_an_error_leaves_the_others_awake(link: RedisLin
     others = [gevent.spawn(asks, b"%d" % number) for number in range(5)]
     gevent.joinall(others, timeout=10, raise_error=True)
     assert answers == [b"%d" % number for number in range(5)]
+
+
+SLOW = packed(b"EVAL", b"local n = 0 while n < 20000000 do n = n + 1 end return ARGV[1]", b"0", b"first")
+
+
+def test_a_caller_whose_patience_ends_while_it_waits_hurts_nobody(link: RedisLink) -> None:
+    """Its own gevent.Timeout, or gunicorn's, is raised in the midst of others, whose answers come behind its own."""
+    echo(link, b"connect")
+    in_time: list[bytes] = []
+
+    def impatient() -> bool:
+        with gevent.Timeout(0.001, False):
+            link.call(SLOW, 1)
+            return False
+        return True
+
+    left = [gevent.spawn(impatient) for _ in range(3)]
+    others = [gevent.spawn(lambda n=number: in_time.extend(echo(link, b"%d" % n))) for number in range(5)]
+    gevent.joinall([*left, *others], timeout=SLOW_SECONDS, raise_error=True)
+    assert [greenlet.value for greenlet in left] == [True] * 3
+    assert in_time == [b"%d" % number for number in range(5)]
+    assert echo(link, b"after") == [b"after"]

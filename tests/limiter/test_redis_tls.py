@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,7 +15,7 @@ from app.embedded import Valkey
 from app.limiter.keys import SLOTS
 from tests.support.node import Node, free_port
 from tests.support.tls import certificate, tls_proxy
-from tests.support.topologies import Group, eventually
+from tests.support.topologies import APART, MASTER, Group, eventually
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl, which makes certificates, is missing")
 
@@ -57,6 +58,28 @@ def test_a_cluster_is_asked_over_tls(database_url: str, tmp_path: Path, sockets:
         with Node(redis_url=url, database_url=database_url, data_dir=tmp_path, REDIS_TIMEOUT_MS=5000) as node:
             assert [node.check("over-tls", cost=50)["remaining"] for _ in range(2)] == [50, 0]
             assert node.request("GET", "/health", key=None).json()["redis_available"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has several addresses of the loopback")
+def test_sentinels_are_asked_over_tls_and_followed(database_url: str, tmp_path: Path, sockets: Path) -> None:
+    """One sentinel and two primaries, each behind a proxy that ends TLS: it names one, then the other."""
+    files = certificate(tmp_path)
+    with ExitStack() as running:
+        group = Group(tmp_path, sockets, running)
+        servers = [group.start() for _ in range(2)]
+        first, second = (
+            running.enter_context(tls_proxy(str(group.socket(server)), files, plain_from=APART)) for server in servers
+        )
+        sentinel = group.watch(first)
+        port = running.enter_context(tls_proxy(str(group.socket(sentinel)), files))
+        url = f"rediss+sentinel://127.0.0.1:{port}/{MASTER}?ssl_ca_certs={files[0]}"
+        with Node(redis_url=url, database_url=database_url, data_dir=tmp_path, REDIS_TIMEOUT_MS=5000) as node:
+            assert [node.check("over-tls", cost=50)["remaining"] for _ in range(2)] == [50, 0]
+            assert node.request("GET", "/health", key=None).json()["redis_available"]
+            group.ask(sentinel, "SENTINEL", "REMOVE", MASTER)
+            group.ask(sentinel, "SENTINEL", "MONITOR", MASTER, "127.0.0.1", second, 1)
+            assert node.eventually(lambda: node.check("over-tls", cost=0)["remaining"] == 100)  # of the other primary
+            assert node.eventually(lambda: node.request("GET", "/health", key=None).json()["status"] == "healthy")
 
 
 def test_a_certificate_nobody_vouches_for_is_refused(encrypted: Encrypted, database_url: str, tmp_path: Path) -> None:

@@ -11,7 +11,16 @@ from uuid import uuid4
 
 import pytest
 
-from app.observability.logs import SECONDS, TEXT, JsonFormatter, TextFormatter, correlation_id
+from app.observability.logs import (
+    MOST,
+    PER_SECONDS,
+    SECONDS,
+    TEXT,
+    Bound,
+    JsonFormatter,
+    TextFormatter,
+    correlation_id,
+)
 from tests.api.wire import exchange
 from tests.support.node import ADMIN_KEY, Node
 
@@ -118,3 +127,31 @@ def test_the_id_is_that_of_the_request() -> None:
         assert json.loads(JsonFormatter().format(record("hello")))["correlation_id"] == "find-me"
     finally:
         correlation_id.reset(token)
+
+
+def test_a_line_that_comes_again_and_again_is_counted_and_left_out() -> None:
+    now = [1000.0]
+    subject = Bound(lambda: now[0])
+
+    def told(text: str, level: int = logging.WARNING, line: int = 1, **values: str) -> list[str]:
+        made = logging.LogRecord("app", level, __file__, line, text, tuple(values.values()), None)
+        return [made.getMessage()] if subject.filter(made) else []
+
+    refusals = [told("refused %s", client=str(number)) for number in range(MOST + 5)]
+    assert [line for told_now in refusals for line in told_now] == [f"refused {number}" for number in range(MOST)]
+    assert told("lost %s", client="1") == ["lost 1"]
+    assert [told("without values", line=2) for _ in range(MOST)] == [["without values"]] * MOST
+    assert told("without values", line=2) == []
+    assert [told("refused %s", logging.INFO, client="x") for _ in range(100)] == [["refused x"]] * 100
+    now[0] += PER_SECONDS
+    assert told("refused %s", client="later") == ["refused later (5 more of these were left out)"]
+    assert told("refused %s", client="again") == ["refused again"]
+
+
+def test_callers_cannot_fill_the_log(logged: Logged) -> None:
+    """With what the server refuses, whose lines are gunicorn's."""
+    workers = len(logged.node.workers) or 2
+    for _ in range(3 * workers * MOST):
+        exchange(logged.node.port, b"NONSENSE\r\n\r\n")
+    refused = [line for line in lines(logged.node) if "refused a request" in line]
+    assert MOST <= len(refused) <= workers * MOST

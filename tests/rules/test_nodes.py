@@ -41,6 +41,17 @@ def test_nodes_see_the_others_that_told_of_themselves_lately(engine: Engine) -> 
         assert connection.execute(text("SELECT count(*) FROM nodes")).scalar_one() == 1
 
 
+def test_a_worker_that_ends_takes_no_leave_where_another_has_spoken_since(engine: Engine) -> None:
+    """As at a reload, when the new workers begin before the old ones end."""
+    old, new, other = (seen_from(engine, name) for name in ("a:1", "a:1", "b:1"))
+    old.look(MINE)
+    new.look(MINE | {"NODES": "3"})
+    old.leave()
+    assert [(node.name, node.settings["NODES"]) for node in other.look(None)] == [("a:1", "3")]
+    new.leave()
+    assert other.look(None) == []
+
+
 @pytest.mark.parametrize("off", [3600.0, -3600.0, 30.0])
 def test_a_clock_that_is_off_is_corrected_and_said_to_be(engine: Engine, off: float) -> None:
     def own_clock() -> float:

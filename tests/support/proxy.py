@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server's unix socket, which delays, swallows or resets on demand."""
+"""A TCP proxy in front of a server, which delays, swallows or resets on demand."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ class Proxy:
 
     `delay_seconds`: each way. `late_share`: of what passes, as if its packets were lost and sent again.
     `lose_answers`: what the server says goes nowhere, what it is told arrives. `black_hole`: nothing passes, yet
-    everybody is connected.
+    everybody is connected. `cut_off`: nothing passes for those that connect from these addresses, as `black_hole`.
+    `server`: a unix socket, or a port of 127.0.0.1.
     """
 
-    def __init__(self, server: Path) -> None:
+    def __init__(self, server: Path | int) -> None:
         self.delay_seconds = 0.0
         self.late_share = 0.0
         self.lose_answers = False
         self.black_hole = False
+        self.cut_off: frozenset[str] = frozenset()
         self.connections = 0  # since the start
         self._server = server
         self._dice = random.Random(20261125)
@@ -40,14 +42,14 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self._port}/0"
+        return f"redis://127.0.0.1:{self.port}/0"
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
         self._listener = self._run(asyncio.start_server(self._forward, "127.0.0.1", 0))
-        self._port = self._listener.sockets[0].getsockname()[1]
+        self.port: int = self._listener.sockets[0].getsockname()[1]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -58,13 +60,19 @@ class Proxy:
 
     def reset(self) -> int:
         """Reset every connection; how many there were."""
-        return self._run(self._reset())
+        return self._run(self._reset(lambda _: True))
+
+    def heal(self) -> None:
+        """Nobody is cut off any more. Connections that were end, since what was sent on them meanwhile is lost."""
+        parted, self.cut_off = self.cut_off, frozenset()
+        self._run(self._reset(lambda host: host in parted))
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
 
-    async def _reset(self) -> int:
-        for client in (clients := list(self._clients)):
+    async def _reset(self, meant: Callable[[str], bool]) -> int:
+        clients = [client for client in self._clients if meant(_host(client))]
+        for client in clients:
             client.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             client.transport.abort()
         return len(clients)
@@ -83,17 +91,22 @@ class Proxy:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        host = _host(client)
+
+        def nothing_passes() -> bool:
+            return self.black_hole or host in self.cut_off
+
         try:
-            answers, server = await asyncio.open_unix_connection(self._server)
+            answers, server = await self._connected()
             try:
                 pumps = (
-                    self._pump(reader, server, lambda: self.black_hole),
-                    self._pump(answers, client, lambda: self.black_hole or self.lose_answers),
+                    self._pump(reader, server, nothing_passes),
+                    self._pump(answers, client, lambda: nothing_passes() or self.lose_answers),
                 )
                 _, rest = await asyncio.wait(map(asyncio.ensure_future, pumps), return_when=asyncio.FIRST_COMPLETED)
                 for pump in rest:
                     pump.cancel()
-                while self.black_hole:  # nor does anybody learn that the other has gone
+                while nothing_passes():  # nor does anybody learn that the other has gone
                     await asyncio.sleep(0.01)
             finally:
                 server.transport.abort()
@@ -103,6 +116,11 @@ class Proxy:
             client.transport.abort()
             self._clients.discard(client)
             self._tasks.discard(task)
+
+    async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if isinstance(self._server, int):
+            return await asyncio.open_connection("127.0.0.1", self._server)
+        return await asyncio.open_unix_connection(self._server)
 
     async def _pump(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, swallowed: Callable[[], bool]
@@ -114,3 +132,8 @@ class Proxy:
                     late = AGAIN_SECONDS if self._dice.random() < self.late_share else 0
                     due = max(due + 1e-6, self._loop.time() + self.delay_seconds + late)  # nothing overtakes
                     self._loop.call_at(due, sink.write, data)
+
+
+def _host(client: asyncio.StreamWriter) -> str:
+    """From where it connects."""
+    return str((client.get_extra_info("peername") or ("",))[0])

@@ -23,17 +23,23 @@ def certificate(directory: Path) -> tuple[Path, Path]:
 
 
 @contextmanager
-def tls_proxy(path: str, files: tuple[Path, Path]) -> Iterator[int]:
-    """Listens on the port it gives, and leads to the server on the socket `path`."""
+def tls_proxy(path: str, files: tuple[Path, Path], *, plain_from: str = "") -> Iterator[int]:
+    """Listens on the port it gives, and leads to the server on the socket `path`. With `plain_from`, an address, it
+    speaks plainly: a sentinel of Valkey without TLS connects to what it names to others."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*files)
 
+    def client_of(connection: asyncio.StreamWriter) -> str:
+        return str(connection.get_extra_info("peername")[0])
+
     async def serve(client: asyncio.StreamReader, answers: asyncio.StreamWriter) -> None:
+        if client_of(answers) != plain_from:
+            await answers.start_tls(context)
         server, requests = await asyncio.open_unix_connection(path)
         await asyncio.gather(_pump(client, requests), _pump(server, answers))
 
     loop = asyncio.new_event_loop()
-    listening = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0, ssl=context))
+    listening = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0))
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:

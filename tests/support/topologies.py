@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 
@@ -17,30 +17,40 @@ from app.embedded.guarded import Program
 from app.limiter.keys import SLOTS
 from tests.support.acl import PASSWORD, acl_command
 from tests.support.node import free_port
+from tests.support.proxy import Proxy
 
 MASTER = "limits"
 THIRD = SLOTS // 3 + 1
 DOWN_MS = 500  # of silence, until a primary counts as dead
 QUICK = {"repl-diskless-sync-delay": "0"}
+CLUSTER_USER = ("+cluster|slots", "+asking")
 START_SECONDS = 30
+APART = "127.0.0.2"  # another address of this machine
+
+
+C = TypeVar("C", bound="ClusterGroup")
 
 
 class Sentinel(Valkey):
     """Watches the primary on `watched`. It writes what it learns into its own configuration."""
 
-    def __init__(self, *, watched: int, **kwargs: Any) -> None:
+    def __init__(self, *, watched: int, announced: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._watched = watched
+        self._announced = announced  # the port that others are told of
 
     def _program(self, output: int, lock: int) -> Program:
         program = super()._program(output, lock)
-        settings = {name: self._settings()[name] for name in ("port", "bind", "unixsocket", "dir")}
+        names = ("port", "bind", "unixsocket", "dir", "bind-source-addr")
+        settings = {name: value for name, value in self._settings().items() if name in names}
         lines = [f"{name} {value}" for name, value in settings.items()]
         lines += [
             f"sentinel monitor {MASTER} 127.0.0.1 {self._watched} 2",
             f"sentinel down-after-milliseconds {MASTER} {DOWN_MS}",
             f"sentinel failover-timeout {MASTER} 3000",
         ]
+        if self._announced:
+            lines += ["sentinel announce-ip 127.0.0.1", f"sentinel announce-port {self._announced}"]
         configuration = self.data_dir / "sentinel.conf"
         configuration.write_text("\n".join(lines) + "\n")
         return replace(program, argv=(program.argv[0], str(configuration), "--sentinel"))
@@ -61,7 +71,13 @@ class Group:
         self._run(port, Valkey(**self._place(port), options=QUICK | names))
         return port
 
-    def _users(self, *more: str) -> str:
+    def watch(self, port: int) -> int:
+        """The port of a sentinel from the address APART, which watches what is on this one."""
+        own = free_port()
+        self._run(own, Sentinel(**self._place(own), watched=port, options={"bind-source-addr": APART}))
+        return own
+
+    def users(self, *more: str) -> str:
         """A file in which a restarted server finds the limiter's user again."""
         users = self._directory / "users.acl"
         users.write_text(" ".join(["user", *acl_command(*more)[2:]]) + "\n")
@@ -86,14 +102,22 @@ class Group:
 
 
 class SentinelGroup(Group):
-    def __init__(self, directory: Path, sockets: Path, running: ExitStack) -> None:
+    """`apart`: replica and sentinels speak from the address APART, and proxies tell them from nodes: one `between` the
+    primary and everybody, and `doors` of the sentinels."""
+
+    def __init__(self, directory: Path, sockets: Path, running: ExitStack, *, apart: bool = False) -> None:
         super().__init__(directory, sockets, running)
-        users = self._users("+role")
+        users = self.users("+role")
+        source = {"bind-source-addr": APART, "replica-announce-ip": "127.0.0.1"} if apart else {}
         self.primary = self.start(aclfile=users)
-        self.replica = self.start(aclfile=users, replicaof=f"127.0.0.1 {self.primary}")
+        self.between = running.enter_context(Proxy(self.socket(self.primary)))
+        named = self.between.port if apart else self.primary
+        self.replica = self.start(aclfile=users, replicaof=f"127.0.0.1 {named}", **source)
         self.sentinels = [free_port() for _ in range(3)]
-        for port in self.sentinels:
-            self._run(port, Sentinel(**self._place(port), watched=self.primary))
+        self.doors = [running.enter_context(Proxy(port)) for port in self.sentinels] if apart else []
+        announced = [door.port for door in self.doors] or [None] * 3
+        for port, door in zip(self.sentinels, announced, strict=True):
+            self._run(port, Sentinel(**self._place(port), watched=named, announced=door, options=source))
         eventually(lambda: all(self._knows_all(sentinel) for sentinel in self.sentinels))
 
     @property
@@ -168,6 +192,16 @@ class ClusterGroup(Group):
         eventually(lambda: all(sum("connected" in line for line in self.nodes(each)) == 7 for each in known))
         return port
 
+    @contextmanager
+    def stranger(self, port: int) -> Iterator[None]:
+        """A cluster of its own, of one server, at the address of a member that is away."""
+        place = self._place(port) | {"data_dir": self._directory / f"{port} of a stranger"}
+        options = {"cluster-enabled": "yes", "cluster-port": str(free_port()), "aclfile": self.users(*CLUSTER_USER)}
+        with Valkey(**place, options=QUICK | options):
+            self.ask(port, "CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
+            eventually(lambda: "cluster_state:ok" in self.ask(port, "CLUSTER", "INFO"))
+            yield
+
     def _start_member(self, epoch: int) -> int:
         bus = free_port()
         port = self.start(
@@ -175,7 +209,7 @@ class ClusterGroup(Group):
             cluster_port=str(bus),  # else ten thousand above the other
             cluster_node_timeout=str(2 * DOWN_MS),
             cluster_require_full_coverage="no",
-            aclfile=self._users("+cluster|slots", "+asking"),
+            aclfile=self.users(*CLUSTER_USER),
         )
         self._buses[port] = bus
         self.ask(port, "CLUSTER", "SET-CONFIG-EPOCH", epoch)
@@ -194,12 +228,12 @@ def eventually(holds: Callable[[], bool], seconds: float = START_SECONDS) -> Non
 
 
 @contextmanager
-def sentinel_group(directory: Path, sockets: Path) -> Iterator[SentinelGroup]:
+def sentinel_group(directory: Path, sockets: Path, *, apart: bool = False) -> Iterator[SentinelGroup]:
     with ExitStack() as running:
-        yield SentinelGroup(directory, sockets, running)
+        yield SentinelGroup(directory, sockets, running, apart=apart)
 
 
 @contextmanager
-def cluster_group(directory: Path, sockets: Path) -> Iterator[ClusterGroup]:
+def cluster_group(directory: Path, sockets: Path, kind: type[C] = ClusterGroup) -> Iterator[C]:
     with ExitStack() as running:
-        yield ClusterGroup(directory, sockets, running)
+        yield kind(directory, sockets, running)
