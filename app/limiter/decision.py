@@ -6,7 +6,7 @@ because none can be part of a cycle, so the garbage collector need not look at t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -55,17 +55,13 @@ class LeaseOutcome(Outcome, frozen=True, gc=False):
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
-    """The answer of one rule. `degraded`: not Redis decided. `age_us`: of a remembered outcome, counting down.
-
-    `wording`: what its encoder keeps of a remembered denial, from one repetition to the next; None where it is none.
-    """
+    """The answer of one rule. `degraded`: not Redis decided. `age_us`: of a remembered denial, counting down."""
 
     plan: Plan
     outcome: Outcome
     reason: str
     degraded: bool = False
     age_us: int = 0
-    wording: dict[Any, Any] | None = None
 
     @property
     def allowed(self) -> bool:

@@ -30,11 +30,10 @@ class Denial(NamedTuple):
     cost: int
     kept_at: float  # monotonic seconds
     until: float
-    wording: dict[Any, Any]
 
     def at(self, now: float) -> Decision:
         """As it stands at that moment, its times counted down."""
-        return Decision(self.plan, self.outcome, "over_limit", age_us=self._age_us(now), wording=self.wording)
+        return Decision(self.plan, self.outcome, "over_limit", age_us=self._age_us(now))
 
     def outcome_at(self, now: float) -> Outcome:
         """The same as an outcome."""
@@ -94,7 +93,7 @@ class DenialCache:
         if outcome.allowed or wait_us is None:
             return
         now = self.clock()
-        denial = Denial(charge.plan, outcome, charge.cost, now, asked_at + wait_us / 1_000_000, {})
+        denial = Denial(charge.plan, outcome, charge.cost, now, asked_at + wait_us / 1_000_000)
         self._keep_exhausted((charge.client, charge.plan.rule.id), denial, now)
         steady_us = _steady_us(charge, outcome)
         if steady_us and charge.once is None and repeat:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import lru_cache
 from operator import add
 from struct import Struct, pack
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -32,6 +31,7 @@ class Plan:
     """
 
     __slots__ = (
+        "__weakref__",
         "_limits",
         "alone",
         "charges",
@@ -43,7 +43,6 @@ class Plan:
         "one_unit",
         "rule",
         "script",
-        "templates",
         "work_us",
     )
 
@@ -58,7 +57,6 @@ class Plan:
         self.script = check_script(str(rule.limits[0].algorithm)) if len(rule.limits) == 1 else checks_script()
         self.keys = _cut(self.names)
         self._limits, self.one_unit = _packed(rule.limits)
-        self.templates: dict[int, Any] = {}  # of answers, by the binding limit: whoever encodes them keeps his there
         # The call for one unit of one client, cut where his part belongs: made and kept by calls.py.
         self.alone: list[bytes] = []
 
