@@ -136,6 +136,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         active_clients=active_clients,
         limited_clients=limited_clients,
         clock=time.time,
+        monotonic=time.monotonic,
     )
     leases = Leases(
         limiter=limiter,

@@ -53,7 +53,7 @@ class DenialCache:
     """`clock` is monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float], max_denials: int = MAX_DENIALS) -> None:
-        self.clock = clock
+        self._clock = clock
         self._max_denials = max_denials
         self._denials: dict[Question, Denial] = {}
         self._latest = 0.0  # the end of the one that is true for longest
@@ -63,7 +63,7 @@ class DenialCache:
         """What is denied without asking: by the place of the question, ascending."""
         if not self._denials:
             return {}
-        now, found = self.clock(), {}
+        now, found = self._clock(), {}
         if now >= self._latest:
             self._denials.clear()
             return {}
@@ -81,7 +81,7 @@ class DenialCache:
         denial = self._exhausted.get((charge.client, charge.plan.rule.id))
         if denial is None or charge.cost < denial.cost or denial.plan is not charge.plan:
             return None
-        now = self.clock()
+        now = self._clock()
         return denial.outcome_at(now) if now < denial.until else None
 
     def keep(
@@ -92,7 +92,7 @@ class DenialCache:
         wait_us = outcome.retry_after_us
         if outcome.allowed or wait_us is None:
             return
-        now = self.clock()
+        now = self._clock()
         denial = Denial(charge.plan, outcome, charge.cost, now, asked_at + wait_us / 1_000_000)
         self._keep_exhausted((charge.client, charge.plan.rule.id), denial, now)
         steady_us = _steady_us(charge, outcome)
