@@ -190,6 +190,7 @@ def wire(app: Flask, settings: Settings) -> Services:
             callers=ToldCallers(by=settings.authorize_by, trusted=settings.trusted_proxies, clock=time.monotonic),
             rules=reloader,
             tenant=settings.authorize_tenant,
+            encoder=encoder,
         ),
         key_use=key_use,
         clock=now,
