@@ -56,15 +56,20 @@ class Encoder:
         """The JSON object of one decision."""
         if decision.reason == "within_limit":
             outcome = decision.outcome
-            known = self._templates.get(id(decision.plan))
-            template = (known and known.get(outcome.binding)) or self._template(decision)
+            try:
+                template = self._templates[id(decision.plan)][outcome.binding]
+            except KeyError:
+                template = self._template(decision)
             start, middle, end = template.admitted
             at = str(outcome.now_us + outcome.reset_after_us)
             return f"{start}{outcome.remaining}{middle}{at[:-6]}.{at[-6:]}{end}"
         wait_us = decision.retry_after_us
         wait_ms = "null" if wait_us is None else -(-wait_us // 1_000)
         if decision.age_us:
-            start, end = self._repetition(decision).body
+            try:
+                start, end = self._repeated[id(decision.outcome)].body
+            except KeyError:
+                start, end = self._repetition(decision).body
             return f"{start}{wait_ms}{end}"
         return self._body(decision, wait_ms)
 
@@ -75,11 +80,11 @@ class Encoder:
         retry_seconds = -(-(decision.retry_after_us or 0) // SECOND)
         if not decision.age_us:
             return self._head(decision, retry_seconds)
-        heads = self._repetition(decision).heads
-        lines = heads.get(retry_seconds)
-        if lines is None:
-            lines = heads[retry_seconds] = self._head(decision, retry_seconds)
-        return lines
+        try:
+            return self._repeated[id(decision.outcome)].heads[retry_seconds]
+        except KeyError:
+            lines = self._repetition(decision).heads[retry_seconds] = self._head(decision, retry_seconds)
+            return lines
 
     def members(self, decision: Decision) -> dict[str, Any]:
         """What `body` says, for a document that has more members."""
@@ -109,8 +114,10 @@ class Encoder:
 
     def _body(self, decision: Decision, retry_after_ms: int | str) -> str:
         outcome = decision.outcome
-        known = self._templates.get(id(decision.plan))
-        template = (known and known.get(outcome.binding)) or self._template(decision)
+        try:
+            template = self._templates[id(decision.plan)][outcome.binding]
+        except KeyError:
+            template = self._template(decision)
         at = str(decision.reset_at_us)
         return template.body % (
             WORDS[outcome.allowed],
@@ -123,8 +130,10 @@ class Encoder:
 
     def _head(self, decision: Decision, retry_seconds: int) -> bytes:
         outcome = decision.outcome
-        known = self._templates.get(id(decision.plan))
-        template = (known and known.get(outcome.binding)) or self._template(decision)
+        try:
+            template = self._templates[id(decision.plan)][outcome.binding]
+        except KeyError:
+            template = self._template(decision)
         lines = template.head[0]
         if len(template.head) > 1:
             if self._dialect == "legacy":

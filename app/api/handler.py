@@ -94,6 +94,7 @@ class CheckHandler:
         self._newcomers = newcomers
         self._clock = clock
         self._tracing = tracing
+        self.traced = tracing is not None  # whether `span` has to be asked
         self._short = Pieces(clock, at_once=SHORT_AT_ONCE, seconds=SHORT_SECONDS)
         self._long = Pieces(clock, at_once=LONG_AT_ONCE, seconds=PIECE_SECONDS)
 

@@ -6,11 +6,10 @@ Never retries a check: a script whose answer was lost may have charged already.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import hiredis
-from opentelemetry.trace import Span, SpanKind, get_current_span
+from opentelemetry.trace import SpanKind, get_current_span
 from redis.connection import AbstractConnection
 from redis.exceptions import RedisError
 
@@ -39,7 +38,7 @@ REPLACED = ("READONLY", "NOREPLICAS")  # a primary that was demoted, or is cut o
 NOT_RUN = ("NOSCRIPT", "CROSSSLOT")
 LOADS = tuple(packed(b"SCRIPT", b"LOAD", script.source) for script in all_scripts())
 ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN")  # nothing was run
-NOTHING = nullcontext()
+EVALSHA = {"redis.command": "EVALSHA"}
 TOGETHER = 64  # checks in one call: what a call costs is spread, and Redis is held up for milliseconds at most
 LOOK = Plan(Rule(id=DEFAULT_RULE_ID, client_id="*", limits=(Limit(rate=1, window=1, algorithm="fixed_window"),)))
 
@@ -124,13 +123,17 @@ class RedisStore:
         without_errors([self._refused(reply, "load") for reply in replies if _code(reply)])
 
     def _call(self, commands: Sequence[bytes], operation: str, work_us: int = 0) -> list[Any]:
-        traced = operation == "check" and get_current_span().is_recording()  # a span that nobody sees costs too
-        with within(_span()) if traced else NOTHING:
-            try:
-                return self._link.call(b"".join(commands), len(commands), work_us)
-            except RedisError as error:
-                REDIS_ERRORS.labels(operation).inc()
-                raise StoreUnavailable(str(error), failure=error) from error
+        asked = b"".join(commands)
+        if operation == "check" and get_current_span().is_recording():  # a span that nobody sees costs too
+            with within(tracer.start_span("redis.evalsha", kind=SpanKind.CLIENT, attributes=EVALSHA)):
+                try:
+                    return self._link.call(asked, len(commands), work_us)
+                except RedisError as error:
+                    raise _lost(operation, error) from error
+        try:
+            return self._link.call(asked, len(commands), work_us)
+        except RedisError as error:
+            raise _lost(operation, error) from error
 
     def _refused(self, reply: Any, operation: str) -> StoreError:
         code = _code(reply)
@@ -170,8 +173,9 @@ class RedisStore:
         return [self]
 
 
-def _span() -> Span:
-    return tracer.start_span("redis.evalsha", kind=SpanKind.CLIENT, attributes={"redis.command": "EVALSHA"})
+def _lost(operation: str, error: RedisError) -> StoreUnavailable:
+    REDIS_ERRORS.labels(operation).inc()
+    return StoreUnavailable(str(error), failure=error)
 
 
 def without_errors(replies: list[Any]) -> list[Any]:
