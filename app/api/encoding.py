@@ -11,7 +11,7 @@ import sys
 import weakref
 from typing import Any, NamedTuple
 
-from app.limiter.decision import Decision, Outcome
+from app.limiter.decision import Decision
 from app.limiter.plan import Plan
 from app.rules.rule import Limit
 
@@ -31,15 +31,11 @@ class Template(NamedTuple):
     head: tuple[str, ...]  # remaining, time; unsplit where it says neither
 
 
-class Repeated:
+class Repeated(NamedTuple):
     """A denial that was remembered: its body around retry_after_ms, and its header lines by their Retry-After."""
 
-    __slots__ = ("body", "heads", "outcome")
-
-    def __init__(self, outcome: Outcome, body: tuple[str, str]) -> None:
-        self.outcome = outcome  # while it is kept, its identity is no other's
-        self.body = body
-        self.heads: dict[int, bytes] = {}
+    body: tuple[str, str]
+    heads: dict[int, bytes]
 
 
 class Encoder:
@@ -48,16 +44,16 @@ class Encoder:
     def __init__(self, dialect: str, default_window: int) -> None:
         self._dialect = dialect
         self._default_window = default_window
-        self._templates: dict[int, dict[int, Template]] = {}  # by the identity of the plan, then the binding limit
+        self._templates: dict[int, dict[int, Template]] = {}  # by the number of the plan, then the binding limit
         self._plans: dict[int, weakref.ref[Plan]] = {}  # which end what is kept of them
-        self._repeated: dict[int, Repeated] = {}  # by the identity of the outcome
+        self._repeated: dict[int, Repeated] = {}  # by the number of the denial
 
     def body(self, decision: Decision) -> str:
         """The JSON object of one decision."""
         if decision.reason == "within_limit":
             outcome = decision.outcome
             try:
-                template = self._templates[id(decision.plan)][outcome.binding]
+                template = self._templates[decision.plan.number][outcome.binding]
             except KeyError:
                 template = self._template(decision)
             start, middle, end = template.admitted
@@ -65,9 +61,9 @@ class Encoder:
             return f"{start}{outcome.remaining}{middle}{at[:-6]}.{at[-6:]}{end}"
         wait_us = decision.retry_after_us
         wait_ms = "null" if wait_us is None else -(-wait_us // 1_000)
-        if decision.age_us:
+        if decision.repeats:
             try:
-                start, end = self._repeated[id(decision.outcome)].body
+                start, end = self._repeated[decision.repeats].body
             except KeyError:
                 start, end = self._repetition(decision).body
             return f"{start}{wait_ms}{end}"
@@ -78,10 +74,10 @@ class Encoder:
         if decision.outcome.allowed:
             return self._head(decision, 0)
         retry_seconds = -(-(decision.retry_after_us or 0) // SECOND)
-        if not decision.age_us:
+        if not decision.repeats:
             return self._head(decision, retry_seconds)
         try:
-            return self._repeated[id(decision.outcome)].heads[retry_seconds]
+            return self._repeated[decision.repeats].heads[retry_seconds]
         except KeyError:
             lines = self._repetition(decision).heads[retry_seconds] = self._head(decision, retry_seconds)
             return lines
@@ -103,19 +99,18 @@ class Encoder:
         }
 
     def _repetition(self, decision: Decision) -> Repeated:
-        outcome = decision.outcome
-        repeated = self._repeated.get(id(outcome))
+        repeated = self._repeated.get(decision.repeats)
         if repeated is None:
             if len(self._repeated) >= MAX_REPEATED:
                 self._repeated.clear()
             start, _, end = self._body(decision, CUT).partition(CUT)
-            repeated = self._repeated[id(outcome)] = Repeated(outcome, (start, end))
+            repeated = self._repeated[decision.repeats] = Repeated((start, end), {})
         return repeated
 
     def _body(self, decision: Decision, retry_after_ms: int | str) -> str:
         outcome = decision.outcome
         try:
-            template = self._templates[id(decision.plan)][outcome.binding]
+            template = self._templates[decision.plan.number][outcome.binding]
         except KeyError:
             template = self._template(decision)
         at = str(decision.reset_at_us)
@@ -131,7 +126,7 @@ class Encoder:
     def _head(self, decision: Decision, retry_seconds: int) -> bytes:
         outcome = decision.outcome
         try:
-            template = self._templates[id(decision.plan)][outcome.binding]
+            template = self._templates[decision.plan.number][outcome.binding]
         except KeyError:
             template = self._template(decision)
         lines = template.head[0]
@@ -150,14 +145,14 @@ class Encoder:
         body = self._body_of(decision)
         admitted = body % ("true", CUT, "0", CUT, "within_limit", "false")
         template = Template(_cut(admitted), body, _cut(self._head_of(decision)))
-        plan, identity = decision.plan, id(decision.plan)
-        if identity not in self._plans:
-            self._plans[identity] = weakref.ref(plan, lambda _: self._forget(identity))
-        self._templates.setdefault(identity, {})[decision.outcome.binding] = template
+        plan, number = decision.plan, decision.plan.number
+        if number not in self._plans:
+            self._plans[number] = weakref.ref(plan, lambda _: self._forget(number))
+        self._templates.setdefault(number, {})[decision.outcome.binding] = template
         return template
 
-    def _forget(self, identity: int) -> None:
-        del self._plans[identity], self._templates[identity]
+    def _forget(self, plan: int) -> None:
+        del self._plans[plan], self._templates[plan]
 
     def _body_of(self, decision: Decision) -> str:
         """The object with a place for the text of each member that changes."""

@@ -55,13 +55,17 @@ class LeaseOutcome(Outcome, frozen=True, gc=False):
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
-    """The answer of one rule. `degraded`: not Redis decided. `age_us`: of a remembered denial, counting down."""
+    """The answer of one rule. `degraded`: not Redis decided. `age_us`: of a remembered outcome, counting down.
+
+    `repeats`: the number of the remembered denial that it is once more; 0 where it is none.
+    """
 
     plan: Plan
     outcome: Outcome
     reason: str
     degraded: bool = False
     age_us: int = 0
+    repeats: int = 0
 
     @property
     def allowed(self) -> bool:

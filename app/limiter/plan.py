@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import count
 from operator import add
 from struct import Struct, pack
 
@@ -22,6 +23,7 @@ CHECK_US = 3
 LIMIT_US = {"token_bucket": 4, "fixed_window": 4, "sliding_window": 40, "sliding_window_counter": 4, "gcra": 4}
 
 _double = Struct("<d").pack
+_numbers = count()
 
 
 class Plan:
@@ -40,6 +42,7 @@ class Plan:
         "counts",
         "keys",
         "names",
+        "number",
         "one_unit",
         "rule",
         "script",
@@ -48,6 +51,7 @@ class Plan:
 
     def __init__(self, rule: Rule, counts: Counts | None = None) -> None:
         self.rule = rule
+        self.number = next(_numbers)  # no other plan of this process has it
         self.charges = rule.action == "limit"
         self.names = counter_names(rule)
         self.work_us = CHECK_US + sum(LIMIT_US[str(limit.algorithm)] for limit in rule.limits)

@@ -83,7 +83,7 @@ class RedisStore:
     def _check_again(self, charges: Sequence[Charge], outcomes: list[Outcome | StoreError], now_us: int | None) -> None:
         """Ask once more about what was not run, in one trip with the scripts, so that hardly anybody comes between."""
         not_run = [place for place, outcome in enumerate(outcomes) if type(outcome) is NotRun]
-        again = self.check([charges[place] for place in not_run], now_us, LOADS)
+        again = RedisStore.check(self, [charges[place] for place in not_run], now_us, LOADS)
         REDIS_ERRORS.labels("check").inc(sum(type(outcome) is NotRun for outcome in again))
         for place, outcome in zip(not_run, again, strict=True):
             outcomes[place] = outcome

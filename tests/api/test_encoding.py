@@ -23,7 +23,7 @@ DECISIONS = {
     "degraded": degraded(PLAN, Outcome(True, 1, 100, 0, 0, NOW_US)),
     "by default": decided(Plan(Rule(id=DEFAULT_RULE_ID, client_id="*", limits=LIMITS)), DENIED),
     "blocked": outright(Plan(Rule(id=8, client_id="*", limits=(), action="block")), NOW_US),
-    "repeated": Decision(PLAN, DENIED, "over_limit", age_us=234_567),
+    "repeated": Decision(PLAN, DENIED, "over_limit", age_us=234_567, repeats=1),
 }
 
 
@@ -43,14 +43,14 @@ def test_a_repeated_denial_says_what_a_fresh_one_would_with_less_time_to_wait(di
     for age_us in (1, 234_567, 1_234_566, 234_567):
         wait_us = 1_234_567 - age_us
         fresh = decided(PLAN, Outcome(False, 1, 0, wait_us, 2_000_001 - age_us, NOW_US + age_us))
-        repeated = Decision(PLAN, DENIED, "over_limit", age_us=age_us)
+        repeated = Decision(PLAN, DENIED, "over_limit", age_us=age_us, repeats=1)
         assert encoder.body(repeated) == encoder.body(fresh)
         assert encoder.head(repeated).startswith(b"Content-Type: application/json\r\n")
         assert encoder.head(repeated).endswith(b"Retry-After: %d\r\n" % -(-wait_us // 1_000_000))
 
 
-def test_nothing_is_kept_of_a_plan_that_has_gone_and_another_in_its_place_speaks_for_itself(encoder: Encoder) -> None:
-    for number in range(1, 200):  # some of them where an earlier one was in memory
+def test_each_plan_speaks_for_itself_and_nothing_is_kept_of_those_that_have_gone(encoder: Encoder) -> None:
+    for number in range(1, 200):
         plan = Plan(Rule(id=number, client_id="*", limits=(Limit(number, 60, "gcra"),)))
         said = json.loads(encoder.body(decided(plan, Outcome(True, 0, 1, 0, 0, NOW_US))))
         assert (said["rule_id"], said["limit"]) == (number, number)
