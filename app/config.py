@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
+from copy import copy
 from pathlib import Path
 from typing import Any
-
-from environs import EnvError
 
 from app.environment import MIN_ADMIN_KEY, Environment, SettingsError, is_loopback, refusal, server_of, without_password
 from app.rules.rule import (
@@ -29,50 +27,57 @@ HTTP_SCHEMES = ("http", "https")
 DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg2")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the environment says, validated. Fields carry the names of their variables."""
+    """What the environment says, validated. Each attribute carries the name of its variable; none is ever set again."""
 
-    service_name: str
-    redis_url: str = dataclasses.field(repr=False)  # like whatever else may hold a password
-    redis_embedded: bool  # neither REDIS_URL nor REDIS_HOST was given
-    redis_timeout_ms: int
-    database_url: str | None = dataclasses.field(repr=False)
-    migration_database_url: str | None = dataclasses.field(repr=False)
-    algorithm: str
-    fail_mode: str
-    nodes: int
-    breaker_failures: int
-    breaker_reset_seconds: int
-    jaeger_enabled: bool
-    jaeger_host: str = dataclasses.field(repr=False)
-    jaeger_port: int
-    otel_traces_sampler: str | None  # read by the SDK; here only whether it is set
-    otel_traces_sampler_arg: float | None  # likewise
-    otel_exporter_otlp_endpoint: str | None = dataclasses.field(repr=False)  # likewise
-    log_level: str
-    log_format: str
-    enable_metrics: bool
-    port: int
-    bind: str
-    web_concurrency: int
-    fast_lane: bool
-    data_dir: Path
-    admin_api_key: str | None = dataclasses.field(repr=False)
-    check_auth: str
-    trusted_proxies: str
-    authorize_by: str
-    authorize_tenant: str
-    ratelimit_headers: str
-    default_rate: int
-    default_window: int
-    drain_seconds: float
-    max_new_clients_per_minute: int
-    max_connections_per_address: int
-    audit_retention_days: int
-    versions_kept: int
-    misspelt: dict[str, str]  # names in `.env` that are no setting's, each with the one it nearly is
-    cautions: tuple[str, ...]  # lines for whoever starts this: what was not said and matters
+    def __init__(self, env: Environment, *, redis: bool) -> None:
+        self.bind = env.address("BIND", "127.0.0.1")
+        self.trusted_proxies = env.addresses("TRUSTED_PROXIES")
+        exposed = not is_loopback(self.bind) or bool(self.trusted_proxies)  # a proxy brings callers from elsewhere
+        self.admin_api_key = env.admin_key("ADMIN_API_KEY", exposed=exposed)
+        self.service_name = env.text("SERVICE_NAME", "limiter") or ""
+        self.redis_url = (env.redis_url if redis else env.text)("REDIS_URL") or _redis_url_from_parts(env)
+        self.redis_embedded = env.text("REDIS_URL") is None and env.text("REDIS_HOST") is None  # neither was given
+        self.redis_timeout_ms = env.integer("REDIS_TIMEOUT_MS", 50, 1, 60_000)
+        self.database_url = for_psycopg2(env.database_url("DATABASE_URL", DATABASE_SCHEMES))
+        self.migration_database_url = for_psycopg2(env.database_url("MIGRATION_DATABASE_URL", DATABASE_SCHEMES))
+        self.algorithm = env.choice("ALGORITHM", ALGORITHMS, "token_bucket")
+        self.fail_mode = env.choice("FAIL_MODE", FAIL_MODES, "open")
+        self.nodes = env.integer("NODES", 1, 1, 10_000)
+        self.breaker_failures = env.integer("BREAKER_FAILURES", 5, 1, 1_000_000)
+        self.breaker_reset_seconds = env.integer("BREAKER_RESET_SECONDS", 60, 1, 86_400)
+        self.jaeger_enabled = env.boolean("JAEGER_ENABLED", False)
+        self.jaeger_host = env.text("JAEGER_HOST", "localhost") or ""
+        self.jaeger_port = env.integer("JAEGER_PORT", 4318, 1, 65_535)
+        # These the SDK reads itself: here it only matters whether they are set.
+        self.otel_traces_sampler = env.choice("OTEL_TRACES_SAMPLER", SAMPLERS, "") or None
+        self.otel_traces_sampler_arg = env.share("OTEL_TRACES_SAMPLER_ARG")
+        traces = env.url("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", HTTP_SCHEMES)
+        self.otel_exporter_otlp_endpoint = traces or env.url("OTEL_EXPORTER_OTLP_ENDPOINT", HTTP_SCHEMES)
+        self.log_level = env.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "INFO")
+        self.log_format = env.choice("LOG_FORMAT", ("text", "json"), "text")
+        self.enable_metrics = env.boolean("ENABLE_METRICS", True)
+        self.port = env.integer("PORT", 8000, 1, 65_535)
+        self.web_concurrency = env.integer("WEB_CONCURRENCY", max(2, os.cpu_count() or 1), 1, 256)
+        self.fast_lane = env.boolean("FAST_LANE", True)
+        self.data_dir = Path(env.text("DATA_DIR", "instance") or "").absolute()
+        self.check_auth = env.choice("CHECK_AUTH", ("open", "required"), "required" if exposed else "open")
+        self.authorize_by = env.ways("AUTHORIZE_BY", "key,address")
+        self.authorize_tenant = env.name("AUTHORIZE_TENANT", DEFAULT_TENANT)
+        self.ratelimit_headers = env.choice("RATELIMIT_HEADERS", ("draft-10", "legacy", "off"), "draft-10")
+        self.default_rate = env.integer("DEFAULT_RATE", 100, 1, MAX_AMOUNT)
+        self.default_window = env.integer("DEFAULT_WINDOW", 60, 1, MAX_WINDOW_SECONDS)
+        self.drain_seconds = env.seconds("DRAIN_SECONDS", 3, 3600)
+        self.max_new_clients_per_minute = env.integer("MAX_NEW_CLIENTS_PER_MINUTE", 0, 0, MAX_AMOUNT)
+        self.max_connections_per_address = env.integer("MAX_CONNECTIONS_PER_ADDRESS", 500, 0, 1_000_000)
+        self.audit_retention_days = env.integer("AUDIT_RETENTION_DAYS", 365, 1, 36_500)
+        self.versions_kept = env.integer("VERSIONS_KEPT", 100, 1, 1_000_000)
+        self.misspelt = env.misspelt()  # names in `.env` that are no setting's, each with the one it nearly is
+        # Lines for whoever starts this: what was not said and matters.
+        self.cautions = _cautions(env, self.bind, self.trusted_proxies, self.admin_api_key)
+        if self.default_rate * self.default_window > MAX_RATE_TIMES_WINDOW:
+            product = f"{self.default_rate} x {self.default_window}"
+            raise SettingsError(refusal("DEFAULT_RATE x DEFAULT_WINDOW", product, f"at most {MAX_RATE_TIMES_WINDOW}"))
 
     @classmethod
     def from_env(cls, *, redis: bool = True) -> Settings:
@@ -81,9 +86,15 @@ class Settings:
         `redis` False: REDIS_URL is not looked at, which takes Redis's library.
         """
         try:
-            return _read(Environment(), redis)
-        except (EnvError, ValueError) as error:
+            return cls(Environment(), redis=redis)
+        except ValueError as error:
             raise SettingsError(str(error)) from error
+
+    def at(self, redis_url: str, database_url: str | None) -> Settings:
+        """The same with these servers."""
+        settings = copy(self)
+        settings.redis_url, settings.database_url = redis_url, database_url
+        return settings
 
     def shared(self) -> dict[str, str]:
         """What has to be the same on all nodes of a deployment, since each decides by it. No secrets, no addresses."""
@@ -92,7 +103,7 @@ class Settings:
 
     def public(self) -> dict[str, Any]:
         """The release and the effective settings for the start-up line of the log: secrets masked."""
-        shown = {"version": __version__} | dataclasses.asdict(self)
+        shown = {"version": __version__} | vars(self)
         shown |= {
             "redis_url": without_password(self.redis_url),
             "database_url": without_password(self.database_url or ""),
@@ -104,59 +115,6 @@ class Settings:
         }
         del shown["redis_embedded"], shown["misspelt"], shown["cautions"]  # which are for whoever starts this
         return {name: str(value) if isinstance(value, Path) else value for name, value in shown.items()}
-
-
-def _read(env: Environment, redis: bool) -> Settings:
-    bind, trusted_proxies = env.address("BIND", "127.0.0.1"), env.addresses("TRUSTED_PROXIES")
-    exposed = not is_loopback(bind) or bool(trusted_proxies)  # a proxy brings callers from elsewhere
-    admin_api_key = env.admin_key("ADMIN_API_KEY", exposed=exposed)
-    settings = Settings(
-        service_name=env.text("SERVICE_NAME", "limiter") or "",
-        redis_url=(env.redis_url if redis else env.text)("REDIS_URL") or _redis_url_from_parts(env),
-        redis_embedded=env.text("REDIS_URL") is None and env.text("REDIS_HOST") is None,
-        redis_timeout_ms=env.integer("REDIS_TIMEOUT_MS", 50, 1, 60_000),
-        database_url=for_psycopg2(env.database_url("DATABASE_URL", DATABASE_SCHEMES)),
-        migration_database_url=for_psycopg2(env.database_url("MIGRATION_DATABASE_URL", DATABASE_SCHEMES)),
-        algorithm=env.choice("ALGORITHM", ALGORITHMS, "token_bucket"),
-        fail_mode=env.choice("FAIL_MODE", FAIL_MODES, "open"),
-        nodes=env.integer("NODES", 1, 1, 10_000),
-        breaker_failures=env.integer("BREAKER_FAILURES", 5, 1, 1_000_000),
-        breaker_reset_seconds=env.integer("BREAKER_RESET_SECONDS", 60, 1, 86_400),
-        jaeger_enabled=env.boolean("JAEGER_ENABLED", False),
-        jaeger_host=env.text("JAEGER_HOST", "localhost") or "",
-        jaeger_port=env.integer("JAEGER_PORT", 4318, 1, 65_535),
-        otel_traces_sampler=env.choice("OTEL_TRACES_SAMPLER", SAMPLERS, "") or None,
-        otel_traces_sampler_arg=env.share("OTEL_TRACES_SAMPLER_ARG"),
-        otel_exporter_otlp_endpoint=env.url("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", HTTP_SCHEMES)
-        or env.url("OTEL_EXPORTER_OTLP_ENDPOINT", HTTP_SCHEMES),
-        log_level=env.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "INFO"),
-        log_format=env.choice("LOG_FORMAT", ("text", "json"), "text"),
-        enable_metrics=env.boolean("ENABLE_METRICS", True),
-        port=env.integer("PORT", 8000, 1, 65_535),
-        bind=bind,
-        web_concurrency=env.integer("WEB_CONCURRENCY", max(2, os.cpu_count() or 1), 1, 256),
-        fast_lane=env.boolean("FAST_LANE", True),
-        data_dir=Path(env.text("DATA_DIR", "instance") or "").absolute(),
-        admin_api_key=admin_api_key,
-        check_auth=env.choice("CHECK_AUTH", ("open", "required"), "required" if exposed else "open"),
-        trusted_proxies=trusted_proxies,
-        authorize_by=env.ways("AUTHORIZE_BY", "key,address"),
-        authorize_tenant=env.name("AUTHORIZE_TENANT", DEFAULT_TENANT),
-        ratelimit_headers=env.choice("RATELIMIT_HEADERS", ("draft-10", "legacy", "off"), "draft-10"),
-        default_rate=env.integer("DEFAULT_RATE", 100, 1, MAX_AMOUNT),
-        default_window=env.integer("DEFAULT_WINDOW", 60, 1, MAX_WINDOW_SECONDS),
-        drain_seconds=env.seconds("DRAIN_SECONDS", 3, 3600),
-        max_new_clients_per_minute=env.integer("MAX_NEW_CLIENTS_PER_MINUTE", 0, 0, MAX_AMOUNT),
-        max_connections_per_address=env.integer("MAX_CONNECTIONS_PER_ADDRESS", 500, 0, 1_000_000),
-        audit_retention_days=env.integer("AUDIT_RETENTION_DAYS", 365, 1, 36_500),
-        versions_kept=env.integer("VERSIONS_KEPT", 100, 1, 1_000_000),
-        misspelt=env.misspelt(),
-        cautions=_cautions(env, bind, trusted_proxies, admin_api_key),
-    )
-    if settings.default_rate * settings.default_window > MAX_RATE_TIMES_WINDOW:
-        product = f"{settings.default_rate} x {settings.default_window}"
-        raise SettingsError(refusal("DEFAULT_RATE x DEFAULT_WINDOW", product, f"at most {MAX_RATE_TIMES_WINDOW}"))
-    return settings
 
 
 def _cautions(env: Environment, bind: str, trusted_proxies: str, admin_api_key: str | None) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
@@ -12,8 +13,6 @@ from urllib.parse import parse_qsl, urlsplit
 
 import psycopg2.extensions
 from dotenv import dotenv_values
-from environs import EnvError, FileAwareEnv
-from marshmallow import ValidationError
 
 from app.rules.rule import MAX_NAME
 
@@ -22,6 +21,7 @@ T = TypeVar("T")
 _WAY = "(?:key|address|header:[A-Za-z0-9-]{1,64})"
 WAYS = re.compile(f"{_WAY}(?: *, *{_WAY})*")
 HOST = re.compile(r"[A-Za-z0-9_.-]{1,253}")
+TRUE, FALSE = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "off", "0")
 MIN_ADMIN_KEY = 24  # 96 bits even where every character is one of 16
 EXAMPLE = re.compile(r"change.?me.*", re.IGNORECASE)
 ALIKE = 0.8  # of 1, from where on a name passes for a misspelt other one
@@ -36,26 +36,29 @@ class SettingsError(Exception):
 
 
 class Environment:
-    """Reads one variable at a time; an empty value counts as unset; `NAME_FILE` names a file with the value."""
+    """Reads one variable at a time, of the process or else of `.env` in the working directory.
+
+    An empty value counts as unset; `NAME_FILE` names a file with the value.
+    """
 
     def __init__(self) -> None:
-        self._env = FileAwareEnv(strip_whitespace=True)
         self._asked = {"REDIS_HOST", "REDIS_PORT", "REDIS_DB"}  # which are read only where REDIS_URL says nothing
-        if Path(".env").is_file():
-            self._env.read_env(".env", recurse=False)
+        self._in_file = dotenv_values(".env") if Path(".env").is_file() else {}
 
     def text(self, name: str, default: str | None = None) -> str | None:
         self._asked.add(name)
+        file = os.environ.get(f"{name}_FILE") or self._in_file.get(f"{name}_FILE")
+        if not file:
+            return os.environ.get(name, self._in_file.get(name)) or default
         try:
-            return self._env.str(name, None) or default
-        except ValueError:
-            file = self._env.str(f"{name}_FILE")
+            return Path(file).read_text().strip() or default
+        except (OSError, ValueError):
             shown = file if file.startswith(("/", ".")) else "***"  # which may be the secret itself
             raise SettingsError(refusal(f"{name}_FILE", shown, "a file that can be read")) from None
 
     def misspelt(self) -> dict[str, str]:
         """Names in `.env` that nobody has asked for, each with the one it nearly is. The SDK reads OTEL_* itself."""
-        strange = {name for name in dotenv_values(".env") if not name.startswith("OTEL_")} - self._asked
+        strange = {name for name in self._in_file if not name.startswith("OTEL_")} - self._asked
         near = {name: get_close_matches(name.removesuffix("_FILE"), self._asked, 1, ALIKE) for name in sorted(strange)}
         return {name: found[0] for name, found in near.items() if found and found[0] != name.removesuffix("_FILE")}
 
@@ -74,12 +77,8 @@ class Environment:
         return self._read(name, 1.0, float, lambda value: 0 <= value <= 1, "a number from 0 to 1")
 
     def boolean(self, name: str, default: bool) -> bool:
-        if self.text(name) is None:
-            return default
-        try:
-            return bool(self._env.bool(name))
-        except EnvError:
-            raise SettingsError(refusal(name, self.text(name), "true | false")) from None
+        unset = str(default).lower()
+        return self._read(name, unset, str.lower, lambda value: value in TRUE + FALSE, "true | false") in TRUE
 
     def url(self, name: str, schemes: tuple[str, ...]) -> str | None:
         value = self.text(name)
@@ -157,7 +156,7 @@ class Environment:
         try:
             if accept(cast(value)):
                 return cast(value)
-        except (ValueError, ValidationError):
+        except ValueError:
             pass
         raise SettingsError(refusal(name, value, allowed))
 

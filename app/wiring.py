@@ -137,6 +137,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         active_clients=active_clients,
         limited_clients=limited_clients,
         clock=time.time,
+        monotonic=time.monotonic,
     )
     reloader.then(limiter.follow)
     leases = Leases(
@@ -191,6 +192,7 @@ def wire(app: Flask, settings: Settings) -> Services:
             callers=ToldCallers(by=settings.authorize_by, trusted=settings.trusted_proxies, clock=time.monotonic),
             rules=reloader,
             tenant=settings.authorize_tenant,
+            encoder=encoder,
         ),
         key_use=key_use,
         clock=now,

@@ -40,13 +40,14 @@ class Unauthorized(Problem):
 class Principal(msgspec.Struct, frozen=True):
     """Whom a key stands for. The tenant comes from here and from nowhere else.
 
-    `key`: the stored key; None for the bootstrap key, which is an operator's, and where no key was sent.
+    `key`: the stored key; None for the bootstrap key, which is an operator's, and where no key was sent (`anonymous`).
     """
 
     name: str
     tenant_id: int
     scopes: frozenset[str]
     key: ApiKey | None = None
+    anonymous: bool = False
 
     @property
     def key_id(self) -> str | None:
@@ -101,7 +102,8 @@ class Authenticator:
     ) -> None:
         self._bootstrap_key = bootstrap_key.encode() if bootstrap_key else None
         self._bootstrap = Principal("bootstrap", DEFAULT_TENANT_ID, frozenset(SCOPES))
-        self._anonymous = Principal("anonymous", DEFAULT_TENANT_ID, frozenset({"check"})) if open_checks else None
+        anonymous = Principal("anonymous", DEFAULT_TENANT_ID, frozenset({"check"}), anonymous=True)
+        self._anonymous = anonymous if open_checks else None
         self._rules = rules
         self._used = used
         self._clock = clock

@@ -1,4 +1,4 @@
-"""The Flask door for proxies that ask before they pass a request on: Traefik, nginx, HAProxy, Caddy, Envoy.
+"""The routes for proxies that ask before they pass a request on: Traefik, nginx, HAProxy, Caddy, Envoy.
 
 docs/forward-auth.md is for those who set one up.
 """
@@ -17,7 +17,6 @@ from app.api.auth import authenticated_in_handler, credentials_of_request
 from app.api.check import response_of
 from app.api.handler import Request
 from app.api.problems import CONTENT_TYPE, ProblemSchema
-from app.api.proxies import for_proxies
 from app.api.query_schemas import QuerySchema
 from app.api.schemas import MAX_LIMIT_KEY, DecisionSchema, text_field
 from app.observability.logs import correlation_id
@@ -74,7 +73,7 @@ def _answer(limit_key: str, cost: int) -> Response:
     header, peer = request.headers.get, request.remote_addr or ""
     check = services.authorizer.check(asked, limit_key, cost, peer=peer, header=header)
     [decided] = services.check_handler.handle_checks([check])
-    return response_of(for_proxies(decided))
+    return response_of(decided)
 
 
 VIEWS: dict[str, Any] = {"/authorize": authorize, "/authorize/<path:limit_key>": authorize_below}

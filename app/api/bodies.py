@@ -60,10 +60,14 @@ def init_app(app: Flask) -> None:
 
     @app.after_request
     def end_unread(response: Response) -> Response:
-        environ = request.environ
-        if _announced(environ) and _READ not in environ and (request.blueprint == AUTHORIZE or not _short(environ)):
-            _give_up(environ)
+        leave_unread(request.environ, any_length=request.blueprint == AUTHORIZE)
         return response
+
+
+def leave_unread(environ: dict[str, Any], *, any_length: bool = False) -> None:
+    """End the connection with the answer where a body comes that was not read: a long one, or one of `any_length`."""
+    if _announced(environ) and _READ not in environ and (any_length or not _short(environ)):
+        _give_up(environ)
 
 
 def read_body(environ: dict[str, Any], admit: Callable[[], object] | None = None) -> bytes:

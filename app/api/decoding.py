@@ -48,6 +48,11 @@ def decode_check(raw: bytes) -> Check:
     return plain or Check(**_valid(_CHECK, parsed(raw)))
 
 
+def valid_check(sent: dict[str, Any]) -> Check:
+    """The check with these members. Raises Problem 422."""
+    return check_of(sent) or Check(**_valid(_CHECK, sent))
+
+
 def decode_batch(raw: bytes) -> list[Check]:
     """The checks of a batch; one invalid item refuses all. Raises Problem 400 or 422."""
     checks: list[Check] = plain_batch(raw) or _valid(_BATCH, parsed(raw, where="checks"))["checks"]

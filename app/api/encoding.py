@@ -1,13 +1,15 @@
 """From decisions to bytes: the JSON of the answer, and its RateLimit headers in the dialect of the settings.
 
-What does not change from one decision of a limit to the next is encoded once, in a Template.
+What does not change from one decision of a limit to the next is encoded once, in a Template; what does not change from
+one repetition of a denial to the next, in a Repeated. Both are the encoder's own, and forgotten with what they are of.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+import weakref
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
@@ -18,17 +20,24 @@ from app.rules.rule import Limit
 SECOND = 1_000_000  # microseconds. Times are rounded up: -(-time // unit)
 JSON = b"Content-Type: application/json\r\n"
 CUT = "|"  # stands nowhere else in a body
-BODY = "body"  # under which the wording of a denial has its body; heads are under their seconds
+MAX_REPEATED = 10_000  # denials, about half a kilobyte each; beyond it all are encoded anew
 
 WORDS = ("false", "true")  # json.dumps takes longer than the rest
 
 
 class Template(Struct, frozen=True, gc=False):
-    """Text with places for what changes: where it was split, or where it says %s. A plan keeps its own."""
+    """Text with places for what changes: where it was split, or where it says %s."""
 
     admitted: tuple[str, ...]  # the body of most decisions (allowed, within the limit, by Redis): remaining, reset_at
     body: str
     head: tuple[str, ...]  # remaining, time; unsplit where it says neither
+
+
+class Repeated(NamedTuple):
+    """A denial that was remembered: its body around retry_after_ms, and its header lines by their Retry-After."""
+
+    body: tuple[str, str]
+    heads: dict[int, bytes]
 
 
 class Encoder:
@@ -37,43 +46,75 @@ class Encoder:
     def __init__(self, dialect: str, default_window: int) -> None:
         self._dialect = dialect
         self._default_window = default_window
+        self._templates: dict[int, dict[int, Template]] = {}  # by the number of the plan, then the binding limit
+        self._plans: dict[int, weakref.ref[Plan]] = {}  # which end what is kept of them
+        self._repeated: dict[int, Repeated] = {}  # by the number of the denial
 
     def body(self, decision: Decision) -> str:
         """The JSON object of one decision."""
-        if decision.wording is not None:
-            start, end = decision.wording.get(BODY) or self._worded(decision.wording, decision)
-            return f"{start}{-(-(decision.retry_after_us or 0) // 1_000)}{end}"
         if decision.reason == "within_limit":
             outcome = decision.outcome
-            template: Template = decision.plan.templates.get(outcome.binding) or self._template(decision)
+            try:
+                template = self._templates[decision.plan.number][outcome.binding]
+            except KeyError:
+                template = self._template(decision)
             start, middle, end = template.admitted
             at = str(outcome.now_us + outcome.reset_after_us)
             return f"{start}{outcome.remaining}{middle}{at[:-6]}.{at[-6:]}{end}"
         wait_us = decision.retry_after_us
-        return self._body(decision, "null" if wait_us is None else str(-(-wait_us // 1_000)))
+        wait_ms = "null" if wait_us is None else -(-wait_us // 1_000)
+        if decision.repeats:
+            try:
+                start, end = self._repeated[decision.repeats].body
+            except KeyError:
+                start, end = self._repetition(decision).body
+            return f"{start}{wait_ms}{end}"
+        return self._body(decision, wait_ms)
 
     def head(self, decision: Decision) -> bytes:
         """The header lines of one decision, each with its line end."""
         if decision.outcome.allowed:
             return self._head(decision, 0)
         retry_seconds = -(-(decision.retry_after_us or 0) // SECOND)
-        wording = decision.wording
-        if wording is None:
+        if not decision.repeats:
             return self._head(decision, retry_seconds)
-        lines: bytes | None = wording.get(retry_seconds)
-        if lines is None:
-            lines = wording[retry_seconds] = self._head(decision, retry_seconds)
-        return lines
+        try:
+            return self._repeated[decision.repeats].heads[retry_seconds]
+        except KeyError:
+            lines = self._repetition(decision).heads[retry_seconds] = self._head(decision, retry_seconds)
+            return lines
 
-    def _worded(self, wording: dict[Any, Any], decision: Decision) -> tuple[str, str]:
-        """What a denial that is told again says before its retry_after_ms, and after it, for the denial to keep."""
-        start, _, end = self._body(decision, CUT).partition(CUT)
-        wording[BODY] = start, end
-        return start, end
+    def members(self, decision: Decision) -> dict[str, Any]:
+        """What `body` says, for a document that has more members."""
+        limit, wait_us = decision.limit, decision.retry_after_us
+        return {
+            "allowed": decision.allowed,
+            "remaining": decision.outcome.remaining,
+            "retry_after_ms": None if wait_us is None else -(-wait_us // 1_000),
+            "limit": decision.most_at_once,
+            "window": limit.window if limit else self._default_window,
+            "reset_at": decision.reset_at_us / 1_000_000,
+            "algorithm": limit.algorithm if limit else None,
+            "rule_id": decision.plan.rule.public_id,
+            "reason": decision.reason,
+            "degraded": decision.degraded,
+        }
 
-    def _body(self, decision: Decision, retry_after_ms: str) -> str:
+    def _repetition(self, decision: Decision) -> Repeated:
+        repeated = self._repeated.get(decision.repeats)
+        if repeated is None:
+            if len(self._repeated) >= MAX_REPEATED:
+                self._repeated.clear()
+            start, _, end = self._body(decision, CUT).partition(CUT)
+            repeated = self._repeated[decision.repeats] = Repeated((start, end), {})
+        return repeated
+
+    def _body(self, decision: Decision, retry_after_ms: int | str) -> str:
         outcome = decision.outcome
-        template: Template = decision.plan.templates.get(outcome.binding) or self._template(decision)
+        try:
+            template = self._templates[decision.plan.number][outcome.binding]
+        except KeyError:
+            template = self._template(decision)
         at = str(decision.reset_at_us)
         return template.body % (
             WORDS[outcome.allowed],
@@ -86,7 +127,10 @@ class Encoder:
 
     def _head(self, decision: Decision, retry_seconds: int) -> bytes:
         outcome = decision.outcome
-        template: Template = decision.plan.templates.get(outcome.binding) or self._template(decision)
+        try:
+            template = self._templates[decision.plan.number][outcome.binding]
+        except KeyError:
+            template = self._template(decision)
         lines = template.head[0]
         if len(template.head) > 1:
             if self._dialect == "legacy":
@@ -99,12 +143,18 @@ class Encoder:
         return (f"{lines}Retry-After: {retry_seconds}\r\n" if retry_seconds else lines).encode()
 
     def _template(self, decision: Decision) -> Template:
-        """Make it, for the plan to keep."""
+        """Make it, and keep it for as long as there is the plan."""
         body = self._body_of(decision)
         admitted = body % ("true", CUT, "0", CUT, "within_limit", "false")
         template = Template(_cut(admitted), body, _cut(self._head_of(decision)))
-        decision.plan.templates[decision.outcome.binding] = template
+        plan, number = decision.plan, decision.plan.number
+        if number not in self._plans:
+            self._plans[number] = weakref.ref(plan, lambda _: self._forget(number))
+        self._templates.setdefault(number, {})[decision.outcome.binding] = template
         return template
+
+    def _forget(self, plan: int) -> None:
+        del self._plans[plan], self._templates[plan]
 
     def _body_of(self, decision: Decision) -> str:
         """The object with a place for the text of each member that changes."""

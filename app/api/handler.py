@@ -6,13 +6,13 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from opentelemetry.trace import Span
 
-from app.api.auth import Authenticator, Credentials
-from app.api.decoding import decode_batch, decode_check
+from app.api.auth import Authenticator, Credentials, Principal
+from app.api.decoding import decode_batch, decode_check, valid_check
 from app.api.encoding import JSON, Encoder
 from app.api.pieces import Pieces
 from app.api.problems import CONTENT_TYPE, UNEXPECTED, Problem
@@ -42,14 +42,16 @@ LEAST_TOGETHER, TRIES = 25, 5_000
 class Request(NamedTuple):
     """What of an HTTP request matters here. `parent`: whose trace it continues, if any.
 
-    `tenant_id`: the tenant that the check is for, where the credentials were judged already; None: they say it.
+    `known`: the caller and the members of the check, where a door has both already; None: credentials and body say it.
+    `form`: how a decision is answered; None: as a check's.
     """
 
     raw_body: bytes
     credentials: Credentials
     correlation_id: str
     parent: Parent | None = None
-    tenant_id: int | None = None
+    known: tuple[Principal, dict[str, Any]] | None = None
+    form: Callable[[Decision], Reply] | None = None
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
@@ -92,6 +94,7 @@ class CheckHandler:
         self._newcomers = newcomers
         self._clock = clock
         self._tracing = tracing
+        self.traced = tracing is not None  # whether `span` has to be asked
         self._short = Pieces(clock, at_once=SHORT_AT_ONCE, seconds=SHORT_SECONDS)
         self._long = Pieces(clock, at_once=LONG_AT_ONCE, seconds=PIECE_SECONDS)
 
@@ -140,10 +143,13 @@ class CheckHandler:
 
     def _asked(self, request: Request) -> Question | Problem:
         try:
-            tenant_id = request.tenant_id
-            if tenant_id is None:
-                tenant_id = self._authenticator.principal(request.credentials, "check").tenant_id
-            return self.question(tenant_id, decode_check(request.raw_body), request.credentials)
+            if request.known is None:
+                principal = self._authenticator.principal(request.credentials, "check")
+                check = decode_check(request.raw_body)
+            else:
+                principal, members = request.known
+                check = valid_check(members)
+            return (principal.tenant_id, check) if self._newcomers is None else self.question(principal, check)
         except Problem as problem:
             return problem
         except Exception:  # a bug that one request meets is not for those beside it
@@ -151,16 +157,18 @@ class CheckHandler:
             log.exception("cannot read a check")
             return Problem(500, UNEXPECTED)
 
-    def question(self, tenant_id: int, check: Check, credentials: Credentials) -> Question:
-        """The check of a caller of this tenant, judged as one of a newcomer where it is."""
-        if self._newcomers is not None and credentials.key is None:
-            check = self._newcomers.judge(tenant_id, check)
-        return tenant_id, check
+    def decide(self, principal: Principal, checks: Sequence[Check]) -> Sequence[Answer | Problem]:
+        """The answers to the checks of a caller who may check, in order and in one trip to Redis."""
+        if self._newcomers is not None and principal.anonymous:
+            return self._decide([self.question(principal, check) for check in checks])
+        tenant_id = principal.tenant_id
+        return self._decide([(tenant_id, check) for check in checks])
 
-    def _questions(self, tenant_id: int, checks: Sequence[Check], credentials: Credentials) -> list[Question]:
-        if self._newcomers is None:
-            return [(tenant_id, check) for check in checks]
-        return [self.question(tenant_id, check, credentials) for check in checks]
+    def question(self, principal: Principal, check: Check) -> Question:
+        """The check of this caller, judged as one of a newcomer where it is."""
+        if self._newcomers is not None and principal.anonymous:
+            check = self._newcomers.judge(principal.tenant_id, check)
+        return principal.tenant_id, check
 
     def _decide(self, questions: Sequence[Question]) -> Sequence[Answer | Problem]:
         try:
@@ -175,6 +183,9 @@ class CheckHandler:
         if log.isEnabledFor(logging.DEBUG):
             current_correlation_id.set(request.correlation_id)
             log.debug("check of rule %s: %s", answer.plan.rule.public_id, answer.reason)
+        if request.form is not None:
+            current_correlation_id.set(request.correlation_id)
+            return request.form(answer)
         return Reply(200, self._encoder.head(answer), self._encoder.body(answer).encode())
 
     def _single(self, request: Request) -> Reply:
@@ -184,11 +195,11 @@ class CheckHandler:
         started = self._clock()
         current_correlation_id.set(request.correlation_id)
         try:
-            tenant_id = self._authenticator.principal(request.credentials, "check").tenant_id
+            principal = self._authenticator.principal(request.credentials, "check")
             pieces = self._short if len(request.raw_body) <= SHORT_BYTES else self._long
             with pieces if pieces is self._long else nullcontext():
-                questions = self._questions(tenant_id, decode_batch(request.raw_body), request.credentials)
-            reply = self._results(questions, self._together(tenant_id), pieces)
+                checks = decode_batch(request.raw_body)
+            reply = self._results(principal, checks, pieces)
         except Problem as problem:
             reply = self.refuse(problem, request.correlation_id)
         CHECK_DURATION.observe(self._clock() - started)
@@ -200,14 +211,14 @@ class CheckHandler:
         tried = book.tried(tenant_id) if book is not None else 0
         return max(LEAST_TOGETHER, min(MOST_TOGETHER, TRIES // max(tried, 1)))
 
-    def _results(self, questions: Sequence[Question], together: int, pieces: Pieces) -> Reply:
+    def _results(self, principal: Principal, checks: Sequence[Check], pieces: Pieces) -> Reply:
         results: list[str] = []
-        body = self._encoder.body
-        for first in range(0, len(questions), together):
+        body, together = self._encoder.body, self._together(principal.tenant_id)
+        for first in range(0, len(checks), together):
             if first:
                 pieces.give_way()
             with pieces:
-                answers = self._decide(questions[first : first + together])
+                answers = self.decide(principal, checks[first : first + together])
                 if isinstance(answers[0], Problem):  # then all are the same one
                     raise answers[0]
                 results += [body(answer) if isinstance(answer, Decision) else _as_error(answer) for answer in answers]

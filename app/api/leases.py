@@ -9,7 +9,7 @@ from flask import Response, current_app, g
 from marshmallow import Schema, fields
 
 from app.api.arguments import StrictBlueprint
-from app.api.auth import credentials_of_request, requires
+from app.api.auth import requires
 from app.api.check import response_of
 from app.api.handler import Reply
 from app.api.problems import CONTENT_TYPE, Problem, ProblemSchema
@@ -68,7 +68,7 @@ def create_lease(sent: dict[str, Any]) -> Response:
     counts as used."""
     services = current_app.extensions["ratelimiter"]
     check = Check(sent["client_id"], sent["limit_key"], sent["permits"])
-    question = services.check_handler.question(g.principal.tenant_id, check, credentials_of_request())
+    question = services.check_handler.question(g.principal, check)
     try:
         grant = services.leases.acquire(question, sent["ttl_ms"])
     except Unavailable as error:

@@ -1,6 +1,6 @@
 """What a proxy asks about its client, as a check; and the decision, as a status that proxies understand.
 
-For the doors: Flask's (authorize.py), and the short one (shortcut.py) for questions as they normally come.
+For Flask's views (authorize.py), and for the WSGI door (shortcut.py), which takes questions as they normally come.
 """
 
 from __future__ import annotations
@@ -9,21 +9,22 @@ import json
 import logging
 import re
 from functools import lru_cache
-from typing import Any
+
+from msgspec.structs import replace
 
 from app.api.auth import Authenticator, RuleSource
 from app.api.callers import Callers, Header
-from app.api.encoding import JSON
+from app.api.encoding import JSON, Encoder
 from app.api.handler import Reply, Request
 from app.api.problems import CONTENT_TYPE, Problem
 from app.api.schemas import MAX_LIMIT_KEY
+from app.limiter.decision import Decision
 from app.rules.rule import DEFAULT_TENANT, DEFAULT_TENANT_ID
 
 log = logging.getLogger(__name__)
 
 PROBLEM = f"Content-Type: {CONTENT_TYPE}\r\n".encode()
 NO_TENANT = "the tenant that AUTHORIZE_TENANT names is not known: /v1/authorize lets nobody pass"
-DENIED = b'{"allowed":false'  # how the encoder's answers begin
 MAX_PLAIN = len("limit_key=&cost=") + MAX_LIMIT_KEY + 9  # nothing longer is plain
 PLAIN = re.compile(r"(?:limit_key=([A-Za-z0-9._-]{1,128}))?(?:(?:^|&)cost=([1-9][0-9]{0,8}))?")
 
@@ -34,7 +35,10 @@ class Authorizer:
     A key of another tenant is refused: by its own tenant's rules its holder would pass the limits of this one.
     """
 
-    def __init__(self, *, authenticator: Authenticator, callers: Callers, rules: RuleSource, tenant: str) -> None:
+    def __init__(
+        self, *, authenticator: Authenticator, callers: Callers, rules: RuleSource, tenant: str, encoder: Encoder
+    ) -> None:
+        self._encoder = encoder
         self._authenticator = authenticator
         self._callers = callers
         self._rules = rules
@@ -42,15 +46,28 @@ class Authorizer:
         self._missing = False  # the log says so once
 
     def check(self, request: Request, limit_key: str, cost: int, *, peer: str, header: Header) -> Request:
-        """The check to be handled, with everything of `request` but its body. Raises Problem 400, 401, 403 or 503."""
+        """The request with the check that it is, to be answered as proxies understand it.
+
+        Raises Problem 400, 401, 403 or 503.
+        """
         principal = self._authenticator.principal(request.credentials, "check")
         tenant_id = self._tenant_id()
-        key = None if request.credentials.key is None else principal
-        if key is not None and key.tenant_id != tenant_id:
-            detail = "the API key belongs to another tenant than the one whose limits hold here"
-            raise Problem(403, detail, kind="key-of-another-tenant")
-        check = {"client_id": self._callers.client_id(peer, header, key), "limit_key": limit_key, "cost": cost}
-        return request._replace(raw_body=json.dumps(check, ensure_ascii=False).encode(), tenant_id=tenant_id)
+        if principal.tenant_id != tenant_id:
+            if not principal.anonymous:
+                detail = "the API key belongs to another tenant than the one whose limits hold here"
+                raise Problem(403, detail, kind="key-of-another-tenant")
+            principal = replace(principal, tenant_id=tenant_id)
+        client_id = self._callers.client_id(peer, header, None if principal.anonymous else principal)
+        check = {"client_id": client_id, "limit_key": limit_key, "cost": cost}
+        return request._replace(known=(principal, check), form=self._reply)
+
+    def _reply(self, decision: Decision) -> Reply:
+        """A denial is an answer to a check; a proxy needs a status that it does not let pass."""
+        head = self._encoder.head(decision)
+        if decision.allowed:
+            return Reply(200, head, self._encoder.body(decision).encode())
+        document = Problem(429, _reason(decision), kind="denied").document() | self._encoder.members(decision)
+        return Reply(429, head.replace(JSON, PROBLEM, 1), json.dumps(document, separators=(",", ":")).encode())
 
     def _tenant_id(self) -> int:
         if self._tenant == DEFAULT_TENANT:
@@ -78,15 +95,6 @@ def _known_question(query: str) -> tuple[str, int] | None:
     return (found[1] or "global", int(found[2] or 1)) if found else None
 
 
-def for_proxies(reply: Reply) -> Reply:
-    """A denial is an answer to a check; a proxy needs a status that it does not let pass."""
-    if reply.status != 200 or not reply.body.startswith(DENIED):
-        return reply
-    decision = json.loads(reply.body)
-    document = Problem(429, _reason(decision), kind="denied").document() | decision
-    return Reply(429, reply.head.replace(JSON, PROBLEM, 1), json.dumps(document, separators=(",", ":")).encode())
-
-
-def _reason(decision: dict[str, Any]) -> str:
-    wait_ms = decision["retry_after_ms"]
-    return "waiting does not help" if wait_ms is None else f"ask again in {wait_ms / 1000:g} seconds"
+def _reason(decision: Decision) -> str:
+    wait_us = decision.retry_after_us
+    return "waiting does not help" if wait_us is None else f"ask again in {-(-wait_us // 1_000) / 1000:g} seconds"

@@ -1,7 +1,7 @@
-"""The short way to the check handler: WSGI in front of Flask, for what clients and proxies normally send.
+"""The WSGI door to the check handler, in front of Flask, which costs several times what a check costs.
 
-Flask costs several times what a check costs. What is not a POST of JSON to the two routes of checks, or a GET without a
-body of a proxy, goes on to Flask, where the same handler answers whatever else is a check.
+Every POST to the two routes of checks is answered here, and a proxy's GET without a body. All else is Flask's; of what
+proxies ask otherwise, it too leaves the decision to the check handler.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from http import HTTPStatus
 from typing import Any
 
 from gevent.event import AsyncResult
+from werkzeug.http import parse_options_header
 
 from app.api.auth import Credentials
-from app.api.bodies import read_body
+from app.api.bodies import leave_unread, read_body
 from app.api.correlation import HEADER, chosen
-from app.api.decoding import JSON_TYPES
+from app.api.decoding import JSON_TYPES, require_json
 from app.api.handler import CHECK, CheckHandler, Reply, Request
 from app.api.problems import Problem
-from app.api.proxies import Authorizer, for_proxies, plain_question
+from app.api.proxies import Authorizer, plain_question
 from app.api.turn import Taken, Turn, unexpected
 from app.observability import logs
 from app.observability.tracing import parent_of
@@ -62,7 +63,7 @@ class Shortcut:
     def _way(self, environ: dict[str, Any]) -> Callable[[Request], Reply] | None:
         """How to answer the request; None: as Flask does."""
         path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
-        if method == "POST" and path in self._handlers and environ.get("CONTENT_TYPE") in JSON_TYPES:
+        if method == "POST" and path in self._handlers:
             handle = self._handlers[path]
             return lambda request: handle(request._replace(raw_body=self._body(environ, request)))
         if method == "GET" and path == AUTHORIZE and not BODY & environ.keys():
@@ -71,6 +72,13 @@ class Shortcut:
         return None
 
     def _body(self, environ: dict[str, Any], request: Request) -> bytes:
+        content_type = environ.get("CONTENT_TYPE", "")
+        if content_type not in JSON_TYPES:
+            try:
+                require_json(parse_options_header(content_type)[0].lower())
+            except Problem:
+                leave_unread(environ)
+                raise
         return read_body(environ, partial(self._handler.admit, request.credentials))
 
     def _authorize(self, environ: dict[str, Any], request: Request, limit_key: str, cost: int) -> Reply:
@@ -78,7 +86,7 @@ class Shortcut:
             return environ.get(f"HTTP_{name.upper().replace('-', '_')}")
 
         check = self._authorizer.check(request, limit_key, cost, peer=environ["REMOTE_ADDR"], header=header)
-        return for_proxies(self._check(check, f"GET {AUTHORIZE}"))
+        return self._check(check, f"GET {AUTHORIZE}")
 
     def _check(self, request: Request, name: str = CHECK) -> Reply:
         """Answer a check with the others of this turn; one that is to be traced, by itself."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ def settings_of_command(settings: Settings) -> Settings:
     servers = _servers(settings.data_dir)
     redis_url = servers.get("REDIS_URL", settings.redis_url) if settings.redis_embedded else settings.redis_url
     database_url = settings.database_url or for_psycopg2(servers.get("DATABASE_URL"))
-    return dataclasses.replace(settings, redis_url=redis_url, database_url=database_url)
+    return settings.at(redis_url, database_url)
 
 
 def _servers(data_dir: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
+KINDS = (pybreaker.CircuitClosedState, pybreaker.CircuitHalfOpenState, pybreaker.CircuitOpenState)  # by number
 JITTER = 0.1  # of the time open, so that the probes of many nodes do not coincide
 
 
@@ -65,22 +66,39 @@ class Breaker(pybreaker.CircuitBreaker):
         self._clock = clock
         self._counted: object = None  # the last failure, for as long as calls may still report it
 
+    def admit(self) -> int | None:
+        """A mark, which lets one call through and is to be given to `settle` or `give_back`; None while open."""
+        mark = self._circuit.mark  # nearly always closed, and then nothing is locked
+        return self._probe() if mark & STATE else mark
+
+    def settle(self, mark: int, error: Exception | None = None) -> None:
+        """What the call came to: success where there is no error, nothing where it is one of `exclude`."""
+        if error is not None:
+            self._failed(mark, error)
+        elif mark & STATE or self._circuit.failures:
+            self._succeeded(mark)
+
+    def give_back(self, mark: int) -> None:
+        """The call proves nothing: let another probe, where this one was to."""
+        if mark & STATE == HALF_OPEN:
+            with self._circuit.lock:
+                if self._circuit.mark == mark:
+                    self._circuit.until = 0.0
+
     def call(self, func: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """`func(*args, **kwargs)`, or CircuitBreakerError at once while open."""
-        circuit = self._circuit
-        mark = circuit.mark  # nearly always closed, and then nothing is locked
-        if mark & STATE:
-            mark = self._probe()
+        mark = self.admit()
+        if mark is None:
+            raise pybreaker.CircuitBreakerError(f"circuit {self.name} is open")
         try:
             result = func(*args, **kwargs)
         except Exception as error:
-            self._failed(mark, error)
+            self.settle(mark, error)
             raise
         except BaseException:  # killed: says nothing about the call
-            self._give_back(mark)
+            self.give_back(mark)
             raise
-        if mark & STATE or circuit.failures:
-            self._succeeded(mark)
+        self.settle(mark)
         return result
 
     @property
@@ -131,8 +149,8 @@ class Breaker(pybreaker.CircuitBreaker):
     def _next_probe_at(self) -> float:
         return self._clock() + self.reset_timeout * random.uniform(1 - JITTER, 1)
 
-    def _probe(self) -> int:
-        """The mark of the one call that may pass; CircuitBreakerError for the others."""
+    def _probe(self) -> int | None:
+        """The mark of the one call that may pass; None for the others."""
         circuit, now = self._circuit, self._clock()
         if now >= circuit.until:
             with circuit.lock:
@@ -143,11 +161,11 @@ class Breaker(pybreaker.CircuitBreaker):
             if mark:
                 self._tell(before, HALF_OPEN)
                 return mark
-        raise pybreaker.CircuitBreakerError(f"circuit {self.name} is open")
+        return None
 
     def _failed(self, mark: int, error: Exception) -> None:
         if not self.is_system_error(error):
-            self._give_back(mark)
+            self.give_back(mark)
             return
         circuit, failure = self._circuit, getattr(error, "failure", error)
         if failure is self._counted or circuit.mark != mark:  # what many have met takes the lock once
@@ -168,13 +186,6 @@ class Breaker(pybreaker.CircuitBreaker):
             if self._circuit.mark == mark:
                 self._circuit.failures = 0
 
-    def _give_back(self, mark: int) -> None:
-        """Let another call probe, where this one was to."""
-        if mark & STATE == HALF_OPEN:
-            with self._circuit.lock:
-                if self._circuit.mark == mark:
-                    self._circuit.until = 0.0
-
     def _turn(self, state: int, until: float, of: int | None = None) -> None:
         """Into this state, unless it is no longer the circuit `of` this mark."""
         circuit = self._circuit
@@ -188,8 +199,7 @@ class Breaker(pybreaker.CircuitBreaker):
     def _tell(self, before: int, state: int) -> None:
         """Outside the lock: listeners may log."""
         if before != state:
-            old = self._create_new_state(NAMES[before])
-            self._state = self._create_new_state(NAMES[state], prev_state=old, notify=True)
+            KINDS[state](self, prev_state=KINDS[before](self, None), notify=True)
 
 
 def status_of(circuit: Circuit, now: float) -> BreakerStatus:

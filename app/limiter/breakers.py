@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
 from app.limiter.breaker import Breaker, BreakerStatus, status_of
 from app.limiter.circuit import CLOSED, STATE, Circuit, Circuits
-
-T = TypeVar("T")
 
 
 class MakesBreaker(Protocol):
@@ -50,8 +48,14 @@ class Breakers:
         """Tell the other workers that the primaries are others than before."""
         self._circuits.announce()
 
-    def call(self, func: Callable[..., T], *args: Any) -> T:
-        return func(*args)
+    def admit(self) -> int:
+        return CLOSED
+
+    def settle(self, mark: int, error: Exception | None = None) -> None:
+        """Nothing: the primaries' own breakers know."""
+
+    def give_back(self, mark: int) -> None:
+        """Likewise."""
 
     @property
     def probe_due(self) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterable
 from hashlib import blake2b
 
 import pybreaker
 
 from app.limiter.node_lock import NodeLock
+from app.observability.shared_memory import shared_memory
 
 CLOSED, HALF_OPEN, OPEN = range(3)  # as the metric numbers them
 NAMES = (pybreaker.STATE_CLOSED, pybreaker.STATE_HALF_OPEN, pybreaker.STATE_OPEN)
@@ -28,7 +28,7 @@ class Circuit:
     """
 
     def __init__(self, memory: memoryview | None = None, lock: NodeLock | None = None) -> None:
-        memory = memory or memoryview(mmap.mmap(-1, BYTES))
+        memory = memory or shared_memory(BYTES)
         self._integers, self._times = memory.cast("Q"), memory.cast("d")
         self.lock = lock or NodeLock()
 
@@ -74,7 +74,7 @@ class Circuits:
     """
 
     def __init__(self) -> None:
-        memory = memoryview(mmap.mmap(-1, NAMED * (BYTES + 16) + 8))
+        memory = shared_memory(NAMED * (BYTES + 16) + 8)
         self._lock = NodeLock()
         circuits, words = memory[: NAMED * BYTES], memory[NAMED * BYTES :]
         self._circuits = [Circuit(circuits[at : at + BYTES], self._lock) for at in range(0, NAMED * BYTES, BYTES)]

@@ -46,7 +46,9 @@ class MemberStore(RedisStore):
     """
 
     elsewhere = (*ELSEWHERE, "CLUSTERDOWN")
-    most_together = 1
+
+    def __init__(self, link: RedisLink) -> None:
+        super().__init__(link, together=1)
 
 
 class AskingStore(MemberStore):
@@ -60,7 +62,7 @@ class AskingStore(MemberStore):
 class Primary:
     """A server of the cluster that a slot is, or was, said to be at. `breaker` is the node's for this server."""
 
-    __slots__ = ("address", "arriving", "breaker", "link", "store")
+    __slots__ = ("address", "arriving", "breaker", "link", "store", "whose")
 
     def __init__(self, address: Address, link: RedisLink, breaker: Breaker) -> None:
         self.address = address
@@ -68,6 +70,7 @@ class Primary:
         self.store = MemberStore(link)
         self.arriving = AskingStore(link)
         self.breaker = breaker
+        self.whose = f"of {address} "  # for errors
 
 
 class Cluster:

@@ -13,16 +13,15 @@ from functools import partial
 from typing import Any
 
 import gevent
-from pybreaker import CircuitBreakerError
 
 from app.limiter.cluster import Cluster, Primary
 from app.limiter.decision import Outcome
 from app.limiter.errors import Redirected, StoreError, StoreUnavailable
+from app.limiter.guarded import guarded
 from app.limiter.keys import health, slot
 from app.limiter.plan import Charge
 from app.limiter.redis_store import RedisStore, without_errors
 from app.limiter.redis_url import Address
-from app.limiter.trip import TripFailed, TripUndecided, judge
 
 REDIRECTIONS = 2  # that a command follows: a slot that moved may be moving on
 TRYAGAIN_SECONDS = 0.005  # before asking again about a slot whose keys are on their way
@@ -40,7 +39,8 @@ class ClusterStore:
         """One trip to each primary that has some of the clients. Each charge gets its outcome or its own error."""
 
         def ask(way: Way, places: list[int]) -> Sequence[Outcome | StoreError]:
-            return _guarded(way[0], _store(way), [charges[place] for place in places])
+            found, _ = guarded(way[0].breaker, _store(way), [charges[place] for place in places], way[0].whose)
+            return found
 
         return self._ask([slot(charge.client) for charge in charges], ask)
 
@@ -143,21 +143,6 @@ def _asked(ask: Callable[[Way, list[int]], Sequence[Any]], way: Way, places: lis
         return ask(way, places)
     except StoreError as error:  # the trip failed
         return [error] * len(places)
-
-
-def _guarded(primary: Primary, store: RedisStore, charges: Sequence[Charge]) -> Sequence[Outcome | StoreError]:
-    try:
-        return primary.breaker.call(_trip, store, charges)
-    except (TripFailed, TripUndecided) as trip:
-        return trip.outcomes
-    except CircuitBreakerError:
-        raise StoreUnavailable(f"circuit of {primary.address} open") from None
-
-
-def _trip(store: RedisStore, charges: Sequence[Charge]) -> Sequence[Outcome | StoreError]:
-    outcomes = store.check(charges)
-    judge(outcomes)
-    return outcomes
 
 
 def _trouble(primary: Primary, slots: list[Primary | None]) -> StoreError | None:

@@ -6,7 +6,7 @@ because none can be part of a cycle, so the garbage collector need not look at t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -57,7 +57,7 @@ class LeaseOutcome(Outcome, frozen=True, gc=False):
 class Decision(msgspec.Struct, frozen=True, gc=False):
     """The answer of one rule. `degraded`: not Redis decided. `age_us`: of a remembered outcome, counting down.
 
-    `wording`: what its encoder keeps of a remembered denial, from one repetition to the next; None where it is none.
+    `repeats`: the number of the remembered denial that it is once more; 0 where it is none.
     """
 
     plan: Plan
@@ -65,7 +65,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     reason: str
     degraded: bool = False
     age_us: int = 0
-    wording: dict[Any, Any] | None = None
+    repeats: int = 0
 
     @property
     def allowed(self) -> bool:

@@ -12,6 +12,7 @@ not lower: nothing but time gives units back, so an open breaker admits no clien
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -30,11 +31,11 @@ class Denial(NamedTuple):
     cost: int
     kept_at: float  # monotonic seconds
     until: float
-    wording: dict[Any, Any]
+    number: int  # from 1; no other of this cache has it
 
     def at(self, now: float) -> Decision:
         """As it stands at that moment, its times counted down."""
-        return Decision(self.plan, self.outcome, "over_limit", age_us=self._age_us(now), wording=self.wording)
+        return Decision(self.plan, self.outcome, "over_limit", age_us=self._age_us(now), repeats=self.number)
 
     def outcome_at(self, now: float) -> Outcome:
         """The same as an outcome."""
@@ -54,9 +55,10 @@ class DenialCache:
     """`clock` is monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float], max_denials: int = MAX_DENIALS) -> None:
-        self.clock = clock
+        self._clock = clock
         self._max_denials = max_denials
         self._denials: dict[Question, Denial] = {}
+        self._numbers = count(1)
         self._latest = 0.0  # the end of the one that is true for longest
         self._exhausted: dict[tuple[bytes, int], Denial] = {}  # by client and rule
 
@@ -64,7 +66,7 @@ class DenialCache:
         """What is denied without asking: by the place of the question, ascending."""
         if not self._denials:
             return {}
-        now, found = self.clock(), {}
+        now, found = self._clock(), {}
         if now >= self._latest:
             self._denials.clear()
             return {}
@@ -82,7 +84,7 @@ class DenialCache:
         denial = self._exhausted.get((charge.client, charge.plan.rule.id))
         if denial is None or charge.cost < denial.cost or denial.plan is not charge.plan:
             return None
-        now = self.clock()
+        now = self._clock()
         return denial.outcome_at(now) if now < denial.until else None
 
     def keep(
@@ -93,8 +95,8 @@ class DenialCache:
         wait_us = outcome.retry_after_us
         if outcome.allowed or wait_us is None:
             return
-        now = self.clock()
-        denial = Denial(charge.plan, outcome, charge.cost, now, asked_at + wait_us / 1_000_000, {})
+        now = self._clock()
+        denial = Denial(charge.plan, outcome, charge.cost, now, asked_at + wait_us / 1_000_000, next(self._numbers))
         self._keep_exhausted((charge.client, charge.plan.rule.id), denial, now)
         steady_us = _steady_us(charge, outcome)
         if steady_us and charge.once is None and repeat:

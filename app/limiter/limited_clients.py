@@ -2,8 +2,8 @@
 
 Redis knows clients only by a keyed hash, so their names are kept apart: each worker counts its denials in a bounded
 sketch and adds them every few seconds to one bounded sorted set per tenant and five minutes, which expires after an
-hour. In it a name is sealed under the secret that all nodes share through the database and Redis never sees: who reads
-Redis learns how often somebody was denied, not who.
+hour. In it a name is encrypted under the secret that all nodes share through the database and Redis never sees: readers
+of Redis learn how often somebody was denied, not who.
 
 Bounds: a count is never too high. A worker's part of it, in each flush, is too low by at most one part in COUNTED + 1
 of all its denials since the last flush; a set forgets beyond its KEPT greatest. A worker that ends takes its last
@@ -15,9 +15,12 @@ from __future__ import annotations
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from hashlib import blake2b, shake_256
+from hashlib import blake2b
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from app.limiter.errors import StoreError, StoreFault
 from app.limiter.keys import Keyspace
@@ -31,7 +34,6 @@ COUNTED = 200  # clients and rules, by a worker between two flushes
 KEPT = 200  # in Redis, of a tenant and BUCKET_SECONDS
 SHOWN = 100
 BUCKET_SECONDS, BUCKETS = 300, 12
-SEAL_BYTES = 16
 
 
 class Limited(NamedTuple):
@@ -70,9 +72,9 @@ class LimitedClients:
         if not counts or book is None:
             return
         tenants: defaultdict[int, dict[bytes, int]] = defaultdict(dict)
-        keyspace = Keyspace(book.edition.key_secret)
+        keyspace, names = Keyspace(book.edition.key_secret), _Names(book.edition.key_secret)
         for (tenant_id, rule_id, client_id), count in counts.items():
-            tenants[tenant_id][_sealed(book.edition.key_secret, rule_id, client_id)] = count
+            tenants[tenant_id][names.sealed(rule_id, client_id)] = count
         try:
             for tenant_id, members in tenants.items():
                 self._store.send(_added(keyspace.denials(tenant_id, self._bucket()), members), "limited")
@@ -95,7 +97,8 @@ class LimitedClients:
                 counts.update({member: int(score) for member, score in zip(members[::2], members[1::2], strict=True)})
             except (TypeError, ValueError):
                 raise StoreFault("the answer is no list of members and scores") from None
-        opened = ((_opened(book.edition.key_secret, member), count) for member, count in counts.most_common())
+        names = _Names(book.edition.key_secret)
+        opened = ((names.opened(member), count) for member, count in counts.most_common())
         found = (Limited(name[1], name[0], count) for name, count in opened if name is not None and contains in name[1])
         return list(islice(found, SHOWN))
 
@@ -119,27 +122,22 @@ def _added(key: bytes, members: dict[bytes, int]) -> list[tuple[bytes, ...]]:
     ]
 
 
-def _sealed(secret: bytes, rule_id: int, client_id: str) -> bytes:
-    """The same bytes for the same name under the same secret, as a sorted set needs; but for its length, nothing shows.
-
-    A synthetic-IV construction (RFC 5297 is its pattern): a keyed hash of the name, which is also the key of the stream
-    that hides it.
+class _Names:
+    """Names as Redis has them: AES-SIV (RFC 5297), by which the same name under the same secret is the same bytes, as a
+    sorted set needs. But for its length, nothing shows.
     """
-    name = b"%d:%b" % (rule_id, client_id.encode())
-    seal = blake2b(name, key=secret, digest_size=SEAL_BYTES, person=b"limited").digest()
-    return seal + _hidden(secret, seal, name)
 
+    def __init__(self, secret: bytes) -> None:
+        self._cipher = AESSIV(blake2b(key=secret, digest_size=64, person=b"limited").digest())
 
-def _opened(secret: bytes, member: bytes) -> tuple[int, str] | None:
-    """The name again; None where another secret, or nobody we know, sealed it."""
-    seal, hidden = member[:SEAL_BYTES], member[SEAL_BYTES:]
-    name = _hidden(secret, seal, hidden)
-    if blake2b(name, key=secret, digest_size=SEAL_BYTES, person=b"limited").digest() != seal:
-        return None
-    rule_id, _, client_id = name.decode().partition(":")
-    return int(rule_id), client_id
+    def sealed(self, rule_id: int, client_id: str) -> bytes:
+        return self._cipher.encrypt(b"%d:%b" % (rule_id, client_id.encode()), None)
 
-
-def _hidden(secret: bytes, seal: bytes, text: bytes) -> bytes:
-    stream = shake_256(b"limited" + secret + seal).digest(len(text))
-    return (int.from_bytes(text) ^ int.from_bytes(stream)).to_bytes(len(text))
+    def opened(self, member: bytes) -> tuple[int, str] | None:
+        """Rule and client again; None where another secret, or an earlier release, sealed them."""
+        try:
+            name = self._cipher.decrypt(member, None)
+        except InvalidTag:
+            return None
+        rule_id, _, client_id = name.decode().partition(":")
+        return int(rule_id), client_id

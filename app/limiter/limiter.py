@@ -6,27 +6,22 @@ from collections.abc import Callable, Container, Sequence
 from typing import Protocol
 
 from msgspec.structs import replace
-from pybreaker import CircuitBreakerError
 
 from app.limiter.breakers import Guard
 from app.limiter.decision import Decision, EarlierOutcome, Outcome, Question, decided, degraded, outright
 from app.limiter.denial_cache import DenialCache
-from app.limiter.errors import NotReady, RequestIdConflict, StoreError, StoreUnavailable, Unavailable
+from app.limiter.errors import NotReady, RequestIdConflict, StoreError, Unavailable
+from app.limiter.guarded import Outcomes, Store, guarded
 from app.limiter.ladder import Ladder
 from app.limiter.mode_log import ModeLog
 from app.limiter.plan import Charge
 from app.limiter.plans import Plans
-from app.limiter.trip import TripFailed, TripUndecided, judge
 from app.observability.active_clients import ActiveClients
 from app.observability.metrics import SHADOW_BLOCKED
 from app.observability.rule_counts import Counts
 from app.rules.pace import Pace
 from app.rules.rule import Rule
 from app.rules.rule_book import RuleBook
-
-
-class Store(Protocol):
-    def check(self, charges: Sequence[Charge]) -> list[Outcome | StoreError]: ...
 
 
 class LimitedClients(Protocol):
@@ -44,7 +39,9 @@ Stored = Outcome | StoreError | None
 
 
 class Limiter:
-    """Decides checks for one worker. `clock` is Unix time in seconds, for what Redis is not asked about."""
+    """Decides checks for one worker. `clock` is Unix time in seconds, for what Redis is not asked about; `monotonic`
+    seconds are those of `denials`.
+    """
 
     def __init__(
         self,
@@ -58,6 +55,7 @@ class Limiter:
         active_clients: ActiveClients,
         limited_clients: LimitedClients,
         clock: Callable[[], float],
+        monotonic: Callable[[], float],
     ) -> None:
         self._rules = rules
         self._store = store
@@ -68,6 +66,7 @@ class Limiter:
         self._active_clients = active_clients
         self._limited_clients = limited_clients
         self._clock = clock
+        self._monotonic = monotonic
         self._plans: Plans | None = None
 
     @property
@@ -108,7 +107,7 @@ class Limiter:
         charges = [plans.charge(tenant_id, check) for tenant_id, check in questions]
         self._active_clients.add([charge.client for charge in charges])
         shadows = _shadow_charges(plans, questions, charges) if plans.book.has_shadows else {}
-        asked_at = self._denials.clock()
+        asked_at = self._monotonic()
         outcomes = self.outcomes([*charges, *shadows.values()])
         answers = [
             decided(charge.plan, outcome) if type(outcome) is Outcome else self._otherwise(charge, outcome)
@@ -139,30 +138,15 @@ class Limiter:
     def outcomes(self, charges: Sequence[Charge]) -> Sequence[Stored]:
         """What the store says to each, in one trip through the breaker."""
         asked = [charge for charge in charges if charge.plan.charges]
+        stored: Outcomes = ()
+        if asked:
+            stored, decides = guarded(self._breaker, self._store, asked)
+            if decides:
+                self._mode_log.redis_decided()
         if len(asked) == len(charges):
-            return self._stored(asked)
-        stored = iter(self._stored(asked) if asked else ())
-        return [next(stored) if charge.plan.charges else None for charge in charges]
-
-    def _stored(self, charges: Sequence[Charge]) -> Sequence[Outcome | StoreError]:
-        try:
-            outcomes = self._breaker.call(self._trip, charges)
-        except (TripFailed, TripUndecided) as trip:
-            return trip.outcomes
-        except StoreError as error:
-            return [error] * len(charges)
-        except CircuitBreakerError:
-            return [StoreUnavailable("circuit open")] * len(charges)
-        self._mode_log.redis_decided()
-        return outcomes
-
-    def _trip(self, charges: Sequence[Charge]) -> Sequence[Outcome | StoreError]:
-        outcomes = self._store.check(charges)
-        for outcome in outcomes:
-            if isinstance(outcome, StoreError):
-                judge(outcomes)
-                break
-        return outcomes
+            return stored
+        found = iter(stored)
+        return [next(found) if charge.plan.charges else None for charge in charges]
 
     def _otherwise(self, charge: Charge, stored: Stored) -> Answer:
         """The answer where Redis was not asked, could not decide, or repeats what it decided by earlier terms."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import mmap
 from collections.abc import Callable
 
 from app.limiter.node_lock import NodeLock
+from app.observability.shared_memory import shared_memory
 from app.rules.rule import FAIL_MODES
 
 CALM_SECONDS = 10.0  # without a fallback before Redis is said to decide again: a fault that comes and goes is one fault
@@ -21,7 +21,7 @@ class ModeLog:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        memory = memoryview(mmap.mmap(-1, 16))
+        memory = shared_memory(16)
         # A bit for each fail_mode in use, one for refused leases, written under the lock; when anybody last fell back.
         self._integers, self._times = memory.cast("Q"), memory.cast("d")
         self._lock = NodeLock()

@@ -7,7 +7,6 @@ itself: a client is known when all its marks are recent. With 100,000 known clie
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Callable
 from hashlib import blake2b
@@ -16,6 +15,7 @@ from struct import Struct
 from msgspec.structs import replace
 
 from app.limiter.decision import Check
+from app.observability.shared_memory import shared_memory
 
 SLOTS = 1 << 21  # of four bytes: 8 MiB a node
 KNOWN_MINUTES = 10
@@ -31,7 +31,7 @@ class Newcomers:
     def __init__(self, *, per_minute: int, workers: int, clock: Callable[[], float]) -> None:
         self._per_minute = max(1, per_minute // workers)
         self._clock = clock
-        self._minutes = memoryview(mmap.mmap(-1, SLOTS * 4)).cast("I")  # in which each mark was set last
+        self._minutes = shared_memory(SLOTS * 4).cast("I")  # in which each mark was set last
         self._secret = os.urandom(16)  # nobody can choose ids whose marks are set
         self._minute, self._left = 0, 0
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import count
 from operator import add
 from struct import Struct, pack
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -22,9 +22,10 @@ CHECK_US = 3
 LIMIT_US = {"token_bucket": 4, "fixed_window": 4, "sliding_window": 40, "sliding_window_counter": 4, "gcra": 4}
 
 _double = Struct("<d").pack
+_numbers = count()
 
 
-class Plan(msgspec.Struct, gc=False, eq=False):
+class Plan(msgspec.Struct, gc=False, eq=False, weakref=True):
     """How Redis is asked about one rule, and where its decisions are counted. The limits' algorithms are resolved.
 
     Of thousands few are in the processor's caches: what plans can share they share, and the rest lies close together.
@@ -40,12 +41,13 @@ class Plan(msgspec.Struct, gc=False, eq=False):
     keys: tuple[bytes, ...] = ()
     packed_limits: bytes = b""
     one_unit: bytes = b""
-    templates: dict[int, Any] = msgspec.field(default_factory=dict)  # of answers, by the binding limit; encoding.py's
+    number: int = 0  # no other plan of this process has it
     # The call for one unit of one client, cut where the client's part belongs: made and kept by calls.py.
     alone: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
         rule = self.rule
+        self.number = next(_numbers)
         self.charges = rule.action == "limit"
         self.names = counter_names(rule)
         self.work_us = CHECK_US + sum(LIMIT_US[str(limit.algorithm)] for limit in rule.limits)

@@ -38,31 +38,55 @@ REPLACED = ("READONLY", "NOREPLICAS")  # a primary that was demoted, or is cut o
 NOT_RUN = ("NOSCRIPT", "CROSSSLOT")
 LOADS = tuple(packed(b"SCRIPT", b"LOAD", script.source) for script in all_scripts())
 ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN")  # nothing was run
+EVALSHA = {"redis.command": "EVALSHA"}
+TOGETHER = 64  # checks in one call: what a call costs is spread, and Redis is held up for milliseconds at most
 LOOK = Plan(Rule(id=DEFAULT_RULE_ID, client_id="*", limits=(Limit(rate=1, window=1, algorithm="fixed_window"),)))
 
 
 class RedisStore:
-    """Sends charges over one link. `now_us` is for tests: it replaces the server's clock."""
+    """Sends charges over one link, so many in a call at most. `now_us` is for tests: it replaces the server's clock."""
 
     elsewhere: Sequence[str] = ELSEWHERE
-    most_together = 64  # checks in one call: what a call costs is spread, and Redis is held up for milliseconds at most
 
-    def __init__(self, link: RedisLink) -> None:
+    def __init__(self, link: RedisLink, together: int = TOGETHER) -> None:
         self._link = link
+        self._together = together
 
-    def check(self, charges: Sequence[Charge], now_us: int | None = None) -> list[Outcome | StoreError]:
-        """One trip for all charges, decided in order. Each gets its outcome or its own error.
+    def check(
+        self, charges: Sequence[Charge], now_us: int | None = None, loads: Sequence[bytes] = ()
+    ) -> list[Outcome | StoreError]:
+        """One trip for all charges, decided in order, or several where that is more work than may be outstanding.
 
-        Raises StoreError when the trip itself failed: then it is unknown what was charged.
+        Each charge gets its outcome or its own error; what comes after a trip that failed is not asked. `loads`: SCRIPT
+        LOADs to go ahead of the first. Raises StoreError when that failed: then it is unknown what was charged.
         """
-        outcomes = self._decided(charges, now_us)
-        not_run = [place for place, outcome in enumerate(outcomes) if type(outcome) is NotRun]
-        if not_run:
-            again = self._decided([charges[place] for place in not_run], now_us, LOADS)
-            REDIS_ERRORS.labels("check").inc(sum(type(outcome) is NotRun for outcome in again))
-            for place, outcome in zip(not_run, again, strict=True):
-                outcomes[place] = outcome
+        outcomes: list[Outcome | StoreError] = []
+        ahead = loads
+        for calls, work_us in trips_for(charges, self._together, MAX_WORK_US):
+            try:
+                replies = self._call([*ahead, *[packed_call(call, now_us) for call in calls]], "check", work_us)
+            except StoreUnavailable as error:
+                if not outcomes:
+                    raise
+                outcomes += [error] * (len(charges) - len(outcomes))
+                break
+            if ahead:
+                self._loaded(replies[: len(ahead)])
+                del replies[: len(ahead)]
+                ahead = ()
+            for call, reply in zip(calls, replies, strict=True):
+                outcomes += self._read(reply, call)
+        if not loads and NotRun in map(type, outcomes):
+            self._check_again(charges, outcomes, now_us)
         return outcomes
+
+    def _check_again(self, charges: Sequence[Charge], outcomes: list[Outcome | StoreError], now_us: int | None) -> None:
+        """Ask once more about what was not run, in one trip with the scripts, so that hardly anybody comes between."""
+        not_run = [place for place, outcome in enumerate(outcomes) if type(outcome) is NotRun]
+        again = RedisStore.check(self, [charges[place] for place in not_run], now_us, LOADS)
+        REDIS_ERRORS.labels("check").inc(sum(type(outcome) is NotRun for outcome in again))
+        for place, outcome in zip(not_run, again, strict=True):
+            outcomes[place] = outcome
 
     def load_scripts(self) -> None:
         """SCRIPT LOAD, so that checks are calls by SHA alone. Safe to repeat. Raises StoreError."""
@@ -80,27 +104,6 @@ class RedisStore:
             return error
         return outcome if isinstance(outcome, StoreError) else None
 
-    def _decided(
-        self, charges: Sequence[Charge], now_us: int | None, loads: Sequence[bytes] = ()
-    ) -> list[Outcome | StoreError]:
-        """The outcomes, in one trip but where that is more work for Redis than may be outstanding. `loads` go ahead of
-        the first, so that hardly anybody comes between. What comes after a trip that failed is not asked."""
-        outcomes: list[Outcome | StoreError] = []
-        for calls, work_us in trips_for(charges, self.most_together, MAX_WORK_US):
-            try:
-                replies = self._trip([*loads, *[packed_call(call, now_us) for call in calls]], work_us)
-            except StoreUnavailable as error:
-                if not outcomes:
-                    raise
-                return outcomes + [error] * (len(charges) - len(outcomes))
-            if loads:
-                self._loaded(replies[: len(loads)])
-                del replies[: len(loads)]
-                loads = ()
-            for call, reply in zip(calls, replies, strict=True):
-                outcomes += self._read(reply, call)
-        return outcomes
-
     def _read(self, reply: Any, charges: Sequence[Charge]) -> Sequence[Outcome | StoreError]:
         """The outcomes of charges that went in one call."""
         if type(reply) is bytes:
@@ -112,26 +115,25 @@ class RedisStore:
             ]
         if (code := _code(reply)) in NOT_RUN:
             if code == "CROSSSLOT":  # a server of a cluster: from now on check by check
-                self.most_together = 1
+                self._together = 1
             return [NotRun(str(reply))] * len(charges)
         return [self._refused(reply, "check")] * len(charges)
-
-    def _trip(self, calls: list[bytes], work_us: int) -> list[Any]:
-        if not get_current_span().is_recording():  # a span that nobody sees is not for nothing
-            return self._call(calls, "check", work_us)
-        span = tracer.start_span("redis.evalsha", kind=SpanKind.CLIENT, attributes={"redis.command": "EVALSHA"})
-        with within(span):
-            return self._call(calls, "check", work_us)
 
     def _loaded(self, replies: list[Any]) -> None:
         without_errors([self._refused(reply, "load") for reply in replies if _code(reply)])
 
     def _call(self, commands: Sequence[bytes], operation: str, work_us: int = 0) -> list[Any]:
+        asked = b"".join(commands)
+        if operation == "check" and get_current_span().is_recording():  # a span that nobody sees costs too
+            with within(tracer.start_span("redis.evalsha", kind=SpanKind.CLIENT, attributes=EVALSHA)):
+                try:
+                    return self._link.call(asked, len(commands), work_us)
+                except RedisError as error:
+                    raise _lost(operation, error) from error
         try:
-            return self._link.call(b"".join(commands), len(commands), work_us)
+            return self._link.call(asked, len(commands), work_us)
         except RedisError as error:
-            REDIS_ERRORS.labels(operation).inc()
-            raise StoreUnavailable(str(error), failure=error) from error
+            raise _lost(operation, error) from error
 
     def _refused(self, reply: Any, operation: str) -> StoreError:
         code = _code(reply)
@@ -169,6 +171,11 @@ class RedisStore:
     def servers(self) -> Sequence[RedisStore]:
         """Those that have the keys between them."""
         return [self]
+
+
+def _lost(operation: str, error: RedisError) -> StoreUnavailable:
+    REDIS_ERRORS.labels(operation).inc()
+    return StoreUnavailable(str(error), failure=error)
 
 
 def without_errors(replies: list[Any]) -> list[Any]:

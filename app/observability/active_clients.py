@@ -7,10 +7,10 @@ slots still unmarked follows the number of clients. About 1 % off up to 100,000 
 from __future__ import annotations
 
 import math
-import mmap
 from collections.abc import Callable, Iterable
 
 from app.observability.rule_counts import Pace
+from app.observability.shared_memory import shared_memory
 
 SLOTS = 1 << 17  # four bytes each: 512 KiB a node
 PIECE = 1 << 13  # slots looked at in one go: a third of a millisecond
@@ -22,7 +22,7 @@ class ActiveClients:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._seconds = memoryview(mmap.mmap(-1, SLOTS * 4)).cast("I")
+        self._seconds = shared_memory(SLOTS * 4).cast("I")
 
     def add(self, clients: Iterable[bytes]) -> None:
         """Mark clients. Python's hash of the same bytes is the same in all workers, forked from one process."""

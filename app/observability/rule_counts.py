@@ -7,9 +7,10 @@ its rule, labels take no room, and rules take no more room than there is.
 from __future__ import annotations
 
 import logging
-import mmap
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
+
+from app.observability.shared_memory import shared_memory
 
 # Rules with series of their own, on a node. Prometheus copes well with some 20,000 series of one target, and a rule
 # makes two. Not less than there can be tenants: each has at least one.
@@ -93,8 +94,8 @@ class RuleCounts:
         self.reserve(1)
 
     def reserve(self, places: int) -> None:
-        """Room for so many workers at a time. Memory that nobody has used costs nothing."""
-        memory = memoryview(mmap.mmap(-1, places * _PLACE_BYTES))
+        """Room for so many workers at a time."""
+        memory = shared_memory(places * _PLACE_BYTES)
         self._places = [_Place(memory[place * _PLACE_BYTES :][:_PLACE_BYTES]) for place in range(places)]
         self.take(0)
 
@@ -104,7 +105,7 @@ class RuleCounts:
             self._mine = self._places[place]
         else:
             log.warning(BEYOND, place, len(self._places))
-            self._mine = _Place(memoryview(mmap.mmap(-1, _PLACE_BYTES)))
+            self._mine = _Place(shared_memory(_PLACE_BYTES))
         mine, before = self._mine, self._known
         self._nowhere = Counts(mine.counts, COLUMNS * SLOTS)
         self._hand = 0

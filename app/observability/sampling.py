@@ -56,12 +56,17 @@ class Exporter(OTLPSpanExporter):
 
 
 class AskedIds(RandomIdGenerator):
-    """The next trace gets the id for which the sampler was asked."""
+    """The next trace gets the id that was drawn last, for which the sampler was asked."""
 
-    trace_id = 0
+    def __init__(self) -> None:
+        self._drawn = 0
+
+    def draw(self) -> int:
+        self._drawn = getrandbits(128)
+        return self._drawn
 
     def generate_trace_id(self) -> int:
-        return self.trace_id
+        return self._drawn
 
 
 class Tracing:
@@ -102,10 +107,9 @@ class Tracing:
 
         Most are not sampled, so that is found out first: a span costs ten times as much as the question.
         """
-        context = _NO_PARENT
-        self._ids.trace_id = getrandbits(128)
+        context, trace_id = _NO_PARENT, self._ids.draw()
         if parent is None:
-            if self._sampler.should_sample(context, self._ids.trace_id, name).decision is Decision.DROP:
+            if self._sampler.should_sample(context, trace_id, name).decision is Decision.DROP:
                 return None
         elif self._callers_decide and UNSAMPLED.fullmatch(parent.traceparent):
             return None

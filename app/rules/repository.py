@@ -31,7 +31,6 @@ class RuleRepository:
     def __init__(self, session: Session, pace: Pace = at_once) -> None:
         self._session = session
         self._pace = pace
-        self._free: dict[int, int] = {}  # of the rules read: the first number of a counter that was never used
 
     def of_ids(self, ids: Sequence[int]) -> Iterator[Rule]:
         """The rules with these ids, without their times, each made as it is asked for."""
@@ -110,10 +109,11 @@ class RuleRepository:
         return numbered_rules
 
     def replace(self, pairs: Sequence[tuple[Rule, Rule]]) -> list[Rule]:
-        """Overwrite the first of each pair, read in this transaction, with the second."""
-        stored = {current.id: successor(current, rule, self._free[current.id]) for current, rule in self._pace(pairs)}
+        """Overwrite the first of each pair, which are stored, with the second."""
+        free = self._next_counters([current.id for current, _ in pairs])
+        stored = {current.id: successor(current, rule, free[current.id]) for current, rule in self._pace(pairs)}
         rows = (
-            rule_columns(rule, first_counter=self._free[rule.id]) | {"id": rule.id, "version": rule.version}
+            rule_columns(rule, first_counter=free[rule.id]) | {"id": rule.id, "version": rule.version}
             for rule in self._pace(list(stored.values()))
         )
         returning = (RULES.c.id, RULES.c.updated_at)
@@ -141,9 +141,13 @@ class RuleRepository:
                 limits.setdefault(rule_id, []).append(limit_of(*columns))
             for row in rows:
                 fields = dict(zip(names, row, strict=True))
-                rule_id = fields["id"]
-                self._free[rule_id] = fields.pop("next_counter")
-                yield Rule(limits=tuple(limits.get(rule_id, ())), **fields)
+                del fields["next_counter"]
+                yield Rule(limits=tuple(limits.get(fields["id"], ())), **fields)
+
+    def _next_counters(self, ids: Sequence[int]) -> dict[int, int]:
+        """By rule: the first number of a counter that was never used."""
+        wanted = select(RULES.c.id, RULES.c.next_counter).where(RULES.c.id == func.any(list(ids)))
+        return dict(map(tuple, self._pace(self._session.execute(_in_parts(wanted)))))
 
     def _insert_limits(self, rules: Sequence[Rule]) -> None:
         placed = ((rule, place, limit) for rule in self._pace(rules) for place, limit in enumerate(rule.limits))

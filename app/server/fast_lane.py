@@ -53,7 +53,7 @@ class FastLane:
         asked = Request(body, request.credentials, chosen(request.correlation_id), request.parent)
         if request.path != CHECK:
             gevent.spawn_raw(self._answer_alone, connection, handler.handle_batch, asked)
-        elif (span := handler.span(asked)) is not None:
+        elif handler.traced and (span := handler.span(asked)) is not None:
             gevent.spawn_raw(self._answer_alone, connection, handler.handle_check, asked, span)
         else:
             self._turn.take(connection, asked)

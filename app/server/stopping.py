@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import mmap
 import queue
 import signal
 import time
 from typing import Any
+
+from app.observability.shared_memory import shared_memory
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
@@ -15,7 +16,7 @@ class Drain:
     """One flag of the node, in memory that master and workers share: make it before the fork."""
 
     def __init__(self) -> None:
-        self._shared = mmap.mmap(-1, 1)
+        self._shared = shared_memory(1)
 
     @property
     def draining(self) -> bool:

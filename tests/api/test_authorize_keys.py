@@ -10,6 +10,7 @@ import pytest
 
 from app.api.auth import Authenticator, Credentials, RuleSource
 from app.api.callers import Callers
+from app.api.encoding import Encoder
 from app.api.handler import Request
 from app.api.problems import Problem
 from app.api.proxies import Authorizer
@@ -131,7 +132,9 @@ def test_a_tenant_that_is_not_there_lets_nobody_pass(book: RuleBook | None, capl
         bootstrap_key=None, open_checks=True, rules=rules, used=lambda _: None, clock=lambda: 0.0
     )
     callers = Callers(by="address", trusted="")
-    authorizer = Authorizer(authenticator=authenticator, callers=callers, rules=rules, tenant="none")
+    authorizer = Authorizer(
+        authenticator=authenticator, callers=callers, rules=rules, tenant="none", encoder=Encoder("off", 60)
+    )
     for _ in range(3):
         with pytest.raises(Problem, match="AUTHORIZE_TENANT") as refused:
             authorizer.check(Request(b"", Credentials(), "x"), "global", 1, peer="127.0.0.1", header={}.get)

@@ -18,7 +18,7 @@ from app.limiter.decision import Outcome
 from app.limiter.errors import RequestIdConflict, StoreError, StoreFault
 from app.limiter.keys import SLOTS, answer_name, meaning
 from app.limiter.plan import Charge, Once, Plan
-from app.limiter.redis_store import RedisStore, connect
+from app.limiter.redis_store import TOGETHER, RedisStore, connect
 from app.limiter.resp import packed
 from app.rules.rule import ALGORITHMS, Limit, Rule
 from tests.support.deciders import START, new_client
@@ -107,7 +107,7 @@ def test_a_conflict_is_one_of_that_check_alone(store: RedisStore) -> None:
 
 def test_more_than_go_in_one_call_are_decided_in_order(store: RedisStore) -> None:
     plan = Plan(Rule(id=1, client_id="*", limits=(Limit(150, 60, "fixed_window"),)))
-    outcomes = store.check([Charge(plan, new_client(), 1)] * (3 * store.most_together))
+    outcomes = store.check([Charge(plan, new_client(), 1)] * (3 * TOGETHER))
     allowed = [isinstance(outcome, Outcome) and outcome.allowed for outcome in outcomes]
     assert allowed == [True] * 150 + [False] * (len(outcomes) - 150)
 

@@ -125,6 +125,16 @@ def test_redis_learns_no_names_and_another_secret_opens_none(worker: Worker, dat
     assert worker(b"another").most(1) == []
 
 
+def test_what_an_earlier_release_sealed_is_passed_over(worker: Worker, database: redis.Redis) -> None:
+    subject = worker()
+    deny(subject, "joe@example.com", 2)
+    subject.flush()
+    [key] = database.scan_iter("*")
+    sealed = bytes.fromhex("c2a626dcc85ad5f583e6821d6d18892e5ce543e406a0927eafb38de1fea6772a8b")
+    database.zadd(key, {sealed: 9})
+    assert subject.most(1) == [("joe@example.com", 7, 2)]
+
+
 def test_without_redis_counting_goes_on_and_looking_says_so(clock: Clock) -> None:
     book = RuleBook(Snapshot(1, b"", ()), default=DEFAULT, algorithm="gcra")
     away = RedisStore(connect("redis://127.0.0.1:1", timeout_ms=1000, clock=time.monotonic))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
 from sqlalchemy.orm import Session
 
+from app.rules.repository import RuleRepository
 from app.rules.rule import Limit
 from tests.support.stored import counters, put_rule, rule
 
@@ -33,3 +35,12 @@ def test_a_new_limit_takes_no_counter_from_one_that_stays(session: Session) -> N
 def test_two_equal_limits_have_two_counters(session: Session) -> None:
     stored, _ = put_rule(session, rule("c", Limit(5, 60), Limit(5, 60)))
     assert counters(stored) == [1, 2]
+
+
+def test_a_rule_that_another_repository_read_can_be_replaced(session: Session) -> None:
+    stored, _ = put_rule(session, rule("d", Limit(5, 60), Limit(9, 1)))
+    changed = replace(stored, limits=(Limit(5, 30), Limit(9, 1)))
+    [replaced] = RuleRepository(session).replace([(stored, changed)])
+    assert counters(replaced) == [3, 2]
+    [again] = RuleRepository(session).replace([(replaced, changed)])
+    assert counters(again) == [3, 2]

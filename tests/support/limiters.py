@@ -9,9 +9,10 @@ from app.limiter.breaker import Breaker
 from app.limiter.circuit import Circuit
 from app.limiter.denial_cache import DenialCache
 from app.limiter.errors import no_failure_of_the_store
+from app.limiter.guarded import Store
 from app.limiter.ladder import Ladder
 from app.limiter.limited_clients import LimitedClients
-from app.limiter.limiter import Limiter, RuleSource, Store
+from app.limiter.limiter import Limiter, RuleSource
 from app.limiter.local_store import LocalStore
 from app.limiter.mode_log import ModeLog
 from app.observability.active_clients import ActiveClients
@@ -59,4 +60,5 @@ def limiter_of(
         active_clients=ActiveClients(time.monotonic),
         limited_clients=LimitedClients(store=None, rules=rules, clock=time.time),
         clock=time.time,
+        monotonic=clock,
     )
