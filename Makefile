@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint secrets bench load faults attack attack-search soak lock clean c-parser
+.PHONY: help run test sdk-matrix lint secrets bench load faults attack attack-search soak lock clean c-parser
 
 PYTHON ?= python3
 VENV   := .venv
@@ -17,8 +17,13 @@ help: ## list the targets
 run: $(VENV)/embedded.done ## start everything and serve on 127.0.0.1:PORT (8000)
 	@$(BIN)/python -m app.embedded
 
-test: $(VENV)/dev.done ## the whole suite, on servers it starts itself
-	@$(BIN)/python -m pytest $(ARGS)
+# One process more than the processors of most machines: a test waits often. A part of the suite has one process.
+WORKERS ?= 3
+test: $(VENV)/dev.done ## the whole suite, on servers it starts itself, in WORKERS processes (3); ARGS=tests/api: that room
+	@$(BIN)/python -m pytest $(or $(ARGS),-n $(WORKERS) --durations=40 --durations-min=1)
+
+sdk-matrix: $(VENV)/dev.done ## the client's own tests on every Python there is (`make test`: the oldest and the newest)
+	@SDK_PYTHONS=all $(BIN)/python -m pytest tests/sdk/test_pythons.py $(ARGS)
 
 lint: $(VENV)/dev.done ## ruff, mypy (of the client too), the import contracts, Dockerfile and docker-compose.yml
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/mypy --config-file sdk/pyproject.toml && $(BIN)/lint-imports

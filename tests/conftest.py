@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import signal
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from app.embedded import Postgres, Valkey, runtime_directory
 from app.limiter.redis_store import RedisStore, connect
 from tests.support.acl import PASSWORD, acl_command
 from tests.support.node import ROOT, Node
+from tests.support.nursery import Nursery
 from tests.support.settings import VARIABLES
 
 # The same examples in every run, so that the gate does not depend on luck. To look for new ones:
@@ -29,18 +29,14 @@ settings.register_profile("gate", derandomize=True)
 settings.register_profile("explore", derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
 
-pytest_plugins = ["tests.support.matrix"]
+pytest_plugins = ["tests.support.matrix", "tests.support.workers"]
 
 
-def pytest_configure() -> None:
-    """However the suite is stopped, SIGTERM and SIGINT of a job in the background included, its servers end with it."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _interrupted)
-
-
-def _interrupted(number: int, _: object) -> None:
-    signal.signal(number, signal.SIG_IGN)  # once: what follows is tidying up
-    raise KeyboardInterrupt
+@pytest.fixture(scope="session", autouse=True)
+def nursery() -> Iterator[None]:
+    with Nursery(ROOT) as Node.nursery:
+        yield
+    Node.nursery = None
 
 
 @pytest.fixture(scope="session")
@@ -85,11 +81,11 @@ def postgres(tmp_path_factory: pytest.TempPathFactory, sockets: Path) -> Iterato
 
 
 @pytest.fixture(scope="session")
-def database_url(postgres: Postgres) -> str:
+def database_url(new_database: Callable[[str], str]) -> str:
     """The database of the shared node: migrated, with the example rules."""
-    flask("db", "upgrade", database_url=postgres.url)
-    flask("rules", "load-examples", database_url=postgres.url)
-    return postgres.url
+    url = new_database("shared")
+    flask("rules", "load-examples", database_url=url)
+    return url
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,7 @@ def test_every_answer_returns_the_id_of_its_request(
     assert (answer.status_code, answer.headers[HEADER]) == (status, sent)
 
 
-@pytest.mark.parametrize("sent", ["a", "A-z_0.9", "0" * 64, str(uuid.uuid4())])
+@pytest.mark.parametrize("sent", ["a", "A-z_0.9", "0" * 64, "b0a4c1de-9f42-4c53-8d9b-0f6a1c2e7d31"])
 def test_a_well_formed_id_is_kept(node: Node, client: str, sent: str) -> None:
     answer = node.request("POST", "/v1/check", key=None, json={"client_id": client}, headers={HEADER: sent})
     assert answer.headers[HEADER] == sent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import pytest
 from app.embedded import Valkey
 from tests.api.test_bounds import HOSTILE
 from tests.support.node import Node
+from tests.support.pace import slowness
 
 # CPU time, collections of garbage included. What is done in pieces takes 5 ms at a time; a large body is parsed at
 # once, which takes 10 to 20.
 MAX_SECONDS, MAX_SECONDS_OF_LARGE_BODIES, LARGE = 0.025, 0.05, 100_000
+TRIES = 4
 RULES: list[dict[str, Any]] = [
     {"client_id": f"client {number}", "rate": 5, "window": 60, "description": "d" * 200, "enabled": number % 2 == 0}
     for number in range(3_000)
@@ -74,13 +77,16 @@ def watched(
 
 @pytest.mark.parametrize(("method", "path", "body"), REQUESTS.values(), ids=REQUESTS)
 def test_no_request_keeps_the_worker_from_others(watched: Watched, method: str, path: str, body: bytes) -> None:
-    pauses = []
-    for _ in range(2):  # what is only done once in the life of a worker is no matter
+    allowed = (MAX_SECONDS_OF_LARGE_BODIES if len(body) > LARGE else MAX_SECONDS) * slowness()
+    shortest = math.inf
+    for _ in range(TRIES):  # what is only done once in the life of a worker is no matter
         watched.longest_pause()
         answer = watched.request(method, path, data=body, headers={"Content-Type": "application/json"} if body else {})
         assert answer.status_code in (200, 201, 400, 422), answer.text[:200]
-        pauses.append(watched.longest_pause())
-    assert min(pauses) < (MAX_SECONDS_OF_LARGE_BODIES if len(body) > LARGE else MAX_SECONDS)
+        shortest = min(shortest, watched.longest_pause())
+        if shortest < allowed:
+            break
+    assert shortest < allowed
 
 
 def test_a_pause_would_be_noted(watched: Watched) -> None:

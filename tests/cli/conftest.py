@@ -110,3 +110,16 @@ def client() -> str:
 
 def json_of(cli: Cli, *command: str) -> Any:
     return json.loads(cli(*command, "--json").stdout)
+
+
+def flask(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own, with these settings and no others."""
+    return subprocess.run(
+        [sys.executable, "-m", "flask", "--app", "wsgi", *command],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )

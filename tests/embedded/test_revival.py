@@ -22,6 +22,7 @@ class Run(Node):
     """With servers of its own where no URL is given."""
 
     command = ("app.embedded",)
+    last_signal = signal.SIGINT
 
     def __init__(self, data_dir: Path, *, redis_url: str = "", database_url: str = "") -> None:
         super().__init__(redis_url=redis_url, database_url=database_url, data_dir=data_dir, BREAKER_RESET_SECONDS=1)

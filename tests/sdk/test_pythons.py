@@ -1,4 +1,7 @@
-"""`pip install ./sdk` in an empty environment of every Python there is, and the client's own tests there."""
+"""`pip install ./sdk` in an empty environment of another Python, and the client's own tests there.
+
+With `make test` in the oldest and the newest that is there, with `make sdk-matrix` in each.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ import pytest
 from tests.support.node import ROOT, Node
 
 VERSIONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
+ALL = os.environ.get("SDK_PYTHONS") == "all"
 AT_ONCE = 3  # mostly they wait for servers that do not answer
 
 
@@ -26,19 +30,26 @@ def runs(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[
     assert answer.status_code == 200, answer.text
     node.await_rules()
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = {version: interpreter(version) for version in VERSIONS}
         yield {
             version: pool.submit(installed_and_tested, python, tmp_path_factory.mktemp("sdk"), node.url)
-            for version, python in found.items()
-            if python
+            for version, python in chosen().items()
         }
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_it_installs_and_passes_its_own_tests(version: str, runs: dict[str, Future[str]]) -> None:
-    if version not in runs:
-        pytest.skip(f"no Python {version} with venv, neither as python{version} nor among pyenv's")
-    print(runs[version].result())
+@pytest.mark.parametrize("which", VERSIONS if ALL else ("oldest", "newest"))
+def test_it_installs_and_passes_its_own_tests(which: str, runs: dict[str, Future[str]]) -> None:
+    if which not in runs:
+        pytest.skip(f"no Python {which} with venv, neither as python{which} nor among pyenv's")
+    print(runs[which].result())
+
+
+def chosen() -> dict[str, str]:
+    """Interpreters by their versions, or as what they were chosen."""
+    if ALL:
+        found = {version: interpreter(version) for version in VERSIONS}
+        return {version: python for version, python in found.items() if python}
+    oldest, newest = filter(None, map(interpreter, VERSIONS)), filter(None, map(interpreter, reversed(VERSIONS)))
+    return {"oldest": next(oldest), "newest": next(newest)}
 
 
 def installed_and_tested(python: str, directory: Path, url: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import requests
 
+from tests.support.nursery import Child, Nursery
 from tests.support.processes import children, runs
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +26,8 @@ class Node:
     """Started on entry, stopped on exit. `settings` are environment variables of this node alone, `root`: its tree."""
 
     command = ("gunicorn", "wsgi:app")
+    last_signal = signal.SIGQUIT  # at once, without waiting for connections; `stop` waits for them
+    nursery: Nursery | None = None  # of the tests
 
     def __init__(
         self, *, redis_url: str, database_url: str, data_dir: Path, root: Path = ROOT, **settings: Any
@@ -44,14 +47,14 @@ class Node:
             "DRAIN_SECONDS": "0",
         } | {name: str(value) for name, value in settings.items()}
         self._session = requests.Session()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Child | None = None
 
     def __enter__(self) -> Self:
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        self.stop(self.last_signal)
 
     @property
     def pid(self) -> int:
@@ -64,17 +67,23 @@ class Node:
         return children(self.pid)
 
     def start(self) -> None:
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", *self.command], cwd=self._root, env=self._environment, stdout=log, stderr=log
-            )
+        if self.nursery and self._root == ROOT and self.command[0] == "gunicorn":
+            self._process = self.nursery.start(self.command, self._environment, self.log)
+        else:
+            self._process = self._popen()
         try:
             self._await_live(self._process)
         except BaseException:  # also where the suite is stopped just now
             self.stop()
             raise
 
-    def _await_live(self, process: subprocess.Popen[bytes]) -> None:
+    def _popen(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", *self.command], cwd=self._root, env=self._environment, stdout=log, stderr=log
+            )
+
+    def _await_live(self, process: subprocess.Popen[bytes] | Child) -> None:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and process.poll() is None:
             try:
@@ -130,10 +139,10 @@ class Node:
 
     def await_rules(self, of: Node | None = None) -> None:
         """Until the slowest worker of this node decides by the current rules, or by those of the node that has them."""
-        current = max(self._versions() + (of._versions() if of else []))
+        current = of._version() if of else 0
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
-            current = max(current, *self._versions())
+            current = max(current, self._version())
             if self.metric("ratelimiter_rules_version") >= current:
                 return
             time.sleep(0.02)
@@ -155,9 +164,9 @@ class Node:
             time.sleep(0.05)
         return False
 
-    def _versions(self) -> list[int]:
-        answers = [self.request("GET", "/health", key=None).json() for _ in range(4)]
-        return [answer["rules_version"] or 0 for answer in answers]
+    def _version(self) -> int:
+        """Of the rules by which the worker of this connection decides: what it changed itself, it knows at once."""
+        return self.request("GET", "/health", key=None).json()["rules_version"] or 0
 
 
 def free_port() -> int:
