@@ -65,7 +65,7 @@ logs.configure(_settings.log_level, _settings.log_format)
 _log = logging.getLogger("app")
 _log.info("settings: %s", _settings.public())
 for _name, _near in _settings.misspelt.items():
-    _log.warning("%s in .env is no setting: is %s meant?", _name, _near)
+    _log.warning("%s in .env is not a setting: did you mean %s?", _name, _near)
 for _caution in _settings.cautions:
     _log.warning(_caution)
 

@@ -120,9 +120,11 @@ class Settings:
 def _cautions(env: Environment, bind: str, trusted_proxies: str, admin_api_key: str | None) -> tuple[str, ...]:
     lines = []
     if admin_api_key and len(admin_api_key) < MIN_ADMIN_KEY:
-        lines.append(f"ADMIN_API_KEY has fewer than {MIN_ADMIN_KEY} characters: this is for a loopback address only")
+        lines.append(f"ADMIN_API_KEY has fewer than {MIN_ADMIN_KEY} characters: allowed on a loopback address only")
     if trusted_proxies and is_loopback(bind) and env.text("CHECK_AUTH") is None:
-        lines.append("CHECK_AUTH is required, because TRUSTED_PROXIES is set: open lets callers behind them check too")
+        lines.append(
+            "CHECK_AUTH is required, because TRUSTED_PROXIES is set; with open, callers of the proxies need no key"
+        )
     return tuple(lines)
 
 

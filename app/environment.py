@@ -94,7 +94,7 @@ class Environment:
             raise SettingsError(refusal(name, value, allowed))
         for option, _ in parse_qsl(urlsplit(value or "").query, keep_blank_values=True):
             if not _is_libpq_option(option):
-                allowed = f"postgresql://user:password@host/database, with options of libpq, which {option!r} is not"
+                allowed = f"postgresql://user:password@host/database, with options of libpq ({option!r} is not one)"
                 raise SettingsError(refusal(name, value, allowed))
         return value
 
@@ -140,7 +140,7 @@ class Environment:
         value = self.text(name)
         too_short = exposed and len(value or "") < MIN_ADMIN_KEY
         if value is not None and (too_short or EXAMPLE.fullmatch(value)):
-            allowed = f"at least {MIN_ADMIN_KEY} characters, and no example's (try: openssl rand -hex 24)"
+            allowed = f"at least {MIN_ADMIN_KEY} characters, and not the key of an example (try: openssl rand -hex 24)"
             raise SettingsError(refusal(name, "***", allowed))
         return value
 

@@ -63,7 +63,7 @@ FLUSH_SECONDS = 5.0  # of denials to Redis, with jitter of a fifth
 UNHURRIED_MS = 1000  # for what no check waits for
 PROBE_SECONDS = 1.0  # at least, before a probe is given up: its worker may be busy
 PROBE_TRIPS = 4  # a probe connects, calls, and calls again with the scripts where Redis lost them
-NO_REDIS = "Redis cannot decide; until it can, fail_mode does (%s where a rule says nothing): %s"
+NO_REDIS = "Redis cannot decide; until it can, fail_mode decides (%s for rules without one): %s"
 
 log = logging.getLogger(__name__)
 

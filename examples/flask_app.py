@@ -1,4 +1,4 @@
-"""Flask: the extension limits every request, and the log-in once more, by the name that somebody tries."""
+"""Flask: the extension limits every request, and log-ins also by the account name."""
 
 import os
 

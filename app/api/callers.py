@@ -42,7 +42,9 @@ class Callers:
                 named = self._said(peer, way.removeprefix(BY_HEADER), header)
             if named:
                 return named
-        raise Problem(400, f"the request names no client, allowed is: {', '.join(self._ways)}", kind="no-client")
+        raise Problem(
+            400, f"the request names no client; AUTHORIZE_BY allows: {', '.join(self._ways)}", kind="no-client"
+        )
 
     def _said(self, peer: str, name: str, header: Header) -> str | None:
         value = header(name)
@@ -50,7 +52,7 @@ class Callers:
             return None
         self._require_trust(peer, name)
         if value.startswith((KEY, ADDRESS)):
-            raise Problem(400, f"{name} begins with {KEY} or {ADDRESS}, which other clients' ids do", kind="no-client")
+            raise Problem(400, f"{name} must not begin with {KEY} or {ADDRESS}: other ids do", kind="no-client")
         try:
             return value.encode("latin-1").decode()  # WSGI takes every byte for a character
         except UnicodeDecodeError:
@@ -89,9 +91,7 @@ def _address(text: str) -> Address:
     try:
         address = ip_address(host)
     except ValueError:
-        raise Problem(
-            400, f"the connection or its {FORWARDED_FOR} says something that is no address", kind="no-client"
-        ) from None
+        raise Problem(400, f"the connection or its {FORWARDED_FOR} has an invalid address", kind="no-client") from None
     return getattr(address, "ipv4_mapped", None) or address
 
 

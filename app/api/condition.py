@@ -27,7 +27,7 @@ LOOK_SECONDS = 30.0  # with jitter of a fifth
 LIVE_SECONDS = 1.0  # callers of /health make a worker look at Redis no more often
 LEAVE_SECONDS = 2.0
 LONGEST = 500  # characters of a sentence: some repeat what Redis said
-SHARED = "another deployment uses this Redis too: keys are kept apart, memory and time are not"
+SHARED = "another deployment uses this Redis too: keys are separate, memory and processor time are shared"
 LOGGED_HERE = (
     "redis_permission",
     "redis_cluster_member",

@@ -69,7 +69,7 @@ def _valid(schema: Schema, sent: Any) -> Any:
 def require_json(media_type: str) -> None:
     """Raises Problem 415 for a body of another type."""
     if media_type != "application/json":
-        raise Problem(415, "allowed as Content-Type is application/json")  # not what was sent: it may be a secret
+        raise Problem(415, "Content-Type must be application/json")  # not what was sent: it may be a secret
 
 
 def parsed(raw: bytes, max_values: int = MAX_VALUES, where: str = WHOLE) -> Any:

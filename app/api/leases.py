@@ -21,7 +21,7 @@ blueprint = StrictBlueprint("leases", __name__, url_prefix="/v1/leases", descrip
 
 MAX_TTL_MS = 3_600_000
 REFUSALS = (400, 401, 403, 404, 408, 411, 413, 415, 422, 503)
-NOT_WITHOUT_REDIS = "Redis cannot decide right now, and leases are granted by Redis alone: ask POST /v1/check"
+NOT_WITHOUT_REDIS = "Redis cannot decide right now, and only Redis grants leases: use POST /v1/check"
 
 
 class LeaseSchema(StrictSchema):

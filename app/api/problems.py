@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 INVALID = "the request is not valid"
-NO_SUCH_PATH = "there is no such path; /docs describes those that there are"
-UNEXPECTED = "an unexpected error; the log has it under this correlation id"
+NO_SUCH_PATH = "there is no such path; /docs lists all paths"
+UNEXPECTED = "an unexpected error: find it in the log by this correlation_id"
 RETRY = {"Retry-After": "1"}
 MAX_DETAIL = 500  # characters
 # Starlette, webargs and werkzeug disagree on names of statuses; callers see one spelling.

@@ -24,7 +24,7 @@ from app.rules.rule import DEFAULT_TENANT, DEFAULT_TENANT_ID
 log = logging.getLogger(__name__)
 
 PROBLEM = f"Content-Type: {CONTENT_TYPE}\r\n".encode()
-NO_TENANT = "the tenant that AUTHORIZE_TENANT names is not known: /v1/authorize lets nobody pass"
+NO_TENANT = "no tenant has the name in AUTHORIZE_TENANT: /v1/authorize refuses every request"
 MAX_PLAIN = len("limit_key=&cost=") + MAX_LIMIT_KEY + 9  # nothing longer is plain
 PLAIN = re.compile(r"(?:limit_key=([A-Za-z0-9._-]{1,128}))?(?:(?:^|&)cost=([1-9][0-9]{0,8}))?")
 

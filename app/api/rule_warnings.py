@@ -27,7 +27,7 @@ def if_told(tell: Callable[[], T]) -> T | None:
     try:
         return tell()
     except DATABASE_ERRORS as error:
-        log.warning("rules were changed, but warnings could not be told: %s", str(error).splitlines()[0])
+        log.warning("rules were changed, but their warnings could not be computed: %s", str(error).splitlines()[0])
         return None
 
 

@@ -28,7 +28,7 @@ blueprint = StrictBlueprint("templates", __name__, url_prefix="/v1/admin/templat
 @blueprint.paginate(Page)
 @requires("rules:read")
 def list_templates() -> list[dict[str, Any]]:
-    """The templates that are built in, then the tenant's own."""
+    """Built-in templates, then the tenant's own."""
     return [_shown(template) for template in _templates().all()]
 
 

@@ -12,7 +12,7 @@ from app.api.callers import Callers, Header
 from app.api.problems import Problem
 
 SILENCE_SECONDS = 60.0
-UNNAMED = "a question names no client as AUTHORIZE_BY allows"  # the detail may show what a client sent
+UNNAMED = "a request names no client in a way that AUTHORIZE_BY allows"  # the detail may show what a client sent
 
 log = logging.getLogger(__name__)
 
@@ -37,4 +37,4 @@ class ToldCallers(Callers):
         if now >= self._silent_until.get(problem.status, now):
             self._silent_until[problem.status] = now + SILENCE_SECONDS
             why = problem.detail if problem.status == HTTPStatus.FORBIDDEN else UNNAMED
-            log.warning("/v1/authorize answers %d, so that nobody passes: %s", problem.status, why)
+            log.warning("/v1/authorize answers %d, so requests do not pass: %s", problem.status, why)

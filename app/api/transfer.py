@@ -36,7 +36,7 @@ SMALL, LARGE = BoundedSemaphore(1), BoundedSemaphore(1)
 LARGE_BYTES = 1024 * 1024
 UNSENT = Unsent(most=2 * MAX_BYTES_OF_IMPORT, most_of_tenant=MAX_BYTES_OF_IMPORT // 2)
 WAIT_SECONDS = 60
-BUSY = "this worker has another large file of rules in hand: try again"
+BUSY = "this worker is processing another large file of rules: try again later"
 TOO_LARGE = f"the rules have more than {MAX_BYTES_OF_IMPORT} bytes as a file: use flask rules export"
 TYPES = ("application/json", YAML)
 
@@ -78,7 +78,7 @@ def import_rules(options: dict[str, bool]) -> Response:
     """
     yaml = request.mimetype in YAML_TYPES
     if not yaml and request.mimetype != "application/json":
-        raise Problem(415, f"allowed as Content-Type are {', '.join(TYPES)}")
+        raise Problem(415, f"Content-Type must be one of {', '.join(TYPES)}")
     large = request.content_length is None or request.content_length > LARGE_BYTES
     with _alone(LARGE) if large else nullcontext():
         answer = _imported(options, yaml=yaml, large=large)

@@ -54,7 +54,7 @@ class Turn(Generic[Asker]):
         try:
             return self._handler.probe_due
         except Exception:  # a bug must not leave the askers without an answer
-            log.exception("cannot tell whether the breaker is to probe")
+            log.exception("cannot find out whether the breaker should probe")
             return False
 
     def _answer(self, taken: Sequence[Taken[Asker]]) -> None:

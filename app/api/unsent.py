@@ -9,7 +9,7 @@ from flask import Response
 
 from app.api.problems import Problem
 
-BUSY = "this worker still sends too many files of rules: read those that you have asked for, and try again"
+BUSY = "too many files of rules wait for their readers: read those that you requested, then try again"
 
 
 class Unsent:

@@ -64,7 +64,7 @@ def create_tenant(name: str, author: Author) -> None:
 @asking
 @by_operator
 def delete_tenant(name: str, yes: bool, author: Author) -> None:
-    """Delete a tenant: an empty one at once, another after saying what goes with it."""
+    """Delete a tenant: at once if it is empty, else after showing what it deletes."""
     from app.cli.sweep import forget_counters  # which takes Redis, as no other command here does
 
     tenant = tenant_named(name)
@@ -73,16 +73,16 @@ def delete_tenant(name: str, yes: bool, author: Author) -> None:
         lost = f"{many(goes['rules'], 'rule')}, {many(goes['keys'], 'key')} and all its counters"
         agree(f"Deleting tenant {name} also deletes {lost}.", yes)
     Tenants(session()).delete(tenant.id, author)
-    click.echo(f"tenant {tenant.id}: deleted; its counters follow once every node has heard of it")
+    click.echo(f"tenant {tenant.id}: deleted; its counters follow once every node knows of it")
     click.echo(f"tenant {tenant.id}: {forget_counters(tenant.id)} keys deleted in Redis")
 
 
 @command("list")
 @of_tenant
-@click.option("--revoked", is_flag=True, help="Those revoked instead of those in force.")
+@click.option("--revoked", is_flag=True, help="Revoked keys instead of valid ones.")
 @as_json
 def list_keys(tenant: str, revoked: bool, as_json: bool) -> None:
-    """The keys of a tenant. None of them can be shown."""
+    """The keys of a tenant, without their secrets: those are not stored."""
     found, _ = ApiKeys(session(), tenant_named(tenant).id).page(0, MAX_LISTED, revoked=revoked)
     if as_json:
         say_json([asdict(key) for key in found])
@@ -102,7 +102,7 @@ def list_keys(tenant: str, revoked: bool, as_json: bool) -> None:
 def create_key(
     name: str, scopes: tuple[str, ...], expires_at: datetime | None, tenant: str, author: Author, as_json: bool
 ) -> None:
-    """Make a key, and show it this once."""
+    """Create a key and show it once."""
     expires_at = expires_at and expires_at.replace(tzinfo=UTC)
     if expires_at is not None and not can_expire_at(expires_at, datetime.now(UTC)):
         raise click.BadParameter("this must be in the future, and within 100 years", param_hint="--expires-at")
@@ -113,11 +113,13 @@ def create_key(
 
 @command("rotate")
 @click.argument("key_id")
-@click.option("--overlap", type=DurationType(), default="1d", show_default=True, help="How long the old one goes on.")
+@click.option(
+    "--overlap", type=DurationType(), default="1d", show_default=True, help="How long the old key stays valid."
+)
 @by_operator
 @as_json
 def rotate_key(key_id: str, overlap: timedelta, author: Author, as_json: bool) -> None:
-    """Make a key with the name, scopes and expiry of this one, which ends after the overlap (0: now)."""
+    """Replace a key by one with its name, scopes and expiry. The old key ends after the overlap (0: now)."""
     if overlap > MAX_OVERLAP:
         raise click.BadParameter(f"{MAX_OVERLAP.days}d at most", param_hint="--overlap")
     record, key = ApiKeys(session(), None).rotate(key_id, int(overlap.total_seconds()), author)
@@ -126,7 +128,7 @@ def rotate_key(key_id: str, overlap: timedelta, author: Author, as_json: bool) -
 
 @command("revoke")
 @click.argument("key_id")
-@click.option("--children", is_flag=True, help="Its rotations too, and all that any of them made.")
+@click.option("--children", is_flag=True, help="Also its rotations, and all keys that any of them made.")
 @by_operator
 def revoke_key(key_id: str, children: bool, author: Author) -> None:
     """Revoke a key of any tenant, everywhere within a second."""
@@ -138,7 +140,7 @@ def revoke_key(key_id: str, children: bool, author: Author) -> None:
 @asking
 @by_operator
 def rotate_secret(yes: bool, author: Author) -> None:
-    """Hash keys under a new secret. Every key has to be made anew; ADMIN_API_KEY goes on."""
+    """Replace the secret of key hashes. This revokes every key except ADMIN_API_KEY."""
     agree("Revoke every API key of every tenant?", yes)
     click.echo(f"{rotate_hash_secret(session(), author)} keys revoked; make new ones")
 

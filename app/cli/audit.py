@@ -30,7 +30,7 @@ NOTHING: dict[str, Any] = {"limits": []}
 @of_tenant
 @as_json
 def audit(rule: int | None, limit: int, tenant: str, as_json: bool, **wanted: Any) -> None:
-    """The changes, newest first, and who made them. Times are UTC."""
+    """Changes with their authors, newest first. Times are UTC."""
     subject = None if rule is None else f"rule {rule}"
     found = AuditFilter(subject=subject, **wanted)
     events, total = History(session(), tenant_named(tenant).id).events(found, 0, limit)

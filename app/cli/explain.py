@@ -70,7 +70,7 @@ def _say_hidden(winner: Rule, of_other_keys: Sequence[Candidate]) -> None:
     """What the winner also keeps from deciding: protections of other keys."""
     hidden = [each.rule for each in of_other_keys if each.hidden_by is not None and each.hidden_by.id == winner.id]
     for rule in hidden:
-        click.echo(f"for {rule.endpoint} too it decides, not {_named(rule)}")
+        click.echo(f"it also decides for {rule.endpoint}, instead of {_named(rule)}")
 
 
 def _named(rule: Rule) -> str:

@@ -52,15 +52,18 @@ def history(rule_id: int, tenant: str, as_json: bool) -> None:
 @of_tenant
 @by_operator
 def roll_back(rule_id: int, version: int, tenant: str, author: Author) -> None:
-    """Make a rule again what it was at a version, as a new version."""
+    """Restore a version of a rule, as a new version."""
     stored = RuleChanges(session(), tenant_named(tenant).id, author).roll_back(rule_id, version)
-    click.echo(f"rule {rule_id}: version {stored.version} is as version {version} was")
+    click.echo(f"rule {rule_id}: version {stored.version} restores version {version}")
 
 
 @command("prune")
 @asking
 def prune_history(yes: bool) -> None:
-    """Delete what is older than the settings keep. Needs a database role that may delete from the audit."""
+    """Delete old audit events and versions: those beyond AUDIT_RETENTION_DAYS and VERSIONS_KEPT.
+
+    Needs a database role that may delete from the audit.
+    """
     days, kept = settings().audit_retention_days, settings().versions_kept
     agree(f"Delete audit events older than {days} days and all but {kept} versions of each rule for good?", yes)
     events, versions = prune(session(), audit_days=days, versions_kept=kept)

@@ -42,7 +42,7 @@ from app.rules.rule import Rule
 @by_operator
 @as_json
 def edit_rule(rule_id: int, tenant: str, enabled: bool | None, author: Author, as_json: bool, **fields: Any) -> None:
-    """Change the fields that are named, and keep the others.
+    """Change the named fields and keep the others.
 
     --rate, --window, --algorithm and --burst are those of the first limit; --limit replaces all of them.
     """
@@ -67,7 +67,7 @@ def edit_rule(rule_id: int, tenant: str, enabled: bool | None, author: Author, a
 @by_operator
 @as_json
 def block(client_id: str, tenant: str, author: Author, as_json: bool) -> None:
-    """Deny a client (a network, or a pattern as it stands) everything, on every endpoint. `rules unblock` ends it."""
+    """Deny a client (an id, a network or a pattern) everything, on every endpoint. `rules unblock` ends it."""
     ClientToBlockSchema().load({"client_id": client_id})
     tenant_id = tenant_named(tenant).id
     merge = RuleChanges(session(), tenant_id, author).block(client_id)
@@ -80,7 +80,7 @@ def block(client_id: str, tenant: str, author: Author, as_json: bool) -> None:
 @by_operator
 @as_json
 def unblock(client_id: str, tenant: str, author: Author, as_json: bool) -> None:
-    """Let it in again: its rules do what they did before the block."""
+    """Unblock a client: its rules do what they did before the block."""
     ClientSchema().load({"client_id": client_id})
     tenant_id = tenant_named(tenant).id
     merge = RuleChanges(session(), tenant_id, author).unblock(client_id)
@@ -95,7 +95,7 @@ def unblock(client_id: str, tenant: str, author: Author, as_json: bool) -> None:
 @by_operator
 @as_json
 def promote(rule_id: int, tenant: str, yes: bool, author: Author, as_json: bool) -> None:
-    """Enforce a shadow rule. The enforced rule of the same client and endpoint becomes what it says, and it goes."""
+    """Enforce a shadow rule, in place of the enforced rule of the same client and endpoint."""
     shadow = stored(tenant, rule_id)
     who = {"client_id": shadow.client_id, "endpoint": shadow.endpoint, "shadow": False}
     twin = next(iter(RuleRepository(session()).rules(shadow.tenant_id, **who)), None)

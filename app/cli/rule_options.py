@@ -30,8 +30,8 @@ class LimitType(click.ParamType):
 
 
 OPTIONS = (
-    click.option("--rate", type=int, help="Units; of several limits the first's."),
-    click.option("--window", type=int, help="Seconds; of several limits the first's."),
+    click.option("--rate", type=int, help="Units of the first limit."),
+    click.option("--window", type=int, help="Seconds of the first limit."),
     click.option("--algorithm", type=click.Choice([*ALGORITHMS, DEFAULT])),
     click.option("--burst", type=int, help="0: none."),
     click.option("--limit", "limits", type=LimitType(), multiple=True, help="All limits instead; repeatable."),

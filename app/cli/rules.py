@@ -83,9 +83,9 @@ def set_rule(
     twin = RuleRepository(session()).twin(rule)
     goes = {} if twin is None else lost(document_of(twin), document_of(rule), named)
     if twin is not None and goes and not yes:
-        click.echo(f"rule {twin.id} has what this does not name:", err=True)
+        click.echo(f"rule {twin.id} has fields that this command does not name:", err=True)
         say_changes(goes, err=True)
-        agree(f"Replace it? (`rules edit {twin.id}` changes only what is named.)", yes)
+        agree(f"Replace it? (`rules edit {twin.id}` changes only named fields.)", yes)
     expected = changes.anything if yes else as_seen(twin)
     replaced, created = changes.RuleChanges(session(), owner, author).put(rule, expected)
     if as_json:
@@ -114,7 +114,7 @@ def delete_rule(rule_id: int, tenant: str, yes: bool, author: Author) -> None:
 
 @command("load-examples")
 def load_examples() -> None:
-    """Store the example rules, once in the life of a database: a deleted example stays deleted."""
+    """Store the example rules, once per database: a deleted example stays deleted."""
     count = changes.load_examples(session())
     click.echo(f"{count} example rules stored" if count else "example rules: loaded before, nothing to do")
 

@@ -34,7 +34,7 @@ from app.rules.templates import Template, Templates
 @of_tenant
 @as_json
 def list_templates(tenant: str, as_json: bool) -> None:
-    """The templates that are built in, then the tenant's own."""
+    """Built-in templates, then the tenant's own."""
     templates = Templates(session(), tenant_named(tenant).id).all()
     if as_json:
         say_json([_document(template) for template in templates])
@@ -48,7 +48,7 @@ def list_templates(tenant: str, as_json: bool) -> None:
 @of_tenant
 @as_json
 def show_template(name: str, tenant: str, as_json: bool) -> None:
-    """The rules that a template makes."""
+    """The rules of a template."""
     tenant_id = tenant_named(tenant).id
     template = Templates(session(), tenant_id).get(name)
     if as_json:

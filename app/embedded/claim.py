@@ -28,7 +28,7 @@ def claimed(data_dir: Path, pause: Pause) -> Iterator[tuple[Lock, Path]]:
     try:
         if not lock.taken():
             _refuse_if_in_use(lock, data_dir)
-            say("waiting for what an earlier, killed run left to stop")
+            say("waiting until programs of an earlier, killed run have stopped")
             lock.take(pause, lambda: _refuse_if_in_use(lock, data_dir))
         remove_runtime_directory(Path(_note(lock).get("sockets", "")))  # of a run that was killed
         with runtime_directory() as sockets:

@@ -48,7 +48,7 @@ class House:
         host = address.reachable_host(settings.bind)
         wait_until_live(self._gunicorn, host=host, port=settings.port, pause=self._pause)
         self._live = True
-        say(f"the interface, to read and to try: {address.url(settings.bind, settings.port)}/docs")
+        say(f"the interface, to read and try: {address.url(settings.bind, settings.port)}/docs")
         say(f"serving on {address.url(settings.bind, settings.port)} (Ctrl-C stops everything)")
 
     def check(self) -> None:
@@ -92,7 +92,7 @@ class House:
         if self._settings.database_url is not None:
             return {}
         if self._settings.migration_database_url is not None:
-            raise StartError("MIGRATION_DATABASE_URL is set: then DATABASE_URL has to be, too")
+            raise StartError("MIGRATION_DATABASE_URL is set, so DATABASE_URL must be set too")
         postgres = Postgres(data_dir=self._settings.data_dir / "postgres", socket_dir=sockets, pause=self._pause)
         self._start(postgres)
         as_whom = " (runs as nobody)" if postgres.home.identity.kind == "user" else ""

@@ -47,7 +47,9 @@ class Service:
             if code != 0:
                 output.seek(0)
                 complain(output.read().decode(errors="replace").rstrip())
-                raise StartError(f"flask {' '.join(words)} failed ({'no end' if code is None else f'exit {code}'})")
+                raise StartError(
+                    f"flask {' '.join(words)} failed ({'it did not end in time' if code is None else f'exit {code}'})"
+                )
 
     def serve(self) -> Guarded:
         """Starts gunicorn, which reads ./gunicorn.conf.py."""

@@ -20,7 +20,7 @@ _outcomes = _OUTCOME.iter_unpack
 ANYBODY = b"\xff" * CLIENT_LENGTH  # in place of a client; stands nowhere else in a call
 
 
-NONSENSE = "the answer is none that a script of this service gives"
+NONSENSE = "the answer is not one of this service's scripts"
 CALL_US = 2_000  # of Redis's time, by estimate: what a call may keep everybody else waiting
 
 

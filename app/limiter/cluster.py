@@ -102,7 +102,7 @@ class Cluster:
             try:
                 self._discovery.call(self._await_map)
             except CircuitBreakerError:
-                raise StoreUnavailable(f"no server of the cluster tells its slots: {self._why}") from None
+                raise StoreUnavailable(f"no server of the cluster answers with its slots: {self._why}") from None
         return self._slots
 
     def primary(self, address: Address) -> Primary:
@@ -127,7 +127,7 @@ class Cluster:
 
     def _await_map(self) -> None:
         if not self._learnt.wait(self._timeout_ms / 1000):
-            raise StoreUnavailable(f"no server of the cluster tells its slots: {self._why}")
+            raise StoreUnavailable(f"no server of the cluster answers with its slots: {self._why}")
 
     def _follow(self) -> None:
         changes = self._breakers.changes

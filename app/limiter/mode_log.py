@@ -29,12 +29,12 @@ class ModeLog:
     def fell_back(self, mode: str, reason: object) -> None:
         """`mode` decided a check, since Redis did not because of `reason`."""
         if self._begins(1 << FAIL_MODES.index(mode)):
-            log.warning("Redis does not decide all checks, fail_mode %s does: %s", mode, reason)
+            log.warning("Redis does not decide all checks; instead fail_mode %s decides: %s", mode, reason)
 
     def refused_lease(self, reason: object) -> None:
         """Redis did not grant or take back a lease because of `reason`, and nothing else does."""
         if self._begins(_LEASES):
-            log.warning("Redis does not answer for leases, which are refused: %s", reason)
+            log.warning("Redis cannot grant leases, so they are refused: %s", reason)
 
     def _begins(self, bit: int) -> bool:
         """Whether this is the first of its kind since all was well."""

@@ -31,12 +31,14 @@ IN_USE_SECONDS, MARK_SECONDS = 300, b"3600"  # longer than several looks, of all
 MARK, NUMBER = re.compile(rb"(\d{1,12}\.\d{3}) ([0-9a-f]{16})"), re.compile(r"[0-9]{1,18}")
 USED_BY = re.compile(rb"([0-9a-f]{16})(?: ([0-9a-f]{16}) (\d{1,12}))?")
 
-CANNOT = "Redis does not decide checks: {}"
-MISSING = "the Redis user may not run {}, so Redis decides nothing and fail_mode does: docs/operations.md has its ACL"
-MEMBER = "REDIS_URL names a member of a cluster, so part of the clients go by fail_mode: use redis+cluster://"
+CANNOT = "Redis cannot decide checks: {}"
+MISSING = (
+    "the Redis user may not run {}, so Redis decides nothing and fail_mode decides: grant the ACL in docs/operations.md"
+)
+MEMBER = "REDIS_URL names a member of a cluster, so fail_mode decides for some clients: use redis+cluster://"
 EVICTS = "Redis forgets limits when its memory is full: maxmemory-policy is {}, use noeviction"
-NEARLY = "the memory of Redis is full or nearly so: raise maxmemory, or bound new clients"
-REFUSES = "Redis is full and takes no charge, so fail_mode decides what it would admit: {}"
+NEARLY = "the memory of Redis is full or nearly full: raise maxmemory, or bound new clients"
+REFUSES = "Redis is full and refuses charges, so fail_mode decides the checks that it would admit: {}"
 
 
 class Server(Protocol):

@@ -113,7 +113,7 @@ class RedisLink:
     def drop(self) -> None:
         """Give the connection up, for instance because its server was demoted. The next call opens another."""
         if self._wire is not None:
-            self._fail(ConnectionError("the connection was given up"))
+            self._fail(ConnectionError("the connection was closed"))
 
     def _schedule(self) -> None:
         if not self._flush_due:
@@ -196,7 +196,7 @@ class RedisLink:
         sent, given, complete = self._sent, 0, []
         while given < len(replies):
             if not sent:
-                self._fail(ConnectionError("Redis sent an answer nobody asked for"))
+                self._fail(ConnectionError("Redis sent an answer without a request"))
                 break
             caller = sent[0]
             own = replies[given : given + caller.missing]

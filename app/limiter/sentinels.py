@@ -149,7 +149,7 @@ class Sentinels:
             connection.send_command("ROLE")
             role: list[Any] = connection.read_response()
             if role[0] != b"master":
-                raise ConnectionError(f"{address} is no primary")
+                raise ConnectionError(f"{address} is not a primary")
         except BaseException:
             connection.disconnect()
             raise

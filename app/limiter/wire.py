@@ -79,7 +79,7 @@ class Wire:
                 replies += found
                 self._incomplete_bytes = 0 if found else self._incomplete_bytes + len(data)
                 if self._incomplete_bytes > MAX_REPLY_BYTES:
-                    raise ConnectionError(f"Redis sent {self._incomplete_bytes} bytes and no whole answer")
+                    raise ConnectionError(f"Redis sent {self._incomplete_bytes} bytes without a complete answer")
                 # Of TLS, more may lie in it than the system knows of.
                 if len(data) < READ_BYTES and not self._encrypted:
                     drained = True

@@ -24,5 +24,5 @@ def forever(name: str, turn: Callable[[], object]) -> NoReturn:
             turn()
         except Exception:
             BACKGROUND_ERRORS.labels(name).inc()
-            log.exception("%s failed, and goes on", name)
+            log.exception("%s failed, and will be tried again", name)
             gevent.sleep(REST_SECONDS)

@@ -20,7 +20,7 @@ COLUMNS = 4  # allowed, blocked, permits granted, permits returned
 _WORD = 8  # bytes
 _PLACE_BYTES = (1 + SLOTS + SLOTS + COLUMNS * (SLOTS + 1)) * _WORD
 
-BEYOND = "place %d: the metrics by rule of this worker are not shown, %d places were reserved at the start"
+BEYOND = "place %d: the metrics by rule of this worker are not shown, because %d places were reserved at the start"
 log = logging.getLogger(__name__)
 
 Pace = Callable[[Iterable[Any]], Iterable[Any]]

@@ -49,9 +49,9 @@ class Exporter(OTLPSpanExporter):
         if result is not self._last:
             self._last = result
             if result is SpanExportResult.SUCCESS:
-                log.info("the collector takes traces again")
+                log.info("the collector accepts traces again")
             else:
-                log.warning("the collector does not take traces: they are dropped until it does")
+                log.warning("the collector does not accept traces: they are dropped until it does")
         return result
 
 

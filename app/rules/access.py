@@ -46,9 +46,9 @@ class Tenants:
     def create(self, name: str, author: Author) -> Tenant:
         with changing(self._session, TENANT_NAMES):
             if self.named(name) is not None:
-                raise Conflict("there is a tenant of that name already", "name-taken")
+                raise Conflict("a tenant of this name exists already", "name-taken")
             if total_of(self._session, select(TenantRow)) >= MAX_TENANTS:
-                raise Conflict(f"there are {MAX_TENANTS} tenants, which is the most", "too-many")
+                raise Conflict(f"the service has at most {MAX_TENANTS} tenants: delete one first", "too-many")
             row = self._session.execute(insert(TenantRow).values(name=name).returning(TenantRow)).scalar_one()
             tenant = _tenant(row)
             self._history.note(author, "tenant.create", f"tenant {tenant.id}", after={"name": name})

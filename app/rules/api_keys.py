@@ -150,7 +150,7 @@ class ApiKeys:
         if asker is None:
             raise Forbidden("the API key has expired or was revoked")
         if lacking := sorted(set(scopes) - set(asker.scopes)):
-            can = "it can neither give it nor touch a key that has it"
+            can = "it can neither give this scope nor change a key that has it"
             raise Forbidden(f"the API key lacks the scope {lacking[0]}: {can}")
         return asker
 
@@ -225,4 +225,4 @@ def _require_end(maker: ApiKeyRow, expires_at: datetime | None) -> None:
     """Raises Forbidden where a key of this expiry (None: never) would outlive its maker."""
     latest = maker.expires_at
     if latest is not None and (expires_at is None or expires_at > latest):
-        raise Forbidden(f"a key cannot outlive its maker: expires_at is at most {latest.isoformat()}")
+        raise Forbidden(f"a key cannot outlive the key that makes it: expires_at is at most {latest.isoformat()}")

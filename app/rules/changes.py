@@ -70,7 +70,7 @@ class RuleChanges:
             rule = edited(current)
             twin = self._rules.twin(rule)
             if twin is not None and twin.id != rule_id:
-                raise Conflict(f"rule {twin.id} is already the one of this client and endpoint", "rule-exists")
+                raise Conflict(f"rule {twin.id} has this client and endpoint already", "rule-exists")
             return self._replace(action, current, rule)
 
     def roll_back(self, rule_id: int, version: int, expected: Expected = anything) -> Rule:
@@ -79,7 +79,7 @@ class RuleChanges:
         def as_it_was(_: Rule) -> Rule:
             row = self._history.version(rule_id, version)
             if row is None:
-                raise NotFound(f"rule {rule_id} has no version {version}, or it is kept no longer")
+                raise NotFound(f"rule {rule_id} has no version {version}, or it was pruned")
             return rule_of(row.document, self._tenant_id)
 
         return self.edit(rule_id, as_it_was, expected, ROLLBACK)
@@ -106,7 +106,7 @@ class RuleChanges:
         def wanted() -> Merge:
             merge = self.compare(rules, replace=replace)
             if agreed is not None and merge.gone() - agreed.gone():
-                raise Stale("the rules have changed meanwhile: look again")
+                raise Stale("the rules have changed since you read them: read them again")
             return merge
 
         return self.carry_out(wanted)
@@ -193,7 +193,7 @@ class RuleChanges:
 
 
 def load_examples(session: Session) -> int:
-    """Store the example rules, once in the life of a database: a deleted example stays deleted. Returns how many."""
+    """Store the example rules, once per database: a deleted example stays deleted. Returns how many."""
     rules = RuleRepository(session)
     with changing(session, DEFAULT_TENANT_ID):
         if not Editions(session).claim_examples():

@@ -93,7 +93,7 @@ class ChangeListener:
     def _hears(self, now: bool, error: Exception | None = None) -> None:
         """One line per change, not per attempt."""
         if self._hearing is not False and not now:
-            log.warning("no notifications of changed rules for now, polls go on: %s", error)
+            log.warning("notifications of changed rules do not arrive for now, polling goes on: %s", error)
         elif now and not self._hearing:
             self._wait_seconds = FIRST_WAIT_SECONDS
             log.info("listening for changed rules")

@@ -43,7 +43,7 @@ def require_matchable(patterns: Collection[str], new: Collection[str], pace: Pac
             raise Conflict(f"the pattern {pattern} has more than {MAX_STARS} *", MANY)
         if pattern in repetitive and len(repetitive) > MAX_REPETITIVE:
             raise Conflict(
-                f"the pattern {pattern} has a text between two * that begins with the same three times:"
+                f"the pattern {pattern} has, between two *, a text that begins with one character three times:"
                 f" a tenant has at most {MAX_REPETITIVE} such patterns",
                 MANY,
             )

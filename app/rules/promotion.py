@@ -14,11 +14,9 @@ def promoted(shadow: Rule, twin: Rule | None) -> Rule:
     What the shadow does not say, a `fail_mode` or a description, is the twin's. Raises Conflict.
     """
     if not shadow.shadow:
-        raise Conflict(f"rule {shadow.id} is no shadow: it is enforced already", "not-on-trial")
+        raise Conflict(f"rule {shadow.id} is not a shadow rule: it is enforced already", "not-on-trial")
     if not shadow.enabled:
-        raise Conflict(
-            f"rule {shadow.id} is disabled, so nothing is known of what it does: enable it first", "not-on-trial"
-        )
+        raise Conflict(f"rule {shadow.id} is disabled, so it was not measured: enable it first", "not-on-trial")
     if twin is None:
         return replace(shadow, shadow=False)
     kept = {"fail_mode": shadow.fail_mode or twin.fail_mode, "description": shadow.description or twin.description}

@@ -112,7 +112,7 @@ class Templates:
         with changing(self._session, self._tenant_id):
             old = self._find(template.name)
             if not expected(old is not None):
-                raise Stale(f"there is {'a' if old else 'no'} template {template.name} now")
+                raise Stale(f"the template {template.name} {'exists already' if old else 'does not exist'}")
             if old is None and total_of(self._session, self._own()) >= MAX_TEMPLATES:
                 raise Conflict(f"a tenant has at most {MAX_TEMPLATES} templates", "too-many")
             content = {"description": template.description, "rules": list(template.rules)}

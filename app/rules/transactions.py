@@ -23,7 +23,7 @@ TRIES = 150  # about 15 s: longer than an import of 10,000 rules takes on a busy
 VERSION_TRIES = 12  # each as long as lock_timeout, for a node of an older release that imports
 # A row is waited for in two steps, each as long as lock_timeout; together they can outlast statement_timeout.
 WAITED = (LockNotAvailable, QueryCanceled, DeadlockDetected)
-BUSY = "another change, such as a large import, is still under way: try again when it has ended"
+BUSY = "another change, such as a large import, is still running: try again when it has ended"
 
 
 @contextmanager

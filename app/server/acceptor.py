@@ -23,7 +23,7 @@ OPTIONS = {  # of the listening socket: connections inherit them, where the syst
 BACKLOG_SECONDS = 5.0
 UNREAD_BYTES = 64 * 1024
 QUIET_SECONDS = 60.0  # between two lines of the log about refused connections
-TOO_MANY = "refused %d connections, the last from %s: a worker takes %d of one address (MAX_CONNECTIONS_PER_ADDRESS)"
+TOO_MANY = "refused %d connections, the last from %s: one address may have %d to a worker (MAX_CONNECTIONS_PER_ADDRESS)"
 
 
 class Acceptor(StreamServer):

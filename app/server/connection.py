@@ -232,7 +232,7 @@ class Connection:
             self._failed()
 
     def _failed(self) -> None:
-        log.exception("a connection is given up")
+        log.exception("closing a connection after an error")
         self.end()
 
     def _wake(self) -> None:

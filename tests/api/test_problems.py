@@ -204,7 +204,7 @@ def test_a_405_names_the_methods_that_are_allowed(node: Node) -> None:
 @pytest.mark.parametrize("path", ["/", "/v1/checks", "/v1/admin/rules/one"])
 def test_a_path_that_is_none_names_the_page_that_lists_them(node: Node, path: str) -> None:
     problem = problem_of(node.request("GET", path, key=None), 404)
-    assert problem["detail"] == "there is no such path; /docs describes those that there are"
+    assert problem["detail"] == "there is no such path; /docs lists all paths"
 
 
 def test_a_401_names_the_scheme(node: Node) -> None:

@@ -55,7 +55,7 @@ def test_a_lease_is_refused_whatever_the_fail_mode(closed_node: Node, client: st
 def test_refused_leases_do_not_fill_the_log(closed_node: Node, client: str) -> None:
     for _ in range(20):
         closed_node.request("POST", "/v1/leases", key=None, json={"client_id": client, "permits": 5})
-    assert closed_node.log.read_text().count("Redis does not answer for leases") == 1
+    assert closed_node.log.read_text().count("Redis cannot grant leases") == 1
 
 
 def test_neither_do_refused_questions_of_operators(closed_node: Node, client: str) -> None:
@@ -80,7 +80,7 @@ def test_health_says_so_and_the_node_stays_ready(closed_node: Node) -> None:
     health = closed_node.request("GET", "/health", key=None)
     assert health.status_code == 200
     assert (health.json()["status"], health.json()["redis_available"]) == ("degraded", False)
-    assert "Redis does not decide checks: Error" in health.json()["reasons"][0]
+    assert "Redis cannot decide checks: Error" in health.json()["reasons"][0]
     assert closed_node.metric('ratelimiter_degraded_reasons{reason="redis"}') == 1
     assert closed_node.request("GET", "/readyz", key=None).status_code == 200
 
@@ -100,5 +100,5 @@ def test_the_breaker_opens_and_counts(closed_node: Node, client: str) -> None:
 def test_the_log_said_so_at_the_start_once_for_all_workers(closed_node: Node) -> None:
     told = [line for line in closed_node.log.read_text().splitlines() if NO_REDIS.partition("%s")[0] in line]
     assert len(told) == 1
-    assert "closed where a rule says nothing" in told[0]
+    assert "closed for rules without one" in told[0]
     assert "refused" in told[0]

@@ -130,7 +130,7 @@ def test_what_is_no_shadow_is_not_promoted(node: Node, client: str, put_rules: P
         {"client_id": client, "rate": 5, "window": 60},
         {"client_id": client, "rate": 5, "window": 60, "shadow": True, "enabled": False},
     )
-    for rule, told in ((enforced, "is no shadow"), (asleep, "is disabled")):
+    for rule, told in ((enforced, "is not a shadow rule"), (asleep, "is disabled")):
         problem = problem_of(node.request("POST", f"{RULES}/{rule['id']}/promote"), 409)
         assert told in problem["detail"]
         assert node.request("GET", f"{RULES}/{rule['id']}").json() == rule

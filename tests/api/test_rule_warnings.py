@@ -162,4 +162,4 @@ def test_a_change_is_answered_where_the_database_fails_before_its_warnings_are_t
             assert answer.status_code in (200, 201), answer.text
             assert "warnings" not in answer.text
             show()
-    assert own_node.log.read_text().count("warnings could not be told") == 3
+    assert own_node.log.read_text().count("warnings could not be computed") == 3

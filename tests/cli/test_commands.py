@@ -79,7 +79,7 @@ def test_a_rule_for_a_client_names_the_rules_that_decide_before_it(cli: Cli, cli
 def test_history_and_rollback(cli: Cli, client: str) -> None:
     number = str(json_of(cli, "rules", "set", client, "--rate", "5", "--window", "60")["id"])
     cli("rules", "set", client, "--rate", "6", "--window", "60")
-    assert cli("rules", "rollback", number, "1").output == f"rule {number}: version 3 is as version 1 was\n"
+    assert cli("rules", "rollback", number, "1").output == f"rule {number}: version 3 restores version 1\n"
     lines = cli("rules", "history", number).output.splitlines()
     assert [line.split()[0] for line in lines if not line.startswith(" ")] == ["VERSION", "3", "2", "1"]
     assert lines[0].split() == ["VERSION", "TIME", "CHANGE", "BY"]

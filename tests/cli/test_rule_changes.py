@@ -33,7 +33,7 @@ def test_set_shows_what_it_would_lose_and_loses_nothing_unasked(cli: Cli, client
     asked = ("rules", "set", client, "--rate", "2000", "--window", "60")
     said = cli(*asked, code=1).output.splitlines()
     assert said[:-1] == [
-        f"rule {rule['id']} has what this does not name:",
+        f"rule {rule['id']} has fields that this command does not name:",
         "    fail_mode: closed -> None",
         "    description: contract 4711, ask Jane -> ",
         "    limits[0].algorithm: sliding_window -> None",
@@ -179,7 +179,10 @@ def test_a_shadow_is_promoted_into_the_place_of_its_twin(cli: Cli, client: str, 
         "rule.create",
     ]
     assert "there is no rule" in cli("rules", "show", str(shadow["id"]), code=1).output
-    for number, told in ((rule["id"], "is no shadow: it is enforced already"), (shadow["id"], "there is no rule")):
+    for number, told in (
+        (rule["id"], "is not a shadow rule: it is enforced already"),
+        (shadow["id"], "there is no rule"),
+    ):
         assert told in cli("rules", "promote", str(number), "--yes", code=1).output
 
 
@@ -206,7 +209,7 @@ def test_a_plan_names_the_protection_that_it_switches_off(cli: Cli, client: str)
     [plan] = json_of(cli, "rules", "list", "--client-id", "bob", *own)
     explained = cli("explain", "bob", *own).output
     assert explained.splitlines()[0] == f"rule {plan['id']} (bob, any endpoint) decides: 1000/60s token_bucket"
-    assert f"for login too it decides, not {named}\n" in explained
+    assert f"it also decides for login, instead of {named}\n" in explained
     assert cli("rules", "delete", str(plan["id"]), "--yes", *own).stderr == f"{named} decides for bob again\n"
     rules = json.dumps({"rules": [{"client_id": "cyd", "action": "allow"}]})
     for command in ("diff", "import"):

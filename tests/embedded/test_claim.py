@@ -51,7 +51,7 @@ def test_the_next_run_waits_for_what_a_killed_one_left(tmp_path: Path, capsys: p
             assert holder.wait(5) == -signal.SIGKILL
         timer.join()
     assert not left.exists()
-    assert "waiting for what an earlier, killed run left" in capsys.readouterr().out
+    assert "waiting until programs of an earlier, killed run have stopped" in capsys.readouterr().out
 
 
 def test_a_note_cannot_make_it_remove_anything_else(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 def test_it_says_where_it_serves_and_where_that_is_described(run: Run) -> None:
     assert run.said[-2:] == [
-        f"the interface, to read and to try: {run.url}/docs",
+        f"the interface, to read and try: {run.url}/docs",
         f"serving on {run.url} (Ctrl-C stops everything)",
     ]
     assert requests.get(f"{run.url}/docs", timeout=5).ok

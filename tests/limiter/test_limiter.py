@@ -133,7 +133,7 @@ def test_a_fallback_is_logged_when_it_begins_and_when_it_is_over(
     now[0] += CALM_SECONDS
     assert not decided(subject.check([(1, Check("a"))])[0]).degraded
     began, over = caplog.messages
-    assert began.startswith("Redis does not decide all checks, fail_mode open does: Timeout")
+    assert began.startswith("Redis does not decide all checks; instead fail_mode open decides: Timeout")
     assert over == "Redis decides all checks again"
 
 

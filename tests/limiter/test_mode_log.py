@@ -25,10 +25,10 @@ def test_a_line_per_change_and_none_per_check(lines: pytest.LogCaptureFixture) -
         modes.redis_decided()
     modes.fell_back("open", "timed out again")
     assert lines.messages == [
-        "Redis does not decide all checks, fail_mode open does: timed out",
-        "Redis does not decide all checks, fail_mode closed does: circuit open",
+        "Redis does not decide all checks; instead fail_mode open decides: timed out",
+        "Redis does not decide all checks; instead fail_mode closed decides: circuit open",
         "Redis decides all checks again",
-        "Redis does not decide all checks, fail_mode open does: timed out again",
+        "Redis does not decide all checks; instead fail_mode open decides: timed out again",
     ]
 
 
@@ -41,9 +41,9 @@ def test_refused_leases_are_one_line_however_many(lines: pytest.LogCaptureFixtur
     modes.redis_decided()
     modes.refused_lease("refused again")
     assert lines.messages == [
-        "Redis does not answer for leases, which are refused: refused",
+        "Redis cannot grant leases, so they are refused: refused",
         "Redis decides all checks again",
-        "Redis does not answer for leases, which are refused: refused again",
+        "Redis cannot grant leases, so they are refused: refused again",
     ]
 
 

@@ -60,7 +60,7 @@ def test_whoever_is_named_must_be_a_primary_itself(group: SentinelGroup) -> None
     """As a stale sentinel would name it."""
     sentinel = group.sentinels[2]
     group.ask(sentinel, "SENTINEL", "MONITOR", "stale", "127.0.0.1", group.replica, 2)
-    assert f"127.0.0.1:{group.replica} is no primary" in why(store_at(group.url.replace("/limits", "/stale")))
+    assert f"127.0.0.1:{group.replica} is not a primary" in why(store_at(group.url.replace("/limits", "/stale")))
     group.ask(sentinel, "SENTINEL", "REMOVE", "stale")
 
 

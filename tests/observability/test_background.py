@@ -26,6 +26,6 @@ def test_a_failure_is_logged_and_counted_and_work_goes_on(
     while len(turns) < 4:
         gevent.sleep(0)
     endless.kill()
-    assert caplog.messages == ["testing failed, and goes on"]
+    assert caplog.messages == ["testing failed, and will be tried again"]
     assert "a bug of this turn" in caplog.text
     assert REGISTRY.get_sample_value("ratelimiter_background_errors_total", {"task": "testing"}) == 1

@@ -158,7 +158,7 @@ def test_what_waits_is_exported_when_the_node_stops(start: Start, spans: Collect
 
 def test_without_a_collector_checks_go_on_and_the_log_says_so_once(start: Start) -> None:
     node = start(free_port(), OTEL_TRACES_SAMPLER="always_on")
-    lost = "the collector does not take traces"
+    lost = "the collector does not accept traces"
     assert node.eventually(lambda: not node.check("untraced")["degraded"] and lost in node.log.read_text())
     for _ in range(20):
         assert not node.check("untraced")["degraded"]

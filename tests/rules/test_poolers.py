@@ -20,7 +20,7 @@ from tests.support.pgbouncer import PgBouncer
 
 MODES = ("session", "transaction")
 PROMISED_SECONDS = 2.0  # from the answer to a change until every worker decides by it, by polls alone
-UNHEARD = "no notifications of changed rules for now, polls go on: they do not arrive"
+UNHEARD = "notifications of changed rules do not arrive for now, polling goes on: they do not arrive"
 
 
 @pytest.fixture(scope="module", params=MODES)

@@ -109,7 +109,7 @@ def configured(options: dict[str, Any]) -> Gate:
     """Of settings with the names of the arguments of Gate (its limiter: `client`), or else of RateLimiter."""
     known = {"client", *CLIENT_OPTIONS, *signature(Gate).parameters} - {"limiter"}
     for name in options.keys() - known:
-        raise TypeError(f"{name!r} is no setting, allowed are {', '.join(sorted(known))}")
+        raise TypeError(f"{name!r} is not a setting, allowed are {', '.join(sorted(known))}")
     if not (options.get("client") or options.get("url")):
         raise ValueError('there is no url: set RATELIMITER_URL (of Django: "URL" in RATELIMITER)')
     own = {name: value for name, value in options.items() if name not in ("client", *CLIENT_OPTIONS)}

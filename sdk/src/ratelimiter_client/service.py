@@ -66,7 +66,7 @@ class Service:
         """
         process = self.process
         if not process.breaker.admits():
-            raise RateLimiterError("the service is not asked for now, it failed too often in a row")
+            raise RateLimiterError("the service is not asked for now: it failed too often in a row")
         try:
             answer = self._exchange(process, self._request(path, body, context), most, again)
             if answer.status == 200:
