@@ -34,6 +34,7 @@ secrets: ## make what docker-compose.yml mounts as secrets, once
 
 bench: $(VENV)/dev.done $(BENCH)/bench.done $(NODE_PEER)/node_modules/.package-lock.json ## measure CPU per check beside peers, memory, matching, refreshing, the client, a profile; writes docs/performance.md
 	@$(BIN)/python -m benchmarks.instructions || echo "the instructions stay as they were"
+	@$(BIN)/python -m benchmarks.worker_instructions || echo "the worker's instructions stay as they were"
 	@$(BIN)/python -m benchmarks.check
 	@$(BIN)/python -m benchmarks.memory
 	@$(BIN)/python -m benchmarks.worst_cases
