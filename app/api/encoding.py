@@ -1,14 +1,13 @@
 """From decisions to bytes: the JSON of the answer, and its RateLimit headers in the dialect of the settings.
 
 What does not change from one decision of a limit to the next is encoded once, in a Template; what does not change from
-one repetition of a denial to the next, in a Repeated. Both are the encoder's own, and forgotten with what they are of.
+one repetition of a denial to the next, in a Repeated. Both are the encoder's own, and bounded in number.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import weakref
 from typing import Any, NamedTuple
 
 from msgspec import Struct
@@ -20,6 +19,7 @@ from app.rules.rule import Limit
 SECOND = 1_000_000  # microseconds. Times are rounded up: -(-time // unit)
 JSON = b"Content-Type: application/json\r\n"
 CUT = "|"  # stands nowhere else in a body
+MAX_PLANS = 200_000  # whose templates are kept, about a kilobyte each; beyond it all are made anew
 MAX_REPEATED = 10_000  # denials, about half a kilobyte each; beyond it all are encoded anew
 
 WORDS = ("false", "true")  # json.dumps takes longer than the rest
@@ -47,7 +47,6 @@ class Encoder:
         self._dialect = dialect
         self._default_window = default_window
         self._templates: dict[int, dict[int, Template]] = {}  # by the number of the plan, then the binding limit
-        self._plans: dict[int, weakref.ref[Plan]] = {}  # which end what is kept of them
         self._repeated: dict[int, Repeated] = {}  # by the number of the denial
 
     def body(self, decision: Decision) -> str:
@@ -143,18 +142,14 @@ class Encoder:
         return (f"{lines}Retry-After: {retry_seconds}\r\n" if retry_seconds else lines).encode()
 
     def _template(self, decision: Decision) -> Template:
-        """Make it, and keep it for as long as there is the plan."""
+        """Make it, and keep it."""
         body = self._body_of(decision)
         admitted = body % ("true", CUT, "0", CUT, "within_limit", "false")
         template = Template(_cut(admitted), body, _cut(self._head_of(decision)))
-        plan, number = decision.plan, decision.plan.number
-        if number not in self._plans:
-            self._plans[number] = weakref.ref(plan, lambda _: self._forget(number))
-        self._templates.setdefault(number, {})[decision.outcome.binding] = template
+        if len(self._templates) >= MAX_PLANS:
+            self._templates.clear()
+        self._templates.setdefault(decision.plan.number, {})[decision.outcome.binding] = template
         return template
-
-    def _forget(self, plan: int) -> None:
-        del self._plans[plan], self._templates[plan]
 
     def _body_of(self, decision: Decision) -> str:
         """The object with a place for the text of each member that changes."""

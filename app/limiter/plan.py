@@ -25,7 +25,7 @@ _double = Struct("<d").pack
 _numbers = count()
 
 
-class Plan(msgspec.Struct, gc=False, eq=False, weakref=True):
+class Plan(msgspec.Struct, gc=False, eq=False):
     """How Redis is asked about one rule, and where its decisions are counted. The limits' algorithms are resolved.
 
     Of thousands few are in the processor's caches: what plans can share they share, and the rest lies close together.

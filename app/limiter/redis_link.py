@@ -30,9 +30,9 @@ from app.limiter.wire import Wire
 
 log = logging.getLogger(__name__)
 
-# Outstanding, by the estimates of plan.py, which are those of slow machines. Redis answers all who wait only after it
-# has done what each has sent: with a few workers that is still less than the default timeout. With half of it, batches
-# cost a tenth more: fewer of them share a write.
+# Outstanding, by the estimates of plan.py, which are those of slow machines. Redis answers those that wait only after
+# the work sent before: with a few workers that is still less than the default timeout. With half of it, batches cost a
+# tenth more, since fewer of them share a write.
 MAX_WORK_US = 6_000
 LOOKS = 4  # a timeout: after the machine stood still, Redis has three quarters of it to answer
 # Timeouts. Where connecting times out after so long, and the event loop had no turn in half of it, this worker was held
