@@ -19,15 +19,15 @@ from hypothesis import settings
 from app.embedded import Postgres, Valkey, runtime_directory
 from app.limiter.redis_store import RedisStore, connect
 from tests.support.acl import PASSWORD, acl_command
+from tests.support.examples import PROFILE
 from tests.support.node import ROOT, Node
 from tests.support.nursery import Nursery
 from tests.support.settings import VARIABLES
 
-# The same examples in every run, so that the gate does not depend on luck. To look for new ones:
-# HYPOTHESIS_PROFILE=explore make test ARGS=tests/server
+# The same examples in every run, so that the gate does not depend on luck (tests/support/examples.py).
 settings.register_profile("gate", derandomize=True)
 settings.register_profile("explore", derandomize=False)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
+settings.load_profile(PROFILE)
 
 pytest_plugins = ["tests.support.matrix", "tests.support.workers"]
 

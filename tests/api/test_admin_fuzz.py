@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.api.conftest import OtherTenant
 from tests.api.wire import problem_of
+from tests.support.examples import examples
 from tests.support.node import Node
 
 ROUTES = [
@@ -48,7 +49,7 @@ nearly_right = st.fixed_dictionaries(
     optional={"rate": amounts, "window": amounts, "limits": st.lists(limits | values, max_size=3), "version": amounts},
 )
 bodies = values | st.dictionaries(st.sampled_from(NAMES), values, max_size=6) | nearly_right
-rounds = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+rounds = settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from app.rules.rule import ALGORITHMS
 from tests.api.conftest import PutRules
 from tests.api.wire import CLOSE, HOST, JSON, exchange, statuses
+from tests.support.examples import examples
 from tests.support.node import ADMIN_KEY, Node
 
 CLIENT = "fuzz-client"
 PLENTY = 100_000
 FUZZ = settings(
-    max_examples=250,
+    max_examples=examples(250),
     deadline=None,
     derandomize=True,
     database=None,
@@ -158,7 +159,7 @@ def test_a_batch_is_charged_exactly_when_it_is_answered(node: Node, items: list[
 
 
 @given(body=mostly(rules.map(_encoded), torn(rules.map(_encoded)) | values.map(_encoded) | st.binary(max_size=40)))
-@settings(FUZZ, max_examples=100)  # each that is stored is two transactions
+@settings(FUZZ, max_examples=examples(100))  # each that is stored is two transactions
 def test_a_rule_is_stored_as_it_is_answered_or_refused(node: Node, body: bytes) -> None:
     answer = _post(node, "/v1/admin/rules", body)
     assert answer.status_code in (200, 201, 400, 422), answer.text

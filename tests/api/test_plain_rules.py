@@ -14,6 +14,7 @@ from app.api.rule_forms import rule_from
 from app.api.rule_schemas import RuleSchema
 from app.api.schemas import Repeating
 from app.rules.rule import ACTIONS, ALGORITHMS, FAIL_MODES, Rule
+from tests.support.examples import examples
 
 SCHEMA = RuleSchema()
 LIMIT = {"rate": 5, "window": 60}
@@ -50,7 +51,7 @@ def _rule(loaded: dict[str, Any]) -> Rule:
     return rule_from(loaded, tenant_id=1, default_algorithm="gcra")
 
 
-@settings(deadline=None, max_examples=600)
+@settings(deadline=None, max_examples=examples(600))
 @given(
     sent=rules
     | odd

@@ -190,6 +190,7 @@ def test_a_stale_sentinel_is_outvoted(group: SentinelGroup, start_node: StartNod
     nodes = [start_node(url, FAIL_MODE="closed") for url in (group.url, without_it)]
     nodes[0].put_rule(client_id="outvoted", rate=limit, window=3600, algorithm="fixed_window")
     nodes[1].await_rules(nodes[0])
+    eventually(lambda: "user=ratelimiter" not in group.ask(group.primary, "CLIENT", "LIST"))  # its first look is over
     decisions = [node.check("outvoted") for node in nodes for _ in range(limit)]
     measured["limit"], measured["admitted"] = limit, sum(decision["allowed"] for decision in decisions)
     assert measured["admitted"] == limit

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from app.limiter.breaker import JITTER, Breaker
 from app.limiter.circuit import Circuit
+from tests.support.examples import examples
 
 RESET_SECONDS, LEASE_SECONDS, FAILURES = 60, 5, 3
 
@@ -133,4 +134,4 @@ class Node(RuleBasedStateMachine):
 
 
 TestNode = Node.TestCase
-TestNode.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestNode.settings = settings(max_examples=examples(200), stateful_step_count=40, deadline=None)

@@ -22,6 +22,7 @@ from app.limiter.redis_store import TOGETHER, RedisStore, connect
 from app.limiter.resp import packed
 from app.rules.rule import ALGORITHMS, Limit, Rule
 from tests.support.deciders import START, new_client
+from tests.support.examples import examples
 from tests.support.node import free_port
 from tests.support.topologies import eventually
 
@@ -73,7 +74,7 @@ def described(outcome: Outcome | StoreError) -> object:
     return str(outcome) if isinstance(outcome, StoreError) else outcome
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(trips=st.lists(st.lists(ASKED, min_size=1, max_size=80), min_size=1, max_size=3))
 def test_together_as_alone(store: RedisStore, trips: list[list[Asked]]) -> None:
     every = [asked for trip in trips for asked in trip]

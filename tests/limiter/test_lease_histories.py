@@ -11,10 +11,14 @@ from msgspec.structs import replace
 from app.limiter.redis_store import RedisStore
 from app.rules.rule import ALGORITHMS, BUCKETS, Limit
 from tests.support.deciders import SECOND, START
+from tests.support.examples import examples
 from tests.support.leasing import History, Leaser, Taken
 
 EXAMPLES = settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], print_blob=True
+    max_examples=examples(120),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    print_blob=True,
 )
 
 

@@ -12,10 +12,14 @@ from msgspec.structs import replace
 from app.limiter.redis_store import RedisStore
 from app.rules.rule import MAX_RATE_TIMES_WINDOW, Limit
 from tests.support.deciders import SECOND, START, LuaDecider, PythonDecider
+from tests.support.examples import examples
 from tests.support.models import MODELS, Model
 
 EXAMPLES = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], print_blob=True
+    max_examples=examples(150),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    print_blob=True,
 )
 
 

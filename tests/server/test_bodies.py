@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.api.wire import post, statuses
 from tests.server.doors import Doors, answers, spoken
 from tests.support.answers import Answers, Received
+from tests.support.examples import examples
 
 ID = b"X-Correlation-ID: parity\r\n"
 # Of no rule but `*`, which allows everything: whatever is made of them, both doors give the same numbers.
@@ -52,7 +53,7 @@ def mutated(draw: st.DrawFn) -> tuple[str, bytes]:
     return path, body
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(500), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sent=mutated())
 def test_no_change_of_a_body_makes_the_doors_differ(doors: Doors, sent: tuple[str, bytes]) -> None:
     path, body = sent

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests.api.wire import CLOSE, JSON, post, request
 from tests.server.doors import Doors, answers, spoken
+from tests.support.examples import examples
 from tests.support.node import ADMIN_KEY
 
 PEEK = b'{"client_id":"parity","cost":0}'
@@ -206,7 +207,7 @@ PIECES = st.sampled_from(
 ) | st.binary(min_size=1, max_size=3)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, len(HEAD)), removed=st.integers(0, 3), inserted=st.just(b"") | PIECES)
 @example(at=HEAD.index(b"Content-Length"), removed=0, inserted=b"Content-Length: 5\r\n")
 def test_no_change_of_a_head_makes_the_doors_differ(doors: Doors, at: int, removed: int, inserted: bytes) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.api.wire import CLOSE, HOST, JSON, post, request
 from tests.server.doors import Doors, answers, spoken
 from tests.support.answers import Answers
+from tests.support.examples import examples
 
 PEEK = b'{"client_id":"parity","cost":0}'
 ID = b"X-Correlation-ID: parity-NNN\r\n"
@@ -41,7 +42,9 @@ LAST = (  # they are the last on their connection
     b"\x00garbage\r\n\r\n",
     post("/v1/check", PEEK, ID, length=9000),
 )
-EXAMPLES = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+EXAMPLES = settings(
+    max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def numbered(requests: list[bytes]) -> bytes:

@@ -67,7 +67,8 @@ class Node:
         return children(self.pid)
 
     def start(self) -> None:
-        if self.nursery and self._root == ROOT and self.command[0] == "gunicorn":
+        ordinary = self._root == ROOT and self.command[0] == "gunicorn" and "PYTHONPATH" not in self._environment
+        if self.nursery and ordinary:
             self._process = self.nursery.start(self.command, self._environment, self.log)
         else:
             self._process = self._popen()
