@@ -1,6 +1,7 @@
 """A client of the Distributed Rate Limiter: `RateLimiter(url).check(client_id, limit_key)`."""
 
 from ratelimiter_client import identify
+from ratelimiter_client.aio import AsyncRateLimiter
 from ratelimiter_client.client import RateLimiter
 from ratelimiter_client.decision import Check, Decision, Lease
 from ratelimiter_client.errors import RateLimited, RateLimiterError
@@ -8,6 +9,7 @@ from ratelimiter_client.leased import LeasedLimiter
 from ratelimiter_client.middleware import RateLimitMiddleware
 
 __all__ = [
+    "AsyncRateLimiter",
     "Check",
     "Decision",
     "Lease",

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterable, Mapping
+from typing import Any, Callable, Iterable
 
-from ratelimiter_client import answers, questions
-from ratelimiter_client.arguments import refuse_unless
-from ratelimiter_client.breaker import log
-from ratelimiter_client.decision import Check, Decision, Lease, undecided
+from ratelimiter_client.asking import Asking, Item, bound
+from ratelimiter_client.decision import Check, Decision, Lease
 from ratelimiter_client.decorator import ClientId, F, limited
 from ratelimiter_client.endpoint import Endpoint
 from ratelimiter_client.errors import RateLimiterError
 from ratelimiter_client.service import Service
 
-FAIL_MODES = ("open", "closed", "raise")
-MAX_TIMEOUT_SECONDS = 60
-MAX_BATCH_ANSWER = 1024 * 1024
-CHECK, BATCH, LEASES = "/v1/check", "/v1/check/batch", "/v1/leases"
 
-
-class RateLimiter:
+class RateLimiter(Asking):
     """A client of the service at `url`. One for the whole application: threads, greenlets and forks may share it.
 
     `timeout`: seconds for a call, connecting and a second attempt included. `fail_mode`: what a check is when the
@@ -27,6 +20,8 @@ class RateLimiter:
     check an id, by which it is charged once though it is sent again, over a new connection, where the first one broke.
     `ca_file`: certificates to trust instead of the system's. Raises ValueError or TypeError for a wrong argument.
     """
+
+    _service: Service
 
     def __init__(
         self,
@@ -39,17 +34,8 @@ class RateLimiter:
         ca_file: str | None = None,
         max_idle_connections: int = 16,
     ) -> None:
-        refuse_unless(isinstance(timeout, (int, float)), "timeout", timeout, "a number of seconds")
-        refuse_unless(isinstance(max_idle_connections, int), "max_idle_connections", max_idle_connections, "an integer")
-        if not 0 < timeout <= MAX_TIMEOUT_SECONDS:
-            raise ValueError(f"timeout is {timeout!r}, allowed are seconds above 0 and up to {MAX_TIMEOUT_SECONDS}")
-        if fail_mode not in FAIL_MODES:
-            raise ValueError(f"fail_mode is {fail_mode!r}, allowed is one of {', '.join(FAIL_MODES)}")
-        if max_idle_connections < 0:
-            raise ValueError(f"max_idle_connections is {max_idle_connections!r}, allowed is 0 or more")
-        self.timeout = timeout
-        self.fail_mode = fail_mode
-        self._retry = retry
+        super().__init__(timeout, fail_mode, retry)
+        bound("max_idle_connections", max_idle_connections, 0)
         self._service = Service(Endpoint(url, api_key, ca_file), timeout=timeout, max_idle=max_idle_connections)
 
     def check(
@@ -71,10 +57,8 @@ class RateLimiter:
         `correlation_id` (of the same characters) and the W3C `traceparent` are sent along where they are well-formed.
         """
         try:
-            fields = self._question(Check(client_id, limit_key, cost, request_id))
-            body = questions.encoded(fields).encode()
-            context = questions.context(correlation_id, traceparent)
-            return self._service.ask(CHECK, body, answers.decision, context=context, again=_repeatable(fields))
+            check = Check(client_id, limit_key, cost, request_id)
+            return self._service.ask(self._check_trip(check, correlation_id, traceparent))
         except RateLimiterError as error:
             return self._undecided(error)
 
@@ -82,19 +66,20 @@ class RateLimiter:
         """What is left, in `remaining`. Charges nothing; `allowed` is true also where nothing is left."""
         return self.check(client_id, limit_key, 0)
 
-    def check_many(self, checks: Iterable[Check | tuple[Any, ...] | Mapping[str, Any]]) -> list[Decision]:
+    def check_many(self, checks: Iterable[Item]) -> list[Decision]:
         """Many checks in one trip (one for every 1,000 or 250 kB), decisions in the same order.
 
         Each is a Check, or a tuple or mapping of its fields. They are independent: one that is denied, or invalid,
         changes nothing about the others. The timeout is each trip's. Their decisions have no `headers`.
         """
-        asked = [self._item(item) for item in checks]
-        again = all(isinstance(item, Decision) or _repeatable(item) for item in asked)
-        decisions = {place: item for place, item in enumerate(asked) if isinstance(item, Decision)}
-        valid = ((place, questions.encoded(item)) for place, item in enumerate(asked) if isinstance(item, dict))
-        for places, body in questions.packed(valid):
-            decisions.update(zip(places, self._batch(body, len(places), again)))
-        return [decisions[place] for place in range(len(asked))]
+        decisions: list[Decision] = []
+        for places, trip in self._batch_trips(checks, decisions):
+            try:
+                results = self._service.ask(trip)
+            except RateLimiterError as error:
+                results = [*[error] * len(places)]
+            self._put(decisions, places, results)
+        return decisions
 
     def lease(self, client_id: str | int, limit_key: str, permits: int, ttl: float) -> Lease:
         """Charge up to `permits` (1 to 10^9) units at once, to be spent within `ttl` seconds (0.001 to 3600).
@@ -102,19 +87,14 @@ class RateLimiter:
         As many are granted as every limit has left, maybe none. Never sent twice. Raises RateLimiterError whatever the
         fail mode.
         """
-        fields = questions.names(client_id, limit_key)
-        fields["permits"] = questions.amount("permits", permits, 1)
-        fields["ttl_ms"] = questions.milliseconds("ttl", ttl, questions.MAX_TTL_MS)
-        return self._service.ask(LEASES, questions.encoded(fields).encode(), answers.lease)
+        return self._service.ask(self._lease_trip(client_id, limit_key, permits, ttl))
 
     def return_lease(self, lease_id: str, unused: int) -> int:
         """Give back permits of a lease; how many were credited: fewer, or none, where their window has ended.
 
         Safe to repeat. Raises RateLimiterError whatever the fail mode, of status 404 for a lease that is over.
         """
-        body = questions.encoded({"unused": questions.amount("unused", unused, 0)}).encode()
-        path = f"{LEASES}/{questions.lease_path(lease_id)}/return"
-        return self._service.ask(path, body, answers.returned, again=True)
+        return self._service.ask(self._return_trip(lease_id, unused))
 
     def limit(
         self,
@@ -140,36 +120,3 @@ class RateLimiter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _question(self, check: Check) -> dict[str, Any]:
-        return questions.question(check, self._service.process.new_id() if self._retry else None)
-
-    def _item(self, item: tuple[Any, ...] | Mapping[str, Any]) -> dict[str, Any] | Decision:
-        """The question to send, or the decision on one that cannot be sent."""
-        try:
-            return self._question(Check(**item) if isinstance(item, Mapping) else Check(*item))
-        except TypeError as error:
-            return self._undecided(RateLimiterError(str(error), status=422))
-        except RateLimiterError as error:
-            return self._undecided(error)
-
-    def _batch(self, body: bytes, number: int, again: bool) -> list[Decision]:
-        try:
-            read = answers.results(number)
-            results = self._service.ask(BATCH, body, read, again=again, most=MAX_BATCH_ANSWER)
-        except RateLimiterError as error:
-            return [self._undecided(error)] * number
-        return [result if isinstance(result, Decision) else self._undecided(result) for result in results]
-
-    def _undecided(self, error: RateLimiterError) -> Decision:
-        if self.fail_mode == "raise":
-            raise error
-        logged = self._service.process.logged
-        if error.status is not None and error.status not in logged:
-            logged.add(error.status)
-            log.error("%s (fail mode %s; said once)", error, self.fail_mode)
-        return undecided(error, allowed=self.fail_mode == "open")
-
-
-def _repeatable(fields: dict[str, Any]) -> bool:
-    return "request_id" in fields or fields["cost"] == 0

@@ -29,10 +29,10 @@ class Endpoint:
             raise ValueError(f"the path of url is {parts.path!r}, allowed are letters, digits and . _ ~ - /")
         if api_key is not None and not API_KEY.fullmatch(api_key):
             raise ValueError("api_key has characters other than visible ASCII")
-        self._host = parts.hostname or ""
-        self._host.encode("idna")  # a ValueError now rather than with each look-up
-        self._port = parts.port or PORTS[parts.scheme]
-        self._tls = _trusting(ca_file) if parts.scheme == "https" else None
+        self.host = parts.hostname or ""
+        self.host.encode("idna")  # a ValueError now rather than with each look-up
+        self.port = parts.port or PORTS[parts.scheme]
+        self.tls = _trusting(ca_file) if parts.scheme == "https" else None
         self.prefix = parts.path.rstrip("/")
         self.fields = f"Host: {parts.netloc}\r\nContent-Type: application/json\r\nUser-Agent: ratelimiter-client\r\n"
         if api_key is not None:
@@ -43,7 +43,7 @@ class Endpoint:
 
         Only the system's look-up of a name does not know the deadline; an address needs none.
         """
-        addresses = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
         for tried, (family, _, _, _, address) in enumerate(addresses):
             shares = len(addresses) - tried
             try:
@@ -51,7 +51,7 @@ class Endpoint:
             except OSError:
                 if shares == 1:
                     raise
-        raise OSError(f"{self._host} has no address")
+        raise OSError(f"{self.host} has no address")
 
     def _connected(self, family: int, address: Any, deadline: float, shares: int) -> Connection:
         connection = socket.socket(family, socket.SOCK_STREAM)
@@ -65,9 +65,9 @@ class Endpoint:
             raise
 
     def _secured(self, connection: socket.socket, deadline: float) -> socket.socket | Secured:
-        if self._tls is None:
+        if self.tls is None:
             return connection
-        secured = Secured(connection, self._tls, self._host)
+        secured = Secured(connection, self.tls, self.host)
         secured.settimeout(left(deadline))
         secured.handshake()
         return secured
