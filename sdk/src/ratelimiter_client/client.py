@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Callable, Iterable
 
+from ratelimiter_client.arguments import FailMode
 from ratelimiter_client.asking import Asking, Item, bound
-from ratelimiter_client.decision import Check, Decision, Lease
-from ratelimiter_client.decorator import ClientId, F, limited
+from ratelimiter_client.decision import Check, Decision, Lease, Name
+from ratelimiter_client.decorator import Cost, F, Who, limited
 from ratelimiter_client.endpoint import Endpoint
 from ratelimiter_client.errors import RateLimiterError
+from ratelimiter_client.health import Health
 from ratelimiter_client.service import Service
+from ratelimiter_client.undecided import OnUndecided
 
 
 class RateLimiter(Asking):
@@ -18,7 +21,8 @@ class RateLimiter(Asking):
     `timeout`: seconds for a call, connecting and a second attempt included. `fail_mode`: what a check is when the
     service does not decide it: "open" (allowed), "closed" (denied) or "raise" (RateLimiterError). `retry`: give each
     check an id, by which it is charged once though it is sent again, over a new connection, where the first one broke.
-    `ca_file`: certificates to trust instead of the system's. Raises ValueError or TypeError for a wrong argument.
+    `ca_file`: certificates to trust instead of the system's. `on_undecided`: called with the RateLimiterError of each
+    check that the service did not decide. Raises ValueError or TypeError for a wrong argument.
     """
 
     _service: Service
@@ -28,49 +32,59 @@ class RateLimiter(Asking):
         url: str,
         api_key: str | None = None,
         timeout: float = 0.05,
-        fail_mode: str = "open",
+        fail_mode: FailMode = "open",
         *,
         retry: bool = True,
         ca_file: str | None = None,
         max_idle_connections: int = 16,
+        on_undecided: OnUndecided = None,
     ) -> None:
-        super().__init__(timeout, fail_mode, retry)
+        super().__init__(url, timeout, fail_mode, retry, on_undecided)
         bound("max_idle_connections", max_idle_connections, 0)
-        self._service = Service(Endpoint(url, api_key, ca_file), timeout=timeout, max_idle=max_idle_connections)
+        self._service = Service(
+            Endpoint(url, api_key, ca_file),
+            timeout=timeout,
+            max_idle=max_idle_connections,
+            undecided=self._new_undecided,
+        )
 
     def check(
         self,
-        client_id: str | int,
-        limit_key: str = "global",
+        client_id: Name,
+        limit_key: Name = "global",
         cost: int = 1,
         *,
-        request_id: str | None = None,
+        request_id: Name | None = None,
         correlation_id: str | None = None,
         traceparent: str | None = None,
     ) -> Decision:
         """May the client do this now? If so, its `cost` (0 to 10^9 units) has been charged.
 
-        A name that the service would refuse (empty, too long, control characters) is counted by its SHA-256 digest; an
-        int is taken as its digits. What else
-        it refuses, a cost of -1 or a client_id of None, is a failure like any other: the fail mode decides, and the log
-        has it once. `request_id` (1-64 of A-Z a-z 0-9 . _ -): the same within a minute is the same check.
+        Names are text, integers or UUIDs, each by its text; one that the service would refuse (empty, too long, control
+        characters) is counted by its SHA-256 digest. A cost out of range is denied, whatever the fail mode. Raises
+        TypeError for anything else. `request_id` (1-64 of A-Z a-z 0-9 . _ -, any other by its digest): the same within
+        a minute is the same check, charged once; so let no caller choose it. With another cost or key it is denied.
         `correlation_id` (of the same characters) and the W3C `traceparent` are sent along where they are well-formed.
         """
+        check = Check(client_id, limit_key, cost, request_id)
+        trip = self._check_trip(check, correlation_id, traceparent)
+        if isinstance(trip, Decision):
+            return trip
         try:
-            check = Check(client_id, limit_key, cost, request_id)
-            return self._service.ask(self._check_trip(check, correlation_id, traceparent))
+            return self._decided(trip, self._service.ask(trip))
         except RateLimiterError as error:
             return self._undecided(error)
 
-    def peek(self, client_id: str | int, limit_key: str = "global") -> Decision:
+    def peek(self, client_id: Name, limit_key: Name = "global") -> Decision:
         """What is left, in `remaining`. Charges nothing; `allowed` is true also where nothing is left."""
         return self.check(client_id, limit_key, 0)
 
     def check_many(self, checks: Iterable[Item]) -> list[Decision]:
         """Many checks in one trip (one for every 1,000 or 250 kB), decisions in the same order.
 
-        Each is a Check, or a tuple or mapping of its fields. They are independent: one that is denied, or invalid,
-        changes nothing about the others. The timeout is each trip's. Their decisions have no `headers`.
+        Each is a Check, or a tuple or mapping of its fields. They are independent: one that is denied changes nothing
+        about the others. Raises TypeError, before anything is sent, where `check` would. The timeout is each trip's.
+        Their decisions have no `headers`.
         """
         decisions: list[Decision] = []
         for places, trip in self._batch_trips(checks, decisions):
@@ -81,18 +95,20 @@ class RateLimiter(Asking):
             self._put(decisions, places, results)
         return decisions
 
-    def lease(self, client_id: str | int, limit_key: str, permits: int, ttl: float) -> Lease:
+    def lease(self, client_id: Name, limit_key: Name, permits: int, ttl: float) -> Lease:
         """Charge up to `permits` (1 to 10^9) units at once, to be spent within `ttl` seconds (0.001 to 3600).
 
-        As many are granted as every limit has left, maybe none. Never sent twice. Raises RateLimiterError whatever the
-        fail mode.
+        As many are granted as every limit has left, maybe none; none where `permits` is out of range. Never sent twice.
+        Raises RateLimiterError whatever the fail mode, TypeError and ValueError for other arguments.
         """
-        return self._service.ask(self._lease_trip(client_id, limit_key, permits, ttl))
+        trip = self._lease_trip(client_id, limit_key, permits, ttl)
+        return trip if isinstance(trip, Lease) else self._service.ask(trip)
 
     def return_lease(self, lease_id: str, unused: int) -> int:
         """Give back permits of a lease; how many were credited: fewer, or none, where their window has ended.
 
-        Safe to repeat. Raises RateLimiterError whatever the fail mode, of status 404 for a lease that is over.
+        Safe to repeat. Raises RateLimiterError whatever the fail mode, of status 404 for a lease that is over;
+        TypeError and ValueError for what is no lease's id or no number of permits.
         """
         return self._service.ask(self._return_trip(lease_id, unused))
 
@@ -100,19 +116,30 @@ class RateLimiter(Asking):
         self,
         limit_key: str = "global",
         *,
-        identify: ClientId,
-        cost: int = 1,
+        identify: Who,
+        cost: Cost = 1,
         on_denied: Callable[[Decision], Any] | None = None,
     ) -> Callable[[F], F]:
-        """A decorator: every call of the function is a check of `cost` units.
+        """A decorator: every call of the function, which may be async, is a check of `cost` units.
 
-        `identify`: the client id, or a function that makes it of the call's arguments. A denied call returns what
-        `on_denied` makes of the decision, or raises RateLimited where there is no such function.
+        `identify`: the client id, or a function that makes it of the call's arguments; so may `cost` be made. A denied
+        call returns what `on_denied` makes of the decision, or raises RateLimited where there is none.
         """
         return limited(self.check, limit_key, identify=identify, cost=cost, on_denied=on_denied)
 
+    def health(self) -> Health:
+        """Ask whether the service decides, by a check that charges nothing, and tell what became of all before.
+
+        Never raises. It takes a trip, also while checks do not ask; what it finds is not counted.
+        """
+        try:
+            return self._health(None, self._service.probe(self._health_trip()).degraded)
+        except RateLimiterError as error:
+            return self._health(str(error), False)
+
     def close(self) -> None:
         """Close the connections that wait. A later call opens a new one."""
+        self._service.process.undecided.flush()
         self._service.process.connections.close()
 
     def __enter__(self) -> RateLimiter:

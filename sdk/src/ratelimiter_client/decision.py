@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Tuple
+from typing import Any, NamedTuple, Tuple, Union
+from uuid import UUID
 
 from ratelimiter_client.errors import ProtocolError, RateLimiterError
 
 Headers = Tuple[Tuple[str, str], ...]
+Name = Union[str, int, UUID]
 
 MAX_NUMBER = 2**53  # what any JSON is exact to; the service's are less
 
@@ -27,17 +29,18 @@ SHAPE: dict[str, tuple[type, ...]] = {
 class Check(NamedTuple):
     """One of many questions. `cost` in units, 0 to 10^9; 0 only looks."""
 
-    client_id: str | int
-    limit_key: str = "global"
+    client_id: Name
+    limit_key: Name = "global"
     cost: int = 1
-    request_id: str | None = None
+    request_id: Name | None = None
 
 
 class Decision(NamedTuple):
-    """May the client do this now? The fields of the service's answer, and two of the client's own.
+    """May the client do this now? The fields of the service's answer, and those of the library's own after them.
 
     Where the service did not decide, `error` says why, `degraded` is true, `reason` is "degraded", `allowed` is the
-    fail mode's, and the numbers are 0.
+    fail mode's, and the numbers are 0. `client_id` and `limit_key` name the limit, in decisions on requests of a web
+    application; elsewhere they are empty.
     """
 
     allowed: bool
@@ -52,6 +55,13 @@ class Decision(NamedTuple):
     degraded: bool  # Redis did not decide
     headers: Headers = ()  # the RateLimit headers and Retry-After as the service sent them
     error: str | None = None  # why the service did not decide
+    client_id: str = ""
+    limit_key: str = ""
+
+    @property
+    def breached(self) -> bool:
+        """Whether it denies."""
+        return not self.allowed
 
 
 class Lease(NamedTuple):
@@ -71,13 +81,18 @@ def decision_of(fields: dict[str, Any], headers: Headers = ()) -> Decision:
         raise ProtocolError("the answer is no decision") from None
     if not all(map(fits, values, SHAPE.values())):
         raise ProtocolError("the answer is no decision")
-    return Decision._make((*values, headers, None))
+    return Decision._make((*values, headers, None, "", ""))
 
 
 def fits(value: Any, kinds: tuple[type, ...]) -> bool:
     """Whether it is of one of these types (a truth value is no integer), and, where it is a number, of sane size."""
     kind = type(value)
     return kind in kinds and (kind not in (int, float) or 0 <= value <= MAX_NUMBER)
+
+
+def denied(reason: str) -> Decision:
+    """Of what no limit admits, without asking; waiting does not help."""
+    return Decision(False, 0, None, 0, 0, 0.0, None, "", reason, False)
 
 
 def undecided(error: RateLimiterError, *, allowed: bool) -> Decision:

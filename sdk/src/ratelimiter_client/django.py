@@ -7,7 +7,8 @@ from typing import Callable
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
-from ratelimiter_client.gate import configured, denial
+from ratelimiter_client.denials import denial
+from ratelimiter_client.settings import configured
 
 
 class RateLimitMiddleware:

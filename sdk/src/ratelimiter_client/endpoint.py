@@ -29,6 +29,7 @@ class Endpoint:
             raise ValueError(f"the path of url is {parts.path!r}, allowed are letters, digits and . _ ~ - /")
         if api_key is not None and not API_KEY.fullmatch(api_key):
             raise ValueError("api_key has characters other than visible ASCII")
+        self.url = url
         self.host = parts.hostname or ""
         self.host.encode("idna")  # a ValueError now rather than with each look-up
         self.port = parts.port or PORTS[parts.scheme]

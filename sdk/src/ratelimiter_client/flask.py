@@ -11,7 +11,10 @@ from werkzeug.exceptions import default_exceptions
 
 from ratelimiter_client.arguments import limit_name, pairs
 from ratelimiter_client.decision import Decision
-from ratelimiter_client.gate import DECISION, DEFAULT_KEY, Gate, What, Who, configured, denial, tighter
+from ratelimiter_client.denials import denial
+from ratelimiter_client.gate import DECISION, Gate, Limit, Who, tighter
+from ratelimiter_client.settings import configured
+from ratelimiter_client.unnamed import DEFAULT_KEY
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,7 +50,7 @@ class RateLimits:
 
     def limit(self, limit_key: str = DEFAULT_KEY, identify: Who = None) -> Callable[[F], F]:
         """Limits a view, besides what limits every request. `identify`: as the extension's where it is not given."""
-        limits = pairs([(identify, limit_name(limit_key))])
+        limits = [Limit(*pair) for pair in pairs([(identify, limit_name(limit_key))])]
 
         def decorate(view: F) -> F:
             @functools.wraps(view)
@@ -59,7 +62,7 @@ class RateLimits:
 
         return decorate
 
-    def _limit_request(self, limits: Sequence[tuple[Who, What]] | None = None) -> None:
+    def _limit_request(self, limits: Sequence[Limit] | None = None) -> None:
         gate = self._gates.get(current_app._get_current_object())  # type: ignore[attr-defined]
         if gate is None:
             raise RuntimeError("init_app was not called")

@@ -6,8 +6,10 @@ Ids of different makers never meet: nobody spends another's quota by a header th
 from __future__ import annotations
 
 from hashlib import sha256
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Callable, Dict, Iterable, Union
+
+from ratelimiter_client.breaker import log
 
 Environ = Dict[str, Any]
 Identify = Callable[[Environ], Union[str, int, None]]
@@ -25,14 +27,19 @@ def address(trusted: Iterable[str] = ()) -> Identify:
     right-most hop that is none of them is the client; what he himself wrote stands further left and is not read.
     """
     names = {trusted} if isinstance(trusted, str) else set(trusted)
-    networks = [ip_network(name) for name in sorted(names - {UNIX})]
+    networks = [_network(name) for name in sorted(names - {UNIX})]
+    told: list[str] = []
 
     def is_trusted(hop: Address | None) -> bool:
         return UNIX in names if hop is None else any(hop in network for network in networks)
 
     def identify(environ: Environ) -> str:
         client = _address(environ.get("REMOTE_ADDR", ""))
-        for hop in reversed(environ.get("HTTP_X_FORWARDED_FOR", "").split(",")):
+        forwarded = environ.get("HTTP_X_FORWARDED_FOR", "")
+        if not told and (forwarded or client is None) and not is_trusted(client):
+            told.append("once")
+            log.warning(_UNTRUSTED if client is not None else _NO_ADDRESS, client)
+        for hop in reversed(forwarded.split(",")):
             named = _address(hop) if is_trusted(client) else None
             if named is None:
                 break
@@ -40,6 +47,23 @@ def address(trusted: Iterable[str] = ()) -> Identify:
         return ADDRESS + _shown(client)
 
     return identify
+
+
+_UNTRUSTED = (
+    "X-Forwarded-For came from %s, which is no trusted proxy, so that all behind it count as one client. If it is a "
+    "proxy of yours, name it in trusted_proxies (said once)"
+)
+_NO_ADDRESS = (
+    "a request has no REMOTE_ADDR (%s), so that all such count as one client. If they come through a proxy of yours, "
+    'on a unix socket, name "unix" in trusted_proxies (said once)'
+)
+
+
+def _network(name: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(name)
+    except ValueError as error:
+        raise ValueError(f"trusted_proxies has {name!r}, allowed are addresses, networks and 'unix': {error}") from None
 
 
 def header(name: str) -> Identify:

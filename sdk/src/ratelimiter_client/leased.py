@@ -8,7 +8,8 @@ import weakref
 from typing import Callable
 
 from ratelimiter_client.client import RateLimiter
-from ratelimiter_client.decision import Decision
+from ratelimiter_client.decision import Decision, Lease, Name
+from ratelimiter_client.health import Health
 from ratelimiter_client.questions import is_integer
 from ratelimiter_client.renewals import Renewals
 
@@ -44,11 +45,11 @@ class LeasedLimiter:
 
     def check(
         self,
-        client_id: str | int,
-        limit_key: str = "global",
+        client_id: Name,
+        limit_key: Name = "global",
         cost: int = 1,
         *,
-        request_id: str | None = None,
+        request_id: Name | None = None,
         correlation_id: str | None = None,
         traceparent: str | None = None,
     ) -> Decision:
@@ -59,21 +60,33 @@ class LeasedLimiter:
         if request_id is None:
             if cost is ONE and (type(client_id) is str or type(client_id) is int):
                 try:
-                    permits = self._in_use[client_id, limit_key]
+                    permits = self._in_use[client_id, limit_key]  # type: ignore[index]
                     decision = permits.pop()
                     if decision is not None and self._clock() < permits.until:  # read after popping: it is not late
                         return decision
                 except (KeyError, IndexError, TypeError):  # no lease, used up, or what cannot be looked up
                     pass
             if self._may_lease(client_id, limit_key, cost):
-                decision = self._process().decide((client_id, limit_key), cost)
+                decision = self._process().decide((client_id, limit_key), cost)  # type: ignore[arg-type]
                 if decision is not None:
                     return decision
         return self._client.check(
             client_id, limit_key, cost, request_id=request_id, correlation_id=correlation_id, traceparent=traceparent
         )
 
-    def peek(self, client_id: str | int, limit_key: str = "global") -> Decision:
+    def lease(self, client_id: Name, limit_key: Name, permits: int, ttl: float) -> Lease:
+        """As `RateLimiter.lease`: one beside those held here."""
+        return self._client.lease(client_id, limit_key, permits, ttl)
+
+    def return_lease(self, lease_id: str, unused: int) -> int:
+        """As `RateLimiter.return_lease`."""
+        return self._client.return_lease(lease_id, unused)
+
+    def health(self) -> Health:
+        """As `RateLimiter.health`; decisions by permits are no calls."""
+        return self._client.health()
+
+    def peek(self, client_id: Name, limit_key: Name = "global") -> Decision:
         """As `RateLimiter.peek`: what the service has left, without the permits held here."""
         return self._client.peek(client_id, limit_key)
 

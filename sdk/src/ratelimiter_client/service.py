@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from socket import timeout as TimeIsUp
-from typing import TypeVar
+from typing import Callable, TypeVar
 
 from ratelimiter_client.connections import Connections
-from ratelimiter_client.core import FAILURES, Core, Process, Trip
+from ratelimiter_client.core import FAILURES, Core, Process, Trip, failure
 from ratelimiter_client.endpoint import Endpoint
+from ratelimiter_client.errors import RateLimiterError
 from ratelimiter_client.transport import Answer
+from ratelimiter_client.undecided import Undecided
 
 T = TypeVar("T")
 
@@ -17,17 +19,31 @@ T = TypeVar("T")
 class Service(Core[Connections]):
     """The one at `endpoint`. `timeout`: seconds for a trip, connecting and the second attempt included."""
 
-    def __init__(self, endpoint: Endpoint, *, timeout: float, max_idle: int) -> None:
-        super().__init__(endpoint, timeout, lambda: Connections(endpoint, max_idle))
+    def __init__(
+        self, endpoint: Endpoint, *, timeout: float, max_idle: int, undecided: Callable[[], Undecided]
+    ) -> None:
+        super().__init__(endpoint, timeout, lambda: Connections(endpoint, max_idle), undecided)
 
     def ask(self, trip: Trip[T]) -> T:
-        """What `read` makes of the answer. Raises RateLimiterError."""
+        """What the trip makes of the answer. Raises RateLimiterError."""
         process = self.admitted()
         try:
-            answer = self._exchange(process, self.request(trip), trip.most, trip.again)
-            return process.heard(answer, trip.read)
+            result = self._answered(process, trip)
+        except RateLimiterError as error:
+            process.failed(error)
+            raise
+        process.breaker.succeeded()
+        return result
+
+    def probe(self, trip: Trip[T]) -> T:
+        """As `ask`, whatever the breaker says, and it learns nothing."""
+        return self._answered(self.process, trip)
+
+    def _answered(self, process: Process[Connections], trip: Trip[T]) -> T:
+        try:
+            return trip.result(self._exchange(process, self.request(trip), trip.most, trip.again))
         except FAILURES as error:
-            raise process.failed(error) from error
+            raise failure(error) from error
 
     def _exchange(self, process: Process[Connections], request: bytes, most: int, again: bool) -> Answer:
         deadline = time.monotonic() + self._timeout

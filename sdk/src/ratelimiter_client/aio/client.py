@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Iterable
 
 from ratelimiter_client.aio.service import AsyncService
+from ratelimiter_client.arguments import FailMode
 from ratelimiter_client.asking import Asking, Item, bound
-from ratelimiter_client.decision import Check, Decision, Lease
+from ratelimiter_client.decision import Check, Decision, Lease, Name
 from ratelimiter_client.endpoint import Endpoint
 from ratelimiter_client.errors import RateLimiterError
+from ratelimiter_client.health import Health
+from ratelimiter_client.undecided import OnUndecided
 
 
 class AsyncRateLimiter(Asking):
@@ -25,14 +28,15 @@ class AsyncRateLimiter(Asking):
         url: str,
         api_key: str | None = None,
         timeout: float = 0.05,
-        fail_mode: str = "open",
+        fail_mode: FailMode = "open",
         *,
         retry: bool = True,
         ca_file: str | None = None,
         max_idle_connections: int = 16,
         max_connections: int = 100,
+        on_undecided: OnUndecided = None,
     ) -> None:
-        super().__init__(timeout, fail_mode, retry)
+        super().__init__(url, timeout, fail_mode, retry, on_undecided)
         bound("max_idle_connections", max_idle_connections, 0)
         bound("max_connections", max_connections, 1)
         self._service = AsyncService(
@@ -40,26 +44,30 @@ class AsyncRateLimiter(Asking):
             timeout=timeout,
             max_idle=max_idle_connections,
             max_connections=max_connections,
+            undecided=self._new_undecided,
         )
 
     async def check(
         self,
-        client_id: str | int,
-        limit_key: str = "global",
+        client_id: Name,
+        limit_key: Name = "global",
         cost: int = 1,
         *,
-        request_id: str | None = None,
+        request_id: Name | None = None,
         correlation_id: str | None = None,
         traceparent: str | None = None,
     ) -> Decision:
         """As RateLimiter.check."""
+        check = Check(client_id, limit_key, cost, request_id)
+        trip = self._check_trip(check, correlation_id, traceparent)
+        if isinstance(trip, Decision):
+            return trip
         try:
-            check = Check(client_id, limit_key, cost, request_id)
-            return await self._service.ask(self._check_trip(check, correlation_id, traceparent))
+            return self._decided(trip, await self._service.ask(trip))
         except RateLimiterError as error:
             return self._undecided(error)
 
-    async def peek(self, client_id: str | int, limit_key: str = "global") -> Decision:
+    async def peek(self, client_id: Name, limit_key: Name = "global") -> Decision:
         """As RateLimiter.peek."""
         return await self.check(client_id, limit_key, 0)
 
@@ -74,16 +82,25 @@ class AsyncRateLimiter(Asking):
             self._put(decisions, places, results)
         return decisions
 
-    async def lease(self, client_id: str | int, limit_key: str, permits: int, ttl: float) -> Lease:
+    async def lease(self, client_id: Name, limit_key: Name, permits: int, ttl: float) -> Lease:
         """As RateLimiter.lease. Raises RateLimiterError whatever the fail mode."""
-        return await self._service.ask(self._lease_trip(client_id, limit_key, permits, ttl))
+        trip = self._lease_trip(client_id, limit_key, permits, ttl)
+        return trip if isinstance(trip, Lease) else await self._service.ask(trip)
 
     async def return_lease(self, lease_id: str, unused: int) -> int:
         """As RateLimiter.return_lease. Raises RateLimiterError whatever the fail mode."""
         return await self._service.ask(self._return_trip(lease_id, unused))
 
+    async def health(self) -> Health:
+        """As RateLimiter.health."""
+        try:
+            return self._health(None, (await self._service.probe(self._health_trip())).degraded)
+        except RateLimiterError as error:
+            return self._health(str(error), False)
+
     async def close(self) -> None:
         """Close the connections of this event loop that wait. A later call opens a new one."""
+        self._service.process.undecided.flush()
         self._service.process.connections.close()
 
     async def __aenter__(self) -> AsyncRateLimiter:

@@ -1,4 +1,4 @@
-"""HTTP/1.1 over one transport of an event loop, by the same deadline and reader as over a socket."""
+"""HTTP/1.1 over one transport of an event loop, by the same reader as over a socket."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 import time
 from contextlib import suppress
 from ipaddress import ip_address
-from typing import Any, Awaitable, TypeVar
+from typing import Any, Awaitable, Callable, TypeVar
 
 from ratelimiter_client.endpoint import Endpoint
 from ratelimiter_client.errors import ProtocolError
@@ -21,22 +21,16 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
-        self._reader: AnswerReader | None = None
+        self._feed: Callable[[bytes], Answer | None] = AnswerReader(0).feed
         self._waiter: asyncio.Future[Answer] | None = None
 
-    async def exchange(self, request: bytes, deadline: float, most: int) -> Answer:
-        """As of a socket's connection. Raises socket.timeout, other OSErrors, ProtocolError."""
+    def send(self, request: bytes, most: int, waiter: asyncio.Future[Answer]) -> None:
+        """Send the request; `waiter` gets its answer, whose body is at most `most` bytes, or an OSError or
+        ProtocolError. It may be ended by others."""
+        self._feed, self._waiter = AnswerReader(most).feed, waiter
         if self._transport is None:
             raise closed()
-        loop = asyncio.get_running_loop()
-        self._reader, self._waiter = AnswerReader(most), loop.create_future()
-        timer = loop.call_later(left(deadline), self._late)
-        try:
-            self._transport.write(request)
-            return await self._waiter
-        finally:
-            timer.cancel()
-            self._waiter = None
+        self._transport.write(request)
 
     def idle(self) -> bool:
         """Whether nothing has come on it since its last answer, as far as its loop has looked."""
@@ -52,12 +46,12 @@ class Connection(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        waiter, reader = self._waiter, self._reader
-        if waiter is None or reader is None or waiter.done():  # nobody asked for it
+        waiter = self._waiter
+        if waiter is None or waiter.done():  # nobody asked for it
             self.close()
             return
         try:
-            answer = reader.feed(data)
+            answer = self._feed(data)
         except ProtocolError as error:
             waiter.set_exception(error)
             return
@@ -66,14 +60,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
-        self._fail(error or closed())
-
-    def _late(self) -> None:
-        self._fail(socket.timeout("the time for the call is up"))
-
-    def _fail(self, error: Exception) -> None:
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(error)
+            self._waiter.set_exception(error or closed())
 
 
 async def connect(endpoint: Endpoint, deadline: float) -> Connection:

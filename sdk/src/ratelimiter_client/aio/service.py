@@ -7,14 +7,17 @@ import os
 import time
 from collections import deque
 from socket import timeout as TimeIsUp
-from typing import TypeVar
+from typing import Any, Callable, TypeVar
 from weakref import WeakKeyDictionary
 
 from ratelimiter_client.aio.connection import Connection, connect
+from ratelimiter_client.aio.deadlines import Deadlines
 from ratelimiter_client.connections import Pool
-from ratelimiter_client.core import FAILURES, Core, Process, Trip
+from ratelimiter_client.core import FAILURES, Core, Process, Trip, failure
 from ratelimiter_client.endpoint import Endpoint
-from ratelimiter_client.transport import Answer, left
+from ratelimiter_client.errors import RateLimiterError
+from ratelimiter_client.transport import Answer
+from ratelimiter_client.undecided import Undecided
 
 T = TypeVar("T")
 
@@ -26,17 +29,23 @@ class LoopConnections(Pool[Connection]):
         super().__init__(most_idle)
         self._endpoint = endpoint
         self._free = most
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._queue: deque[asyncio.Future[Any]] = deque()
+        self._deadlines = Deadlines()
 
     async def exchange(self, request: bytes, deadline: float, most: int, *, new: bool = False) -> Answer:
-        """As Connection's; over a `new` connection, or one that waits. Beyond the bound tasks queue, in time."""
-        await self._slot(deadline)
+        """As Connection's of threads; over a `new` connection, or one that waits. Beyond the bound tasks queue."""
+        if self._free:
+            self._free -= 1
+        else:
+            await self._turn(deadline)
         try:
             connection = None if new else self.take()
             if connection is None:
                 connection = await connect(self._endpoint, deadline)
             try:
-                answer = await connection.exchange(request, deadline, most)
+                waiter = self._waiter(deadline)
+                connection.send(request, most, waiter)
+                answer: Answer = await waiter
             except BaseException:  # cancelled tasks too: the rest of the answer would meet the next request
                 connection.close()
                 raise
@@ -45,26 +54,24 @@ class LoopConnections(Pool[Connection]):
         finally:
             self._release()
 
-    async def _slot(self, deadline: float) -> None:
-        if self._free:
-            self._free -= 1
-            return
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[None] = loop.create_future()
-        self._waiters.append(waiter)
-        timer = loop.call_later(left(deadline), _late, waiter)
+    def _waiter(self, deadline: float) -> asyncio.Future[Any]:
+        waiter = asyncio.get_running_loop().create_future()
+        self._deadlines.add(waiter, deadline)
+        return waiter
+
+    async def _turn(self, deadline: float) -> None:
+        waiter = self._waiter(deadline)
+        self._queue.append(waiter)
         try:
             await waiter
         except BaseException:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self._release()  # cancelled when its turn had come
             raise
-        finally:
-            timer.cancel()
 
     def _release(self) -> None:
-        while self._waiters:
-            waiter = self._waiters.popleft()
+        while self._queue:
+            waiter = self._queue.popleft()
             if not waiter.done():
                 waiter.set_result(None)
                 return
@@ -98,34 +105,45 @@ class AsyncService(Core[Connections]):
     """The one at `endpoint`. `timeout`: seconds for a trip; waiting for a connection, connecting and the second
     attempt included."""
 
-    def __init__(self, endpoint: Endpoint, *, timeout: float, max_idle: int, max_connections: int) -> None:
-        super().__init__(endpoint, timeout, lambda: Connections(endpoint, max_idle, max_connections))
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        timeout: float,
+        max_idle: int,
+        max_connections: int,
+        undecided: Callable[[], Undecided],
+    ) -> None:
+        super().__init__(endpoint, timeout, lambda: Connections(endpoint, max_idle, max_connections), undecided)
 
     async def ask(self, trip: Trip[T]) -> T:
         """As Service.ask."""
         process = self.admitted()
         try:
-            answer = await self._exchange(process, self.request(trip), trip.most, trip.again)
-            return process.heard(answer, trip.read)
-        except FAILURES as error:
-            raise process.failed(error) from error
-
-    async def _exchange(self, process: Process[Connections], request: bytes, most: int, again: bool) -> Answer:
-        deadline = time.monotonic() + self._timeout
-        connections = process.connections.of_loop
-        if not again:  # a closed connection shows itself when the loop looks, and there would be no second attempt
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-        try:
-            return await connections.exchange(request, deadline, most)
-        except TimeIsUp:
+            result = await self._answered(process, trip)
+        except RateLimiterError as error:
+            process.failed(error)
             raise
-        except OSError:
-            if not again:
-                raise
-            return await connections.exchange(request, deadline, most, new=True)
+        process.breaker.succeeded()
+        return result
 
+    async def probe(self, trip: Trip[T]) -> T:
+        """As Service.probe."""
+        return await self._answered(self.process, trip)
 
-def _late(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_exception(TimeIsUp("the time for the call is up"))
+    async def _answered(self, process: Process[Connections], trip: Trip[T]) -> T:
+        deadline = time.monotonic() + self._timeout
+        request, connections = self.request(trip), process.connections.of_loop
+        try:
+            if not trip.again:  # a closed connection shows itself when the loop looks: there is no second attempt
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+            try:
+                answer = await connections.exchange(request, deadline, trip.most)
+            except OSError as error:
+                if isinstance(error, TimeIsUp) or not trip.again:
+                    raise
+                answer = await connections.exchange(request, deadline, trip.most, new=True)
+            return trip.result(answer)
+        except FAILURES as error:
+            raise failure(error) from error
