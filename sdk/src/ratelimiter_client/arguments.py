@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import TYPE_CHECKING, Any, Callable, Iterable
+from typing import Any, Callable, Iterable, Literal
 
 from ratelimiter_client.questions import MAX_AMOUNT
 
-if TYPE_CHECKING:
-    from typing_extensions import Literal
-
-    FailMode = Literal["open", "closed", "raise"]
-else:
-    FailMode = str
-
+FailMode = Literal["open", "closed", "raise"]
 FAIL_MODES = ("open", "closed", "raise")
 RATE = re.compile(r"\s*[0-9]+\s*(/|per)\s*[0-9]*\s*(sec|min|hour|day|month|year)", re.IGNORECASE)
 
@@ -96,3 +90,14 @@ def accepts(function: Callable[..., Any], *arguments: Any, **named: Any) -> bool
     except ValueError:
         pass
     return True
+
+
+def methods(given: Any) -> frozenset[str] | None:
+    """Of HTTP, None: all. HEAD goes with GET, whose view answers it."""
+    if given is None:
+        return None
+    names = [given] if isinstance(given, str) else list(given)
+    are_names = bool(names) and all(isinstance(name, str) and name.isalpha() for name in names)
+    refuse_unless(are_names, "methods", given, 'names of HTTP methods, as in ["POST"]')
+    found = {name.upper() for name in names}
+    return frozenset(found | {"HEAD"} if "GET" in found else found)

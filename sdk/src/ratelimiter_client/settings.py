@@ -21,8 +21,9 @@ def configured(options: Mapping[str, Any], others: tuple[str, ...] = ()) -> Gate
     for name in options.keys() - known:
         raise TypeError(f"{name!r} is no setting, allowed are {', '.join(sorted(known))}")
     client = options.get("client")
-    if client is None and options.get("enabled", True):
-        if not options.get("url"):
+    if client is None and not options.get("url"):
+        if options.get("enabled", True):
             raise ValueError('there is no url: set RATELIMITER_URL (of Django: "URL" in RATELIMITER)')
+    elif client is None:
         client = RateLimiter(**{name: options[name] for name in CLIENT_OPTIONS if name in options})
     return Gate(**{**{name: options[name] for name in GATE_OPTIONS if name in options}, "client": client})
