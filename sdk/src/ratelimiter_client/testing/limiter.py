@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any, Callable, Mapping
 
 from ratelimiter_client.aio import AsyncRateLimiter
+from ratelimiter_client.arguments import FailMode
 from ratelimiter_client.client import RateLimiter
 from ratelimiter_client.testing.service import DEFAULT, START, Call, FakeService, Limit
 from ratelimiter_client.transport import Answer
+from ratelimiter_client.undecided import OnUndecided
 
 URL = "http://fake.invalid"
 
@@ -66,7 +68,7 @@ class FakeLimiter(Controls, RateLimiter):
 
     Each is a fixed window that begins with its first charged check. `default` is the limit of all other keys; with
     None a check of such a key raises LookupError. `clock` gives Unix seconds; without one time passes by `advance`
-    alone. `options` are those of RateLimiter: `fail_mode`, `timeout`, ….
+    alone. The other arguments are those of RateLimiter.
     """
 
     def __init__(
@@ -74,11 +76,14 @@ class FakeLimiter(Controls, RateLimiter):
         limits: Mapping[str, Limit] | None = None,
         *,
         default: Limit | None = DEFAULT,
-        clock: Callable[[], float] = lambda: START,
-        **options: Any,
+        clock: Callable[[], float] | None = None,
+        timeout: float = 0.05,
+        fail_mode: FailMode = "open",
+        retry: bool = True,
+        on_undecided: OnUndecided = None,
     ) -> None:
-        super().__init__(URL, **options)
-        self.service = FakeService(checked(limits, default), default, clock)
+        super().__init__(URL, None, timeout, fail_mode, retry=retry, on_undecided=on_undecided)
+        self.service = FakeService(checked(limits, default), default, clock or _standing)
         self._service.connect_by(lambda: _Connections(self.service, self.timeout))
 
 
@@ -90,12 +95,19 @@ class AsyncFakeLimiter(Controls, AsyncRateLimiter):
         limits: Mapping[str, Limit] | None = None,
         *,
         default: Limit | None = DEFAULT,
-        clock: Callable[[], float] = lambda: START,
-        **options: Any,
+        clock: Callable[[], float] | None = None,
+        timeout: float = 0.05,
+        fail_mode: FailMode = "open",
+        retry: bool = True,
+        on_undecided: OnUndecided = None,
     ) -> None:
-        super().__init__(URL, **options)
-        self.service = FakeService(checked(limits, default), default, clock)
+        super().__init__(URL, None, timeout, fail_mode, retry=retry, on_undecided=on_undecided)
+        self.service = FakeService(checked(limits, default), default, clock or _standing)
         self._service.connect_by(lambda: _AsyncConnections(self.service, self.timeout))
+
+
+def _standing() -> float:
+    return START
 
 
 def checked(limits: Mapping[str, Limit] | None, default: Limit | None) -> Mapping[str, Limit]:
