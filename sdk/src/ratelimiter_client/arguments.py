@@ -19,6 +19,21 @@ def refuse_unless(fits: bool, name: str, given: object, allowed: str, error: typ
         raise error(f"{name} is {given!r}, allowed is {allowed}")
 
 
+def text(name: str, given: Any) -> str:
+    """That is not empty. Raises TypeError or ValueError."""
+    refuse_unless(isinstance(given, str), name, given, "text")
+    refuse_unless(given != "", name, given, "text that is not empty", ValueError)
+    return str(given)
+
+
+def each(name: str, given: Any, allowed: str) -> tuple[Any, ...]:
+    """Of what can be iterated. Raises TypeError for what cannot."""
+    try:
+        return tuple(given)
+    except TypeError:
+        raise TypeError(f"{name} is {given!r}, allowed is {allowed}") from None
+
+
 def limit_name(given: Any) -> str:
     """As it is. Code that comes from flask-limiter has a rate there, or nothing at all."""
     refuse_unless(isinstance(given, str), "limit_key", given, "a limit's name as text, as in limit('login')")
@@ -50,7 +65,7 @@ def what(given: Any) -> Any:
 
 def pairs(given: Iterable[Any]) -> tuple[Any, ...]:
     """Of `identify` and `limit_key`; one of them at least."""
-    found = tuple(given)
+    found = each("limits", given, "a list of (identify, limit_key)")
     are_pairs = found and all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in found)
     refuse_unless(bool(are_pairs), "limits", given, "a list of (identify, limit_key), not empty", ValueError)
     return tuple((who(identify), what(limit_key)) for identify, limit_key in found)
@@ -96,7 +111,7 @@ def methods(given: Any) -> frozenset[str] | None:
     """Of HTTP, None: all. HEAD goes with GET, whose view answers it."""
     if given is None:
         return None
-    names = [given] if isinstance(given, str) else list(given)
+    names = [given] if isinstance(given, str) else each("methods", given, "names of HTTP methods")
     are_names = bool(names) and all(isinstance(name, str) and name.isalpha() for name in names)
     refuse_unless(are_names, "methods", given, 'names of HTTP methods, as in ["POST"]')
     found = {name.upper() for name in names}

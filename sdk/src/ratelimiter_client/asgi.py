@@ -45,11 +45,12 @@ class RateLimitMiddleware:
         enabled: bool = True,
         on_denied: OnDenied | None = None,
     ) -> None:
+        refuse_unless(callable(app), "app", app, "an ASGI application")
         refuse_unless(on_denied is None or callable(on_denied), "on_denied", on_denied, "an async function")
         self._app = app
         self._on_denied = on_denied
         self._gate = AsyncGate(
-            client,
+            client,  # type: ignore[arg-type]
             identify,
             limit_key,
             limits=limits,
@@ -61,11 +62,11 @@ class RateLimitMiddleware:
 
     @property
     def client(self) -> AsyncLimiter:
-        return self._gate.client  # type: ignore[no-any-return]
+        return self._gate.client  # type: ignore[return-value]
 
     @client.setter
     def client(self, client: AsyncLimiter) -> None:
-        self._gate.client = client
+        self._gate.client = client  # type: ignore[assignment]
 
     @property
     def enabled(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Iterable, Iterator, Mapping, Tuple, Union
 
 from ratelimiter_client import answers, questions
-from ratelimiter_client.arguments import FAIL_MODES, refuse_unless
+from ratelimiter_client.arguments import FAIL_MODES, each, refuse_unless
 from ratelimiter_client.core import Core, Trip
 from ratelimiter_client.decision import Check, Decision, Lease, denied
 from ratelimiter_client.errors import RateLimiterError
@@ -33,6 +33,7 @@ class Asking:
         in_range = 0 < timeout <= MAX_TIMEOUT_SECONDS
         refuse_unless(in_range, "timeout", timeout, f"seconds above 0 and up to {MAX_TIMEOUT_SECONDS}", ValueError)
         refuse_unless(fail_mode in FAIL_MODES, "fail_mode", fail_mode, f"one of {', '.join(FAIL_MODES)}", ValueError)
+        refuse_unless(isinstance(retry, bool), "retry", retry, "True or False")
         refuse_unless(on_undecided is None or callable(on_undecided), "on_undecided", on_undecided, "a function")
         self.timeout = timeout
         self.fail_mode = fail_mode
@@ -75,7 +76,7 @@ class Asking:
 
         Puts there at once the decisions on checks that cannot be sent. Raises TypeError before the first trip.
         """
-        asked = [self._question(_check(item)) for item in checks]
+        asked = [self._question(_check(item)) for item in each("checks", checks, "a list of checks")]
         again = all(isinstance(item, Decision) or _repeatable(item) for item in asked)
         decisions[:] = [item if isinstance(item, Decision) else PENDING for item in asked]
         valid = ((place, questions.encoded(item)) for place, item in enumerate(asked) if isinstance(item, dict))
@@ -129,7 +130,10 @@ def bound(name: str, given: Any, low: int) -> None:
 
 def _check(item: Item) -> Check:
     """Raises TypeError for what has other fields."""
-    return Check(**item) if isinstance(item, Mapping) else Check(*item)
+    try:
+        return Check(**item) if isinstance(item, Mapping) else Check(*item)
+    except TypeError:
+        raise TypeError(f"one of checks is {item!r}, allowed is (client_id, limit_key, cost), or a mapping") from None
 
 
 def _repeatable(fields: dict[str, Any]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Iterable, Union
 
-from ratelimiter_client.arguments import of_environ, refuse_unless
+from ratelimiter_client.arguments import each, of_environ, refuse_unless
 from ratelimiter_client.identify import Environ
 
 Exempt = Union[str, Callable[[Environ], Any], Iterable[Union[str, Callable[[Environ], Any]]]]
@@ -17,7 +17,7 @@ def preflight(environ: Environ) -> bool:
 
 def exempting(given: Exempt) -> Callable[[Environ], bool]:
     """Of paths (`/health`, `/static/*`) and functions of the environ, any of which exempts."""
-    items = [given] if isinstance(given, str) or callable(given) else list(given)
+    items = [given] if isinstance(given, str) or callable(given) else each("exempt", given, "paths and functions")
     functions = [of_environ(item, "exempt") for item in items if callable(item)]
     paths = [item for item in items if not callable(item)]
     for path in paths:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Callable, Generator, Iterable, NamedTuple, Optional, Protocol, Sequence, Tuple, Union
 
 from ratelimiter_client import arguments
@@ -59,9 +60,12 @@ class Gate:
     Raises TypeError or ValueError for a wrong argument.
     """
 
+    is_async = False
+    clients = "a RateLimiter, a LeasedLimiter or a FakeLimiter"
+
     def __init__(
         self,
-        client: Limiter,
+        client: Limiter | None,
         identify: Who = None,
         limit_key: What = DEFAULT_KEY,
         *,
@@ -71,16 +75,28 @@ class Gate:
         exempt: Exempt = (),
         enabled: bool = True,
     ) -> None:
-        can_check = callable(getattr(client, "check", None))
-        arguments.refuse_unless(can_check or not enabled, "client", client, "a RateLimiter or a LeasedLimiter")
         arguments.refuse_unless(isinstance(enabled, bool), "enabled", enabled, "True or False")
-        self.client = client
         self.enabled = enabled
+        self.client = client
         self.limits = [Limit(*pair) for pair in arguments.pairs([(identify, limit_key)] if limits is None else limits)]
         self._identify = arguments.who(identify)
         self._cost = arguments.units(cost)
         self._address = address(trusted_proxies)
         self._is_exempt = exempting(exempt)
+
+    @property
+    def client(self) -> Limiter:
+        """What decides; where nothing is limited it may be None."""
+        found: Limiter = self._client
+        return found
+
+    @client.setter
+    def client(self, client: Limiter | None) -> None:
+        """Raises TypeError for what cannot decide here."""
+        check = getattr(client, "check", None)
+        fits = callable(check) and inspect.iscoroutinefunction(check) == self.is_async
+        arguments.refuse_unless(fits or (client is None and not self.enabled), "client", client, self.clients)
+        self._client: Any = client
 
     def decide(self, environ: Environ, limits: Iterable[Limit] | None = None) -> Decision | None:
         """The first denial, else the admission with the least left, also in the environ; None: nothing limits it.

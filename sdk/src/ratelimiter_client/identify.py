@@ -9,6 +9,7 @@ from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Callable, Dict, Iterable, Union
 
+from ratelimiter_client.arguments import each, refuse_unless, text
 from ratelimiter_client.breaker import log
 
 Environ = Dict[str, Any]
@@ -26,7 +27,9 @@ def address(trusted: Iterable[str] = ()) -> Identify:
     `trusted`: addresses and networks of proxies whose X-Forwarded-For counts (`"unix"` for those on a unix socket). The
     right-most hop that is none of them is the client; what he himself wrote stands further left and is not read.
     """
-    names = {trusted} if isinstance(trusted, str) else set(trusted)
+    allowed = "a list of addresses, networks and 'unix'"
+    names = {trusted} if isinstance(trusted, str) else set(each("trusted_proxies", trusted, allowed))
+    refuse_unless(all(isinstance(name, str) for name in names), "trusted_proxies", trusted, allowed)
     networks = [_network(name) for name in sorted(names - {UNIX})]
     told: list[str] = []
 
@@ -68,7 +71,7 @@ def _network(name: str) -> IPv4Network | IPv6Network:
 
 def header(name: str) -> Identify:
     """The value of a request header as it is. Only for a header that a proxy of yours sets or removes."""
-    variable = f"HTTP_{name.upper().replace('-', '_')}"
+    variable = f"HTTP_{text('name', name).upper().replace('-', '_')}"
 
     def identify(environ: Environ) -> str | None:
         value: str = environ.get(variable, "")
@@ -79,6 +82,7 @@ def header(name: str) -> Identify:
 
 def cookie(name: str) -> Identify:
     """A digest of a cookie's value: `cookie:` and 32 digits. The session itself stays secret."""
+    text("name", name)
 
     def identify(environ: Environ) -> str | None:
         for pair in environ.get("HTTP_COOKIE", "").split(";"):

@@ -7,6 +7,7 @@ import time
 import weakref
 from typing import Callable
 
+from ratelimiter_client.arguments import refuse_unless
 from ratelimiter_client.client import RateLimiter
 from ratelimiter_client.decision import Decision, Lease, Name
 from ratelimiter_client.health import Health
@@ -34,6 +35,8 @@ class LeasedLimiter:
         keys: int = 1_000,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        refuse_unless(callable(getattr(client, "lease", None)), "client", client, "a RateLimiter")
+        refuse_unless(callable(clock), "clock", clock, "a function")
         for name, value in (("size", size), ("ttl", ttl), ("keys", keys)):
             least, most = BOUNDS[name]
             if not isinstance(value, (int, float) if name == "ttl" else int) or not least <= value <= most:

@@ -42,6 +42,7 @@ class RateLimitMiddleware:
         enabled: bool = True,
         on_denied: OnDenied | None = None,
     ) -> None:
+        refuse_unless(callable(app), "app", app, "a WSGI application")
         refuse_unless(on_denied is None or callable(on_denied), "on_denied", on_denied, "a function")
         self._app = app
         self._on_denied = on_denied or _refuse

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any, Awaitable, Dict, Protocol
 
-from ratelimiter_client.arguments import refuse_unless
 from ratelimiter_client.decision import Decision, Name
 from ratelimiter_client.denials import correlation_id
 from ratelimiter_client.gate import Gate
@@ -29,14 +27,10 @@ class AsyncLimiter(Protocol):
 
 
 class AsyncGate(Gate):
-    """See Gate; `client` is an AsyncLimiter. Raises TypeError for one that would block the event loop."""
+    """See Gate; `client` is an AsyncLimiter, since another would block the event loop."""
 
-    client: Any
-
-    def __init__(self, client: Any, *arguments: Any, **named: Any) -> None:
-        super().__init__(client, *arguments, **named)
-        is_async = inspect.iscoroutinefunction(getattr(client, "check", None)) or not self.enabled
-        refuse_unless(is_async, "client", client, "an AsyncRateLimiter")
+    is_async = True
+    clients = "an AsyncRateLimiter or an AsyncFakeLimiter"
 
     async def admit(self, environ: Environ) -> Decision | None:
         """As `decide`."""
@@ -45,7 +39,7 @@ class AsyncGate(Gate):
         try:
             while True:
                 ask = steps.send(decision)
-                decision = await self.client.check(
+                decision = await self._client.check(
                     ask.client_id,
                     ask.limit_key,
                     ask.cost,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, Mapping
 
 from ratelimiter_client.aio import AsyncRateLimiter
-from ratelimiter_client.arguments import FailMode
+from ratelimiter_client.arguments import FailMode, limit_name, refuse_unless
 from ratelimiter_client.client import RateLimiter
 from ratelimiter_client.testing.service import DEFAULT, START, Call, FakeService, Limit
 from ratelimiter_client.transport import Answer
@@ -32,11 +32,12 @@ class Controls:
 
     def advance(self, seconds: float) -> None:
         """Let time pass."""
+        refuse_unless(isinstance(seconds, (int, float)) and seconds >= 0, "seconds", seconds, "0 or more", ValueError)
         self.service.passed += seconds
 
     def deny(self, limit_key: str, retry_after_ms: int | None = 60_000) -> None:
         """From now on deny every check of this key; None: waiting never helps."""
-        self.service.denied[limit_key] = retry_after_ms
+        self.service.denied[limit_name(limit_key)] = retry_after_ms
 
     def down(self, status: int | None = None) -> None:
         """From now on nobody answers, or everything is answered with this status: the client's fail mode decides."""
@@ -82,6 +83,7 @@ class FakeLimiter(Controls, RateLimiter):
         retry: bool = True,
         on_undecided: OnUndecided = None,
     ) -> None:
+        refuse_unless(clock is None or callable(clock), "clock", clock, "a function")
         super().__init__(URL, None, timeout, fail_mode, retry=retry, on_undecided=on_undecided)
         self.service = FakeService(checked(limits, default), default, clock or _standing)
         self._service.connect_by(lambda: _Connections(self.service, self.timeout))
@@ -101,6 +103,7 @@ class AsyncFakeLimiter(Controls, AsyncRateLimiter):
         retry: bool = True,
         on_undecided: OnUndecided = None,
     ) -> None:
+        refuse_unless(clock is None or callable(clock), "clock", clock, "a function")
         super().__init__(URL, None, timeout, fail_mode, retry=retry, on_undecided=on_undecided)
         self.service = FakeService(checked(limits, default), default, clock or _standing)
         self._service.connect_by(lambda: _AsyncConnections(self.service, self.timeout))
@@ -112,7 +115,8 @@ def _standing() -> float:
 
 def checked(limits: Mapping[str, Limit] | None, default: Limit | None) -> Mapping[str, Limit]:
     """Raises ValueError for what is no limit."""
-    given = dict(limits or {})
+    refuse_unless(limits is None or isinstance(limits, Mapping), "limits", limits, "{limit_key: (units, seconds)}")
+    given = {limit_name(key): limit for key, limit in (limits or {}).items()}
     for key, limit in [*given.items(), ("default", DEFAULT if default is None else default)]:
         is_pair = isinstance(limit, (tuple, list)) and len(limit) == 2
         if not is_pair or not all(type(number) is int and number >= low for number, low in zip(limit, (0, 1))):
