@@ -10,7 +10,7 @@ from unittest.mock import patch
 from support import PATIENT, URL, Broken, Relay, http, new_client_id
 from test_failures import BODY, HELD, OK, REFUSALS, WRONG
 
-from ratelimiter_client import AsyncRateLimiter, RateLimiterError
+from ratelimiter_client import AsyncRateLimiter, RateLimited, RateLimiterError
 
 
 class TestAnswers(unittest.IsolatedAsyncioTestCase):
@@ -33,6 +33,20 @@ class TestAnswers(unittest.IsolatedAsyncioTestCase):
             self.assertEqual(await client.return_lease(lease.lease_id, 2), 2)
             with self.assertRaises(RateLimiterError):
                 await client.return_lease("unknown", 1)
+
+    async def test_a_decorator_of_async_functions(self):
+        async with AsyncRateLimiter(URL, timeout=PATIENT) as client:
+            client_id = new_client_id(1)
+
+            @client.limit("export", identify=lambda user, *_: user)
+            async def export(user, month):
+                return f"{month} of {user}"
+
+            self.assertEqual(await export(client_id, month=3), f"3 of {client_id}")
+            with self.assertRaises(RateLimited):
+                await export(client_id, 3)
+            with self.assertRaisesRegex(TypeError, "allowed is an async function"):
+                client.limit("export", identify="a")(lambda: None)
 
     async def test_many_tasks_are_counted_exactly_over_few_connections(self):
         with Relay() as relay:

@@ -18,14 +18,15 @@ Question = Callable[..., Any]
 
 
 def limited(
-    check: Callable[[Any, Any, Any], Decision],
+    check: Callable[[Any, Any, Any], Any],
     limit_key: str,
     *,
     identify: Who,
     cost: Cost,
     on_denied: Callable[[Decision], Any] | None,
 ) -> Callable[[F], F]:
-    """See RateLimiter.limit."""
+    """See RateLimiter.limit; a `check` that is async is for functions that are async too."""
+    is_async = inspect.iscoroutinefunction(check)
     is_name = isinstance(identify, str) or callable(identify)
     refuse_unless(is_name, "identify", identify, "text, or a function of the call's arguments")
     refuse_unless(on_denied is None or callable(on_denied), "on_denied", on_denied, "a function of the decision")
@@ -33,6 +34,8 @@ def limited(
     cost = cost if callable(cost) else number(cost)
 
     def decorate(function: F) -> F:
+        fits = inspect.iscoroutinefunction(function) or not is_async
+        refuse_unless(fits, "what is limited", function, "an async function: this client is for asyncio")
         ask = question(check, function, limit_key, identify=identify, cost=cost)
 
         @functools.wraps(function)
@@ -42,7 +45,8 @@ def limited(
 
         @functools.wraps(function)
         async def async_wrapper(*args: Any, **kwargs: Any) -> Any:
-            decision = await asyncio.get_running_loop().run_in_executor(None, ask, args, kwargs)
+            loop = asyncio.get_running_loop()
+            decision = await (ask(args, kwargs) if is_async else loop.run_in_executor(None, ask, args, kwargs))
             if decision.allowed:
                 return await function(*args, **kwargs)
             answer = answer_to(decision, on_denied)

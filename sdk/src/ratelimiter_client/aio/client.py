@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Iterable
+from typing import Any, Callable, Iterable
 
 from ratelimiter_client.aio.service import AsyncService
 from ratelimiter_client.arguments import FailMode
 from ratelimiter_client.asking import Asking, Item, bound
 from ratelimiter_client.decision import Check, Decision, Lease, Name
+from ratelimiter_client.decorator import Cost, F, Who, limited
 from ratelimiter_client.endpoint import Endpoint
 from ratelimiter_client.errors import RateLimiterError
 from ratelimiter_client.health import Health
@@ -90,6 +91,17 @@ class AsyncRateLimiter(Asking):
     async def return_lease(self, lease_id: str, unused: int) -> int:
         """As RateLimiter.return_lease. Raises RateLimiterError whatever the fail mode."""
         return await self._service.ask(self._return_trip(lease_id, unused))
+
+    def limit(
+        self,
+        limit_key: str = "global",
+        *,
+        identify: Who,
+        cost: Cost = 1,
+        on_denied: Callable[[Decision], Any] | None = None,
+    ) -> Callable[[F], F]:
+        """As RateLimiter.limit, for async functions; those of the arguments are not async."""
+        return limited(self.check, limit_key, identify=identify, cost=cost, on_denied=on_denied)
 
     async def health(self) -> Health:
         """As RateLimiter.health."""
