@@ -14,6 +14,7 @@ from ratelimiter_client.health import Health, Node
 from ratelimiter_client.service import Service
 from ratelimiter_client.undecided import OnUndecided, Undecided
 from ratelimiter_client.unnamed import tell_unnamed
+from ratelimiter_client.waiting import admitted
 
 MAX_TIMEOUT_SECONDS = 60
 MAX_BATCH_ANSWER = 1024 * 1024
@@ -95,6 +96,13 @@ class RateLimiter:
     def peek(self, client_id: Name, limit_key: Name = "global") -> Decision:
         """What is left, in `remaining`. Charges nothing; `allowed` is true also where nothing is left."""
         return self.check(client_id, limit_key, 0)
+
+    def wait(self, client_id: Name, limit_key: Name = "global", cost: int = 1, *, at_most: float) -> Decision:
+        """Check until it is admitted, sleeping between as long as the service says, for `at_most` seconds.
+
+        The last decision: a denial at once where waiting does not help, or would take longer.
+        """
+        return admitted(lambda: self.check(client_id, limit_key, cost), at_most)
 
     def check_many(self, checks: Iterable[Check | tuple[Any, ...] | Mapping[str, Any]]) -> list[Decision]:
         """Many checks in one trip (one for every 1,000 or 250 kB), decisions in the same order.

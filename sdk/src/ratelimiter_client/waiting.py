@@ -1,0 +1,35 @@
+"""Waiting until a check is admitted, as workers of a queue do."""
+
+from __future__ import annotations
+
+import time
+from typing import Callable
+
+from ratelimiter_client.arguments import refuse_unless
+from ratelimiter_client.decision import Decision
+
+LEAST_SECONDS = 0.001
+
+
+def admitted(
+    check: Callable[[], Decision],
+    at_most: float,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], object] = time.sleep,
+) -> Decision:
+    """Check, sleep for as long as the denial says, and check again; the last decision.
+
+    A denial at once where waiting does not help, or where the wait would end after `at_most` seconds.
+    """
+    is_number = isinstance(at_most, (int, float)) and not isinstance(at_most, bool)
+    refuse_unless(is_number, "at_most", at_most, "a number of seconds")
+    refuse_unless(at_most >= 0, "at_most", at_most, "seconds from 0", ValueError)
+    give_up = clock() + at_most
+    while True:
+        decision = check()
+        if decision.allowed or decision.retry_after_ms is None:
+            return decision
+        pause = max(LEAST_SECONDS, decision.retry_after_ms / 1000)
+        if clock() + pause > give_up:
+            return decision
+        sleep(pause)
