@@ -21,7 +21,7 @@ def hello() -> str:
 
 
 @app.post("/login")
-@limits.limit("login", identify=lambda environ: request.form["user"].strip().casefold())
+@limits.limit("login", identify=lambda environ: request.form["user"].strip().casefold(), override_defaults=False)
 def login() -> str:
     return "welcome\n"
 

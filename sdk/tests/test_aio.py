@@ -34,6 +34,14 @@ class TestAnswers(unittest.IsolatedAsyncioTestCase):
             with self.assertRaises(RateLimiterError):
                 await client.return_lease("unknown", 1)
 
+    async def test_waiting(self):
+        async with AsyncRateLimiter(URL, timeout=PATIENT) as client:
+            client_id = new_client_id(1)
+            self.assertTrue((await client.wait(client_id, at_most=0)).allowed)
+            self.assertFalse((await client.wait(client_id, at_most=5)).allowed)  # an hour
+            with self.assertRaisesRegex(ValueError, "^at_most is "):
+                await client.wait(client_id, at_most=-1)
+
     async def test_a_decorator_of_async_functions(self):
         async with AsyncRateLimiter(URL, timeout=PATIENT) as client:
             client_id = new_client_id(1)

@@ -36,6 +36,39 @@ class TestArguments(unittest.TestCase):
                 self.refused(error, text, RateLimitMiddleware, application, self.client, **{name: value})
         self.refused(TypeError, "^client is 'http://a', allowed ", RateLimitMiddleware, application, "http://a")
 
+    def test_functions_are_looked_at_too(self):
+        """U1-3."""
+
+        async def later(environ):
+            return "a"
+
+        for name in ("identify", "limit_key", "cost", "exempt"):
+            for wrong in (lambda one, two: "a", later):
+                text = f"^{name} is .*, allowed "
+                self.refused(TypeError, text, RateLimitMiddleware, application, self.client, **{name: wrong})
+        for wrong in (lambda one, two: "a", lambda environ, *, needed: "a"):
+            self.refused(TypeError, "identify is", RateLimitMiddleware, application, self.client, limits=[(wrong, "a")])
+
+    def test_those_of_calls_are_held_against_the_function(self):
+        """U1-12."""
+
+        def export(user, month, *, kind=""):
+            return user
+
+        async def later(user, month):
+            return "a"
+
+        for name in ("identify", "cost"):
+            for wrong in (lambda: "a", lambda user: "a", lambda user, month, more: "a", later):
+                limit = self.client.limit("export", **{"identify": "a", name: wrong})
+                self.refused(TypeError, f"^{name} is .*, allowed is a function", limit, export)
+        for right in (lambda user, month: user, lambda user, *_: user, lambda *_, **__: "a", lambda u, m, kind: u):
+            self.client.limit("export", identify=right)(export)
+        for wrong in (5, None, b"a"):
+            self.refused(TypeError, "^identify is", self.client.limit, "export", identify=wrong)
+        self.refused(ValueError, "^cost is -1", self.client.limit, "export", identify="a", cost=-1)
+        self.refused(TypeError, "^on_denied is 5", self.client.limit, "export", identify="a", on_denied=5)
+
     def test_an_address_with_a_password_is_refused_and_not_told(self):
         for url in ("http://user:s3cret@limiter:8000", "user:s3cret@limiter"):
             with self.subTest(url), self.assertRaisesRegex(ValueError, "^url is '\\*\\*\\*@limiter") as refused:

@@ -126,6 +126,19 @@ class TestStates(unittest.TestCase):
             fake.calls, [Call("ann", "login", 2, True), Call("7", "login", 0, True), Call("ann", "login", 1, False)]
         )
 
+    def test_a_wait_takes_no_time(self):
+        fake = FakeLimiter({"login": (1, 3600)})
+        start = fake.now
+        self.assertEqual([fake.wait("ann", "login", at_most=7200).allowed for _ in range(2)], [True, True])
+        self.assertEqual(fake.now - start, 3600)
+        self.assertFalse(fake.wait("ann", "login", at_most=60).allowed)
+        other = AsyncFakeLimiter({"login": (1, 3600)})
+
+        async def wait():
+            return [(await other.wait("ann", "login", at_most=7200)).allowed for _ in range(2)]
+
+        self.assertEqual(asyncio.run(wait()), [True, True])
+
     def test_limits_that_are_none_are_refused(self):
         for limits in ({"login": 5}, {"login": (5,)}, {"login": (-1, 60)}, {"login": (5, 0)}, {"login": ("5", 60)}):
             with self.assertRaisesRegex(ValueError, r"'login' is .*allowed is \(units, seconds\)"):

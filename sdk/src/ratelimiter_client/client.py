@@ -13,6 +13,7 @@ from ratelimiter_client.errors import RateLimiterError
 from ratelimiter_client.health import Health
 from ratelimiter_client.service import Service
 from ratelimiter_client.undecided import OnUndecided
+from ratelimiter_client.waiting import admitted
 
 
 class RateLimiter(Asking):
@@ -78,6 +79,13 @@ class RateLimiter(Asking):
     def peek(self, client_id: Name, limit_key: Name = "global") -> Decision:
         """What is left, in `remaining`. Charges nothing; `allowed` is true also where nothing is left."""
         return self.check(client_id, limit_key, 0)
+
+    def wait(self, client_id: Name, limit_key: Name = "global", cost: int = 1, *, at_most: float) -> Decision:
+        """Check until it is admitted, sleeping between as long as the service says, for `at_most` seconds.
+
+        The last decision: a denial at once where waiting does not help, or would take longer.
+        """
+        return admitted(lambda: self.check(client_id, limit_key, cost), at_most)
 
     def check_many(self, checks: Iterable[Item]) -> list[Decision]:
         """Many checks in one trip (one for every 1,000 or 250 kB), decisions in the same order.

@@ -13,6 +13,7 @@ from ratelimiter_client.decision import Decision, Lease, Name
 from ratelimiter_client.health import Health
 from ratelimiter_client.questions import is_integer
 from ratelimiter_client.renewals import Renewals
+from ratelimiter_client.waiting import admitted
 
 LONGEST_NAME, LARGEST_NAME = 256, 2**63  # characters, and a number: what is beyond is left to the service
 ONE = 1  # to be compared by `is`: True and 1.0 equal it, and the service refuses them
@@ -92,6 +93,10 @@ class LeasedLimiter:
     def peek(self, client_id: Name, limit_key: Name = "global") -> Decision:
         """As `RateLimiter.peek`: what the service has left, without the permits held here."""
         return self._client.peek(client_id, limit_key)
+
+    def wait(self, client_id: Name, limit_key: Name = "global", cost: int = 1, *, at_most: float) -> Decision:
+        """As `RateLimiter.wait`."""
+        return admitted(lambda: self.check(client_id, limit_key, cost), at_most)
 
     def close(self) -> None:
         """Return what is unused, which takes about a second at most. From then on the service decides everything."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Any, Callable, Iterable
 
 from ratelimiter_client.aio.service import AsyncService
@@ -13,6 +15,7 @@ from ratelimiter_client.endpoint import Endpoint
 from ratelimiter_client.errors import RateLimiterError
 from ratelimiter_client.health import Health
 from ratelimiter_client.undecided import OnUndecided
+from ratelimiter_client.waiting import pause_after, seconds
 
 
 class AsyncRateLimiter(Asking):
@@ -71,6 +74,16 @@ class AsyncRateLimiter(Asking):
     async def peek(self, client_id: Name, limit_key: Name = "global") -> Decision:
         """As RateLimiter.peek."""
         return await self.check(client_id, limit_key, 0)
+
+    async def wait(self, client_id: Name, limit_key: Name = "global", cost: int = 1, *, at_most: float) -> Decision:
+        """As RateLimiter.wait; other tasks go on meanwhile."""
+        give_up = time.monotonic() + seconds(at_most)
+        while True:
+            decision = await self.check(client_id, limit_key, cost)
+            pause = pause_after(decision, give_up - time.monotonic())
+            if pause is None:
+                return decision
+            await asyncio.sleep(pause)
 
     async def check_many(self, checks: Iterable[Item]) -> list[Decision]:
         """As RateLimiter.check_many."""

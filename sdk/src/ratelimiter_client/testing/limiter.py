@@ -7,9 +7,11 @@ from typing import Any, Callable, Mapping
 from ratelimiter_client.aio import AsyncRateLimiter
 from ratelimiter_client.arguments import FailMode, limit_name, refuse_unless
 from ratelimiter_client.client import RateLimiter
+from ratelimiter_client.decision import Decision, Name
 from ratelimiter_client.testing.service import DEFAULT, START, Call, FakeService, Limit
 from ratelimiter_client.transport import Answer
 from ratelimiter_client.undecided import OnUndecided
+from ratelimiter_client.waiting import admitted, pause_after, seconds
 
 URL = "http://fake.invalid"
 
@@ -88,6 +90,12 @@ class FakeLimiter(Controls, RateLimiter):
         self.service = FakeService(checked(limits, default), default, clock or _standing)
         self._service.connect_by(lambda: _Connections(self.service, self.timeout))
 
+    def wait(self, client_id: Name, limit_key: Name = "global", cost: int = 1, *, at_most: float) -> Decision:
+        """As RateLimiter.wait, by the fake's clock: nothing sleeps."""
+        return admitted(
+            lambda: self.check(client_id, limit_key, cost), at_most, clock=lambda: self.now, sleep=self.advance
+        )
+
 
 class AsyncFakeLimiter(Controls, AsyncRateLimiter):
     """FakeLimiter for asyncio."""
@@ -107,6 +115,16 @@ class AsyncFakeLimiter(Controls, AsyncRateLimiter):
         super().__init__(URL, None, timeout, fail_mode, retry=retry, on_undecided=on_undecided)
         self.service = FakeService(checked(limits, default), default, clock or _standing)
         self._service.connect_by(lambda: _AsyncConnections(self.service, self.timeout))
+
+    async def wait(self, client_id: Name, limit_key: Name = "global", cost: int = 1, *, at_most: float) -> Decision:
+        """As RateLimiter.wait, by the fake's clock: nothing sleeps."""
+        give_up = self.now + seconds(at_most)
+        while True:
+            decision = await self.check(client_id, limit_key, cost)
+            pause = pause_after(decision, give_up - self.now)
+            if pause is None:
+                return decision
+            self.advance(pause)
 
 
 def _standing() -> float:
