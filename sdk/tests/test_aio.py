@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import threading
+import time
 import unittest
 from unittest.mock import patch
 
@@ -11,6 +12,7 @@ from support import PATIENT, URL, Broken, Relay, http, new_client_id
 from test_failures import BODY, HELD, OK, REFUSALS, WRONG
 
 from ratelimiter_client import AsyncRateLimiter, RateLimited, RateLimiterError
+from ratelimiter_client.aio.deadlines import Deadlines
 
 
 class TestAnswers(unittest.IsolatedAsyncioTestCase):
@@ -81,6 +83,7 @@ class TestAnswers(unittest.IsolatedAsyncioTestCase):
 
             self.assertEqual({asyncio.run(ask()) for _ in range(3)}, {(None, None)})
             self.assertEqual(relay.connections, 3)
+            self.assertEqual(len(client._service.process.connections._loops), 1)  # those that ended are forgotten
 
     @unittest.skipUnless(hasattr(os, "fork"), "this system does not fork")
     def test_a_forked_child_begins_anew(self):
@@ -130,6 +133,20 @@ class TestFailures(unittest.IsolatedAsyncioTestCase):
                 self.assertTrue(all(decision.error for decision in decisions))
                 connections = client._service.process.connections.of_loop
                 self.assertEqual(connections._free, 1)
+
+    async def test_deadlines_come_in_their_own_order(self):
+        """One that waited for a connection has less time left than one that begins."""
+        deadlines, loop = Deadlines(), asyncio.get_running_loop()
+        late, soon, done = (loop.create_future() for _ in range(3))
+        deadlines.add(late, time.monotonic() + 3600)
+        deadlines.add(done, time.monotonic())
+        deadlines.add(soon, time.monotonic() + 0.01)
+        done.set_result("in time")
+        with self.assertRaises(socket.timeout):
+            await soon
+        self.assertEqual((late.done(), await done), (False, "in time"))
+        late.cancel()
+        deadlines._timer.cancel()
 
     async def test_nobody_listens(self):
         async with AsyncRateLimiter("http://127.0.0.1:1", timeout=PATIENT) as client:

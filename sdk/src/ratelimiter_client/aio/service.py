@@ -8,7 +8,6 @@ import time
 from collections import deque
 from socket import timeout as TimeIsUp
 from typing import Any, Callable, TypeVar
-from weakref import WeakKeyDictionary
 
 from ratelimiter_client.aio.connection import Connection, connect
 from ratelimiter_client.aio.deadlines import Deadlines
@@ -42,11 +41,12 @@ class LoopConnections(Pool[Connection]):
             connection = None if new else self.take()
             if connection is None:
                 connection = await connect(self._endpoint, deadline)
+            waiter = self._waiter(deadline)
             try:
-                waiter = self._waiter(deadline)
                 connection.send(request, most, waiter)
                 answer: Answer = await waiter
             except BaseException:  # cancelled tasks too: the rest of the answer would meet the next request
+                waiter.cancel()
                 connection.close()
                 raise
             self.put(connection, answer)
@@ -84,7 +84,7 @@ class Connections:
     def __init__(self, endpoint: Endpoint, most_idle: int, most: int) -> None:
         self._endpoint, self._most_idle, self._most = endpoint, most_idle, most
         self._pid = os.getpid()
-        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, LoopConnections] = WeakKeyDictionary()
+        self._loops: dict[asyncio.AbstractEventLoop, LoopConnections] = {}
 
     @property
     def of_loop(self) -> LoopConnections:
@@ -92,6 +92,8 @@ class Connections:
         loop = asyncio.get_running_loop()
         found = self._loops.get(loop)
         if found is None:
+            for closed in [known for known in list(self._loops) if known.is_closed()]:
+                self._loops.pop(closed, None)
             found = self._loops[loop] = LoopConnections(self._endpoint, self._most_idle, self._most)
         return found
 
