@@ -1,6 +1,6 @@
 """Whatever comes as a cost, an id, a header or an answer: no limit is passed, nothing undocumented is raised.
 
-RATELIMITER_FUZZ: how many of each, 2,000 if unset; RATELIMITER_SEED: another sequence than the usual one.
+RATELIMITER_FUZZ: how many of each, 500 if unset; RATELIMITER_SEED: another sequence than the usual one.
 """
 
 import json
@@ -18,7 +18,7 @@ from ratelimiter_client import RateLimiter, RateLimitMiddleware, identify
 from ratelimiter_client.testing import FakeLimiter
 from ratelimiter_client.transport import AnswerReader
 
-NUMBER = int(os.environ.get("RATELIMITER_FUZZ", "2000"))
+NUMBER = int(os.environ.get("RATELIMITER_FUZZ", "500"))
 SEED = int(os.environ.get("RATELIMITER_SEED", "19"))
 MOST = 10**9
 ALPHABET = (

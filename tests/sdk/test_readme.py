@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -42,6 +43,18 @@ def test_it_runs(snippet: str, node: Node, tmp_path: Path) -> None:
     with RateLimiter(node.url) as client:
         names: dict[str, Any] = {"app": hello, "asgi_app": hello_asgi, "client": client, "__name__": "snippet"}
         exec(compile(code, "a snippet", "exec"), names)
+
+
+def test_the_service_takes_its_rules(node: Node) -> None:
+    rules = [json.loads(text) for text in re.findall(r'\{"client_id"[^}]*\}', README)]
+    answer = node.request(
+        "POST",
+        "/v1/admin/import?dry_run=true",
+        json={"rules": [{**rule, "endpoint": f"readme-{number}"} for number, rule in enumerate(rules)]},
+    )
+    assert answer.status_code == 200, answer.text
+    assert len(rules) >= 3
+    assert all(rule["algorithm"] == "fixed_window" for rule in rules if rule.get("window"))
 
 
 def test_there_are_some() -> None:
