@@ -154,6 +154,8 @@ class TestProxies(unittest.TestCase):
             find({"REMOTE_ADDR": "192.0.2.1", "HTTP_X_FORWARDED_FOR": "198.51.100.1"})
             find({"REMOTE_ADDR": "", "HTTP_X_FORWARDED_FOR": "198.51.100.1"})
             find({"REMOTE_ADDR": "203.0.113.1"})
+            fixed = {"werkzeug.proxy_fix.orig": {}, "HTTP_X_FORWARDED_FOR": "198.51.100.1"}
+            identify.address()({"REMOTE_ADDR": "198.51.100.1", **fixed})
         self.assertEqual(len(logged.records), 1)
 
     def test_what_is_no_network_is_named(self):

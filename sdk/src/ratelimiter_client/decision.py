@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 from typing import Any, NamedTuple, Tuple, Union
 from uuid import UUID
 
@@ -24,6 +26,8 @@ SHAPE: dict[str, tuple[type, ...]] = {
     "reason": (str,),
     "degraded": (bool,),
 }
+KINDS = frozenset(itertools.product(*SHAPE.values()))
+VALUES = operator.itemgetter(*SHAPE)
 
 
 class Check(NamedTuple):
@@ -76,10 +80,14 @@ class Lease(NamedTuple):
 def decision_of(fields: dict[str, Any], headers: Headers = ()) -> Decision:
     """Of the service's JSON object; members it has beyond a decision's are ignored. Raises ProtocolError."""
     try:
-        values = [fields[name] for name in SHAPE]
+        values = VALUES(fields)
     except (KeyError, TypeError):
         raise ProtocolError("the answer is no decision") from None
-    if not all(map(fits, values, SHAPE.values())):
+    if tuple(map(type, values)) not in KINDS:
+        raise ProtocolError("the answer is no decision")
+    _, remaining, wait_ms, limit, window, reset_at, _, rule_id, _, _ = values
+    numbers = (remaining, wait_ms or 0, limit, window, reset_at, 0 if type(rule_id) is str else rule_id)
+    if not (min(numbers) >= 0 and max(numbers) <= MAX_NUMBER and reset_at == reset_at):
         raise ProtocolError("the answer is no decision")
     return Decision._make((*values, headers, None, "", ""))
 

@@ -18,6 +18,7 @@ Address = Union[IPv4Address, IPv6Address]
 
 ADDRESS, KEY, COOKIE = "ip:", "key:", "cookie:"
 IPV6_PREFIX = 64  # one subscriber has at least so many to choose from
+PROXY_FIX = "werkzeug.proxy_fix.orig"  # in the environ, where it has read X-Forwarded-For
 UNIX = "unix"  # as a trusted proxy: a peer without an address, on a unix socket
 
 
@@ -39,7 +40,8 @@ def address(trusted: Iterable[str] = ()) -> Identify:
     def identify(environ: Environ) -> str:
         client = _address(environ.get("REMOTE_ADDR", ""))
         forwarded = environ.get("HTTP_X_FORWARDED_FOR", "")
-        if not told and (forwarded or client is None) and not is_trusted(client):
+        unsure = forwarded or client is None
+        if unsure and not (told or is_trusted(client) or PROXY_FIX in environ):
             told.append("once")
             log.warning(_UNTRUSTED if client is not None else _NO_ADDRESS, client)
         for hop in reversed(forwarded.split(",")):

@@ -35,9 +35,9 @@ def literal(name: str, value: object, most: int) -> str:
     """
     if type(value) is not str:
         value = _text(name, value)
-    if not 0 < len(value) <= most or UNPRINTABLE.search(value):
-        return "sha256:" + _digest(value)
-    return value
+    if 0 < len(value) <= most and (value.isprintable() or not UNPRINTABLE.search(value)):
+        return value
+    return "sha256:" + _digest(value)
 
 
 def _text(name: str, value: object) -> str:
@@ -112,14 +112,22 @@ def question(check: Check, request_id: str | None) -> dict[str, Any] | Decision:
 
     Raises TypeError. An id that the service would refuse is sent as its SHA-256 digest, an empty one is none.
     """
-    fields = names(check.client_id, check.limit_key)
-    cost = amount("cost", check.cost, 0)
-    if isinstance(cost, Decision):
-        return cost
+    client_id, limit_key, cost, own_id = check
+    fields: dict[str, Any] = {
+        "client_id": literal("client_id", client_id, MAX_CLIENT_ID),
+        "limit_key": literal("limit_key", limit_key, MAX_LIMIT_KEY),
+    }
+    if type(cost) is not int or not 0 <= cost <= MAX_AMOUNT:
+        units = amount("cost", cost, 0)
+        if isinstance(units, Decision):
+            return units
+        cost = units
     fields["cost"] = cost
-    chosen = request_id if check.request_id is None else (_text("request_id", check.request_id) or request_id)
-    if chosen is not None and cost:
-        fields["request_id"] = chosen if TOKEN.fullmatch(chosen) else _digest(chosen)
+    if own_id is not None:
+        chosen = _text("request_id", own_id)
+        request_id = (chosen if TOKEN.fullmatch(chosen) else _digest(chosen)) if chosen else request_id
+    if request_id is not None and cost:
+        fields["request_id"] = request_id
     return fields
 
 

@@ -48,7 +48,10 @@ class ViewLimit:
             answer = await sync_to_async(self.enforce)(request)
             if answer is not None:
                 return answer
-            return await sync_to_async(self.settled)(request, await view(request, *args, **kwargs))
+            response = await view(request, *args, **kwargs)
+            if Charges.of(request.META).holds:  # a trip
+                return await sync_to_async(self.settled)(request, response)
+            return with_headers(request, response)
 
         found: Any = async_limited if iscoroutinefunction(view) else limited
         setattr(found, LIMITS, (self, *getattr(view, LIMITS, ())))

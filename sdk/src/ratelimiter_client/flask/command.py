@@ -46,7 +46,10 @@ def _rows(app: Flask, limits_of: LimitsOf) -> Iterator[tuple[str, str, str, str,
 def _told(gate: Gate, limit: Limit) -> tuple[str, str]:
     if callable(limit.limit_key):
         return "(by a function)", ""
-    return limit.limit_key, _rule(gate.client.check(SOMEBODY, limit.limit_key, 0), limit.limit_key)
+    client: Any = gate.client
+    if client is None:  # switched off
+        return limit.limit_key, ""
+    return limit.limit_key, _rule(client.check(SOMEBODY, limit.limit_key, 0), limit.limit_key)
 
 
 def _rule(decision: Decision, limit_key: str) -> str:
