@@ -2,6 +2,7 @@
 
 import asyncio
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 
 from support import PATIENT, URL, new_client_id
 from test_middleware import Answer, application
@@ -49,6 +50,12 @@ class TestDecisions(unittest.TestCase):
         strict = FakeLimiter({"login": (5, 60)}, default=None)
         with self.assertRaisesRegex(LookupError, "logn.*no limit here.*login"):
             strict.check("ann", "logn")
+
+    def test_threads_share_it(self):
+        fake = FakeLimiter(default=(100, 60))
+        with ThreadPoolExecutor(8) as threads:
+            allowed = list(threads.map(lambda _: fake.check("ann").allowed, range(200)))
+        self.assertEqual(sum(allowed), 100)
 
     def test_a_clock_of_ones_own(self):
         now = [1000.0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from socket import timeout as TimeIsUp
 from typing import Any, Callable, Mapping, NamedTuple, Tuple
 from urllib.parse import unquote
@@ -58,6 +59,7 @@ class FakeService:
         self.degraded = False
         self.seconds = 0.0  # until an answer
         self.failure: Exception | int | None = None  # what is raised, or the status of every answer
+        self._lock = threading.Lock()
         self._default = default
         self._rules: dict[str, int | str] = {key: number for number, key in enumerate(limits, 1)}
         self._limits = dict(limits)
@@ -76,6 +78,10 @@ class FakeService:
 
     def answer(self, request: bytes, timeout: float) -> Answer:
         """Raises OSError where it is down, or slower than `timeout` seconds; a late answer was charged all the same."""
+        with self._lock:
+            return self._answer(request, timeout)
+
+    def _answer(self, request: bytes, timeout: float) -> Answer:
         if isinstance(self.failure, Exception):
             raise self.failure
         head, _, body = request.partition(b"\r\n\r\n")
