@@ -114,8 +114,12 @@ def test_a_views_own_limit_stands_in_the_place_of_the_middlewares(routed: Any, c
         def get(self, request: Any) -> Any:
             return hello(request)
 
-        @django.utils.decorators.method_decorator(limit("narrow"))
+        @limit("narrow")
         def post(self, request: Any) -> Any:
+            return hello(request)
+
+        @django.utils.decorators.method_decorator(limit("narrow"))
+        def put(self, request: Any) -> Any:
             return hello(request)
 
     whole = django.utils.decorators.method_decorator(limit("narrow"), name="dispatch")(type("Whole", (Classy,), {}))
@@ -124,7 +128,10 @@ def test_a_views_own_limit_stands_in_the_place_of_the_middlewares(routed: Any, c
     assert statuses("/own") + statuses("/both") + statuses("/own") == [200, 200, 429]
     assert client.peek(user).remaining == 9
     assert statuses("/part") + statuses("/whole") == [200, 429]
-    assert django.test.Client(enforce_csrf_checks=False).post("/part").status_code == 429
+    browser = django.test.Client()
+    assert [browser.post("/part").status_code, browser.put("/part").status_code] == [429, 429]
+    with pytest.raises(TypeError, match="of a class by method_decorator"):
+        limit("narrow")(Classy)
     assert client.peek(user).remaining == 8
 
 
