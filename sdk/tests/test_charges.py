@@ -5,7 +5,7 @@ import unittest
 from support import PATIENT, URL, new_client_id
 from test_middleware import Answer, application
 
-from ratelimiter_client import RateLimiter, RateLimitMiddleware
+from ratelimiter_client import LeasedLimiter, RateLimiter, RateLimitMiddleware
 from ratelimiter_client.gate import Gate, Limit
 
 
@@ -96,6 +96,11 @@ class TestHolds(unittest.TestCase):
         self.assertEqual([self.run_one("failed") for _ in range(6)], [True] * 5 + [False])
         self.assertFalse(self.run_one("ok"))
         self.assertEqual(self.left(), 0)
+
+    def test_of_a_leased_limiter_too(self):
+        self.client = LeasedLimiter(self.client)
+        self.assertTrue(self.run_one("ok") and self.run_one("failed"))
+        self.assertEqual(self.left(), 4)
 
     def test_a_cost_that_is_more_than_what_is_left_is_denied_and_costs_nothing(self):
         self.assertFalse(self.run_one("failed", Limit(None, "a", 6, bool)))

@@ -221,7 +221,17 @@ def test_the_setting_on_denied_answers(routed: Any, settings: dict[str, Any]) ->
         assert django.test.Client().get("/index").content == b"none"
 
 
-def test_a_check_looks_at_the_settings() -> None:
+def test_a_check_looks_at_the_handler(routed: Any) -> None:
+    for wrong, told in (("nowhere.at_all", "cannot be imported"), (lambda request: None, "allowed is a function")):
+        routed(handler429=wrong)
+        with pytest.raises(django.core.management.CommandError, match=rf"E002\) handler429 .*{told}"):
+            django.core.management.call_command("check")
+    routed(handler429="django.views.defaults.page_not_found")
+    django.core.management.call_command("check")
+
+
+def test_a_check_looks_at_the_settings(routed: Any) -> None:
+    routed()
     for wrong, told in (
         ({}, "there is no url"),
         (None, "RATELIMITER is missing"),
