@@ -112,6 +112,12 @@ class TestHolds(unittest.TestCase):
         self.assertTrue(self.run_one("ok", Limit(None, "a", 1, lambda _: False), Limit(None, "b", 1)))
         self.assertEqual(self.left(), 4)
 
+    def test_two_that_are_held_count_if_either_does(self):
+        limits = [Limit(None, key, 1, lambda answer, key=key: answer == key) for key in "ab"]
+        for answer, left in (("none", 5), ("a", 4), ("b", 3)):
+            self.assertTrue(self.run_one(answer, *limits))
+            self.assertEqual(self.left(), left)
+
     def test_costs_out_of_range_and_nothing(self):
         self.assertFalse(self.run_one("ok", Limit(None, "a", -1, bool)))
         self.assertFalse(self.run_one("ok", Limit(None, "a", 10**10, bool)))
