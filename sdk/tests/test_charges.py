@@ -5,7 +5,7 @@ import unittest
 from support import PATIENT, URL, new_client_id
 from test_middleware import Answer, application
 
-from ratelimiter_client import RateLimiter, RateLimitMiddleware
+from ratelimiter_client import LeasedLimiter, RateLimiter, RateLimitMiddleware
 from ratelimiter_client.gate import Gate, Limit
 
 
@@ -97,6 +97,11 @@ class TestHolds(unittest.TestCase):
         self.assertFalse(self.run_one("ok"))
         self.assertEqual(self.left(), 0)
 
+    def test_of_a_leased_limiter_too(self):
+        self.client = LeasedLimiter(self.client)
+        self.assertTrue(self.run_one("ok") and self.run_one("failed"))
+        self.assertEqual(self.left(), 4)
+
     def test_a_cost_that_is_more_than_what_is_left_is_denied_and_costs_nothing(self):
         self.assertFalse(self.run_one("failed", Limit(None, "a", 6, bool)))
         self.assertEqual(self.left(), 5)
@@ -106,6 +111,12 @@ class TestHolds(unittest.TestCase):
     def test_a_limit_that_counts_anyway_keeps_the_charge(self):
         self.assertTrue(self.run_one("ok", Limit(None, "a", 1, lambda _: False), Limit(None, "b", 1)))
         self.assertEqual(self.left(), 4)
+
+    def test_two_that_are_held_count_if_either_does(self):
+        limits = [Limit(None, key, 1, lambda answer, key=key: answer == key) for key in "ab"]
+        for answer, left in (("none", 5), ("a", 4), ("b", 3)):
+            self.assertTrue(self.run_one(answer, *limits))
+            self.assertEqual(self.left(), left)
 
     def test_costs_out_of_range_and_nothing(self):
         self.assertFalse(self.run_one("ok", Limit(None, "a", -1, bool)))

@@ -114,8 +114,12 @@ def test_a_views_own_limit_stands_in_the_place_of_the_middlewares(routed: Any, c
         def get(self, request: Any) -> Any:
             return hello(request)
 
-        @django.utils.decorators.method_decorator(limit("narrow"))
+        @limit("narrow")
         def post(self, request: Any) -> Any:
+            return hello(request)
+
+        @django.utils.decorators.method_decorator(limit("narrow"))
+        def put(self, request: Any) -> Any:
             return hello(request)
 
     whole = django.utils.decorators.method_decorator(limit("narrow"), name="dispatch")(type("Whole", (Classy,), {}))
@@ -124,7 +128,10 @@ def test_a_views_own_limit_stands_in_the_place_of_the_middlewares(routed: Any, c
     assert statuses("/own") + statuses("/both") + statuses("/own") == [200, 200, 429]
     assert client.peek(user).remaining == 9
     assert statuses("/part") + statuses("/whole") == [200, 429]
-    assert django.test.Client(enforce_csrf_checks=False).post("/part").status_code == 429
+    browser = django.test.Client()
+    assert [browser.post("/part").status_code, browser.put("/part").status_code] == [429, 429]
+    with pytest.raises(TypeError, match="of a class by method_decorator"):
+        limit("narrow")(Classy)
     assert client.peek(user).remaining == 8
 
 
@@ -214,7 +221,17 @@ def test_the_setting_on_denied_answers(routed: Any, settings: dict[str, Any]) ->
         assert django.test.Client().get("/index").content == b"none"
 
 
-def test_a_check_looks_at_the_settings() -> None:
+def test_a_check_looks_at_the_handler(routed: Any) -> None:
+    for wrong, told in (("nowhere.at_all", "cannot be imported"), (lambda request: None, "allowed is a function")):
+        routed(handler429=wrong)
+        with pytest.raises(django.core.management.CommandError, match=rf"E002\) handler429 .*{told}"):
+            django.core.management.call_command("check")
+    routed(handler429="django.views.defaults.page_not_found")
+    django.core.management.call_command("check")
+
+
+def test_a_check_looks_at_the_settings(routed: Any) -> None:
+    routed()
     for wrong, told in (
         ({}, "there is no url"),
         (None, "RATELIMITER is missing"),

@@ -99,6 +99,16 @@ def test_methods_and_head_is_a_get(
     assert left(client, user) == 9  # by the application's
 
 
+def test_an_endpoint_may_look_like_a_blueprints(
+    app: flask.Flask, limits: RateLimits, use: Use, client: RateLimiter, user: str
+) -> None:
+    for name in ("part.view", "part.static"):
+        app.add_url_rule(f"/{name}", name, lambda: "found")
+    assert use("/part.view") + use("/part.static") == [200, 200]
+    assert left(client, user) == 8
+    assert app.test_cli_runner().invoke(args=["limits", "list"]).exit_code == 0
+
+
 def test_what_runs_no_view_is_not_counted(
     app: flask.Flask, limits: RateLimits, use: Use, client: RateLimiter, user: str
 ) -> None:

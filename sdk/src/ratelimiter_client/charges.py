@@ -17,8 +17,7 @@ class Hold:
     """Units that a request was lent, by a lease, until its answer tells whether they count."""
 
     def __init__(self, deduct_when: Callable[[Any], Any]) -> None:
-        self.kept = False  # they count whatever the answer
-        self._deduct_when = deduct_when
+        self._conditions = [deduct_when]  # any of which makes them count
         self._give_back: Callable[[], Any] | None = None
 
     def take(self, limiter: Any, ask: Ask) -> Decision | None:
@@ -37,9 +36,13 @@ class Hold:
         self._give_back = lambda: limiter.return_lease(lease.lease_id, lease.granted)
         return lease.decision  # type: ignore[no-any-return]
 
+    def join(self, other: Hold | None) -> None:
+        """Another limit meets the counter: they count if they do for either. None: for that one in any case."""
+        self._conditions += [lambda _: True] if other is None else other._conditions
+
     def settle(self, answer: Any) -> None:
         """Give the units back if they do not count. What fails counts."""
-        if self._give_back is not None and not self.kept and not self._deduct_when(answer):
+        if self._give_back is not None and not any(counts(answer) for counts in self._conditions):
             with suppress(RateLimiterError):
                 self._give_back()
         self._give_back = None
@@ -98,8 +101,8 @@ class Charges:
                 return met
         charge = None if met is None else self._charged.get((place, met.rule_id))
         if met is not None and charge is not None:
-            if ask.hold is None and charge.hold is not None:
-                charge.hold.kept = True
+            if charge.hold is not None:
+                charge.hold.join(ask.hold)
             if ask.cost <= charge.units:
                 return met
             ask = ask._replace(cost=ask.cost - charge.units)

@@ -71,7 +71,8 @@ def denied(request: HttpRequest, decision: Decision, on_denied: Any = None) -> H
     response = None if by_function is None else by_function(request, decision)
     if response is None:
         status, _, body = denial(decision, request.META)
-        handler = _handler429(request) if status == 429 else None
+        urlconf = getattr(request, "urlconf", None) or get_urlconf()
+        handler = handler429(urlconf) if status == 429 else None
         if handler is None:
             response = HttpResponse(body, status=status, content_type=PROBLEM)
         else:
@@ -88,8 +89,7 @@ def with_headers(request: HttpRequest, response: HttpResponse) -> HttpResponse:
     return response
 
 
-def _handler429(request: HttpRequest) -> Any:
-    """As Django's handler404: a function of the request and the exception, or its dotted path."""
-    urlconf = getattr(request, "urlconf", None) or get_urlconf()
+def handler429(urlconf: Any = None) -> Any:
+    """As Django's handler404: a function of the request and the exception, or its dotted path. Raises ImportError."""
     handler = getattr(get_resolver(urlconf).urlconf_module, "handler429", None)
     return import_string(handler) if isinstance(handler, str) else handler

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from typing import Any, Callable, Iterable, TypeVar
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
@@ -36,19 +37,22 @@ class ViewLimit:
         self._exempt_when = None if exempt_when is None else arguments.of_environ(exempt_when, "exempt_when")
 
     def __call__(self, view: F) -> F:
-        arguments.refuse_unless(callable(view), "what is limited", view, "a view, as in @limit('login')")
+        allowed = "a view, or a method of one, as in @limit('login'); of a class by method_decorator"
+        arguments.refuse_unless(callable(view) and not inspect.isclass(view), "what is limited", view, allowed)
 
         @functools.wraps(view)
-        def limited(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        def limited(*args: Any, **kwargs: Any) -> Any:
+            request = _request(args)
             answer = self.enforce(request)
-            return self.settled(request, view(request, *args, **kwargs)) if answer is None else answer
+            return self.settled(request, view(*args, **kwargs)) if answer is None else answer
 
         @functools.wraps(view)
-        async def async_limited(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        async def async_limited(*args: Any, **kwargs: Any) -> Any:
+            request = _request(args)
             answer = await sync_to_async(self.enforce)(request)
             if answer is not None:
                 return answer
-            response = await view(request, *args, **kwargs)
+            response = await view(*args, **kwargs)
             if Charges.of(request.META).holds:  # a trip
                 return await sync_to_async(self.settled)(request, response)
             return with_headers(request, response)
@@ -79,6 +83,11 @@ class ViewLimit:
         return with_headers(request, response)
 
 
+def _request(args: tuple[Any, ...]) -> HttpRequest:
+    """The first argument of a view, the second of a method."""
+    return args[0] if hasattr(args[0], "META") else args[1]
+
+
 def limit(
     limit_key: What = DEFAULT_KEY,
     identify: Who = None,
@@ -90,7 +99,9 @@ def limit(
     override_defaults: bool = True,
     on_denied: OnDenied | None = None,
 ) -> ViewLimit:
-    """A decorator of views, async ones too; of classes by `method_decorator(limit("login"), name="dispatch")`.
+    """A decorator of views and methods of views, async ones too.
+
+    Of whole classes by `method_decorator(limit("login"), name="dispatch")`.
 
     It stands in the place of the middleware's limit, unless `override_defaults=False`: then both hold. It works without
     the middleware too. `identify`, `cost`: those of the settings where they are not given. `methods`: for these alone.

@@ -268,8 +268,8 @@ def _is_counted(app: Flask) -> bool:
 
 def _is_static(app: Flask, endpoint: str) -> bool:
     of, _, name = endpoint.rpartition(".")
-    owner: Any = app.blueprints[of] if of else app
-    return name == "static" and bool(owner.has_static_folder)
+    owner: Any = app.blueprints.get(of) if of else app
+    return name == "static" and owner is not None and bool(owner.has_static_folder)
 
 
 def _after(response: Response) -> Response:

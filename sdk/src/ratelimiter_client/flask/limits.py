@@ -110,7 +110,7 @@ class Outer:
         found: list[ViewLimit] = []
         if is_exempt(view) or override(own(view, method)):
             return False, found
-        for blueprint in (app.blueprints[name] for name in blueprints):
+        for blueprint in filter(None, map(app.blueprints.get, blueprints)):
             if blueprint in self.exempt:
                 return False, found
             applying = [limit for limit in self.blueprints.get(blueprint) or () if limit.is_for(method)]
