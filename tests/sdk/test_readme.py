@@ -43,6 +43,9 @@ def test_it_runs(snippet: str, node: Node, tmp_path: Path) -> None:
     with RateLimiter(node.url) as client:
         names: dict[str, Any] = {"app": hello, "asgi_app": hello_asgi, "client": client, "__name__": "snippet"}
         exec(compile(code, "a snippet", "exec"), names)
+        for made in names.values():
+            if isinstance(made, RateLimiter):
+                made.close()
 
 
 def test_the_service_takes_its_rules(node: Node) -> None:
