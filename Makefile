@@ -21,7 +21,7 @@ test: $(VENV)/dev.done ## the whole suite, on servers it starts itself
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/dev.done ## ruff, mypy (of the client too), the import contracts, Dockerfile and docker-compose.yml
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/mypy --config-file sdk/pyproject.toml && $(BIN)/lint-imports
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/mypy --config-file sdk/pyproject.toml && $(BIN)/mypy --config-file examples/mypy.ini && $(BIN)/lint-imports
 	@$(BIN)/hadolint Dockerfile && $(BIN)/docker-compose --profile '*' config -q
 
 secrets: ## make what docker-compose.yml mounts as secrets, once

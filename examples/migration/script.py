@@ -48,7 +48,7 @@ def script(number: int = 200, seed: int = 19) -> Iterator[tuple[str, str, dict[s
 
 def answers(url: str) -> list[list[str | int]]:
     """[method, path, status, body] of each, in order."""
-    found = []
+    found: list[list[str | int]] = []
     for method, path, headers, body in script():
         connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
         connection.request(method, path, body, headers)
