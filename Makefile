@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test sdk-matrix lint secrets bench load faults attack attack-search soak lock clean c-parser
+.PHONY: help run test sdk-matrix lint secrets bench load faults attack attack-search soak fuzz migration package lock clean c-parser
 
 PYTHON ?= python3
 VENV   := .venv
@@ -26,7 +26,7 @@ sdk-matrix: $(VENV)/dev.done ## the client's own tests on every Python there is 
 	@SDK_PYTHONS=all $(BIN)/python -m pytest tests/sdk/test_pythons.py $(ARGS)
 
 lint: $(VENV)/dev.done ## ruff, mypy (of the client too), the import contracts, Dockerfile and docker-compose.yml
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/mypy --config-file sdk/pyproject.toml && $(BIN)/lint-imports
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/mypy --config-file sdk/pyproject.toml && $(BIN)/mypy --config-file examples/mypy.ini && $(BIN)/lint-imports
 	@$(BIN)/hadolint Dockerfile && $(BIN)/docker-compose --profile '*' config -q
 
 secrets: ## make what docker-compose.yml mounts as secrets, once
@@ -65,6 +65,15 @@ attack-search: $(VENV)/dev.done ## look for more at random, from where the last 
 soak: $(VENV)/dev.done ## two nodes behind Traefik at half load under faults at random; MINUTES=30
 	@SOAK_MINUTES=$(or $(MINUTES),30) $(BIN)/python -m pytest -s tests/soak $(ARGS)
 
+fuzz: $(VENV)/dev.done ## the client library: 100,000 costs, ids, headers and answers at random; NUMBER=100000 SEED=19
+	@cd sdk/tests && RATELIMITER_FUZZ=$(or $(NUMBER),100000) RATELIMITER_SEED=$(or $(SEED),19) RATELIMITER_URL=http://127.0.0.1:1 PYTHONPATH=../src ../../$(BIN)/python -m unittest test_fuzz
+
+migration: $(VENV)/dev.done $(BENCH)/bench.done ## an application of flask-limiter and its migration give the same answers, under four servers
+	@MIGRATION=all $(BIN)/python -m pytest tests/sdk/test_migration.py $(ARGS)
+
+package: $(VENV)/dev.done ## build the client library for an index, and check what the index would read
+	@rm -rf sdk/dist && $(BIN)/uv build --quiet sdk && $(BIN)/uv tool run --quiet twine==6.2.0 check --strict sdk/dist/*
+
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --no-emit-index-url
 lock: $(VENV)/dev.done ## resolve requirements/*.in again (one lock for every platform and Python)
 	$(LOCK) requirements/service.in -o requirements.txt
@@ -73,7 +82,7 @@ lock: $(VENV)/dev.done ## resolve requirements/*.in again (one lock for every pl
 	$(LOCK) requirements/bench.in -o requirements/bench.txt
 
 clean: ## remove the virtual environment and caches, never data
-	rm -rf $(VENV) $(BENCH) $(NODE_PEER)/node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis sdk/.ruff_cache sdk/.mypy_cache
+	rm -rf $(VENV) $(BENCH) $(NODE_PEER)/node_modules sdk/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis sdk/.ruff_cache sdk/.mypy_cache
 	find app benchmarks deploy examples migrations sdk tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/bin/python $(BENCH)/bin/python:

@@ -1,6 +1,7 @@
 """What the client library costs its caller, in CPU of the caller's process: `python -m benchmarks.sdk`.
 
-A check over one connection that is kept, beside the same by requests and by http.client; and decisions by leases. The
+A check over one connection that is kept, of a thread and of a task, beside the same by requests and by http.client; and
+decisions by leases. The
 real service, with its Redis, is on the other processor: what the caller waits for costs him nothing and is not counted.
 All take turns; medians over the rounds, with the least and the most, are saved in benchmarks/results/sdk.json.
 """
@@ -8,6 +9,7 @@ All take turns; medians over the rounds, with the least and the most, are saved 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import http.client
 import json
@@ -32,7 +34,7 @@ from benchmarks.services import SERVICES, Service, Site, site
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "sdk" / "src"))
 
-from ratelimiter_client import LeasedLimiter, RateLimiter
+from ratelimiter_client import AsyncRateLimiter, LeasedLimiter, RateLimiter
 
 RESULT = Path(__file__).parent / "results" / "sdk.json"
 TIMEOUT_SECONDS = 2  # of all clients: a busy machine is no fault of theirs
@@ -47,14 +49,30 @@ os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 while os.getppid() == {}: pass"""
 
 Ask = Callable[[str], bool]
+AskAll = Callable[[list[str]], int]  # one after another; how many were admitted
 
 
-def by_library(service: Service) -> Ask:
+def by_library(service: Service) -> AskAll:
     client = RateLimiter(_url(service), timeout=TIMEOUT_SECONDS, fail_mode="closed")
-    return lambda client_id: client.check(client_id, "login").allowed
+    return lambda ids: sum(client.check(client_id, "login").allowed for client_id in ids)
 
 
-def by_requests(service: Service) -> Ask:
+def by_asyncio(service: Service) -> AskAll:
+    """In one task, so that each check waits for the one before, as everywhere here."""
+    client = AsyncRateLimiter(_url(service), timeout=TIMEOUT_SECONDS, fail_mode="closed")
+    loop = asyncio.new_event_loop()
+
+    async def ask(ids: list[str]) -> int:
+        return sum([(await client.check(client_id, "login")).allowed for client_id in ids])
+
+    return lambda ids: loop.run_until_complete(ask(ids))
+
+
+def one_by_one(ask: Ask) -> AskAll:
+    return lambda ids: sum(map(ask, ids))
+
+
+def by_requests(service: Service) -> AskAll:
     session, url = requests.Session(), f"{_url(service)}/v1/check"
 
     def ask(client_id: str) -> bool:
@@ -63,10 +81,10 @@ def by_requests(service: Service) -> Ask:
         answer.raise_for_status()
         return bool(answer.json()["allowed"])
 
-    return ask
+    return one_by_one(ask)
 
 
-def by_http_client(service: Service) -> Ask:
+def by_http_client(service: Service) -> AskAll:
     connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=TIMEOUT_SECONDS)
 
     def ask(client_id: str) -> bool:
@@ -78,22 +96,27 @@ def by_http_client(service: Service) -> Ask:
             raise RunError(f"{answer.status} {body!r}")
         return bool(json.loads(body)["allowed"])
 
-    return ask
+    return one_by_one(ask)
 
 
-CALLERS = {"ratelimiter_client": by_library, "requests": by_requests, "http.client": by_http_client}
+CALLERS = {
+    "ratelimiter_client": by_library,
+    "ratelimiter_client, asyncio": by_asyncio,
+    "requests": by_requests,
+    "http.client": by_http_client,
+}
 
 
 def _url(service: Service) -> str:
     return f"http://127.0.0.1:{service.port}"
 
 
-def check_us(ask: Ask) -> float:
+def check_us(ask_all: AskAll) -> float:
     """CPU of a check, kernel and all."""
     ids = [f"user_{number % CLIENTS}" for number in range(CHECKS)]
-    ask(ids[0])  # connects
+    ask_all(ids[:1])  # connects
     before = time.process_time()
-    admitted = sum(map(ask, ids))
+    admitted = ask_all(ids)
     spent = time.process_time() - before
     if admitted < CHECKS:
         raise RunError(f"{CHECKS - admitted} of {CHECKS} checks were not admitted")

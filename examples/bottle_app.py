@@ -10,7 +10,7 @@ app = bottle.Bottle()
 
 @app.get("/")
 @app.get("/health")
-def hello():
+def hello() -> str:
     return "hello\n"
 
 

@@ -6,7 +6,7 @@ from wsgiref.simple_server import make_server
 import django
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
 settings.configure(
@@ -22,7 +22,7 @@ settings.configure(
 django.setup()
 
 
-def hello(request):
+def hello(request: HttpRequest) -> HttpResponse:
     return HttpResponse("hello\n", content_type="text/plain")
 
 

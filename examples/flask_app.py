@@ -16,13 +16,13 @@ limits = RateLimits(app)
 
 @app.get("/")
 @app.get("/health")
-def hello():
+def hello() -> str:
     return "hello\n"
 
 
 @app.post("/login")
-@limits.limit("login", identify=lambda environ: request.form["user"].strip().casefold())
-def login():
+@limits.limit("login", identify=lambda environ: request.form["user"].strip().casefold(), override_defaults=False)
+def login() -> str:
     return "welcome\n"
 
 

@@ -4,11 +4,12 @@ import os
 from wsgiref.simple_server import make_server
 
 from pyramid.config import Configurator
+from pyramid.request import Request
 from pyramid.response import Response
 from ratelimiter_client import RateLimiter, RateLimitMiddleware
 
 
-def hello(request):
+def hello(request: Request) -> Response:
     return Response("hello\n")
 
 

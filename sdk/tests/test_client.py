@@ -44,12 +44,12 @@ class TestChecks(unittest.TestCase):
             (client_id, "global", 5),
             {"client_id": client_id},
             (client_id,),
-            (None,),
-            ("a", "b", 1, "?"),
+            (client_id, "global", 10**9 + 1),
+            (client_id, "global", 0, "?"),
         ]
         decisions = self.client.check_many(asked)
-        self.assertEqual([decision.allowed for decision in decisions], [True, False, True, False, True, True])
-        self.assertEqual([decision.error is None for decision in decisions], [True] * 4 + [False] * 2)
+        self.assertEqual([decision.allowed for decision in decisions], [True, False, True, False, False, True])
+        self.assertEqual({decision.error for decision in decisions}, {None})
         self.assertEqual(self.client.check_many([]), [])
 
     def test_more_than_a_batch_takes_are_several(self):
@@ -71,29 +71,15 @@ class TestChecks(unittest.TestCase):
         self.assertIsNone(self.client.check("").error)
         self.assertIsNone(self.client.check(123456789).error)
 
-    def test_what_is_no_question_is_answered_by_the_fail_mode(self):
-        with self.assertLogs("ratelimiter_client", "ERROR") as logged:
-            for arguments in (
-                (None,),
-                (b"a",),
-                ("a", None),
-                ("a", "b", -1),
-                ("a", "b", True),
-                ("a", "b", 10**5000),
-                (10**5000,),
-            ):
-                self.assertIsNotNone(self.client.check(*arguments).error, arguments)
-            self.assertIsNotNone(self.client.check("a", request_id="not one").error)
-            self.assertIsNotNone(self.client.check_many([{"client": "a"}])[0].error)
-        self.assertEqual(len(logged.records), 1)
-        self.assertIsNone(self.client.check("a", correlation_id=5, traceparent=b"").error)
-
-    def test_the_id_of_another_check_is_a_failure(self):
+    def test_the_id_of_another_check_is_denied_whatever_the_fail_mode(self):
         client_id = new_client_id(10)
         self.client.check(client_id, request_id=client_id)
         with self.assertLogs("ratelimiter_client", "ERROR"):
-            self.assertIn("409", self.client.check(client_id, cost=2, request_id=client_id).error)
-            self.assertIn("409", self.client.check_many([(client_id, "global", 2, client_id)])[0].error)
+            decisions = [self.client.check(client_id, cost=2, request_id=client_id)]
+            decisions += self.client.check_many([(client_id, "global", 2, client_id)])
+        for decision in decisions:
+            self.assertIn("409", decision.error)
+            self.assertFalse(decision.allowed)
 
 
 class TestRequests(unittest.TestCase):
@@ -184,26 +170,11 @@ class TestArguments(unittest.TestCase):
     def test_leases_raise_whatever_the_fail_mode(self):
         with RateLimiter("http://127.0.0.1:1") as client:
             for call in (
-                lambda: client.lease("a", "b", 0, 1),
-                lambda: client.lease("a", "b", 1, 0),
-                lambda: client.lease("a", "b", 1, 3601),
                 lambda: client.lease("a", "b", 1, 1),
-                lambda: client.return_lease("../x", -1),
                 lambda: client.return_lease("a", 1),
             ):
                 with self.assertRaises(RateLimiterError):
                     call()
-
-    def test_leases_refuse_what_cannot_be_sent(self):
-        with RateLimiter("http://127.0.0.1:1") as client:
-            for ttl in (float("inf"), float("-inf"), float("nan"), None, "1", [], 1e308, 10**400, 1j):
-                with self.assertRaises(RateLimiterError, msg=ttl) as refused:
-                    client.lease("a", "b", 1, ttl)
-                self.assertEqual(refused.exception.status, 422)
-            for lease_id in (None, 5, b"a", [], "\ud800", ""):
-                with self.assertRaises(RateLimiterError, msg=lease_id) as refused:
-                    client.return_lease(lease_id, 1)
-                self.assertEqual(refused.exception.status, 422)
 
 
 if __name__ == "__main__":

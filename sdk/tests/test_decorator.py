@@ -1,9 +1,11 @@
 """Functions whose calls are checks."""
 
+import asyncio
+import inspect
 import pickle
 import unittest
 
-from support import PATIENT, URL, new_client_id
+from support import PATIENT, URL, Broken, new_client_id
 
 from ratelimiter_client import RateLimited, RateLimiter, RateLimiterError
 
@@ -45,6 +47,53 @@ class TestDecorator(unittest.TestCase):
             return "hello " + user
 
         self.assertEqual([greet("a"), greet("b"), greet("a")], ["hello a", "hello b", "over_limit"])
+
+    def test_arguments_by_their_names_and_the_cost_of_a_call(self):
+        """U1-12."""
+        prefix = new_client_id(5)
+
+        @self.client.limit("export", identify=lambda who, *_: prefix + who, cost=lambda _, months: months)
+        def export(user, months):
+            return months
+
+        self.assertEqual([export("a", 2), export("a", months=2), export(months=1, user="a")], [2, 2, 1])
+        with self.assertRaises(RateLimited):
+            export("a", months=1)
+        self.assertEqual(export("b", 5), 5)
+
+    def test_a_coroutine_function(self):
+        """U1-7: the loop goes on while the service is asked."""
+
+        @self.client.limit("mail", identify=new_client_id(1), on_denied=lambda decision: decision.reason)
+        async def send(to):
+            return to
+
+        async def both():
+            return [await send("a"), await send("b")]
+
+        self.assertTrue(inspect.iscoroutinefunction(send))
+        self.assertEqual(asyncio.run(both()), ["a", "over_limit"])
+
+    def test_the_loop_goes_on_while_the_service_hangs(self):
+        """M8."""
+        ticks = []
+
+        async def tick(waiting):
+            while not waiting.done():
+                ticks.append(1)
+                await asyncio.sleep(0)
+
+        async def run(client):
+            @client.limit("mail", identify="a")
+            async def send():
+                return len(ticks)
+
+            waiting = asyncio.ensure_future(send())
+            await tick(waiting)
+            return waiting.result()
+
+        with Broken() as hung, RateLimiter(hung.url, timeout=0.2) as client:
+            self.assertGreater(asyncio.run(run(client)), 10)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from wsgiref.validate import validator
 
 from support import PATIENT, URL, new_client_id, new_network
 
-from ratelimiter_client import RateLimiter, RateLimitMiddleware, identify
+from ratelimiter_client import RateLimiter, RateLimitMiddleware, identify, preflight
 
 BODY = b"served"
 
@@ -120,6 +120,46 @@ class TestMiddleware(unittest.TestCase):
         app = self.wrapped(identify=new_client_id(1), exempt=lambda environ: "HTTP_X_PROBE" in environ)
         self.assertEqual(self.statuses(app, 2, HTTP_X_PROBE="1") + self.statuses(app, 2), [200, 200, 200, 429])
         self.assertEqual(self.statuses(self.wrapped(identify=new_client_id(1), exempt="/a"), 2), [200, 429])
+
+    def test_preflights_may_be_exempt(self):
+        """F9: what browsers ask before a page may ask; together with paths."""
+        app = self.wrapped(identify=new_client_id(1), exempt=["/health", preflight])
+        asking = {"HTTP_ORIGIN": "https://a", "HTTP_ACCESS_CONTROL_REQUEST_METHOD": "POST"}
+        self.assertEqual(self.statuses(app, 3, method="OPTIONS", **asking), [200] * 3)
+        self.assertEqual(self.statuses(app, 2, path="/health"), [200] * 2)
+        self.assertEqual([Answer(app, method=method, **asking).status for method in ("POST", "POST")], [200, 429])
+        self.assertEqual(self.statuses(app, 1, method="OPTIONS"), [429])
+        for wrong, error in ((["health"], ValueError), ([5], TypeError), ([lambda one, two: True], TypeError)):
+            with self.assertRaisesRegex(error, "^exempt is "):
+                self.wrapped(exempt=wrong)
+
+    def test_the_decision_names_its_limit(self):
+        """U1-5: whether it admits or denies."""
+        client_id, seen = new_client_id(1), []
+        app = self.wrapped(
+            limits=[(client_id, "a"), (new_client_id(10), "b")],
+            on_denied=lambda environ, start_response, decision: (
+                seen.append(decision) or application(environ, start_response)
+            ),
+        )
+        answers = [Answer(app) for _ in range(2)]
+        for answer in answers:
+            decision = answer.environ["ratelimiter.decision"]
+            self.assertEqual((decision.client_id, decision.limit_key, decision.remaining), (client_id, "a", 0))
+        self.assertEqual(seen, [answers[1].environ["ratelimiter.decision"]])
+        self.assertEqual([seen[0].breached, answers[0].environ["ratelimiter.decision"].breached], [True, False])
+
+    def test_it_is_switched_off_and_its_client_replaced(self):
+        """U1-6."""
+        app = RateLimitMiddleware(application, None, identify=new_client_id(1), enabled=False)
+        self.assertEqual(self.statuses(app, 3), [200] * 3)
+        app.client, app.enabled = self.client, True
+        self.assertEqual((self.statuses(app, 2), app.client, app.enabled), ([200, 429], self.client, True))
+
+    def test_functions_are_given_the_environ_or_nothing(self):
+        client_id = new_client_id("login")
+        app = self.wrapped(identify=lambda: client_id, limit_key=lambda: "/login", cost=lambda: 2)
+        self.assertEqual(self.statuses(app, 2), [200, 429])
 
     def test_all_of_several_limits_must_admit(self):
         narrow, wide = new_client_id(2), new_client_id(10)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from typing import Any, Iterable
+from typing import Any, Callable, Iterable, Literal
 
 from ratelimiter_client.questions import MAX_AMOUNT
 
+FailMode = Literal["open", "closed", "raise"]
+FAIL_MODES = ("open", "closed", "raise")
 RATE = re.compile(r"\s*[0-9]+\s*(/|per)\s*[0-9]*\s*(sec|min|hour|day|month|year)", re.IGNORECASE)
 
 
@@ -14,6 +17,21 @@ def refuse_unless(fits: bool, name: str, given: object, allowed: str, error: typ
     """Raises `error`, which says what is allowed."""
     if not fits:
         raise error(f"{name} is {given!r}, allowed is {allowed}")
+
+
+def text(name: str, given: Any) -> str:
+    """That is not empty. Raises TypeError or ValueError."""
+    refuse_unless(isinstance(given, str), name, given, "text")
+    refuse_unless(given != "", name, given, "text that is not empty", ValueError)
+    return str(given)
+
+
+def each(name: str, given: Any, allowed: str) -> tuple[Any, ...]:
+    """Of what can be iterated. Raises TypeError for what cannot."""
+    try:
+        return tuple(given)
+    except TypeError:
+        raise TypeError(f"{name} is {given!r}, allowed is {allowed}") from None
 
 
 def limit_name(given: Any) -> str:
@@ -24,23 +42,77 @@ def limit_name(given: Any) -> str:
     return str(given)
 
 
+def who(given: Any, name: str = "identify") -> Any:
+    """Of `identify`: None, text, or a function of the environ, or of nothing."""
+    if callable(given):
+        return of_environ(given, name)
+    refuse_unless(given is None or isinstance(given, str), name, given, "text, or a function")
+    return given
+
+
+def what(given: Any) -> Any:
+    """Of `limit_key`: a limit's name, a function of the environ, or a lambda without arguments.
+
+    Any other function without arguments is rather a view, whose decorator has no brackets.
+    """
+    if not callable(given):
+        return limit_name(given)
+    allowed = "a limit's name as text, as in limit('login'), a function of the environ, or a lambda"
+    is_view = not accepts(given, None) and getattr(given, "__name__", "<lambda>") != "<lambda>"
+    refuse_unless(not is_view, "limit_key", given, allowed)
+    return of_environ(given, "limit_key", allowed)
+
+
 def pairs(given: Iterable[Any]) -> tuple[Any, ...]:
-    """Of `identify` and `limit_key`: each text, or a function; one of them at least."""
-    found = tuple(given)
+    """Of `identify` and `limit_key`; one of them at least."""
+    found = each("limits", given, "a list of (identify, limit_key)")
     are_pairs = found and all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in found)
     refuse_unless(bool(are_pairs), "limits", given, "a list of (identify, limit_key), not empty", ValueError)
-    for who, what in found:
-        refuse_unless(who is None or isinstance(who, str) or callable(who), "identify", who, "text or a function")
-        refuse_unless(isinstance(what, str) or callable(what), "limit_key", what, "text or a function")
-        if isinstance(what, str):
-            limit_name(what)
-    return found
+    return tuple((who(identify), what(limit_key)) for identify, limit_key in found)
+
+
+def number(given: Any) -> Any:
+    """Of a fixed cost."""
+    is_number = isinstance(given, int) and not isinstance(given, bool)
+    refuse_unless(is_number, "cost", given, "an integer or a function")
+    refuse_unless(0 <= given <= MAX_AMOUNT, "cost", given, f"0 to {MAX_AMOUNT}", ValueError)
+    return given
 
 
 def units(given: Any) -> Any:
-    """Of a cost: a number, or a function."""
-    if not callable(given):
-        is_number = isinstance(given, int) and not isinstance(given, bool)
-        refuse_unless(is_number, "cost", given, "an integer or a function")
-        refuse_unless(0 <= given <= MAX_AMOUNT, "cost", given, f"0 to {MAX_AMOUNT}", ValueError)
-    return given
+    """Of a cost: a number, or a function of the environ, or of nothing."""
+    return of_environ(given, "cost") if callable(given) else number(given)
+
+
+def of_environ(given: Any, name: str, allowed: str = "") -> Callable[..., Any]:
+    """A function of the environ. One that takes nothing is one that looks at the request of its framework itself."""
+    allowed = allowed or "a function of the environ, or of nothing"
+    is_async = inspect.iscoroutinefunction(given) or inspect.isasyncgenfunction(given)
+    refuse_unless(callable(given) and not is_async, name, given, f"{allowed}, not async")
+    takes = accepts(given, None)
+    if takes:
+        return given  # type: ignore[no-any-return]
+    refuse_unless(accepts(given), name, given, allowed)
+    return lambda _environ: given()
+
+
+def accepts(function: Callable[..., Any], *arguments: Any, **named: Any) -> bool:
+    """Whether it can be called so. Of a builtin that tells no signature it is taken for granted."""
+    try:
+        inspect.signature(function).bind(*arguments, **named)
+    except TypeError:
+        return False
+    except ValueError:
+        pass
+    return True
+
+
+def methods(given: Any) -> frozenset[str] | None:
+    """Of HTTP, None: all. HEAD goes with GET, whose view answers it."""
+    if given is None:
+        return None
+    names = [given] if isinstance(given, str) else each("methods", given, "names of HTTP methods")
+    are_names = bool(names) and all(isinstance(name, str) and name.isalpha() for name in names)
+    refuse_unless(are_names, "methods", given, 'names of HTTP methods, as in ["POST"]')
+    found = {name.upper() for name in names}
+    return frozenset(found | {"HEAD"} if "GET" in found else found)

@@ -25,6 +25,12 @@ class Breaker:
         self._lock = threading.Lock()  # never held while anything waits
         self._failures = 0
         self._next_probe = 0.0
+        self.since = time.time()  # of its state, Unix time
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls do not ask."""
+        return self._failures >= FAILURES
 
     def admits(self) -> bool:
         """Whether this call may ask the service. Each true is followed by `succeeded` or `failed`."""
@@ -43,6 +49,7 @@ class Breaker:
             with self._lock:
                 before, self._failures = self._failures, 0
             if before >= FAILURES:
+                self.since = time.time()
                 log.info("the rate limiter answers again")
 
     def failed(self, error: Exception) -> None:
@@ -52,4 +59,5 @@ class Breaker:
             opened = self._failures == FAILURES
             self._next_probe = self._clock() + PAUSE_SECONDS
         if opened:
+            self.since = time.time()
             log.warning("the rate limiter is not asked for now, %d calls in a row failed: %s", FAILURES, error)

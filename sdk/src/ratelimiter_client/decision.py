@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Tuple
+import itertools
+import operator
+from typing import Any, NamedTuple, Tuple, Union
+from uuid import UUID
 
 from ratelimiter_client.errors import ProtocolError, RateLimiterError
 
 Headers = Tuple[Tuple[str, str], ...]
+Name = Union[str, int, UUID]
 
 MAX_NUMBER = 2**53  # what any JSON is exact to; the service's are less
 
@@ -22,22 +26,25 @@ SHAPE: dict[str, tuple[type, ...]] = {
     "reason": (str,),
     "degraded": (bool,),
 }
+KINDS = frozenset(itertools.product(*SHAPE.values()))
+VALUES = operator.itemgetter(*SHAPE)
 
 
 class Check(NamedTuple):
     """One of many questions. `cost` in units, 0 to 10^9; 0 only looks."""
 
-    client_id: str | int
-    limit_key: str = "global"
+    client_id: Name
+    limit_key: Name = "global"
     cost: int = 1
-    request_id: str | None = None
+    request_id: Name | None = None
 
 
 class Decision(NamedTuple):
-    """May the client do this now? The fields of the service's answer, and two of the client's own.
+    """May the client do this now? The fields of the service's answer, and those of the library's own after them.
 
     Where the service did not decide, `error` says why, `degraded` is true, `reason` is "degraded", `allowed` is the
-    fail mode's, and the numbers are 0.
+    fail mode's, and the numbers are 0. `client_id` and `limit_key` name the limit, in decisions on requests of a web
+    application; elsewhere they are empty.
     """
 
     allowed: bool
@@ -52,6 +59,13 @@ class Decision(NamedTuple):
     degraded: bool  # Redis did not decide
     headers: Headers = ()  # the RateLimit headers and Retry-After as the service sent them
     error: str | None = None  # why the service did not decide
+    client_id: str = ""
+    limit_key: str = ""
+
+    @property
+    def breached(self) -> bool:
+        """Whether it denies."""
+        return not self.allowed
 
 
 class Lease(NamedTuple):
@@ -66,18 +80,27 @@ class Lease(NamedTuple):
 def decision_of(fields: dict[str, Any], headers: Headers = ()) -> Decision:
     """Of the service's JSON object; members it has beyond a decision's are ignored. Raises ProtocolError."""
     try:
-        values = [fields[name] for name in SHAPE]
+        values = VALUES(fields)
     except (KeyError, TypeError):
         raise ProtocolError("the answer is no decision") from None
-    if not all(map(fits, values, SHAPE.values())):
+    if tuple(map(type, values)) not in KINDS:
         raise ProtocolError("the answer is no decision")
-    return Decision._make((*values, headers, None))
+    _, remaining, wait_ms, limit, window, reset_at, _, rule_id, _, _ = values
+    numbers = (remaining, wait_ms or 0, limit, window, reset_at, 0 if type(rule_id) is str else rule_id)
+    if not (min(numbers) >= 0 and max(numbers) <= MAX_NUMBER and reset_at == reset_at):
+        raise ProtocolError("the answer is no decision")
+    return Decision._make((*values, headers, None, "", ""))
 
 
 def fits(value: Any, kinds: tuple[type, ...]) -> bool:
     """Whether it is of one of these types (a truth value is no integer), and, where it is a number, of sane size."""
     kind = type(value)
     return kind in kinds and (kind not in (int, float) or 0 <= value <= MAX_NUMBER)
+
+
+def denied(reason: str) -> Decision:
+    """Of what no limit admits, without asking; waiting does not help."""
+    return Decision(False, 0, None, 0, 0, 0.0, None, "", reason, False)
 
 
 def undecided(error: RateLimiterError, *, allowed: bool) -> Decision:

@@ -2,39 +2,102 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import inspect
 from typing import Any, Callable, TypeVar, Union
 
-from ratelimiter_client.arguments import limit_name
-from ratelimiter_client.decision import Decision
+from ratelimiter_client.arguments import accepts, limit_name, number, refuse_unless
+from ratelimiter_client.decision import Decision, Name
 from ratelimiter_client.errors import RateLimited
 
 F = TypeVar("F", bound=Callable[..., Any])
-ClientId = Union[str, Callable[..., Union[str, int]]]
+Who = Union[str, Callable[..., Name]]
+Cost = Union[int, Callable[..., int]]
+Question = Callable[..., Any]
 
 
 def limited(
-    check: Callable[[Any, str, int], Decision],
+    check: Callable[[Any, Any, Any], Any],
     limit_key: str,
     *,
-    identify: ClientId,
-    cost: int,
+    identify: Who,
+    cost: Cost,
     on_denied: Callable[[Decision], Any] | None,
 ) -> Callable[[F], F]:
-    """See RateLimiter.limit."""
+    """See RateLimiter.limit; a `check` that is async is for functions that are async too."""
+    is_async = inspect.iscoroutinefunction(check)
+    is_name = isinstance(identify, str) or callable(identify)
+    refuse_unless(is_name, "identify", identify, "text, or a function of the call's arguments")
+    refuse_unless(on_denied is None or callable(on_denied), "on_denied", on_denied, "a function of the decision")
     limit_key = limit_name(limit_key)
+    cost = cost if callable(cost) else number(cost)
 
     def decorate(function: F) -> F:
+        fits = inspect.iscoroutinefunction(function) or not is_async
+        refuse_unless(fits, "what is limited", function, "an async function: this client is for asyncio")
+        ask = question(check, function, limit_key, identify=identify, cost=cost)
+
         @functools.wraps(function)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            client_id = identify(*args, **kwargs) if callable(identify) else identify
-            decision = check(client_id, limit_key, cost)
-            if decision.allowed:
-                return function(*args, **kwargs)
-            if on_denied is None:
-                raise RateLimited(decision)
-            return on_denied(decision)
+            decision = ask(args, kwargs)
+            return function(*args, **kwargs) if decision.allowed else answer_to(decision, on_denied)
 
-        return wrapper  # type: ignore[return-value]
+        @functools.wraps(function)
+        async def async_wrapper(*args: Any, **kwargs: Any) -> Any:
+            loop = asyncio.get_running_loop()
+            decision = await (ask(args, kwargs) if is_async else loop.run_in_executor(None, ask, args, kwargs))
+            if decision.allowed:
+                return await function(*args, **kwargs)
+            answer = answer_to(decision, on_denied)
+            return await answer if inspect.isawaitable(answer) else answer
+
+        return async_wrapper if inspect.iscoroutinefunction(function) else wrapper  # type: ignore[return-value]
 
     return decorate
+
+
+def question(check: Question, function: Question, limit_key: str, *, identify: Any, cost: Any) -> Question:
+    """A function of a call's arguments that asks, with what `identify` and `cost` make of them.
+
+    Raises TypeError for one that cannot take them, as they are declared.
+    """
+    signature = inspect.signature(function)
+    named = taking(identify, "identify", signature)
+    priced = taking(cost, "cost", signature)
+
+    def ask(args: Any, kwargs: Any) -> Any:
+        if kwargs:  # by their places, so that others may have other names for them
+            bound = signature.bind(*args, **kwargs)
+            args, kwargs = bound.args, bound.kwargs
+        return check(named(*args, **kwargs), limit_key, priced(*args, **kwargs))
+
+    return ask
+
+
+def taking(value: Any, name: str, signature: inspect.Signature) -> Callable[..., Any]:
+    """A function of the arguments that the signature declares. Raises TypeError for one that cannot take them."""
+    if not callable(value):
+        return lambda *_, **__: value
+    if inspect.iscoroutinefunction(value):
+        raise TypeError(f"{name} is {value!r}, allowed is a function that is not async")
+    declared = list(signature.parameters.values())
+    required = [known for known in declared if known.default is known.empty]
+    if not any(accepts(value, *_placed(known), **_named(known)) for known in (declared, required)):
+        raise TypeError(f"{name} is {value!r}, allowed is a function of the call's arguments {signature}")
+    return value  # type: ignore[no-any-return]
+
+
+def _placed(parameters: list[inspect.Parameter]) -> list[inspect.Parameter]:
+    return [known for known in parameters if known.kind in (known.POSITIONAL_ONLY, known.POSITIONAL_OR_KEYWORD)]
+
+
+def _named(parameters: list[inspect.Parameter]) -> dict[str, inspect.Parameter]:
+    return {known.name: known for known in parameters if known.kind is known.KEYWORD_ONLY}
+
+
+def answer_to(decision: Decision, on_denied: Callable[[Decision], Any] | None) -> Any:
+    """What a denied call returns. Raises RateLimited where nothing else was asked for."""
+    if on_denied is None:
+        raise RateLimited(decision)
+    return on_denied(decision)

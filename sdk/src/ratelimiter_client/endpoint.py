@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import ssl
 from typing import Any
 from urllib.parse import urlsplit
 
+from ratelimiter_client.arguments import refuse_unless
 from ratelimiter_client.tls import Secured
 from ratelimiter_client.transport import Connection, left
 
 PORTS = {"http": 80, "https": 443}
-AUTHORITY = re.compile(r"[A-Za-z0-9._-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?")
+PORT = r"(:0*[1-9][0-9]{0,4})?"
+AUTHORITY = re.compile(rf"[A-Za-z0-9._-]+{PORT}|\[[0-9A-Fa-f:.]+\]{PORT}")
 PREFIX = re.compile(r"[A-Za-z0-9._~/-]*")
 API_KEY = re.compile(r"[\x21-\x7e]+")
 
@@ -21,6 +24,9 @@ class Endpoint:
     """Of a URL like `https://limiter.internal:8000` or `http://10.0.0.7/limits`. Raises ValueError for any other."""
 
     def __init__(self, url: str, api_key: str | None, ca_file: str | None) -> None:
+        refuse_unless(isinstance(url, str), "url", url, "text")
+        refuse_unless(api_key is None or isinstance(api_key, str), "api_key", type(api_key).__name__, "text")
+        refuse_unless(ca_file is None or isinstance(ca_file, (str, os.PathLike)), "ca_file", ca_file, "a path")
         parts = urlsplit(url)
         if parts.scheme not in PORTS or not AUTHORITY.fullmatch(parts.netloc) or parts.query or parts.fragment:
             shown = re.sub(".*@", "***@", url)  # a user and a password are not for logs
@@ -29,10 +35,14 @@ class Endpoint:
             raise ValueError(f"the path of url is {parts.path!r}, allowed are letters, digits and . _ ~ - /")
         if api_key is not None and not API_KEY.fullmatch(api_key):
             raise ValueError("api_key has characters other than visible ASCII")
-        self._host = parts.hostname or ""
-        self._host.encode("idna")  # a ValueError now rather than with each look-up
-        self._port = parts.port or PORTS[parts.scheme]
-        self._tls = _trusting(ca_file) if parts.scheme == "https" else None
+        self.url = url
+        self.host = parts.hostname or ""
+        try:
+            self.host.encode("idna")  # now rather than with each look-up
+            self.port = parts.port or PORTS[parts.scheme]
+        except ValueError as error:
+            raise ValueError(f"url is {url!r}, allowed is a host and a port that can be: {error}") from None
+        self.tls = _trusting(ca_file) if parts.scheme == "https" else None
         self.prefix = parts.path.rstrip("/")
         self.fields = f"Host: {parts.netloc}\r\nContent-Type: application/json\r\nUser-Agent: ratelimiter-client\r\n"
         if api_key is not None:
@@ -43,7 +53,7 @@ class Endpoint:
 
         Only the system's look-up of a name does not know the deadline; an address needs none.
         """
-        addresses = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
         for tried, (family, _, _, _, address) in enumerate(addresses):
             shares = len(addresses) - tried
             try:
@@ -51,7 +61,7 @@ class Endpoint:
             except OSError:
                 if shares == 1:
                     raise
-        raise OSError(f"{self._host} has no address")
+        raise OSError(f"{self.host} has no address")
 
     def _connected(self, family: int, address: Any, deadline: float, shares: int) -> Connection:
         connection = socket.socket(family, socket.SOCK_STREAM)
@@ -65,9 +75,9 @@ class Endpoint:
             raise
 
     def _secured(self, connection: socket.socket, deadline: float) -> socket.socket | Secured:
-        if self._tls is None:
+        if self.tls is None:
             return connection
-        secured = Secured(connection, self._tls, self._host)
+        secured = Secured(connection, self.tls, self.host)
         secured.settimeout(left(deadline))
         secured.handshake()
         return secured

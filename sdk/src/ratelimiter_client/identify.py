@@ -6,8 +6,11 @@ Ids of different makers never meet: nobody spends another's quota by a header th
 from __future__ import annotations
 
 from hashlib import sha256
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Callable, Dict, Iterable, Union
+
+from ratelimiter_client.arguments import each, refuse_unless, text
+from ratelimiter_client.breaker import log
 
 Environ = Dict[str, Any]
 Identify = Callable[[Environ], Union[str, int, None]]
@@ -15,6 +18,7 @@ Address = Union[IPv4Address, IPv6Address]
 
 ADDRESS, KEY, COOKIE = "ip:", "key:", "cookie:"
 IPV6_PREFIX = 64  # one subscriber has at least so many to choose from
+PROXY_FIX = "werkzeug.proxy_fix.orig"  # in the environ, where it has read X-Forwarded-For
 UNIX = "unix"  # as a trusted proxy: a peer without an address, on a unix socket
 
 
@@ -24,15 +28,23 @@ def address(trusted: Iterable[str] = ()) -> Identify:
     `trusted`: addresses and networks of proxies whose X-Forwarded-For counts (`"unix"` for those on a unix socket). The
     right-most hop that is none of them is the client; what he himself wrote stands further left and is not read.
     """
-    names = {trusted} if isinstance(trusted, str) else set(trusted)
-    networks = [ip_network(name) for name in sorted(names - {UNIX})]
+    allowed = "a list of addresses, networks and 'unix'"
+    names = {trusted} if isinstance(trusted, str) else set(each("trusted_proxies", trusted, allowed))
+    refuse_unless(all(isinstance(name, str) for name in names), "trusted_proxies", trusted, allowed)
+    networks = [_network(name) for name in sorted(names - {UNIX})]
+    told: list[str] = []
 
     def is_trusted(hop: Address | None) -> bool:
         return UNIX in names if hop is None else any(hop in network for network in networks)
 
     def identify(environ: Environ) -> str:
         client = _address(environ.get("REMOTE_ADDR", ""))
-        for hop in reversed(environ.get("HTTP_X_FORWARDED_FOR", "").split(",")):
+        forwarded = environ.get("HTTP_X_FORWARDED_FOR", "")
+        unsure = forwarded or client is None
+        if unsure and not (told or is_trusted(client) or PROXY_FIX in environ):
+            told.append("once")
+            log.warning(_UNTRUSTED if client is not None else _NO_ADDRESS, client)
+        for hop in reversed(forwarded.split(",")):
             named = _address(hop) if is_trusted(client) else None
             if named is None:
                 break
@@ -42,9 +54,26 @@ def address(trusted: Iterable[str] = ()) -> Identify:
     return identify
 
 
+_UNTRUSTED = (
+    "X-Forwarded-For came from %s, which is no trusted proxy, so that all behind it count as one client. If it is a "
+    "proxy of yours, name it in trusted_proxies (said once)"
+)
+_NO_ADDRESS = (
+    "a request has no REMOTE_ADDR (%s), so that all such count as one client. If they come through a proxy of yours, "
+    'on a unix socket, name "unix" in trusted_proxies (said once)'
+)
+
+
+def _network(name: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(name)
+    except ValueError as error:
+        raise ValueError(f"trusted_proxies has {name!r}, allowed are addresses, networks and 'unix': {error}") from None
+
+
 def header(name: str) -> Identify:
     """The value of a request header as it is. Only for a header that a proxy of yours sets or removes."""
-    variable = f"HTTP_{name.upper().replace('-', '_')}"
+    variable = f"HTTP_{text('name', name).upper().replace('-', '_')}"
 
     def identify(environ: Environ) -> str | None:
         value: str = environ.get(variable, "")
@@ -55,6 +84,7 @@ def header(name: str) -> Identify:
 
 def cookie(name: str) -> Identify:
     """A digest of a cookie's value: `cookie:` and 32 digits. The session itself stays secret."""
+    text("name", name)
 
     def identify(environ: Environ) -> str | None:
         for pair in environ.get("HTTP_COOKIE", "").split(";"):

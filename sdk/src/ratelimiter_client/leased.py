@@ -7,10 +7,13 @@ import time
 import weakref
 from typing import Callable
 
+from ratelimiter_client.arguments import refuse_unless
 from ratelimiter_client.client import RateLimiter
-from ratelimiter_client.decision import Decision
+from ratelimiter_client.decision import Decision, Lease, Name
+from ratelimiter_client.health import Health
 from ratelimiter_client.questions import is_integer
 from ratelimiter_client.renewals import Renewals
+from ratelimiter_client.waiting import admitted
 
 LONGEST_NAME, LARGEST_NAME = 256, 2**63  # characters, and a number: what is beyond is left to the service
 ONE = 1  # to be compared by `is`: True and 1.0 equal it, and the service refuses them
@@ -33,6 +36,8 @@ class LeasedLimiter:
         keys: int = 1_000,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        refuse_unless(callable(getattr(client, "lease", None)), "client", client, "a RateLimiter")
+        refuse_unless(callable(clock), "clock", clock, "a function")
         for name, value in (("size", size), ("ttl", ttl), ("keys", keys)):
             least, most = BOUNDS[name]
             if not isinstance(value, (int, float) if name == "ttl" else int) or not least <= value <= most:
@@ -44,11 +49,11 @@ class LeasedLimiter:
 
     def check(
         self,
-        client_id: str | int,
-        limit_key: str = "global",
+        client_id: Name,
+        limit_key: Name = "global",
         cost: int = 1,
         *,
-        request_id: str | None = None,
+        request_id: Name | None = None,
         correlation_id: str | None = None,
         traceparent: str | None = None,
     ) -> Decision:
@@ -59,23 +64,39 @@ class LeasedLimiter:
         if request_id is None:
             if cost is ONE and (type(client_id) is str or type(client_id) is int):
                 try:
-                    permits = self._in_use[client_id, limit_key]
+                    permits = self._in_use[client_id, limit_key]  # type: ignore[index]
                     decision = permits.pop()
                     if decision is not None and self._clock() < permits.until:  # read after popping: it is not late
                         return decision
                 except (KeyError, IndexError, TypeError):  # no lease, used up, or what cannot be looked up
                     pass
             if self._may_lease(client_id, limit_key, cost):
-                decision = self._process().decide((client_id, limit_key), cost)
+                decision = self._process().decide((client_id, limit_key), cost)  # type: ignore[arg-type]
                 if decision is not None:
                     return decision
         return self._client.check(
             client_id, limit_key, cost, request_id=request_id, correlation_id=correlation_id, traceparent=traceparent
         )
 
-    def peek(self, client_id: str | int, limit_key: str = "global") -> Decision:
+    def lease(self, client_id: Name, limit_key: Name, permits: int, ttl: float) -> Lease:
+        """As `RateLimiter.lease`: one beside those held here."""
+        return self._client.lease(client_id, limit_key, permits, ttl)
+
+    def return_lease(self, lease_id: str, unused: int) -> int:
+        """As `RateLimiter.return_lease`."""
+        return self._client.return_lease(lease_id, unused)
+
+    def health(self) -> Health:
+        """As `RateLimiter.health`; decisions by permits are no calls."""
+        return self._client.health()
+
+    def peek(self, client_id: Name, limit_key: Name = "global") -> Decision:
         """As `RateLimiter.peek`: what the service has left, without the permits held here."""
         return self._client.peek(client_id, limit_key)
+
+    def wait(self, client_id: Name, limit_key: Name = "global", cost: int = 1, *, at_most: float) -> Decision:
+        """As `RateLimiter.wait`."""
+        return admitted(lambda: self.check(client_id, limit_key, cost), at_most)
 
     def close(self) -> None:
         """Return what is unused, which takes about a second at most. From then on the service decides everything."""

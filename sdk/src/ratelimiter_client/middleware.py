@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterable, Sequence
+from typing import Any, Callable, Iterable
 
 from ratelimiter_client.arguments import refuse_unless
 from ratelimiter_client.decision import Decision
-from ratelimiter_client.gate import DECISION, DEFAULT_KEY, TITLES, Exempt, Gate, Limiter, What, Who, denial
+from ratelimiter_client.denials import PROBLEM, TITLES, denial
+from ratelimiter_client.exempting import Exempt
+from ratelimiter_client.gate import Cost, Gate, Limiter, Limits, What, Who
 from ratelimiter_client.identify import Environ
+from ratelimiter_client.unnamed import DEFAULT_KEY
 
 StartResponse = Callable[..., Any]
 WsgiApp = Callable[[Environ, StartResponse], Iterable[bytes]]
@@ -19,8 +22,10 @@ class RateLimitMiddleware:
 
     A denied request does not reach it: 429 with Retry-After, the RateLimit headers of the service and a problem
     document, or 503 where the service cannot decide and the client's fail mode is "closed". `on_denied` answers
-    instead, as a WSGI application that is given the decision too. An admitted one reaches it with the decision in
-    `environ["ratelimiter.decision"]`, and its answer gets the RateLimit headers.
+    instead, as a WSGI application that is given the decision too. An admitted one reaches it, and its answer gets the
+    RateLimit headers. The decision is in `environ["ratelimiter.decision"]`, with the names of its limit.
+
+    `client` and `enabled` may be set later, as by tests.
     """
 
     def __init__(
@@ -30,18 +35,43 @@ class RateLimitMiddleware:
         identify: Who = None,
         limit_key: What = DEFAULT_KEY,
         *,
-        limits: Sequence[tuple[Who, What]] | None = None,
-        cost: int | Callable[[Environ], int] = 1,
+        limits: Limits | None = None,
+        cost: Cost = 1,
         trusted_proxies: Iterable[str] = (),
         exempt: Exempt = (),
+        enabled: bool = True,
         on_denied: OnDenied | None = None,
     ) -> None:
+        refuse_unless(callable(app), "app", app, "a WSGI application")
         refuse_unless(on_denied is None or callable(on_denied), "on_denied", on_denied, "a function")
         self._app = app
         self._on_denied = on_denied or _refuse
         self._gate = Gate(
-            client, identify, limit_key, limits=limits, cost=cost, trusted_proxies=trusted_proxies, exempt=exempt
+            client,
+            identify,
+            limit_key,
+            limits=limits,
+            cost=cost,
+            trusted_proxies=trusted_proxies,
+            exempt=exempt,
+            enabled=enabled,
         )
+
+    @property
+    def client(self) -> Limiter:
+        return self._gate.client
+
+    @client.setter
+    def client(self, client: Limiter) -> None:
+        self._gate.client = client
+
+    @property
+    def enabled(self) -> bool:
+        return self._gate.enabled
+
+    @enabled.setter
+    def enabled(self, enabled: bool) -> None:
+        self._gate.enabled = enabled
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         decision = self._gate.decide(environ)
@@ -49,7 +79,6 @@ class RateLimitMiddleware:
             return self._app(environ, start_response)
         if not decision.allowed:
             return self._on_denied(environ, start_response, decision)
-        environ[DECISION] = decision
 
         def start_with_headers(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
             return start_response(status, [*headers, *decision.headers], *exc_info)
@@ -59,6 +88,6 @@ class RateLimitMiddleware:
 
 def _refuse(environ: Environ, start_response: StartResponse, decision: Decision) -> Iterable[bytes]:
     status, headers, body = denial(decision, environ)
-    content = [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body)))]
+    content = [("Content-Type", PROBLEM), ("Content-Length", str(len(body)))]
     start_response(f"{status} {TITLES[status]}", content + headers)
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]

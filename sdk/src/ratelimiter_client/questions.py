@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import re
 from typing import Any, Iterable, Iterator
 from urllib.parse import quote
+from uuid import UUID
 
-from ratelimiter_client.decision import Check
-from ratelimiter_client.errors import RateLimiterError
+from ratelimiter_client.decision import Check, Decision, denied
 
 MAX_CLIENT_ID = 256
 MAX_LIMIT_KEY = 128
@@ -27,25 +28,41 @@ encoded = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def literal(name: str, value: object, most: int) -> str:
-    """The text to send for a name. Raises RateLimiterError where it is none.
+    """The text to send for a name: of text, an integer or a UUID. Raises TypeError for anything else.
 
     One that the service would refuse (empty, longer than `most` characters, or with control characters) is sent as its
     SHA-256 digest: names often come from strangers, who must not escape their limit by such a name.
     """
-    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < MAX_BITS:
-        value = str(int(value))  # of an IntEnum that str() has a name
-    if not isinstance(value, str):
-        raise RateLimiterError(f"{name} is {type(value).__name__}, allowed is text", status=422)
-    if not 0 < len(value) <= most or UNPRINTABLE.search(value):
-        return "sha256:" + hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
-    return value
+    if type(value) is not str:
+        value = _text(name, value)
+    if 0 < len(value) <= most and (value.isprintable() or not UNPRINTABLE.search(value)):
+        return value
+    return "sha256:" + _digest(value)
 
 
-def amount(name: str, value: object, low: int, high: int = MAX_AMOUNT) -> int:
-    """Raises RateLimiterError for what is no integer of that range."""
-    if not is_integer(value, low, high):
-        raise RateLimiterError(f"{name} is not an integer from {low} to {high}", status=422)
-    return value  # type: ignore[return-value]
+def _text(name: str, value: object) -> str:
+    """`isinstance`, not `type`: a proxy of a framework is text where it stands for text."""
+    if isinstance(value, str):
+        return str.__str__(value) if issubclass(type(value), str) else str(value)  # of an Enum str() has its name
+    if isinstance(value, int) and not isinstance(value, bool):
+        number = int(value)
+        return str(number) if number.bit_length() < MAX_BITS else hex(number)
+    if isinstance(value, UUID):
+        return str(value)
+    raise TypeError(f"{name} is {type(value).__name__}, allowed is text, an integer or a UUID")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def integer(name: str, value: object) -> int:
+    """A whole number of whatever size. Raises TypeError for anything else, and for a truth value."""
+    if type(value) is int:
+        return value
+    if isinstance(value, bool) or not hasattr(type(value), "__index__"):
+        raise TypeError(f"{name} is {type(value).__name__}, allowed is an integer")
+    return operator.index(value)  # type: ignore[arg-type]
 
 
 def is_integer(value: object, low: int, high: int) -> bool:
@@ -54,38 +71,63 @@ def is_integer(value: object, low: int, high: int) -> bool:
 
 
 def milliseconds(name: str, seconds: Any, high: int) -> int:
-    """At least one. Raises RateLimiterError for what is no number of seconds, or too many."""
-    try:
-        rounded = round(seconds * 1000)
-    except (TypeError, ValueError, ArithmeticError):  # text, nan, inf
-        rounded = None
-    return amount(f"{name}, in milliseconds,", rounded, 1, high)
+    """At least one. Raises TypeError for what is no number of seconds, ValueError for too few or too many."""
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(f"{name} is {type(seconds).__name__}, allowed is a number of seconds")
+    if not 0.0005 < seconds <= high / 1000:
+        raise ValueError(f"{name} is {seconds!r}, allowed is 0.001 to {high / 1000:g} seconds")
+    return round(seconds * 1000)
 
 
 def lease_path(lease_id: object) -> str:
-    """Its part of a path. Raises RateLimiterError for what no lease is called."""
-    if not isinstance(lease_id, str) or not LEASE_ID.fullmatch(lease_id):
-        raise RateLimiterError("lease_id is not 1 to 256 of visible ASCII", status=422)
+    """Its part of a path. Raises TypeError or ValueError for what no lease is called."""
+    if not isinstance(lease_id, str):
+        raise TypeError(f"lease_id is {type(lease_id).__name__}, allowed is text")
+    if not LEASE_ID.fullmatch(lease_id):
+        raise ValueError("lease_id has other characters than 1 to 256 of visible ASCII")
     return quote(lease_id, safe="")
 
 
 def names(client_id: object, limit_key: object) -> dict[str, Any]:
-    """The members that say who and what. Raises RateLimiterError."""
+    """The members that say who and what. Raises TypeError."""
     return {
         "client_id": literal("client_id", client_id, MAX_CLIENT_ID),
         "limit_key": literal("limit_key", limit_key, MAX_LIMIT_KEY),
     }
 
 
-def question(check: Check, request_id: str | None) -> dict[str, Any]:
-    """The JSON object of a check; `request_id` where it has none of its own, and charges. Raises RateLimiterError."""
-    fields = names(check.client_id, check.limit_key)
-    fields["cost"] = amount("cost", check.cost, 0)
-    chosen = request_id if check.request_id is None else check.request_id
-    if chosen is not None and check.cost:
-        if not isinstance(chosen, str) or not TOKEN.fullmatch(chosen):
-            raise RateLimiterError("request_id is not 1 to 64 of A-Z a-z 0-9 . _ -", status=422)
-        fields["request_id"] = chosen
+def amount(name: str, value: object, low: int) -> int | Decision:
+    """Units, or the denial where they are fewer than `low` or more than 10^9. Raises TypeError for no integer.
+
+    Amounts often come from strangers, who must not escape their limit by one that cannot be sent.
+    """
+    units = integer(name, value)
+    if units > MAX_AMOUNT:
+        return denied("cost_exceeds_limit")
+    return units if units >= low else denied(f"{name}_out_of_range")
+
+
+def question(check: Check, request_id: str | None) -> dict[str, Any] | Decision:
+    """The JSON object of a check, `request_id` where it has none of its own and charges; or the denial of its cost.
+
+    Raises TypeError. An id that the service would refuse is sent as its SHA-256 digest, an empty one is none.
+    """
+    client_id, limit_key, cost, own_id = check
+    fields: dict[str, Any] = {
+        "client_id": literal("client_id", client_id, MAX_CLIENT_ID),
+        "limit_key": literal("limit_key", limit_key, MAX_LIMIT_KEY),
+    }
+    if type(cost) is not int or not 0 <= cost <= MAX_AMOUNT:
+        units = amount("cost", cost, 0)
+        if isinstance(units, Decision):
+            return units
+        cost = units
+    fields["cost"] = cost
+    if own_id is not None:
+        chosen = _text("request_id", own_id)
+        request_id = (chosen if TOKEN.fullmatch(chosen) else _digest(chosen)) if chosen else request_id
+    if request_id is not None and cost:
+        fields["request_id"] = request_id
     return fields
 
 

@@ -2,88 +2,50 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import time
 from socket import timeout as TimeIsUp
 from typing import Callable, TypeVar
 
-from ratelimiter_client.answers import refusal
-from ratelimiter_client.breaker import Breaker
 from ratelimiter_client.connections import Connections
+from ratelimiter_client.core import FAILURES, Core, Process, Trip, failure
 from ratelimiter_client.endpoint import Endpoint
-from ratelimiter_client.errors import ProtocolError, RateLimiterError
+from ratelimiter_client.errors import RateLimiterError
 from ratelimiter_client.transport import Answer
+from ratelimiter_client.undecided import Undecided
 
 T = TypeVar("T")
 
-MAX_ANSWER = 16 * 1024
 
-
-class Process:
-    """What a fork must not share with its parent: sockets, a lock, ids of requests."""
-
-    def __init__(self, endpoint: Endpoint, max_idle: int, timeout: float) -> None:
-        self.connections = Connections(endpoint, max_idle)
-        self.breaker = Breaker(timeout)
-        self.logged: set[int] = set()  # statuses
-        self._start = os.urandom(12).hex()  # not `random`: a child may go on with its parent's
-        self._numbers = itertools.count()
-
-    def new_id(self) -> str:
-        """An id of a request that no other request has."""
-        return f"{self._start}-{next(self._numbers):x}"
-
-
-class Service:
+class Service(Core[Connections]):
     """The one at `endpoint`. `timeout`: seconds for a trip, connecting and the second attempt included."""
 
-    def __init__(self, endpoint: Endpoint, *, timeout: float, max_idle: int) -> None:
-        self._endpoint = endpoint
-        self._timeout = timeout
-        self._max_idle = max_idle
-        self._processes: dict[int, Process] = {}
+    def __init__(
+        self, endpoint: Endpoint, *, timeout: float, max_idle: int, undecided: Callable[[], Undecided]
+    ) -> None:
+        super().__init__(endpoint, timeout, lambda: Connections(endpoint, max_idle), undecided)
 
-    @property
-    def process(self) -> Process:
-        """This one's. By its pid, as not every server that forks tells Python of it (os.register_at_fork)."""
-        pid = os.getpid()
-        return self._processes.get(pid) or self._begin(pid)
-
-    def ask(
-        self,
-        path: str,
-        body: bytes,
-        read: Callable[[Answer], T],
-        *,
-        context: str = "",
-        again: bool = False,
-        most: int = MAX_ANSWER,
-    ) -> T:
-        """What `read` makes of the answer, whose body is at most `most` bytes. Raises RateLimiterError.
-
-        `context`: further header lines. `again`: it may be sent twice.
-        """
-        process = self.process
-        if not process.breaker.admits():
-            raise RateLimiterError("the service is not asked for now: it failed too often in a row")
+    def ask(self, trip: Trip[T]) -> T:
+        """What the trip makes of the answer. Raises RateLimiterError."""
+        process = self.admitted()
         try:
-            answer = self._exchange(process, self._request(path, body, context), most, again)
-            if answer.status == 200:
-                result = read(answer)
-                process.breaker.succeeded()
-                return result
-        except (OSError, ProtocolError, ValueError, RecursionError) as error:
-            process.breaker.failed(error)
-            raise RateLimiterError(f"{type(error).__name__}: {error}") from error
-        refused = refusal(answer)
-        if answer.status < 500 or answer.status == 503:  # 503: it is there, and may well decide by other rules
-            process.breaker.succeeded()
-        else:
-            process.breaker.failed(refused)
-        raise refused
+            result = self._answered(process, trip)
+        except RateLimiterError as error:
+            process.failed(error)
+            raise
+        process.breaker.succeeded()
+        return result
 
-    def _exchange(self, process: Process, request: bytes, most: int, again: bool) -> Answer:
+    def probe(self, trip: Trip[T]) -> T:
+        """As `ask`, whatever the breaker says, and it learns nothing."""
+        return self._answered(self.process, trip)
+
+    def _answered(self, process: Process[Connections], trip: Trip[T]) -> T:
+        try:
+            return trip.result(self._exchange(process, self.request(trip), trip.most, trip.again))
+        except FAILURES as error:
+            raise failure(error) from error
+
+    def _exchange(self, process: Process[Connections], request: bytes, most: int, again: bool) -> Answer:
         deadline = time.monotonic() + self._timeout
         try:
             return process.connections.exchange(request, deadline, most)
@@ -93,15 +55,3 @@ class Service:
             if not again:
                 raise
             return process.connections.exchange(request, deadline, most, new=True)
-
-    def _request(self, path: str, body: bytes, context: str) -> bytes:
-        endpoint = self._endpoint
-        head = f"POST {endpoint.prefix}{path} HTTP/1.1\r\n{endpoint.fields}{context}Content-Length: {len(body)}\r\n\r\n"
-        return head.encode() + body
-
-    def _begin(self, pid: int) -> Process:
-        for other in [known for known in list(self._processes) if known != pid]:
-            inherited = self._processes.pop(other, None)
-            if inherited is not None:
-                inherited.connections.close()  # here alone; the parent goes on with them
-        return self._processes.setdefault(pid, Process(self._endpoint, self._max_idle, self._timeout))

@@ -37,8 +37,51 @@ class Answer(NamedTuple):
     reusable: bool
 
 
+class AnswerReader:
+    """One answer, read from pieces as they come; its body is at most `most` bytes. Knows no socket."""
+
+    __slots__ = ("_body", "_head", "_headers", "_length", "_missing", "_most", "_persists", "_status")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._head = b""
+        self._body: list[bytes] | None = None  # None until the head is complete
+
+    def feed(self, data: bytes) -> Answer | None:
+        """The answer once it is complete, None before. Raises ProtocolError."""
+        if self._body is None:
+            self._head += data
+            end = self._head.find(b"\r\n\r\n")
+            if end < 0:
+                if len(self._head) > MAX_HEAD:
+                    raise ProtocolError(f"the head of the answer is longer than {MAX_HEAD} bytes")
+                return None
+            self._read_head(self._head[: end + 2])
+            data, self._body = self._head[end + 4 :], []
+        self._body.append(data)
+        self._missing -= len(data)
+        if self._missing > 0:
+            return None
+        body = b"".join(self._body)[: self._length]
+        return Answer(self._status, self._headers, body, self._persists and self._missing == 0)
+
+    def _read_head(self, head: bytes) -> None:
+        status = STATUS.match(head)
+        if status is None:
+            raise ProtocolError("the answer is not HTTP")
+        lengths = LENGTH.findall(head)
+        if len(lengths) != 1 or CHUNKED.search(head):
+            raise ProtocolError(f"the answer, of status {int(status[2])}, has no Content-Length")
+        self._length = self._missing = int(lengths[0])
+        if self._length > self._most:
+            raise ProtocolError(f"the answer is longer than {self._most} bytes")
+        self._status = int(status[2])
+        self._headers = tuple((_spelled(name.decode()), value.decode()) for name, value in RATE_LIMIT.findall(head))
+        self._persists = status[1] == b"1" and not CLOSE.search(head)
+
+
 class Connection:
-    """A connected socket. Whoever uses it has it alone; after any error it is to be closed."""
+    """A connected socket, used by one call at a time; after any error it is to be closed."""
 
     __slots__ = ("_socket",)
 
@@ -54,37 +97,16 @@ class Connection:
         while view:
             self._socket.settimeout(left(deadline))
             view = view[self._socket.send(view) :]
-        data = self._receive(deadline)
-        while (end := data.find(b"\r\n\r\n")) < 0:
-            if len(data) > MAX_HEAD:
-                raise ProtocolError(f"the head of the answer is longer than {MAX_HEAD} bytes")
-            data += self._receive(deadline)
-        return self._body(data[: end + 2], data[end + 4 :], deadline, most)
-
-    def _body(self, head: bytes, body: bytes, deadline: float, most: int) -> Answer:
-        status = STATUS.match(head)
-        if status is None:
-            raise ProtocolError("the answer is not HTTP")
-        lengths = LENGTH.findall(head)
-        if len(lengths) != 1 or CHUNKED.search(head):
-            raise ProtocolError(f"the answer, of status {int(status[2])}, has no Content-Length")
-        length = int(lengths[0])
-        if length > most:
-            raise ProtocolError(f"the answer is longer than {most} bytes")
-        parts = [body]
-        missing = length - len(body)
-        while missing > 0:
-            parts.append(self._receive(deadline))
-            missing -= len(parts[-1])
-        headers = tuple((_spelled(name.decode()), value.decode()) for name, value in RATE_LIMIT.findall(head))
-        reusable = missing == 0 and status[1] == b"1" and not CLOSE.search(head)
-        return Answer(int(status[2]), headers, b"".join(parts)[:length], reusable)
+        feed = AnswerReader(most).feed
+        while (answer := feed(self._receive(deadline))) is None:
+            pass
+        return answer
 
     def _receive(self, deadline: float) -> bytes:
         self._socket.settimeout(left(deadline))
         data = self._socket.recv(READ_BYTES)
         if not data:
-            raise ConnectionResetError("the service closed the connection")
+            raise closed()
         return data
 
     def idle(self) -> bool:
@@ -100,6 +122,11 @@ class Connection:
 
     def close(self) -> None:
         self._socket.close()
+
+
+def closed() -> ConnectionResetError:
+    """The error of a connection that ended before its answer did."""
+    return ConnectionResetError("the service closed the connection")
 
 
 def _spelled(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The shells for Flask and Django, beyond what the examples show: sessions, users, error handlers, wrong settings."""
+"""The extension for Flask, beyond what the example shows: sessions, error handlers, wrong settings."""
 
 from __future__ import annotations
 
@@ -6,11 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
-import django
-import django.conf
-import django.http
-import django.test
-import django.urls
 import flask
 import pytest
 from ratelimiter_client import RateLimiter
@@ -124,26 +119,3 @@ def test_decorators_that_mean_something_else_stop_the_start() -> None:
 
     with pytest.raises(ValueError, match=r"5/minute.*allowed is a limit's name"):
         limits.limit("5/minute")
-
-
-def test_django_knows_the_request(client: RateLimiter, new_client: NewClient) -> None:
-    seen: list[Any] = []
-
-    def view(request: Any, *_: Any) -> Any:
-        seen.append(request.ratelimiter_decision)
-        return django.http.HttpResponse("hello")
-
-    user = new_client()
-    django.conf.settings.configure(
-        ALLOWED_HOSTS=["testserver"],
-        ROOT_URLCONF=(django.urls.path("", view),),
-        MIDDLEWARE=["ratelimiter_client.django.RateLimitMiddleware"],
-        RATELIMITER={"CLIENT": client, "IDENTIFY": lambda environ: environ["django.request"].headers["X-User"]},
-    )
-    django.setup()
-    browser = django.test.Client(headers={"X-User": user})
-    answers = [browser.get("/") for _ in range(3)]
-    assert [answer.status_code for answer in answers] == [200, 200, 429]
-    assert [decision.remaining for decision in seen] == [1, 0]
-    assert [int(answers[2].headers["Retry-After"]) > 3500, answers[2].json()["status"]] == [True, 429]
-    assert "r=1" in answers[0].headers["RateLimit"]

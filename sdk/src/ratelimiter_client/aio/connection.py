@@ -1,0 +1,117 @@
+"""HTTP/1.1 over one transport of an event loop, by the same reader as over a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from contextlib import suppress
+from ipaddress import ip_address
+from typing import Any, Awaitable, Callable, TypeVar
+
+from ratelimiter_client.endpoint import Endpoint
+from ratelimiter_client.errors import ProtocolError
+from ratelimiter_client.transport import Answer, AnswerReader, closed, left
+
+T = TypeVar("T")
+
+
+class Connection(asyncio.Protocol):
+    """One connection, used by one task at a time; after any error it is to be closed."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._feed: Callable[[bytes], Answer | None] = AnswerReader(0).feed
+        self._waiter: asyncio.Future[Answer] | None = None
+
+    def send(self, request: bytes, most: int, waiter: asyncio.Future[Answer]) -> None:
+        """Send the request; `waiter` gets its answer, whose body is at most `most` bytes, or an OSError or
+        ProtocolError. It may be ended by others."""
+        self._feed, self._waiter = AnswerReader(most).feed, waiter
+        if self._transport is None:
+            raise closed()
+        self._transport.write(request)
+
+    def idle(self) -> bool:
+        """Whether nothing has come on it since its last answer, as far as its loop has looked."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def close(self) -> None:
+        """At once: what was not sent is lost."""
+        if self._transport is not None:
+            with suppress(RuntimeError):  # its loop is closed, and the socket with the transport
+                self._transport.abort()
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        waiter = self._waiter
+        if waiter is None or waiter.done():  # nobody asked for it
+            self.close()
+            return
+        try:
+            answer = self._feed(data)
+        except ProtocolError as error:
+            waiter.set_exception(error)
+            return
+        if answer is not None:
+            waiter.set_result(answer)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error or closed())
+
+
+async def connect(endpoint: Endpoint, deadline: float) -> Connection:
+    """By the first of its addresses that answers in its share of the time. Raises OSError, socket.timeout."""
+    addresses = await _addresses(endpoint, deadline)
+    for tried, (family, _, _, _, address) in enumerate(addresses):
+        shares = len(addresses) - tried
+        try:
+            return await _connected(endpoint, family, address, deadline, shares)
+        except OSError:
+            if shares == 1:
+                raise
+    raise OSError(f"{endpoint.host} has no address")
+
+
+async def _addresses(endpoint: Endpoint, deadline: float) -> list[Any]:
+    """Of an address without, of a name with a thread of the loop's: only the system can look one up."""
+    host, port, kind = endpoint.host, endpoint.port, socket.SOCK_STREAM
+    try:
+        ip_address(host)
+    except ValueError:
+        return await _within(asyncio.get_running_loop().getaddrinfo(host, port, type=kind), deadline)
+    return socket.getaddrinfo(host, port, type=kind, flags=socket.AI_NUMERICHOST)
+
+
+async def _connected(endpoint: Endpoint, family: int, address: Any, deadline: float, shares: int) -> Connection:
+    loop = asyncio.get_running_loop()
+    until = time.monotonic() + left(deadline) / shares
+    plain = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        plain.setblocking(False)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await _within(loop.sock_connect(plain, address), until)
+    except BaseException:
+        plain.close()
+        raise
+    connection = Connection()
+    host = endpoint.host if endpoint.tls else None
+    made = loop.create_connection(lambda: connection, sock=plain, ssl=endpoint.tls, server_hostname=host)
+    try:
+        await _within(made, deadline)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+async def _within(step: Awaitable[T], deadline: float) -> T:
+    """Raises socket.timeout after the deadline (monotonic)."""
+    try:
+        return await asyncio.wait_for(step, max(0.0, deadline - time.monotonic()))
+    except asyncio.TimeoutError:
+        raise socket.timeout("the time for the call is up") from None

@@ -1,0 +1,79 @@
+"""The gate of ASGI applications: that of WSGI, asked with `await`."""
+
+from __future__ import annotations
+
+from typing import Any, Awaitable, Dict, Protocol
+
+from ratelimiter_client.decision import Decision, Name
+from ratelimiter_client.denials import correlation_id
+from ratelimiter_client.gate import Gate
+from ratelimiter_client.identify import Environ
+
+Scope = Dict[str, Any]
+
+
+class AsyncLimiter(Protocol):
+    """An AsyncRateLimiter, or what stands for one in tests."""
+
+    def check(
+        self,
+        client_id: Name,
+        limit_key: Name = ...,
+        cost: int = ...,
+        *,
+        correlation_id: str | None = ...,
+        traceparent: str | None = ...,
+    ) -> Awaitable[Decision]: ...
+
+
+class AsyncGate(Gate):
+    """See Gate; `client` is an AsyncLimiter, since another would block the event loop."""
+
+    is_async = True
+    clients = "an AsyncRateLimiter or an AsyncFakeLimiter"
+
+    async def admit(self, environ: Environ) -> Decision | None:
+        """As `decide`."""
+        steps = self.steps(environ)
+        decision: Any = None
+        try:
+            while True:
+                ask = steps.send(decision)
+                decision = await self._client.check(
+                    ask.client_id,
+                    ask.limit_key,
+                    ask.cost,
+                    correlation_id=correlation_id(environ),
+                    traceparent=environ.get("HTTP_TRACEPARENT"),
+                )
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+
+def environ_of(scope: Scope) -> Environ:
+    """The WSGI environ of a request, as far as it is about the request; the scope itself is its `asgi.scope`.
+
+    A header with an underscore in its name is left out, as WSGI servers do: it would look like another one.
+    """
+    client = scope.get("client")
+    environ: Environ = {
+        "REQUEST_METHOD": scope.get("method", "GET"),
+        "PATH_INFO": _path(scope),
+        "QUERY_STRING": scope.get("query_string", b"").decode("latin-1"),
+        "REMOTE_ADDR": client[0] if client else "",
+        "asgi.scope": scope,
+    }
+    for name, value in scope.get("headers", ()):
+        if b"_" in name:
+            continue
+        variable = "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
+        text = value.decode("latin-1")
+        if variable in environ:
+            text = environ[variable] + ("; " if variable == "HTTP_COOKIE" else ",") + text
+        environ[variable] = text
+    return environ
+
+
+def _path(scope: Scope) -> str:
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    return path[len(root) :] if root and path.startswith(root + "/") else path

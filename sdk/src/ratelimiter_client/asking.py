@@ -1,0 +1,140 @@
+"""What RateLimiter and AsyncRateLimiter share: the trips that a call takes, and what is made of their ends."""
+
+from __future__ import annotations
+
+from typing import Any, Iterable, Iterator, Mapping, Tuple, Union
+
+from ratelimiter_client import answers, questions
+from ratelimiter_client.arguments import FAIL_MODES, each, refuse_unless
+from ratelimiter_client.core import Core, Trip
+from ratelimiter_client.decision import Check, Decision, Lease, denied
+from ratelimiter_client.errors import RateLimiterError
+from ratelimiter_client.health import Health, Node
+from ratelimiter_client.undecided import OnUndecided, Undecided
+from ratelimiter_client.unnamed import tell_unnamed
+
+MAX_TIMEOUT_SECONDS = 60
+MAX_BATCH_ANSWER = 1024 * 1024
+CHECK, BATCH, LEASES = "/v1/check", "/v1/check/batch", "/v1/leases"
+
+Item = Union[Tuple[Any, ...], Mapping[str, Any]]
+Result = Union[Decision, RateLimiterError]
+PENDING = denied("not_asked")
+
+
+class Asking:
+    """See RateLimiter for the arguments. Raises ValueError or TypeError for a wrong one."""
+
+    _service: Core[Any]
+
+    def __init__(self, url: str, timeout: float, fail_mode: str, retry: bool, on_undecided: OnUndecided) -> None:
+        is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+        refuse_unless(is_number, "timeout", timeout, "a number of seconds")
+        in_range = 0 < timeout <= MAX_TIMEOUT_SECONDS
+        refuse_unless(in_range, "timeout", timeout, f"seconds above 0 and up to {MAX_TIMEOUT_SECONDS}", ValueError)
+        refuse_unless(fail_mode in FAIL_MODES, "fail_mode", fail_mode, f"one of {', '.join(FAIL_MODES)}", ValueError)
+        refuse_unless(isinstance(retry, bool), "retry", retry, "True or False")
+        refuse_unless(on_undecided is None or callable(on_undecided), "on_undecided", on_undecided, "a function")
+        self.timeout = timeout
+        self.fail_mode = fail_mode
+        self._url = url
+        self._retry = retry
+        self._on_undecided = on_undecided
+
+    def _new_undecided(self) -> Undecided:
+        return Undecided(self._url, self.fail_mode, self._on_undecided)
+
+    def _check_trip(
+        self, check: Check, correlation_id: str | None, traceparent: str | None
+    ) -> Trip[Decision] | Decision:
+        """Or the decision on a check that cannot be sent. Raises TypeError."""
+        fields = self._question(check)
+        if isinstance(fields, Decision):
+            return fields
+        return Trip(
+            CHECK,
+            questions.encoded(fields).encode(),
+            answers.decision,
+            context=questions.context(correlation_id, traceparent),
+            again=_repeatable(fields),
+            limit_key=fields["limit_key"],
+        )
+
+    def _decided(self, trip: Trip[Decision], decision: Decision) -> Decision:
+        """By the service."""
+        tell_unnamed(self._service.process.rules_seen, decision.rule_id, trip.limit_key)
+        return decision
+
+    def _undecided(self, error: RateLimiterError) -> Decision:
+        """By the fail mode. Raises `error` where that is it."""
+        return self._service.process.undecided.decision(error)
+
+    def _batch_trips(
+        self, checks: Iterable[Item], decisions: list[Decision]
+    ) -> Iterator[tuple[list[int], Trip[list[Result]]]]:
+        """Trips that decide many checks, each with the places in `decisions` that its results are for.
+
+        Puts there at once the decisions on checks that cannot be sent. Raises TypeError before the first trip.
+        """
+        asked = [self._question(_check(item)) for item in each("checks", checks, "a list of checks")]
+        again = all(isinstance(item, Decision) or _repeatable(item) for item in asked)
+        decisions[:] = [item if isinstance(item, Decision) else PENDING for item in asked]
+        valid = ((place, questions.encoded(item)) for place, item in enumerate(asked) if isinstance(item, dict))
+        for places, body in questions.packed(valid):
+            self._service.process.asked += len(places) - 1
+            yield places, Trip(BATCH, body, answers.results(len(places)), again=again, most=MAX_BATCH_ANSWER)
+
+    def _put(self, decisions: list[Decision], places: list[int], results: Iterable[Result]) -> None:
+        for place, result in zip(places, results):
+            decisions[place] = result if isinstance(result, Decision) else self._undecided(result)
+
+    def _lease_trip(self, client_id: object, limit_key: object, permits: object, ttl: object) -> Trip[Lease] | Lease:
+        """Or the lease that is none, of a number of permits that cannot be sent. Raises TypeError, ValueError."""
+        fields = questions.names(client_id, limit_key)
+        fields["ttl_ms"] = questions.milliseconds("ttl", ttl, questions.MAX_TTL_MS)
+        units = questions.amount("permits", permits, 1)
+        if isinstance(units, Decision):
+            return Lease(None, 0, None, units)
+        fields["permits"] = units
+        return Trip(LEASES, questions.encoded(fields).encode(), answers.lease)
+
+    def _return_trip(self, lease_id: object, unused: object) -> Trip[int]:
+        """Raises TypeError, ValueError."""
+        path = f"{LEASES}/{questions.lease_path(lease_id)}/return"
+        units = questions.integer("unused", unused)
+        if not 0 <= units <= questions.MAX_AMOUNT:
+            raise ValueError(f"unused is {units}, allowed is 0 to {questions.MAX_AMOUNT}")
+        return Trip(path, questions.encoded({"unused": int(units)}).encode(), answers.returned, again=True)
+
+    def _health_trip(self) -> Trip[Decision]:
+        body = questions.encoded({"client_id": "ratelimiter-client", "cost": 0}).encode()
+        return Trip(CHECK, body, answers.decision, again=True)
+
+    def _health(self, error: str | None, degraded: bool) -> Health:
+        process = self._service.process
+        node = Node(self._url, "failing" if process.breaker.is_open else "available", process.breaker.since)
+        counts = process.undecided
+        return Health(
+            error is None, error, degraded, (node,), process.asked, counts.total, dict(counts.reasons), counts.last
+        )
+
+    def _question(self, check: Check) -> dict[str, Any] | Decision:
+        return questions.question(check, self._service.process.new_id() if self._retry else None)
+
+
+def bound(name: str, given: Any, low: int) -> None:
+    """Of connections. Raises TypeError or ValueError."""
+    refuse_unless(isinstance(given, int) and not isinstance(given, bool), name, given, "an integer")
+    refuse_unless(given >= low, name, given, f"{low} or more", ValueError)
+
+
+def _check(item: Item) -> Check:
+    """Raises TypeError for what has other fields."""
+    try:
+        return Check(**item) if isinstance(item, Mapping) else Check(*item)
+    except TypeError:
+        raise TypeError(f"one of checks is {item!r}, allowed is (client_id, limit_key, cost), or a mapping") from None
+
+
+def _repeatable(fields: dict[str, Any]) -> bool:
+    return "request_id" in fields or fields["cost"] == 0

@@ -1,0 +1,139 @@
+"""What a trip to the service is, without its sockets: the breaker, the request's bytes, the verdict on an answer."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from socket import timeout as TimeIsUp
+from typing import Callable, Generic, Protocol, TypeVar
+
+from ratelimiter_client.answers import refusal
+from ratelimiter_client.breaker import Breaker
+from ratelimiter_client.endpoint import Endpoint
+from ratelimiter_client.errors import ProtocolError, RateLimiterError
+from ratelimiter_client.transport import Answer
+from ratelimiter_client.undecided import Undecided
+
+T = TypeVar("T")
+
+MAX_ANSWER = 16 * 1024
+FAILURES = (OSError, ProtocolError, ValueError, RecursionError)  # of connections and of reading an answer
+
+
+class Trip(Generic[T]):
+    """A question to the service, and `read`, which makes of its answer what the caller gets.
+
+    `context`: further header lines. `again`: it may be sent twice. `most`: bytes of the answer's body. `limit_key`: of
+    one check, as it is sent.
+    """
+
+    __slots__ = ("again", "body", "context", "limit_key", "most", "path", "read")
+
+    def __init__(
+        self,
+        path: str,
+        body: bytes,
+        read: Callable[[Answer], T],
+        *,
+        context: str = "",
+        again: bool = False,
+        most: int = MAX_ANSWER,
+        limit_key: str = "",
+    ) -> None:
+        self.path, self.body, self.read, self.context, self.again, self.most = path, body, read, context, again, most
+        self.limit_key = limit_key
+
+    def result(self, answer: Answer) -> T:
+        """Raises RateLimiterError for a refusal, one of FAILURES for nonsense."""
+        if answer.status == 200:
+            return self.read(answer)
+        raise refusal(answer)
+
+
+class Closing(Protocol):
+    """What this file needs of connections."""
+
+    def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=Closing)
+
+
+class Process(Generic[C]):
+    """What a fork must not share with its parent: sockets, a lock, ids of requests."""
+
+    def __init__(self, connections: C, timeout: float, undecided: Undecided) -> None:
+        self.connections = connections
+        self.breaker = Breaker(timeout)
+        self.undecided = undecided
+        self.rules_seen: dict[int | str, str] = {}  # a limit key that the rule decided
+        self.asked = 0  # checks, and trips of other kinds
+        self._start = os.urandom(12).hex()  # not `random`: a child may go on with its parent's
+        self._numbers = itertools.count()
+
+    def new_id(self) -> str:
+        """An id of a request that no other request has."""
+        return f"{self._start}-{next(self._numbers):x}"
+
+    def failed(self, error: RateLimiterError) -> None:
+        """A trip ended so."""
+        if error.status is not None and (error.status < 500 or error.status == 503):
+            self.breaker.succeeded()  # 503: it is there, and may well decide by other rules
+        else:
+            self.breaker.failed(error)
+
+
+class Core(Generic[C]):
+    """The service at `endpoint`; `timeout` is seconds for a trip.
+
+    Of each process, `connect()` makes the connections and `undecided()` the count of what was not decided.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, timeout: float, connect: Callable[[], C], undecided: Callable[[], Undecided]
+    ) -> None:
+        self._endpoint = endpoint
+        self._timeout = timeout
+        self._connect = connect
+        self._undecided = undecided
+        self._processes: dict[int, Process[C]] = {}
+
+    @property
+    def process(self) -> Process[C]:
+        """This one's. By its pid, as not every server that forks tells Python of it (os.register_at_fork)."""
+        pid = os.getpid()
+        return self._processes.get(pid) or self._begin(pid)
+
+    def admitted(self) -> Process[C]:
+        """This process, where its breaker lets a trip through. Raises RateLimiterError."""
+        process = self.process
+        process.asked += 1
+        if not process.breaker.admits():
+            message = "the service is not asked for now, it failed too often in a row"
+            raise RateLimiterError(message, reason="not_asked")
+        return process
+
+    def request(self, trip: Trip[T]) -> bytes:
+        """The bytes to send."""
+        head = f"POST {self._endpoint.prefix}{trip.path} HTTP/1.1\r\n{self._endpoint.fields}{trip.context}"
+        return f"{head}Content-Length: {len(trip.body)}\r\n\r\n".encode() + trip.body
+
+    def connect_by(self, connect: Callable[[], C]) -> None:
+        """Ask over what this makes from now on."""
+        self._connect = connect
+        self._processes.clear()
+
+    def _begin(self, pid: int) -> Process[C]:
+        for other in [known for known in list(self._processes) if known != pid]:
+            inherited = self._processes.pop(other, None)
+            if inherited is not None:
+                inherited.connections.close()  # here alone; the parent goes on with them
+        return self._processes.setdefault(pid, Process(self._connect(), self._timeout, self._undecided()))
+
+
+def failure(error: Exception) -> RateLimiterError:
+    """What to raise for one of FAILURES; its reason is one of errors.REASONS."""
+    reason = "not_reached" if isinstance(error, OSError) else "no_answer"
+    if isinstance(error, TimeIsUp):  # an OSError too
+        reason = "timed_out"
+    return RateLimiterError(f"{type(error).__name__}: {error}", reason=reason)

@@ -1,0 +1,95 @@
+"""Decisions on requests of Django, and the answers to those that are denied."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Iterable
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.http import HttpRequest, HttpResponse
+from django.urls import get_resolver, get_urlconf
+from django.utils.module_loading import import_string
+
+from ratelimiter_client.arguments import accepts, refuse_unless
+from ratelimiter_client.charges import Charges
+from ratelimiter_client.decision import Decision
+from ratelimiter_client.denials import CORRELATION_ID, PROBLEM, correlation_id, denial, denial_headers
+from ratelimiter_client.errors import RateLimited
+from ratelimiter_client.gate import DECISION, Gate, Limit
+from ratelimiter_client.settings import configured
+
+OWN = ("on_denied",)
+
+
+def options() -> dict[str, Any]:
+    """RATELIMITER, with names in small letters. Raises ImproperlyConfigured where it is no dict."""
+    given = getattr(settings, "RATELIMITER", None)
+    if not isinstance(given, dict):
+        raise ImproperlyConfigured("RATELIMITER is missing: a dict, as {'URL': 'http://127.0.0.1:8000'}")
+    return {str(name).lower(): value for name, value in given.items()}
+
+
+@lru_cache(maxsize=1)
+def gate() -> Gate:
+    """By the settings; made again when a test overrides them. Raises TypeError, ValueError, ImproperlyConfigured."""
+    given = options()
+    on_denied = given.get("on_denied")
+    is_called = on_denied is None or accepts(on_denied, None, None)
+    refuse_unless(is_called, "on_denied", on_denied, "a function of the request and the decision")
+    return configured(given, OWN)
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    if setting == "RATELIMITER":
+        gate.cache_clear()
+
+
+setting_changed.connect(_forget)
+
+
+def decide(request: HttpRequest, limits: Iterable[Limit] | None = None) -> Decision | None:
+    """As Gate's, with the request in the environ; the tightest so far is `request.ratelimiter_decision`."""
+    Charges.of(request.META)
+    request.META[CORRELATION_ID] = correlation_id(request.META)
+    environ = {**request.META, "django.request": request}
+    before = getattr(request, "ratelimiter_decision", None)
+    if before is None:
+        environ.pop(DECISION, None)
+    else:
+        environ[DECISION] = before
+    decision = gate().decide(environ, limits)
+    request.ratelimiter_decision = environ.get(DECISION)
+    return decision
+
+
+def denied(request: HttpRequest, decision: Decision, on_denied: Any = None) -> HttpResponse:
+    """By `on_denied` or the setting ON_DENIED, by the root URLconf's handler429, or as a problem document."""
+    request.ratelimiter_decision = decision
+    by_function = on_denied or options().get("on_denied")
+    response = None if by_function is None else by_function(request, decision)
+    if response is None:
+        status, _, body = denial(decision, request.META)
+        urlconf = getattr(request, "urlconf", None) or get_urlconf()
+        handler = handler429(urlconf) if status == 429 else None
+        if handler is None:
+            response = HttpResponse(body, status=status, content_type=PROBLEM)
+        else:
+            response = handler(request, RateLimited(decision))
+    return with_headers(request, response)
+
+
+def with_headers(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    """Those of the decision on the request."""
+    decision = getattr(request, "ratelimiter_decision", None)
+    if decision is not None:
+        for name, value in decision.headers if decision.allowed else denial_headers(decision, request.META):
+            response[name] = value
+    return response
+
+
+def handler429(urlconf: Any = None) -> Any:
+    """As Django's handler404: a function of the request and the exception, or its dotted path. Raises ImportError."""
+    handler = getattr(get_resolver(urlconf).urlconf_module, "handler429", None)
+    return import_string(handler) if isinstance(handler, str) else handler

@@ -1,0 +1,126 @@
+"""Limits of views."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any, Callable, Iterable, TypeVar
+
+from asgiref.sync import iscoroutinefunction, sync_to_async
+from django.http import HttpRequest, HttpResponse
+
+from ratelimiter_client import arguments
+from ratelimiter_client.charges import Charges
+from ratelimiter_client.decision import Decision
+from ratelimiter_client.django.deciding import decide, denied, with_headers
+from ratelimiter_client.gate import Cost, Limit, What, Who
+from ratelimiter_client.unnamed import DEFAULT_KEY
+from ratelimiter_client.views import LIMITS, exempted
+
+F = TypeVar("F", bound=Callable[..., Any])
+OnDenied = Callable[[HttpRequest, Decision], "HttpResponse | None"]
+MET = "ratelimiter.met"  # in META: limits that were asked
+
+
+class ViewLimit:
+    """See `limit`."""
+
+    def __init__(
+        self, limit: Limit, *, methods: Any, exempt_when: Any, override_defaults: bool, on_denied: OnDenied | None
+    ) -> None:
+        is_called = on_denied is None or arguments.accepts(on_denied, None, None)
+        arguments.refuse_unless(is_called, "on_denied", on_denied, "a function of the request and the decision")
+        self.limit = limit
+        self.override_defaults = override_defaults
+        self._on_denied = on_denied
+        self._methods = arguments.methods(methods)
+        self._exempt_when = None if exempt_when is None else arguments.of_environ(exempt_when, "exempt_when")
+
+    def __call__(self, view: F) -> F:
+        allowed = "a view, or a method of one, as in @limit('login'); of a class by method_decorator"
+        arguments.refuse_unless(callable(view) and not inspect.isclass(view), "what is limited", view, allowed)
+
+        @functools.wraps(view)
+        def limited(*args: Any, **kwargs: Any) -> Any:
+            request = _request(args)
+            answer = self.enforce(request)
+            return self.settled(request, view(*args, **kwargs)) if answer is None else answer
+
+        @functools.wraps(view)
+        async def async_limited(*args: Any, **kwargs: Any) -> Any:
+            request = _request(args)
+            answer = await sync_to_async(self.enforce)(request)
+            if answer is not None:
+                return answer
+            response = await view(*args, **kwargs)
+            if Charges.of(request.META).holds:  # a trip
+                return await sync_to_async(self.settled)(request, response)
+            return with_headers(request, response)
+
+        found: Any = async_limited if iscoroutinefunction(view) else limited
+        setattr(found, LIMITS, (self, *getattr(view, LIMITS, ())))
+        return found  # type: ignore[no-any-return]
+
+    def is_for(self, method: str) -> bool:
+        return self._methods is None or method in self._methods
+
+    def enforce(self, request: HttpRequest) -> HttpResponse | None:
+        """The answer to a request that it denies."""
+        met = request.META.setdefault(MET, [])
+        if self in met:  # a function that is called once more is charged once more
+            Charges.of(request.META).forget()
+        met.append(self)
+        environ = {**request.META, "django.request": request}
+        exempt = self._exempt_when is not None and self._exempt_when(environ)
+        if exempt or not self.is_for(request.method or "GET"):
+            return None
+        decision = decide(request, [self.limit])
+        return None if decision is None or decision.allowed else denied(request, decision, self._on_denied)
+
+    def settled(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        """With the headers of the decision, once the units that are held are charged or given back."""
+        Charges.of(request.META).settle(response)
+        return with_headers(request, response)
+
+
+def _request(args: tuple[Any, ...]) -> HttpRequest:
+    """The first argument of a view, the second of a method."""
+    return args[0] if hasattr(args[0], "META") else args[1]
+
+
+def limit(
+    limit_key: What = DEFAULT_KEY,
+    identify: Who = None,
+    *,
+    cost: Cost | None = None,
+    methods: Iterable[str] | None = None,
+    exempt_when: Callable[..., Any] | None = None,
+    deduct_when: Callable[[HttpResponse], Any] | None = None,
+    override_defaults: bool = True,
+    on_denied: OnDenied | None = None,
+) -> ViewLimit:
+    """A decorator of views and methods of views, async ones too.
+
+    Of whole classes by `method_decorator(limit("login"), name="dispatch")`.
+
+    It stands in the place of the middleware's limit, unless `override_defaults=False`: then both hold. It works without
+    the middleware too. `identify`, `cost`: those of the settings where they are not given. `methods`: for these alone.
+    `exempt_when`: not when it returns true. `deduct_when`: only if it returns true for the answer; until then the units
+    are held. `on_denied(request, decision)` answers, unless it returns None. Raises TypeError or ValueError.
+    """
+    if deduct_when is not None:
+        is_called = arguments.accepts(deduct_when, None)
+        arguments.refuse_unless(is_called, "deduct_when", deduct_when, "a function of the response")
+    units = None if cost is None else arguments.units(cost)
+    return ViewLimit(
+        Limit(arguments.who(identify), arguments.what(limit_key), units, deduct_when),
+        methods=methods,
+        exempt_when=exempt_when,
+        override_defaults=override_defaults,
+        on_denied=on_denied,
+    )
+
+
+def exempt(view: F) -> F:
+    """A decorator of views: the middleware's limits do not hold for it, its own do."""
+    return exempted(view)  # type: ignore[no-any-return]

@@ -1,0 +1,120 @@
+"""Limits of views and blueprints, and which of them hold for a request."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any, Callable, Iterable, NamedTuple, TypeVar, Union
+
+from flask import Blueprint, Flask, request
+
+from ratelimiter_client import arguments
+from ratelimiter_client.decision import Decision
+from ratelimiter_client.gate import Limit
+from ratelimiter_client.views import LIMITS, is_exempt, override, own
+
+F = TypeVar("F", bound=Union[Callable[..., Any], Blueprint])
+OnBreach = Callable[[Decision], Any]
+Message = Union[str, Callable[[], str]]
+
+
+class Breach(NamedTuple):
+    """What becomes of a denial."""
+
+    error_message: Message | None = None
+    on_breach: OnBreach | None = None
+
+    @classmethod
+    def made(cls, error_message: Any, on_breach: Any) -> Breach:
+        """Raises TypeError."""
+        is_text = error_message is None or isinstance(error_message, str)
+        arguments.refuse_unless(
+            is_text or arguments.accepts(error_message), "error_message", error_message, "text, or a function"
+        )
+        is_called = on_breach is None or arguments.accepts(on_breach, None)
+        arguments.refuse_unless(is_called, "on_breach", on_breach, "a function of the decision")
+        return cls(error_message, on_breach)
+
+
+class ViewLimit:
+    """A decorator of views, a limit of a blueprint, and a context within a view, one after the other or at once."""
+
+    def __init__(
+        self,
+        enforce: Callable[[ViewLimit], None],
+        limit: Limit,
+        *,
+        of_blueprint: Callable[[Blueprint, ViewLimit], None],
+        methods: Iterable[str] | None,
+        exempt_when: Callable[..., Any] | None,
+        override_defaults: bool,
+        breach: Breach,
+    ) -> None:
+        self.limit = limit
+        self.breach = breach
+        self.override_defaults = override_defaults
+        self._enforce, self._of_blueprint = enforce, of_blueprint
+        self._methods = arguments.methods(methods)
+        self._exempt_when = None if exempt_when is None else arguments.of_environ(exempt_when, "exempt_when")
+
+    def __call__(self, view: F) -> F:
+        if isinstance(view, Blueprint):
+            self._of_blueprint(view, self)
+            return view
+        allowed = "a view or a blueprint: as in @limits.limit('login')"
+        arguments.refuse_unless(callable(view) and not inspect.isclass(view), "what is limited", view, allowed)
+
+        @functools.wraps(view)
+        def limited(*args: Any, **kwargs: Any) -> Any:
+            self._enforce(self)
+            return view(*args, **kwargs)
+
+        @functools.wraps(view)
+        async def async_limited(*args: Any, **kwargs: Any) -> Any:
+            self._enforce(self)
+            return await view(*args, **kwargs)
+
+        found: Any = async_limited if inspect.iscoroutinefunction(view) else limited
+        setattr(found, LIMITS, (self, *getattr(view, LIMITS, ())))
+        return found  # type: ignore[no-any-return]
+
+    def __enter__(self) -> ViewLimit:
+        self._enforce(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """What was charged stays charged."""
+
+    def is_for(self, method: str) -> bool:
+        return self._methods is None or method in self._methods
+
+    def holds(self) -> bool:
+        """For the request at hand."""
+        exempt = self._exempt_when is not None and self._exempt_when(request.environ)
+        return self.is_for(request.method) and not exempt
+
+
+class Outer:
+    """Limits beyond those of a view: of its blueprints, and whether those of the application are left."""
+
+    def __init__(self) -> None:
+        self.blueprints: dict[Any, list[ViewLimit]] = {}
+        self.exempt: set[Any] = set()
+
+    def of(self, app: Flask, endpoint: str, blueprints: list[str], method: str) -> tuple[bool, list[ViewLimit]]:
+        """Whether the application's own hold, and those of blueprints, the outermost first.
+
+        What is nearer stands in the place of what is further away, unless it does not override.
+        """
+        view = app.view_functions[endpoint]
+        found: list[ViewLimit] = []
+        if is_exempt(view) or override(own(view, method)):
+            return False, found
+        for blueprint in filter(None, map(app.blueprints.get, blueprints)):
+            if blueprint in self.exempt:
+                return False, found
+            applying = [limit for limit in self.blueprints.get(blueprint) or () if limit.is_for(method)]
+            found = applying + found
+            if override(applying):
+                return False, found
+        return True, found

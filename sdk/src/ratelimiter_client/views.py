@@ -1,0 +1,46 @@
+"""Limits that views carry, in whatever framework: decorators leave them on the function."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any, Iterable
+
+LIMITS, EXEMPT = "_ratelimiter_limits", "_ratelimiter_exempt"
+
+
+def own(view: Any, method: str) -> list[Any]:
+    """The limits of a view for an HTTP method; of a class also those of the functions for it."""
+    functions = [view]
+    view_class = getattr(view, "view_class", None)
+    if view_class is not None:
+        name = "get" if method == "HEAD" and not hasattr(view_class, "head") else method.lower()
+        names = ("dispatch", "dispatch_request", name)
+        functions += [getattr(view_class, known, None) for known in names]
+    return [limit for function in functions for limit in getattr(function, LIMITS, ()) if limit.is_for(method)]
+
+
+def override(limits: Iterable[Any]) -> bool:
+    """Whether they stand in the place of those further away."""
+    return any(limit.override_defaults for limit in limits)
+
+
+def exempted(view: Any) -> Any:
+    """A view like it that is exempt; the function itself may be another view too."""
+
+    @functools.wraps(view)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return view(*args, **kwargs)
+
+    @functools.wraps(view)
+    async def async_call(*args: Any, **kwargs: Any) -> Any:
+        return await view(*args, **kwargs)
+
+    found: Any = async_call if inspect.iscoroutinefunction(view) else call
+    setattr(found, EXEMPT, True)
+    return found
+
+
+def is_exempt(view: Any) -> bool:
+    view_class = getattr(view, "view_class", None)
+    return bool(getattr(view, EXEMPT, False) or getattr(view_class, EXEMPT, False))
