@@ -7,36 +7,34 @@ happens several times in the course of an import. Collections of young objects g
 from __future__ import annotations
 
 import gc
-import time
-from collections.abc import Callable
 from typing import Self
 
 NEVER = 1_000_000_000
-OVERDUE_SECONDS = 60.0  # of long works that overlap without end
+MOST_OVERLAPPING = 100  # works that end while others go on, before one full collection runs all the same
 
 
 class LongWork:
-    """`with`: no full collection meanwhile, nor while others are in hand. `clock` is monotonic seconds."""
+    """`with`: no full collection meanwhile, nor while others are in hand."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._in_hand = 0
-        self._since = 0.0
+        self._ended = 0  # since the last moment with none in hand, or the last collection
 
     def __enter__(self) -> Self:
         if not self._in_hand:
-            self._usual, self._since = gc.get_threshold(), self._clock()
+            self._usual, self._ended = gc.get_threshold(), 0
             gc.set_threshold(*self._usual[:2], NEVER)
         self._in_hand += 1
         return self
 
     def __exit__(self, *_: object) -> None:
         self._in_hand -= 1
+        self._ended += 1
         if not self._in_hand:
             gc.set_threshold(*self._usual)
-        elif self._clock() - self._since > OVERDUE_SECONDS:
+        elif self._ended >= MOST_OVERLAPPING:
             gc.collect()
-            self._since = self._clock()
+            self._ended = 0
 
 
-long_work = LongWork(time.monotonic)  # the collector is the process's too
+long_work = LongWork()  # the collector is the process's too

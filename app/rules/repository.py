@@ -110,7 +110,7 @@ class RuleRepository:
 
     def replace(self, pairs: Sequence[tuple[Rule, Rule]]) -> list[Rule]:
         """Overwrite the first of each pair, which are stored, with the second."""
-        free = self._next_counters([current.id for current, _ in pairs])
+        free = self._next_counters([current.id for current, _ in self._pace(pairs)])
         stored = {current.id: successor(current, rule, free[current.id]) for current, rule in self._pace(pairs)}
         rows = (
             rule_columns(rule, first_counter=free[rule.id]) | {"id": rule.id, "version": rule.version}

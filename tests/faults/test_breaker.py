@@ -91,7 +91,7 @@ def test_it_opens_as_one_probes_once_an_interval_and_recovers(
     assert statuses(node) == [{"state": "closed", "failure_count": 0, "time_until_retry_seconds": 0.0}]
     assert gauges(node) == {0}
     assert turns(node, "closed -> open") == turns(node, "half-open -> closed") == 1
-    assert turns(node, "fail_mode open does") == 1
+    assert turns(node, "fail_mode open decides") == 1
     assert workers(node) == before
 
 

@@ -177,6 +177,8 @@ def test_every_change_that_was_answered_is_in_the_history_once(
     with closing(psycopg2.connect(database.url)) as connection, connection.cursor() as cursor:
         connection.autocommit = True
         cursor.execute("ALTER ROLE CURRENT_USER SET synchronous_commit = on")  # else PostgreSQL loses commits
+        others = "backend_type = 'client backend' AND pid <> pg_backend_pid()"  # have it only when they connect again
+        cursor.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
     changer = Changer(node, node.put_rule(client_id="survivor", rate=1, window=60))
     changer.start()
     try:
