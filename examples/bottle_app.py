@@ -8,11 +8,11 @@ from ratelimiter_client import RateLimiter, RateLimitMiddleware
 app = bottle.Bottle()
 
 
-@app.get("/")
-@app.get("/health")
 def hello() -> str:
     return "hello\n"
 
+
+app.route(["/", "/health"], callback=hello)
 
 client = RateLimiter(os.environ.get("RATELIMITER_URL", "http://127.0.0.1:8000"))
 application = RateLimitMiddleware(app, client, trusted_proxies=["127.0.0.1"], exempt=["/health"])

@@ -1,6 +1,7 @@
 """Django: a line in MIDDLEWARE, the settings in RATELIMITER."""
 
 import os
+from typing import Any
 from wsgiref.simple_server import make_server
 
 import django
@@ -23,11 +24,11 @@ django.setup()
 
 
 def hello(request: HttpRequest) -> HttpResponse:
-    return HttpResponse("hello\n", content_type="text/plain")
+    return HttpResponse(b"hello\n", content_type="text/plain")
 
 
 urlpatterns = [path("", hello), path("health", hello)]
-application = get_wsgi_application()
+application: Any = get_wsgi_application()
 
 if __name__ == "__main__":
     make_server("127.0.0.1", int(os.environ.get("PORT", "8080")), application).serve_forever()
