@@ -15,7 +15,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
 
 run: $(VENV)/embedded.done ## start everything and serve on 127.0.0.1:PORT (8000)
-	@$(BIN)/python -m app.embedded
+	@$(BIN)/python -m devstack
 
 # One process more than the processors of most machines: a test waits often. A part of the suite has one process.
 WORKERS ?= 3
@@ -83,7 +83,7 @@ lock: $(VENV)/dev.done ## resolve requirements/*.in again (one lock for every pl
 
 clean: ## remove the virtual environment and caches, never data
 	rm -rf $(VENV) $(BENCH) $(NODE_PEER)/node_modules sdk/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis sdk/.ruff_cache sdk/.mypy_cache
-	find app benchmarks deploy examples migrations sdk tests -name __pycache__ -prune -exec rm -rf {} +
+	find app benchmarks deploy devstack examples migrations sdk tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/bin/python $(BENCH)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "Python 3.11 or newer is needed, $(PYTHON) is older or missing: make PYTHON=python3.12 …"; exit 1; }

@@ -18,13 +18,13 @@ from pathlib import Path
 
 import redis
 
-from app.embedded import Valkey, runtime_directory
-from app.embedded.valkey import binary
 from app.limiter.keys import Keyspace
 from app.limiter.plan import Charge, Plan
 from app.limiter.redis_store import TOGETHER, RedisStore, connect
 from app.rules.rule import Limit, Rule
 from benchmarks.machine import described
+from devstack import Valkey, runtime_directory
+from devstack.servers.valkey import binary
 from tests.support.node import free_port
 
 RESULT = Path(__file__).parent / "results" / "instructions.json"

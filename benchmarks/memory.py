@@ -15,12 +15,12 @@ from typing import Any
 
 import redis
 
-from app.embedded import Valkey, runtime_directory
 from app.limiter.keys import Keyspace, answer_name, meaning
 from app.limiter.plan import Charge, Once, Plan
 from app.limiter.redis_store import RedisStore, connect
 from app.rules.rule import ALGORITHMS, MAX_LOGGED_RATE, Limit, Rule
 from benchmarks.machine import described
+from devstack import Valkey, runtime_directory
 
 RESULT = Path(__file__).parent / "results" / "memory.json"
 NOW_US = 1_795_000_000_000_000

@@ -27,7 +27,6 @@ import gevent
 import psycopg2
 from sqlalchemy import create_engine
 
-from app.embedded import Postgres, runtime_directory
 from app.rules.database import ENGINE_OPTIONS, DatabaseRules, cooperate_with_gevent
 from app.rules.pace import Unhurried
 from app.rules.reload import RuleReloader
@@ -35,6 +34,7 @@ from app.rules.rule import default_rule
 from app.rules.rule_book import RuleBook
 from app.rules.snapshot_file import SnapshotFile
 from benchmarks.machine import described
+from devstack import Postgres, runtime_directory
 from tests.conftest import flask
 
 RESULT = Path(__file__).parent / "results" / "refresh.json"

@@ -16,10 +16,10 @@ from typing import Any
 import redis
 import requests
 
-from app.embedded import Postgres, Valkey, runtime_directory
 from app.limiter.keys import SLOTS
 from app.rules.rule import ALGORITHMS
 from benchmarks.processes import on_worker_processor, processors, running
+from devstack import Postgres, Valkey, runtime_directory
 from tests.conftest import create_database, flask
 from tests.support.node import ROOT, Node, free_port
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from app.embedded import Postgres, Valkey, runtime_directory
+from devstack import Postgres, Valkey, runtime_directory
 from tests.conftest import flask
 from tests.support.node import ROOT, Node
 

@@ -30,11 +30,11 @@ from app.api.handler import CheckHandler, Request
 from app.api.proxies import Authorizer
 from app.api.shortcut import Shortcut
 from app.api.told_callers import ToldCallers
-from app.embedded import Valkey, runtime_directory
 from app.limiter.redis_store import RedisStore, connect
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 from benchmarks.machine import described
+from devstack import Valkey, runtime_directory
 from tests.support.limiters import limiter_of
 
 RESULT = Path(__file__).parent / "results" / "worker_instructions.json"

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import redis
 
-from app.embedded import Valkey, runtime_directory
 from app.limiter.keys import Keyspace, lease_name
 from app.limiter.plan import Charge, Once, Plan
 from app.limiter.redis_store import RedisStore, connect
 from app.limiter.scripts import lease_script, return_script
 from app.rules.rule import ALGORITHMS, MAX_LIMITS, MAX_LOGGED_RATE, Limit, Rule
 from benchmarks.machine import described
+from devstack import Valkey, runtime_directory
 
 RESULT = Path(__file__).parent / "results" / "worst_cases.json"
 NOW_US, WINDOW = 1_795_000_000_000_000, 3600

@@ -17,8 +17,8 @@ import pytest
 import redis
 from hypothesis import settings
 
-from app.embedded import Postgres, Valkey, runtime_directory
 from app.limiter.redis_store import RedisStore, connect
+from devstack import Postgres, Valkey, runtime_directory
 from tests.support.acl import PASSWORD, acl_command
 from tests.support.examples import PROFILE
 from tests.support.node import ROOT, Node

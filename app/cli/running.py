@@ -22,7 +22,7 @@ def settings_of_command(settings: Settings) -> Settings:
 
 
 def _servers(data_dir: Path) -> dict[str, Any]:
-    """As app/embedded/claim.py writes them, which images of the service do without."""
+    """As devstack/run_lock.py writes them, which images of the service do without."""
     try:
         found = json.loads((data_dir / "run.lock").read_text())["servers"]
     except (OSError, ValueError, TypeError, KeyError):

@@ -15,9 +15,9 @@ from flask import Flask
 
 from app import create_app
 from app.config import Settings
-from app.embedded import Valkey
 from app.limiter.keys import Keyspace
 from app.rules.api_key import SCOPES
+from devstack import Valkey
 from tests.support.node import Node
 
 PutRules = Callable[..., list[dict[str, Any]]]

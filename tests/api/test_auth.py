@@ -11,7 +11,7 @@ import requests
 from flask import Flask
 
 from app.api import auth, problems
-from app.embedded import Valkey
+from devstack import Valkey
 from tests.api.conftest import MakeKey
 from tests.api.wire import problem_of
 from tests.support.node import ADMIN_KEY, Node

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.api.proxies import plain_question
-from app.embedded import Valkey
+from devstack import Valkey
 from tests.api.conftest import MakeKey, PutRules
 from tests.api.wire import CLOSE, PROBLEM, exchange, problem_of, request, statuses
 from tests.support.node import ADMIN_KEY, Node

@@ -14,9 +14,9 @@ from app.api.encoding import Encoder
 from app.api.handler import Request
 from app.api.problems import Problem
 from app.api.proxies import Authorizer
-from app.embedded import Valkey
 from app.rules.rule import default_rule
 from app.rules.rule_book import RuleBook, Snapshot
+from devstack import Valkey
 from tests.api.conftest import MakeKey, OtherTenant, PutRules
 from tests.api.wire import problem_of
 from tests.support.node import Node

@@ -17,7 +17,6 @@ from sqlalchemy import Engine, create_engine
 
 from app.api import condition
 from app.api.condition import Condition
-from app.embedded import Valkey
 from app.limiter.breaker import Breaker
 from app.limiter.redis_inspection import RedisInspection
 from app.limiter.redis_store import RedisStore, connect
@@ -26,6 +25,7 @@ from app.rules import nodes
 from app.rules.nodes import REDIS, Nodes, SharedClock
 from app.rules.reload import Freshness
 from app.rules.rule_book import Edition
+from devstack import Valkey
 from tests.support.limiters import breaker_of
 from tests.support.node import Node
 from tests.support.topologies import eventually

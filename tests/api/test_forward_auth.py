@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.embedded import Valkey
+from devstack import Valkey
 from tests.api.wire import PROBLEM
 from tests.support.front import CLIENT, COMMANDS, Application, Front
 from tests.support.node import Node

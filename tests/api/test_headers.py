@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from app.embedded import Valkey
+from devstack import Valkey
 from tests.api.conftest import PutRules
 from tests.support.node import Node
 

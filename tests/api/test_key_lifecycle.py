@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from app.embedded import Valkey
+from devstack import Valkey
 from tests.api.wire import problem_of
 from tests.conftest import flask
 from tests.support.node import ADMIN_KEY, Node

@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 import requests
 
-from app.embedded import Valkey
+from devstack import Valkey
 from tests.api.conftest import OtherTenant
 from tests.support.node import Node
 

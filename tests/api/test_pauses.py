@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.embedded import Valkey
+from devstack import Valkey
 from tests.api.test_bounds import HOSTILE
 from tests.support.node import Node
 from tests.support.pace import slowness

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import requests
 
-from app.embedded import Postgres
+from devstack import Postgres
 from tests.api.conftest import OtherTenant
 from tests.support.hiding import hidden_after_changes
 from tests.support.node import Node

@@ -18,11 +18,11 @@ from app.api.auth import Authenticator, Credentials
 from app.api.encoding import Encoder
 from app.api.handler import CheckHandler, Reply, Request
 from app.api.turn import MOST, Taken, Turn
-from app.embedded import Valkey
 from app.limiter.limiter import Limiter, RuleSource
 from app.limiter.redis_store import RedisStore
 from app.rules.rule import default_rule
 from app.rules.rule_book import RuleBook, Snapshot
+from devstack import Valkey
 from tests.limiter.test_breaker import Clock
 from tests.support.limiters import breaker_of, limiter_of
 

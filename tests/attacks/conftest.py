@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.embedded import Valkey
+from devstack import Valkey
 from tests.support.node import Node
 from tests.support.starved import goes_first
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from app.embedded import Valkey
+from devstack import Valkey
 from tests.api.wire import HOST, JSON, post
 from tests.support.answers import Answers
 from tests.support.burden import burden

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.embedded import Valkey
+from devstack import Valkey
 from tests.attacks.conftest import MakeKey, openings
 from tests.support.flood import Batch, Flood, Tally
 from tests.support.matrix import ATTACKS, Figures

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from app.embedded import Valkey
 from app.rules.rule import ALGORITHMS
+from devstack import Valkey
 from tests.attacks.conftest import MakeKey, openings
 from tests.support.flood import Batch, Flood, Tally
 from tests.support.matrix import ATTACKS, Figures

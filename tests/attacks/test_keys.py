@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from app.config import Settings
-from app.embedded import Valkey
 from app.environment import SettingsError
 from app.rules.api_key import SCOPES
+from devstack import Valkey
 from tests.attacks.conftest import MakeKey
 from tests.support.matrix import Figures
 from tests.support.node import ADMIN_KEY, Node

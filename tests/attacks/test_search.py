@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from app.embedded import Valkey
+from devstack import Valkey
 from tests.attacks.actions import Action, Episode, episode
 from tests.attacks.trial import sizes, tried
 from tests.support.matrix import ATTACKS, Figures

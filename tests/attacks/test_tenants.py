@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 
-from app.embedded import Valkey
+from devstack import Valkey
 from tests.api.wire import CLOSE, post
 from tests.attacks.conftest import MakeKey
 from tests.support.burden import answered, burden

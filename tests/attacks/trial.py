@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from typing import Any
 
-from app.embedded import Valkey
+from devstack import Valkey
 from tests.api.wire import post
 from tests.attacks.actions import RULE, Action, Episode
 from tests.support.answers import Answers

@@ -18,7 +18,7 @@ from click.testing import Result
 
 from app import create_app
 from app.config import Settings
-from app.embedded import Valkey
+from devstack import Valkey
 from tests.support.node import ROOT
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from app.embedded import Postgres, Valkey
+from devstack import Postgres, Valkey
 from tests.support.node import ROOT, Node
 
 LISTS = ("tenants", "rules", "rules/1/versions", "templates", "api-keys", "audit", "export")

@@ -16,8 +16,8 @@ import pytest
 import redis
 import requests
 
-from app.embedded import Postgres
-from app.embedded.valkey import binary
+from devstack import Postgres
+from devstack.servers.valkey import binary
 from tests.support.composition import Container, composition, copy_image, image_command
 from tests.support.front import program
 from tests.support.node import ROOT, free_port

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from app.embedded import Valkey
 from app.rules.rule import ALGORITHMS
+from devstack import Valkey
 from tests.support.burst import Burst
 from tests.support.faults import Figures
 from tests.support.node import Node

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.embedded import Postgres, Valkey
+from devstack import Postgres, Valkey
 from tests.conftest import flask
 from tests.support.node import Node
 

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from app.embedded import Valkey
+from devstack import Valkey
 from tests.support.node import Node
 from tests.support.proxy import Proxy
 

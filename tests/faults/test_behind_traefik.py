@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.embedded import Valkey
+from devstack import Valkey
 from tests.support.burst import Burst
 from tests.support.faults import ALL, Figures
 from tests.support.load import Load, percentile

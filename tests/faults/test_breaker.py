@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import requests
 
-from app.embedded import Valkey
 from app.limiter.breaker import JITTER
+from devstack import Valkey
 from tests.support.burst import Burst
 from tests.support.faults import Figures
 from tests.support.load import Load, percentile

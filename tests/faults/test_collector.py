@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from app.embedded import Valkey
 from app.observability.sampling import QUEUE
 from benchmarks.processes import cpu_ns
+from devstack import Valkey
 from tests.faults.conftest import StartNode
 from tests.observability.collectors import black_hole, collector
 from tests.support.burst import Burst

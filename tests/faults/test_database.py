@@ -18,7 +18,7 @@ import psycopg2
 import pytest
 import requests
 
-from app.embedded import Postgres, Valkey
+from devstack import Postgres, Valkey
 from tests.conftest import flask
 from tests.support.faults import Figures
 from tests.support.load import Load

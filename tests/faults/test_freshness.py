@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from app.embedded import Postgres
+from devstack import Postgres
 from tests.faults.conftest import Sql
 from tests.support.faults import ALL, Figures
 from tests.support.freshness import VERSION, seconds_until, soon

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from app.embedded import Valkey
+from devstack import Valkey
 from tests.api.test_problems import BARE, REFUSED
 from tests.api.test_strict_input import NOT_JSON, NOT_VALID
 from tests.api.wire import CLOSE, HOST, JSON, exchange, post, request, statuses

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.embedded import Valkey
+from devstack import Valkey
 from tests.faults.conftest import StartNode, socket_of
 from tests.support.burst import Burst
 from tests.support.faults import Figures

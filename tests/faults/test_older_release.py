@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.embedded import Valkey
+from devstack import Valkey
 from tests.support.faults import Figures
 from tests.support.node import ROOT, Node
 

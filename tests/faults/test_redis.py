@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from app.embedded import Valkey
+from devstack import Valkey
 from tests.faults.conftest import StartNode, StartRedis
 from tests.support.faults import ALL, Figures
 from tests.support.load import Answer, Load, percentile

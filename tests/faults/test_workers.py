@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.embedded import Valkey
+from devstack import Valkey
 from tests.faults.conftest import StartNode
 from tests.support.faults import ALL, Figures
 from tests.support.load import Load

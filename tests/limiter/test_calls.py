@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
-from app.embedded import Valkey, runtime_directory
 from app.limiter import redis_store
 from app.limiter.decision import Outcome
 from app.limiter.errors import RequestIdConflict, StoreError, StoreFault
@@ -21,6 +20,7 @@ from app.limiter.plan import Charge, Once, Plan
 from app.limiter.redis_store import TOGETHER, RedisStore, connect
 from app.limiter.resp import packed
 from app.rules.rule import ALGORITHMS, Limit, Rule
+from devstack import Valkey, runtime_directory
 from tests.support.deciders import START, new_client
 from tests.support.examples import examples
 from tests.support.node import free_port

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import redis
 from msgspec.structs import replace
 
-from app.embedded import Valkey
 from app.limiter.decision import Check
 from app.limiter.deleted_tenants import STEP_KEYS, DeletedTenants
 from app.limiter.errors import StoreError
@@ -21,6 +20,7 @@ from app.limiter.redis_store import RedisStore, connect
 from app.limiter.scripts import lease_script
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
+from devstack import Valkey
 
 GONE, STAYS = 12, 13
 CLIENTS = 2 * STEP_KEYS + 1

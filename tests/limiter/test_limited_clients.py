@@ -10,12 +10,12 @@ from types import SimpleNamespace
 import pytest
 import redis
 
-from app.embedded import Valkey
 from app.limiter.errors import StoreUnavailable
 from app.limiter.limited_clients import BUCKET_SECONDS, BUCKETS, KEPT, SHOWN, Limited, LimitedClients
 from app.limiter.redis_store import RedisStore, connect
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
+from devstack import Valkey
 
 DEFAULT = default_rule(100, 60)
 RULE = Rule(id=7, client_id="*", limits=(Limit(5, 60),))

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from app.embedded import Valkey
 from app.limiter.decision import Check, Decision
 from app.limiter.errors import NotReady, Unavailable
 from app.limiter.keys import Keyspace
@@ -25,6 +24,7 @@ from app.observability.active_clients import ActiveClients
 from app.rules.pace import at_once
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
+from devstack import Valkey
 from tests.support.limiters import limiter_of
 
 

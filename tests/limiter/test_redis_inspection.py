@@ -12,7 +12,6 @@ from typing import NamedTuple
 import pytest
 import redis
 
-from app.embedded import Valkey
 from app.limiter.decision import Outcome
 from app.limiter.errors import StoreUnavailable
 from app.limiter.plan import Charge, Plan
@@ -22,6 +21,7 @@ from app.limiter.redis_trials import COMMANDS, names_a_member
 from app.limiter.scripts import all_scripts
 from app.rules.rule import ALGORITHMS, Limit, Rule
 from app.rules.rule_book import Edition
+from devstack import Valkey
 from tests.support.acl import PASSWORD, acl_command
 from tests.support.deciders import new_client
 from tests.support.topologies import eventually

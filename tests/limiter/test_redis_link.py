@@ -13,11 +13,11 @@ import pytest
 import redis
 from redis.exceptions import ConnectionError, TimeoutError
 
-from app.embedded import Valkey
 from app.limiter.errors import StoreBusy
 from app.limiter.redis_link import RedisLink
 from app.limiter.resp import packed
 from app.limiter.wire import Wire
+from devstack import Valkey
 
 SLOW_SECONDS = 20.0  # a timeout that a busy machine does not reach
 

@@ -11,12 +11,12 @@ import pytest
 import redis
 from msgspec.structs import replace
 
-from app.embedded import Valkey
 from app.limiter.decision import Outcome
 from app.limiter.errors import StoreFault, StoreUnavailable
 from app.limiter.plan import Charge, Plan
 from app.limiter.redis_store import RedisStore, connect
 from app.rules.rule import MAX_LOGGED_RATE, Limit, Rule
+from devstack import Valkey
 from tests.support.deciders import START, new_client
 from tests.support.talker import Talker
 

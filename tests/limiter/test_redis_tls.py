@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import pytest
 
-from app.embedded import Valkey
 from app.limiter.keys import SLOTS
+from devstack import Valkey
 from tests.support.node import Node, free_port
 from tests.support.tls import certificate, tls_proxy
 from tests.support.topologies import APART, MASTER, Group, eventually

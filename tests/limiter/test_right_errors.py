@@ -12,7 +12,6 @@ from struct import pack
 import pytest
 import redis
 
-from app.embedded import Valkey
 from app.limiter.breaker import Breaker
 from app.limiter.decision import Check, Decision
 from app.limiter.errors import Unavailable
@@ -22,6 +21,7 @@ from app.limiter.redis_store import RedisStore, connect
 from app.limiter.wire import MAX_REPLY_BYTES
 from app.rules.rule import default_rule
 from app.rules.rule_book import RuleBook, Snapshot
+from devstack import Valkey
 from tests.limiter.test_breaker import Clock
 from tests.support.limiters import breaker_of, limiter_of
 from tests.support.talker import Talker

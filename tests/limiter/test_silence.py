@@ -15,10 +15,10 @@ import pytest
 import redis
 from redis.exceptions import ConnectionError, TimeoutError
 
-from app.embedded import Valkey
 from app.limiter.redis_link import MAX_WORK_US, RedisLink
 from app.limiter.resp import packed
 from app.limiter.wire import Wire
+from devstack import Valkey
 from tests.limiter.test_redis_link import echo, echo_until, link_to, work
 from tests.support.node import ROOT
 

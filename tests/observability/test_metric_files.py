@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 import requests
 
-from app.embedded import Valkey
+from devstack import Valkey
 from tests.conftest import flask
 from tests.support.node import ROOT, Node
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from app.embedded import Valkey
+from devstack import Valkey
 from tests.observability.collectors import Collector, SeenSpan, black_hole, collector
 from tests.support.node import Node, free_port
 

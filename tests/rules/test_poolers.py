@@ -12,8 +12,8 @@ from psycopg2.errors import QueryCanceled
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import OperationalError
 
-from app.embedded import Postgres, Valkey
 from app.rules.database import ENGINE_OPTIONS, bound_transactions
+from devstack import Postgres, Valkey
 from tests.conftest import flask
 from tests.support.node import Node
 from tests.support.pgbouncer import PgBouncer

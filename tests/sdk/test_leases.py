@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app.embedded import Valkey
+from devstack import Valkey
 from tests.support.holder import Holder
 from tests.support.node import Node
 

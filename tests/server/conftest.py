@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from app.embedded import Valkey
+from devstack import Valkey
 from tests.server.doors import Doors
 from tests.support.node import Node
 

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from app.embedded import Valkey
 from app.server.addresses import Addresses
+from devstack import Valkey
 from tests.api.wire import RawAnswer, problem_of, request
 from tests.support.answers import Answers
 from tests.support.node import Node

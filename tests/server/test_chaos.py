@@ -25,7 +25,7 @@ import pytest
 import redis
 from gevent.socket import create_connection
 
-from app.embedded import Valkey, runtime_directory
+from devstack import Valkey, runtime_directory
 from tests.api.wire import post
 from tests.support.answers import Answers, Received
 from tests.support.node import Node

@@ -15,7 +15,7 @@ import gevent
 import gevent.socket
 import pytest
 
-from app.embedded import Valkey
+from devstack import Valkey
 from tests.api.wire import post, request
 from tests.support.answers import Answers
 from tests.support.faults import Figures

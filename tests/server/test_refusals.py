@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 from gunicorn.http import errors
 
-from app.embedded import Valkey
 from app.server.head import MAX_HEAD
 from app.server.refusals import refusal
+from devstack import Valkey
 from tests.api.wire import CLOSE, HOST, JSON, exchange, post, request, statuses
 from tests.support.node import ADMIN_KEY, Node
 

@@ -14,7 +14,7 @@ from typing import Self
 
 import requests
 
-from app.embedded import Postgres, Valkey
+from devstack import Postgres, Valkey
 from tests.faults.test_database import go_on, hang
 from tests.support.node import Node
 

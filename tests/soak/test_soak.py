@@ -19,8 +19,8 @@ import psycopg2
 import pytest
 import redis
 
-from app.embedded import Postgres, Valkey
 from benchmarks.machine import described
+from devstack import Postgres, Valkey
 from tests.conftest import flask
 from tests.soak.callers import ALGORITHMS, LIMIT, WINDOW, Callers, Ledger
 from tests.soak.faults import Happenings

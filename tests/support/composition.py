@@ -23,7 +23,7 @@ from tests.support.node import ROOT
 from tests.support.traefik import replaced
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-LEFT_OUT = ("app/embedded", "**/__pycache__")  # of the image, by .dockerignore
+LEFT_OUT = ("**/__pycache__",)  # of the image, by .dockerignore
 START_SECONDS = 60
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from app.embedded.valkey import binary
+from devstack.servers.valkey import binary
 
 Figures = dict[str, float | str]
 Rows = dict[str, dict[str, Any]]

@@ -10,8 +10,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import psycopg2
 
-from app.embedded import Postgres
-from app.embedded.guarded import Guarded, Program
+from devstack import Postgres
+from devstack.processes.supervised import Guarded, Program
 from tests.support.front import program
 from tests.support.node import free_port
 

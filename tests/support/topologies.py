@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 import redis
 
-from app.embedded import Valkey
-from app.embedded.guarded import Program
 from app.limiter.keys import SLOTS
+from devstack import Valkey
+from devstack.processes.supervised import Program
 from tests.support.acl import PASSWORD, acl_command
 from tests.support.node import free_port
 from tests.support.proxy import Proxy

@@ -8,17 +8,17 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from app.config import Settings
-from app.embedded import address
-from app.embedded.admin_key import admin_key
-from app.embedded.claim import claimed, take_note
-from app.embedded.errors import StartError
-from app.embedded.guarded import Guarded, Pause
-from app.embedded.lock import Lock
-from app.embedded.postgres import Postgres
-from app.embedded.server import Server
-from app.embedded.service import STOP_SECONDS, Service, wait_until_live, why_unreachable
-from app.embedded.terminal import complain, say
-from app.embedded.valkey import Valkey
+from devstack import address
+from devstack.admin_key import admin_key
+from devstack.errors import StartError
+from devstack.processes.supervised import Guarded, Pause
+from devstack.run_lock import claimed, take_note
+from devstack.servers.data_lock import Lock
+from devstack.servers.postgres import Postgres
+from devstack.servers.server import Server
+from devstack.servers.valkey import Valkey
+from devstack.service import STOP_SECONDS, Service, wait_until_live, why_unreachable
+from devstack.terminal import complain, say
 
 
 class House:

@@ -12,8 +12,9 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from app.embedded import Postgres, StartError, runtime_directory, unprivileged
-from app.embedded.identity import nobody
+from devstack import Postgres, StartError, runtime_directory
+from devstack.processes import unprivileged
+from devstack.processes.identity import nobody
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: an ordinary user's PostgreSQL runs as that user")
 

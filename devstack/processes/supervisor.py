@@ -1,6 +1,6 @@
 """Runs one program and sees to it that it never outlives the process that asked for it.
 
-    python -I -S guard.py '{"channel": 5, "stop_signal": 15, "grace_seconds": 9, "identity": …, "argv": …}'
+    python -I -S supervisor.py '{"channel": 5, "stop_signal": 15, "grace_seconds": 9, "identity": …, "argv": …}'
 
 `channel` is one end of a socket pair. The guard writes the program's pid to it, then reads: a byte n means "send
 it signal n", 0 means "stop it", 255 comes with descriptors to hold open, in place of those held so far, and the end

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 
-from app.embedded.errors import StartError
+from devstack.errors import StartError
 
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - a name for it, not a choice of it
 WHY = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-from app.embedded.private_file import write_private
+from devstack.private_file import write_private
 
 
 def admin_key(path: Path) -> str:

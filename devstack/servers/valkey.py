@@ -9,9 +9,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from app.embedded.errors import StartError
-from app.embedded.guarded import Pause, Program
-from app.embedded.server import ENVIRONMENT, Server
+from devstack.errors import StartError
+from devstack.processes.supervised import Pause, Program
+from devstack.servers.server import ENVIRONMENT, Server
 
 ANSWER_SECONDS = 1.0
 UNAVAILABLE = "no embedded Valkey for this platform: set REDIS_URL"

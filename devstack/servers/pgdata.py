@@ -9,10 +9,10 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from app.embedded.errors import StartError
-from app.embedded.guarded import Guarded, Pause, Program
-from app.embedded.private_file import write_private
-from app.embedded.unprivileged import Home
+from devstack.errors import StartError
+from devstack.private_file import write_private
+from devstack.processes.supervised import Guarded, Pause, Program
+from devstack.processes.unprivileged import Home
 
 USER = "ratelimiter"
 INITDB_SECONDS = 120.0

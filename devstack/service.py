@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 
 import psycopg2
 
-from app.embedded.errors import StartError
-from app.embedded.guarded import Guarded, Pause, Program
-from app.embedded.terminal import complain
+from devstack.errors import StartError
+from devstack.processes.supervised import Guarded, Pause, Program
+from devstack.terminal import complain
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 COMMAND_SECONDS = 300.0
 READY_SECONDS = 60.0
 CONNECT_SECONDS = 3

@@ -13,10 +13,10 @@ import psycopg2
 import pytest
 import redis
 
-from app.embedded import Postgres, StartError, Valkey, runtime_directory
-from app.embedded.guarded import POLL_SECONDS
-from app.embedded.server import Server
-from tests.embedded.processes import ends
+from devstack import Postgres, StartError, Valkey, runtime_directory
+from devstack.processes.supervised import POLL_SECONDS
+from devstack.servers.server import Server
+from tests.devstack.processes import ends
 from tests.support.node import free_port
 
 EVERYSEC_SECONDS = 1.2  # what Valkey acknowledged longer ago is on its disk
@@ -129,7 +129,7 @@ def test_a_server_that_ends_again_and_again_is_given_up(
         end()
         with pytest.raises(StartError, match=r"^Valkey ended by itself \(exit 137\), more than 5 times within a min"):
             server.revive()
-        monkeypatch.setattr("app.embedded.server.ENDS_SECONDS", 0)  # as if those endings were of another minute
+        monkeypatch.setattr("devstack.servers.server.ENDS_SECONDS", 0)  # as if those endings were of another minute
         assert server.revive()
         assert not server.revive()
 

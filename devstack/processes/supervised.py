@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from app.embedded.errors import StartError
-from app.embedded.identity import OWN, Identity
+from devstack.errors import StartError
+from devstack.processes.identity import OWN, Identity
 
-GUARD = Path(__file__).with_name("guard.py")
+GUARD = Path(__file__).with_name("supervisor.py")
 STOP, HOLD = b"\0", b"\xff"
 POLL_SECONDS = 0.02
 MARGIN_SECONDS = 5.0  # for a guard to see the end of what it killed

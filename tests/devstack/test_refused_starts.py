@@ -1,4 +1,4 @@
-"""What `python -m app.embedded` says when it cannot start, and that it starts nothing then."""
+"""What `python -m devstack` says when it cannot start, and that it starts nothing then."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from app.embedded import StartError, Valkey, runtime_directory, unprivileged
-from app.embedded.address import check_address, reachable_host, url
-from app.embedded.service import ROOT, why_unreachable
-from app.embedded.signals import Interrupted, Signals
+from devstack import StartError, Valkey, runtime_directory
+from devstack.address import check_address, reachable_host, url
+from devstack.processes import unprivileged
+from devstack.processes.signals import Interrupted, Signals
+from devstack.service import ROOT, why_unreachable
 
 
 def embedded(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "app.embedded", *arguments],
+        [sys.executable, "-m", "devstack", *arguments],
         cwd=ROOT,
         env={"PATH": os.environ["PATH"]} | environment,
         capture_output=True,

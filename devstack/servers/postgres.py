@@ -13,11 +13,11 @@ from urllib.parse import quote
 
 import psycopg2
 
-from app.embedded.cluster import USER, is_made, make_cluster, password_of
-from app.embedded.errors import StartError
-from app.embedded.guarded import Pause, Program
-from app.embedded.server import ENVIRONMENT, Server
-from app.embedded.unprivileged import Home, find_home
+from devstack.errors import StartError
+from devstack.processes.supervised import Pause, Program
+from devstack.processes.unprivileged import Home, find_home
+from devstack.servers.pgdata import USER, is_made, make_cluster, password_of
+from devstack.servers.server import ENVIRONMENT, Server
 
 DATABASE = "ratelimiter"
 PORT = 5432  # nothing listens on it: it is part of the socket's name

@@ -1,4 +1,4 @@
-"""`python -m app.embedded`, started for real: what it says, and the commands that find its servers by themselves."""
+"""`python -m devstack`, started for real: what it says, and the commands that find its servers by themselves."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import requests
 
-from app.embedded.service import ROOT
+from devstack.service import ROOT
 from tests.support.node import free_port
 
-WORDS = [sys.executable, "-m", "app.embedded"]
+WORDS = [sys.executable, "-m", "devstack"]
 STOP_SECONDS = 60
 
 

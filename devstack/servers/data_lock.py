@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from app.embedded.errors import StartError
-from app.embedded.guarded import POLL_SECONDS, Pause
+from devstack.errors import StartError
+from devstack.processes.supervised import POLL_SECONDS, Pause
 
 LEFTOVERS_SECONDS = 30.0  # how long the guards of a crashed run may take to stop what they guard
 

@@ -7,7 +7,7 @@ import os
 import pwd
 from typing import Literal
 
-from app.embedded.errors import StartError
+from devstack.errors import StartError
 
 
 @dataclasses.dataclass(frozen=True)

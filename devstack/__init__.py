@@ -1,4 +1,4 @@
-"""The servers that come as wheels, for `make run` (`python -m app.embedded`) and for the tests.
+"""The servers that come as wheels, for `make run` (`python -m devstack`) and for the tests.
 
     with runtime_directory() as sockets, Valkey(data_dir=here / "valkey", socket_dir=sockets) as valkey:
         valkey.url, valkey.pid
@@ -8,9 +8,9 @@ Both end when this process ends, even when it is killed.
 
 from __future__ import annotations
 
-from app.embedded.errors import StartError
-from app.embedded.postgres import Postgres
-from app.embedded.runtime import runtime_directory
-from app.embedded.valkey import Valkey
+from devstack.errors import StartError
+from devstack.servers.postgres import Postgres
+from devstack.servers.valkey import Valkey
+from devstack.socket_dir import runtime_directory
 
 __all__ = ["Postgres", "StartError", "Valkey", "runtime_directory"]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from app.embedded.guarded import Guarded, Program
-from app.embedded.service import ROOT
-from tests.embedded.processes import becomes_true, ends, parent_of, runs
+from devstack.processes.supervised import Guarded, Program
+from devstack.service import ROOT
+from tests.devstack.processes import becomes_true, ends, parent_of, runs
 
 SLEEP = (sys.executable, "-I", "-S", "-c", "import time; print('up', flush=True); time.sleep(60)")
 STUBBORN = (
@@ -77,7 +77,7 @@ def test_children_of_a_killed_program_are_killed_too(tmp_path: Path) -> None:
 
 STARTER = """
 import os, sys, time
-from app.embedded.guarded import Guarded, Program
+from devstack.processes.supervised import Guarded, Program
 argv = tuple(sys.argv[2:])
 first = Guarded(Program(name="first", argv=argv))
 second = Guarded(Program(name="second", argv=argv, guard_holds=(first.channel,)))

@@ -10,10 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from app.embedded.errors import StartError
-from app.embedded.guarded import POLL_SECONDS, Guarded, Pause, Program
-from app.embedded.lock import Lock
-from app.embedded.terminal import complain
+from devstack.errors import StartError
+from devstack.processes.supervised import POLL_SECONDS, Guarded, Pause, Program
+from devstack.servers.data_lock import Lock
+from devstack.terminal import complain
 
 READY_SECONDS = 60.0  # recovery after a crash included
 REVIVE_SECONDS = 1.0  # what ended it may need a moment to pass

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from app.embedded import StartError
-from app.embedded.admin_key import admin_key
-from app.embedded.claim import claimed
-from app.embedded.runtime import make_runtime_directory
+from devstack import StartError
+from devstack.admin_key import admin_key
+from devstack.run_lock import claimed
+from devstack.socket_dir import make_runtime_directory
 
 HOLDER = "import fcntl, sys, time; fcntl.flock(0, fcntl.LOCK_EX); print('held', flush=True); time.sleep(60)"
 

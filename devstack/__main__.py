@@ -1,4 +1,4 @@
-"""`make run`: `python -m app.embedded` starts what the service needs, then the service, and stops all of it again."""
+"""`make run`: `python -m devstack` starts what the service needs, then the service, and stops all of it again."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import signal
 import sys
 
 from app.config import Settings
-from app.embedded.errors import StartError
-from app.embedded.house import House
-from app.embedded.service import ROOT
-from app.embedded.signals import Interrupted, Signals
-from app.embedded.terminal import complain, say
 from app.environment import SettingsError
+from devstack.errors import StartError
+from devstack.launcher import House
+from devstack.processes.signals import Interrupted, Signals
+from devstack.service import ROOT
+from devstack.terminal import complain, say
 
 HELP = """\
 Starts a Valkey and a PostgreSQL (from their wheels), runs the migrations, loads the example rules once, and serves
@@ -37,7 +37,7 @@ def main() -> int:
     """The exit code: 0 after a signal to stop, 1 when something failed."""
     parent = os.getppid()
     argparse.ArgumentParser(
-        prog="python -m app.embedded", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m devstack", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
     os.chdir(ROOT)  # where .env is, and what a relative DATA_DIR is relative to
     try:

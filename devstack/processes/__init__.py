@@ -1,0 +1,1 @@
+"""Programs that never outlive the process that started them."""
