@@ -107,7 +107,7 @@ loglevel = _settings.log_level.lower()
 
 
 def on_starting(server):
-    from app.limiter.redis_trials import names_a_member
+    from app.limiter.redis.preflight import names_a_member
 
     if names_a_member(_settings.redis_url):
         allowed = (

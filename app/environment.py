@@ -99,7 +99,7 @@ class Environment:
         return value
 
     def redis_url(self, name: str) -> str | None:
-        from app.limiter.redis_url import Servers  # a command without Redis need not wait for its library
+        from app.limiter.redis.endpoint import Servers  # a command without Redis need not wait for its library
 
         value = self.text(name)
         try:

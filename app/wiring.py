@@ -23,24 +23,24 @@ from app.api.proxies import Authorizer
 from app.api.told_callers import ToldCallers
 from app.config import Settings
 from app.extensions import db
-from app.limiter.breaker import Breaker, Transitions
-from app.limiter.breakers import Breakers, Guard
-from app.limiter.circuit import Circuit
-from app.limiter.cluster import Cluster
-from app.limiter.cluster_store import ClusterStore
-from app.limiter.deleted_tenants import DeletedTenants
+from app.limiter.breaker.breaker import Breaker, Transitions
+from app.limiter.breaker.per_primary import Breakers, Guard
+from app.limiter.breaker.shared_state import Circuit
 from app.limiter.denial_cache import DenialCache
+from app.limiter.denied_clients import LimitedClients
 from app.limiter.errors import StoreError, no_failure_of_the_store
-from app.limiter.ladder import MEANING, Ladder
+from app.limiter.fallback.fallback import MEANING, Ladder
+from app.limiter.fallback.fallback_log import ModeLog
+from app.limiter.fallback.local_store import LocalStore
 from app.limiter.leases import Leases
-from app.limiter.limited_clients import LimitedClients
 from app.limiter.limiter import Limiter
-from app.limiter.local_store import LocalStore
-from app.limiter.mode_log import ModeLog
-from app.limiter.newcomers import Newcomers
-from app.limiter.redis_inspection import RedisInspection
-from app.limiter.redis_store import RedisStore, connect
-from app.limiter.redis_url import CLUSTER, SINGLE, Servers
+from app.limiter.new_client_budget import Newcomers
+from app.limiter.redis.cluster import Cluster
+from app.limiter.redis.cluster_store import ClusterStore
+from app.limiter.redis.endpoint import CLUSTER, SINGLE, Servers
+from app.limiter.redis.inspection import RedisInspection
+from app.limiter.redis.store import RedisStore, connect
+from app.limiter.redis.tenant_cleanup import DeletedTenants
 from app.observability import metric_files
 from app.observability.active_clients import ActiveClients
 from app.observability.background import forever

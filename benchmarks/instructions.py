@@ -18,9 +18,9 @@ from pathlib import Path
 
 import redis
 
+from app.limiter.compiled_rule import Charge, Plan
 from app.limiter.keys import Keyspace
-from app.limiter.plan import Charge, Plan
-from app.limiter.redis_store import TOGETHER, RedisStore, connect
+from app.limiter.redis.store import TOGETHER, RedisStore, connect
 from app.rules.rule import Limit, Rule
 from benchmarks.machine import described
 from devstack import Valkey, runtime_directory

@@ -15,9 +15,9 @@ from typing import Any
 
 import redis
 
+from app.limiter.compiled_rule import Charge, Once, Plan
 from app.limiter.keys import Keyspace, answer_name, meaning
-from app.limiter.plan import Charge, Once, Plan
-from app.limiter.redis_store import RedisStore, connect
+from app.limiter.redis.store import RedisStore, connect
 from app.rules.rule import ALGORITHMS, MAX_LOGGED_RATE, Limit, Rule
 from benchmarks.machine import described
 from devstack import Valkey, runtime_directory

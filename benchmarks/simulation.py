@@ -13,9 +13,9 @@ from functools import cache
 from typing import NamedTuple
 
 from app.limiter.algorithms import STEPS, State
+from app.limiter.compiled_rule import Charge, Plan
+from app.limiter.fallback.local_store import LocalStore
 from app.limiter.keys import Keyspace
-from app.limiter.local_store import LocalStore
-from app.limiter.plan import Charge, Plan
 from app.rules.rule import Limit, Rule
 
 SECOND = 1_000_000  # microseconds, as all times here

@@ -30,7 +30,7 @@ from app.api.handler import CheckHandler, Request
 from app.api.proxies import Authorizer
 from app.api.shortcut import Shortcut
 from app.api.told_callers import ToldCallers
-from app.limiter.redis_store import RedisStore, connect
+from app.limiter.redis.store import RedisStore, connect
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 from benchmarks.machine import described

@@ -1,8 +1,8 @@
 """What a check may cost Redis at worst, by script: `python -m benchmarks.worst_cases`.
 
 Starts an embedded Valkey and brings counters into the state that is dearest for their algorithm. Microseconds are the
-server's own (INFO commandstats), of the calm half of ROUNDS. app/limiter/plan.py bounds calls by these figures.
-Saved in benchmarks/results/worst_cases.json.
+server's own (INFO commandstats), of the calm half of ROUNDS. app/limiter/compiled_rule.py bounds calls by these
+figures. Saved in benchmarks/results/worst_cases.json.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 
 import redis
 
+from app.limiter.compiled_rule import Charge, Once, Plan
 from app.limiter.keys import Keyspace, lease_name
-from app.limiter.plan import Charge, Once, Plan
-from app.limiter.redis_store import RedisStore, connect
-from app.limiter.scripts import lease_script, return_script
+from app.limiter.redis.scripts import lease_script, return_script
+from app.limiter.redis.store import RedisStore, connect
 from app.rules.rule import ALGORITHMS, MAX_LIMITS, MAX_LOGGED_RATE, Limit, Rule
 from benchmarks.machine import described
 from devstack import Valkey, runtime_directory

@@ -17,7 +17,7 @@ import pytest
 import redis
 from hypothesis import settings
 
-from app.limiter.redis_store import RedisStore, connect
+from app.limiter.redis.store import RedisStore, connect
 from devstack import Postgres, Valkey, runtime_directory
 from tests.support.acl import PASSWORD, acl_command
 from tests.support.examples import PROFILE

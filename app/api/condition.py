@@ -13,10 +13,10 @@ from typing import Protocol
 
 import gevent
 
-from app.limiter.breakers import Guard
+from app.limiter.breaker.per_primary import Guard
 from app.limiter.errors import StoreError, StoreUnavailable
-from app.limiter.redis_inspection import CANNOT, Findings, RedisInspection
-from app.limiter.redis_trials import MissingPermission
+from app.limiter.redis.inspection import CANNOT, Findings, RedisInspection
+from app.limiter.redis.preflight import MissingPermission
 from app.observability.background import forever
 from app.observability.logs import first_line
 from app.observability.metrics import DEGRADED_REASONS, REASONS, REDIS_MEMORY_USED

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
+from app.limiter.compiled_rule import Plan
 from app.limiter.decision import Decision
-from app.limiter.plan import Plan
 from app.rules.rule import Limit
 
 SECOND = 1_000_000  # microseconds. Times are rounded up: -(-time // unit)

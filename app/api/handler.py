@@ -19,7 +19,7 @@ from app.api.problems import CONTENT_TYPE, UNEXPECTED, Problem
 from app.limiter.decision import Check, Decision, Question
 from app.limiter.errors import NotReady, RequestIdConflict, Unavailable
 from app.limiter.limiter import Answer, Limiter, RuleSource
-from app.limiter.newcomers import Newcomers
+from app.limiter.new_client_budget import Newcomers
 from app.observability.logs import correlation_id as current_correlation_id
 from app.observability.metrics import CHECK_DURATION
 from app.observability.sampling import Tracing

@@ -16,7 +16,7 @@ from app.api.auth import public
 from app.api.openapi import finished
 from app.api.problems import Problem
 from app.extensions import api
-from app.limiter.ladder import MEANING
+from app.limiter.fallback.fallback import MEANING
 from app.observability.exposition import CONTENT_TYPE
 from app.observability.metrics import ACTIVE_CLIENTS, BREAKER_STATE
 from app.rules.garbage import long_work

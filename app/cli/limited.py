@@ -11,7 +11,7 @@ from app.cli.books import book_of
 from app.cli.commands import as_json, command, of_tenant, say_json, say_table, tenant_named
 from app.cli.means import session, store
 from app.cli.rule_table import shown_limits
-from app.limiter.limited_clients import LimitedClients
+from app.limiter.denied_clients import LimitedClients
 from app.rules.repository import RuleRepository
 from app.rules.rule import Rule
 

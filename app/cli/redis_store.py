@@ -9,13 +9,13 @@ from functools import partial
 from typing import TypeAlias
 
 from app.environment import SettingsError, refusal
-from app.limiter.breaker import Breaker
-from app.limiter.breakers import Breakers
-from app.limiter.cluster import Cluster
-from app.limiter.cluster_store import ClusterStore
+from app.limiter.breaker.breaker import Breaker
+from app.limiter.breaker.per_primary import Breakers
 from app.limiter.errors import no_failure_of_the_store
-from app.limiter.redis_store import RedisStore, connect
-from app.limiter.redis_url import CLUSTER, Servers
+from app.limiter.redis.cluster import Cluster
+from app.limiter.redis.cluster_store import ClusterStore
+from app.limiter.redis.endpoint import CLUSTER, Servers
+from app.limiter.redis.store import RedisStore, connect
 
 TIMEOUT_MS = 2000
 SETTING = "REDIS_URL"

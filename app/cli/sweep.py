@@ -6,8 +6,8 @@ import time
 from types import SimpleNamespace
 
 from app.cli.means import means, session, store
-from app.limiter.deleted_tenants import SETTLE_SECONDS, DeletedTenants
-from app.limiter.limited_clients import LimitedClients
+from app.limiter.denied_clients import LimitedClients
+from app.limiter.redis.tenant_cleanup import SETTLE_SECONDS, DeletedTenants
 from app.rules.editions import Editions
 
 

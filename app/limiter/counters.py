@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 from msgspec.structs import replace
 
+from app.limiter.compiled_rule import Charge, Plan
 from app.limiter.decision import Outcome
 from app.limiter.errors import StoreError
 from app.limiter.keys import Keyspace, counter_names
-from app.limiter.plan import Charge, Plan
 from app.rules.rule import Limit, Rule
 from app.rules.rule_book import RuleBook
 

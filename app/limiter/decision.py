@@ -13,7 +13,7 @@ import msgspec
 from app.rules.rule import MAX_AMOUNT, Limit
 
 if TYPE_CHECKING:
-    from app.limiter.plan import Plan
+    from app.limiter.compiled_rule import Plan
 
 
 class Check(msgspec.Struct, frozen=True, gc=False):

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
+from app.limiter.compiled_rule import Charge, Plan
 from app.limiter.decision import Decision, Outcome, Question
-from app.limiter.plan import Charge, Plan
 from app.rules.rule import BUCKETS
 
 MAX_SECONDS = 1.0

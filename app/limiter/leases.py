@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from app.limiter.calls import NONSENSE
+from app.limiter.compiled_rule import Charge, Once
+from app.limiter.compiled_rules import Plans
 from app.limiter.decision import Decision, LeaseOutcome, Question, decided, outright
 from app.limiter.errors import StoreError, StoreFault
+from app.limiter.fallback.fallback import Ladder
 from app.limiter.keys import HASH_LENGTH, lease_name, public_part
-from app.limiter.ladder import Ladder
 from app.limiter.limiter import LimitedClients, Limiter, beside
-from app.limiter.plan import Charge, Once
-from app.limiter.plans import Plans
-from app.limiter.scripts import lease_script, return_script
+from app.limiter.redis.script_calls import NONSENSE
+from app.limiter.redis.scripts import lease_script, return_script
 from app.observability.active_clients import ActiveClients
 from app.rules.errors import NotFound
 

@@ -7,15 +7,15 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from app.limiter.breakers import Guard
+from app.limiter.breaker.guarded import Outcomes, Store, guarded
+from app.limiter.breaker.per_primary import Guard
+from app.limiter.compiled_rule import Charge
+from app.limiter.compiled_rules import Plans
 from app.limiter.decision import Decision, EarlierOutcome, Outcome, Question, decided, degraded, outright
 from app.limiter.denial_cache import DenialCache
 from app.limiter.errors import NotReady, RequestIdConflict, StoreError, Unavailable
-from app.limiter.guarded import Outcomes, Store, guarded
-from app.limiter.ladder import Ladder
-from app.limiter.mode_log import ModeLog
-from app.limiter.plan import Charge
-from app.limiter.plans import Plans
+from app.limiter.fallback.fallback import Ladder
+from app.limiter.fallback.fallback_log import ModeLog
 from app.observability.active_clients import ActiveClients
 from app.observability.metrics import SHADOW_BLOCKED
 from app.observability.rule_counts import Counts

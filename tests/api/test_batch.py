@@ -16,11 +16,11 @@ import requests
 from app.api.auth import Authenticator, Credentials
 from app.api.encoding import Encoder
 from app.api.handler import LEAST_TOGETHER, CheckHandler, Request
+from app.limiter.compiled_rule import Charge
 from app.limiter.decision import Outcome
 from app.limiter.errors import StoreError
 from app.limiter.limiter import RuleSource
-from app.limiter.plan import Charge
-from app.limiter.redis_store import RedisStore
+from app.limiter.redis.store import RedisStore
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 from tests.api.conftest import PutRules

@@ -17,9 +17,9 @@ from sqlalchemy import Engine, create_engine
 
 from app.api import condition
 from app.api.condition import Condition
-from app.limiter.breaker import Breaker
-from app.limiter.redis_inspection import RedisInspection
-from app.limiter.redis_store import RedisStore, connect
+from app.limiter.breaker.breaker import Breaker
+from app.limiter.redis.inspection import RedisInspection
+from app.limiter.redis.store import RedisStore, connect
 from app.observability.background import forever
 from app.rules import nodes
 from app.rules.nodes import REDIS, Nodes, SharedClock

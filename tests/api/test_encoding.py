@@ -8,8 +8,8 @@ import pytest
 
 from app.api import encoding
 from app.api.encoding import Encoder
+from app.limiter.compiled_rule import Plan
 from app.limiter.decision import Decision, Outcome, decided, degraded, outright
-from app.limiter.plan import Plan
 from app.rules.rule import DEFAULT_RULE_ID, Limit, Rule
 
 NOW_US = 1_795_000_000_500_000

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from app.limiter.ladder import MEANING
+from app.limiter.fallback.fallback import MEANING
 from app.observability.metrics import REASONS
 from app.version import __version__
 from tests.support.node import Node

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from types import SimpleNamespace
 
+from app.limiter.denied_clients import LimitedClients
 from app.limiter.keys import Keyspace
-from app.limiter.limited_clients import LimitedClients
-from app.limiter.redis_store import RedisStore
+from app.limiter.redis.store import RedisStore
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 from tests.support.node import Node

@@ -11,7 +11,7 @@ from gevent.socket import wait_read
 
 from app.api.pieces import Pieces
 from app.rules.pace import PIECE_SECONDS
-from tests.limiter.test_breaker import Clock
+from tests.limiter.breaker.test_breaker import Clock
 
 REQUESTS, AT_ONCE = 20, 2
 

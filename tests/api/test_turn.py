@@ -19,11 +19,11 @@ from app.api.encoding import Encoder
 from app.api.handler import CheckHandler, Reply, Request
 from app.api.turn import MOST, Taken, Turn
 from app.limiter.limiter import Limiter, RuleSource
-from app.limiter.redis_store import RedisStore
+from app.limiter.redis.store import RedisStore
 from app.rules.rule import default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 from devstack import Valkey
-from tests.limiter.test_breaker import Clock
+from tests.limiter.breaker.test_breaker import Clock
 from tests.support.limiters import breaker_of, limiter_of
 
 CALLERS = 20

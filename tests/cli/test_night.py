@@ -21,8 +21,8 @@ import pytest
 from app.cli import COMMANDS, GROUPS
 from app.cli.later import Later
 from app.cli.times import DurationType, moment
-from app.limiter.limited_clients import LimitedClients
-from app.limiter.redis_store import RedisStore
+from app.limiter.denied_clients import LimitedClients
+from app.limiter.redis.store import RedisStore
 from app.rules.rule import Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 from tests.cli.conftest import Cli, json_of

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 
-from app.limiter.breaker import JITTER
+from app.limiter.breaker.breaker import JITTER
 from devstack import Valkey
 from tests.support.burst import Burst
 from tests.support.faults import Figures

@@ -12,10 +12,10 @@ import psycopg2
 import pytest
 import redis
 
-from app.limiter.deleted_tenants import DeletedTenants
-from app.limiter.limited_clients import LimitedClients
-from app.limiter.redis_inspection import RedisInspection
-from app.limiter.redis_store import RedisStore, connect
+from app.limiter.denied_clients import LimitedClients
+from app.limiter.redis.inspection import RedisInspection
+from app.limiter.redis.store import RedisStore, connect
+from app.limiter.redis.tenant_cleanup import DeletedTenants
 from app.rules.rule_book import Edition
 from tests.faults.conftest import StartNode, StartRedis
 from tests.support.acl import PASSWORD, acl_command

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.limiter.redis_store import RedisStore
+from app.limiter.redis.store import RedisStore
 from app.rules.rule import ALGORITHMS
 from tests.support.deciders import Decider, LuaDecider, PythonDecider
 

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.limiter.algorithms import decide
+from app.limiter.compiled_rule import Charge, Once, Plan
 from app.limiter.decision import Check, Decision, Outcome, Question
 from app.limiter.denial_cache import DenialCache
 from app.limiter.limiter import Limiter
-from app.limiter.plan import Charge, Once, Plan
-from app.limiter.redis_store import RedisStore
+from app.limiter.redis.store import RedisStore
 from app.rules.rule import ALGORITHMS, Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 from tests.support.limiters import limiter_of

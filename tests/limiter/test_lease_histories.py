@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from app.limiter.redis_store import RedisStore
+from app.limiter.redis.store import RedisStore
 from app.rules.rule import ALGORITHMS, BUCKETS, Limit
 from tests.support.deciders import SECOND, START
 from tests.support.examples import examples

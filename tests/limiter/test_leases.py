@@ -6,11 +6,11 @@ import pytest
 import redis
 from msgspec.structs import replace
 
+from app.limiter.compiled_rule import Charge, Once
 from app.limiter.decision import LeaseOutcome
 from app.limiter.errors import StoreFault
-from app.limiter.plan import Charge, Once
-from app.limiter.redis_store import RedisStore
-from app.limiter.scripts import lease_script, return_script
+from app.limiter.redis.scripts import lease_script, return_script
+from app.limiter.redis.store import RedisStore
 from app.rules.rule import BUCKETS, Limit
 from tests.support.deciders import SECOND, START
 from tests.support.leasing import Leaser

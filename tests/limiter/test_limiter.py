@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from app.limiter.compiled_rule import Charge, Plan
 from app.limiter.decision import Check, Decision
 from app.limiter.errors import NotReady, Unavailable
+from app.limiter.fallback.fallback_log import CALM_SECONDS
+from app.limiter.fallback.local_store import LocalStore
 from app.limiter.keys import Keyspace
 from app.limiter.limiter import Limiter
-from app.limiter.local_store import LocalStore
-from app.limiter.mode_log import CALM_SECONDS
-from app.limiter.plan import Charge, Plan
-from app.limiter.redis_link import RedisLink
-from app.limiter.redis_store import RedisStore, connect
-from app.limiter.wire import Wire
+from app.limiter.redis.connection import RedisLink
+from app.limiter.redis.socket import Wire
+from app.limiter.redis.store import RedisStore, connect
 from app.observability.active_clients import ActiveClients
 from app.rules.pace import at_once
 from app.rules.rule import Limit, Rule, default_rule
@@ -119,7 +119,7 @@ def test_a_shadow_rule_is_decided_beside_the_enforcing_one_and_never_enforced(st
 def test_a_fallback_is_logged_when_it_begins_and_when_it_is_over(
     valkey: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", "app.limiter.mode_log")
+    caplog.set_level("INFO", "app.limiter.fallback.fallback_log")
     now = [1000.0]
     store = RedisStore(connect(valkey.url, timeout_ms=1000, clock=time.monotonic))
     book = RuleBook(Snapshot(1, b"secret", ()), default=default_rule(100, 60), algorithm="token_bucket")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.limiter.redis_store import RedisStore
+from app.limiter.redis.store import RedisStore
 from app.rules.rule import ALGORITHMS, Limit
 from benchmarks.tables import DOCUMENTS as MEASURED
 from benchmarks.tables import with_tables

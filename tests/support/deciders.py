@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from app.limiter.algorithms import decide
+from app.limiter.compiled_rule import Charge, Plan
 from app.limiter.decision import Outcome
 from app.limiter.keys import Keyspace
-from app.limiter.plan import Charge, Plan
-from app.limiter.redis_store import RedisStore
+from app.limiter.redis.store import RedisStore
 from app.rules.rule import Limit, Rule
 
 SECOND = 1_000_000

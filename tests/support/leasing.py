@@ -8,11 +8,11 @@ from fractions import Fraction
 
 from msgspec.structs import replace
 
+from app.limiter.compiled_rule import Charge, Once, Plan
 from app.limiter.decision import LeaseOutcome, Outcome
 from app.limiter.keys import lease_name
-from app.limiter.plan import Charge, Once, Plan
-from app.limiter.redis_store import RedisStore
-from app.limiter.scripts import lease_script, return_script
+from app.limiter.redis.scripts import lease_script, return_script
+from app.limiter.redis.store import RedisStore
 from app.rules.rule import BUCKETS, Limit, Rule
 from tests.support.deciders import new_client
 from tests.support.models import MODELS

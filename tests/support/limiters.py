@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from app.limiter.breaker import Breaker
-from app.limiter.circuit import Circuit
+from app.limiter.breaker.breaker import Breaker
+from app.limiter.breaker.guarded import Store
+from app.limiter.breaker.shared_state import Circuit
 from app.limiter.denial_cache import DenialCache
+from app.limiter.denied_clients import LimitedClients
 from app.limiter.errors import no_failure_of_the_store
-from app.limiter.guarded import Store
-from app.limiter.ladder import Ladder
-from app.limiter.limited_clients import LimitedClients
+from app.limiter.fallback.fallback import Ladder
+from app.limiter.fallback.fallback_log import ModeLog
+from app.limiter.fallback.local_store import LocalStore
 from app.limiter.limiter import Limiter, RuleSource
-from app.limiter.local_store import LocalStore
-from app.limiter.mode_log import ModeLog
 from app.observability.active_clients import ActiveClients
 
 

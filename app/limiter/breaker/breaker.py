@@ -1,0 +1,224 @@
+"""pybreaker made fit for greenlets and for the workers of a node: its states, names and listeners, shared and unlocked.
+
+pybreaker holds its lock while the protected call runs, so calls queue behind one another (179 instead of 6,986 a
+second with 50 greenlets and 5 ms calls, measured 2026-11-23), and its clock is the wall's. Here only failures and
+transitions are locked, half-open lets one probe of the node through and refuses the rest, results that arrive after
+the state has changed are ignored, an excluded error proves nothing, a killed greenlet counts for nothing, and one
+failure that meets many calls (the attribute `failure` of their errors) counts once.
+
+The state is no pybreaker storage: those are told one value at a time, with the wall's time among them. Here state,
+generation, failures and the time of the next probe change in one step, under one lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pybreaker
+
+from app.limiter.breaker.shared_state import CLOSED, HALF_OPEN, NAMES, OPEN, STATE, Circuit
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+KINDS = (pybreaker.CircuitClosedState, pybreaker.CircuitHalfOpenState, pybreaker.CircuitOpenState)  # by number
+JITTER = 0.1  # of the time open, so that the probes of many nodes do not coincide
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerStatus:
+    """`state` is closed, open or half_open."""
+
+    state: str
+    failure_count: int
+    time_until_retry_seconds: float
+
+
+class Breaker(pybreaker.CircuitBreaker):
+    """Opens after `failures` in a row for `reset_seconds`; breakers on one circuit open as one.
+
+    A probe that has said nothing for `lease_seconds`, its worker having died, is replaced. `exclude` as in pybreaker;
+    `clock` is monotonic seconds, the node's own. Listeners hear of the transitions that this worker makes.
+    """
+
+    def __init__(
+        self,
+        *,
+        circuit: Circuit,
+        failures: int,
+        reset_seconds: float,
+        lease_seconds: float,
+        clock: Callable[[], float],
+        exclude: list[Any] | None = None,
+        listeners: list[pybreaker.CircuitBreakerListener] | None = None,
+        name: str = "redis",
+    ) -> None:
+        self._circuit = circuit
+        super().__init__(
+            fail_max=failures, reset_timeout=reset_seconds, exclude=exclude, listeners=listeners, name=name
+        )
+        self._lease_seconds = lease_seconds
+        self._clock = clock
+        self._counted: object = None  # the last failure, for as long as calls may still report it
+
+    def admit(self) -> int | None:
+        """A mark, which lets one call through and is to be given to `settle` or `give_back`; None while open."""
+        mark = self._circuit.mark  # nearly always closed, and then nothing is locked
+        return self._probe() if mark & STATE else mark
+
+    def settle(self, mark: int, error: Exception | None = None) -> None:
+        """What the call came to: success where there is no error, nothing where it is one of `exclude`."""
+        if error is not None:
+            self._failed(mark, error)
+        elif mark & STATE or self._circuit.failures:
+            self._succeeded(mark)
+
+    def give_back(self, mark: int) -> None:
+        """The call proves nothing: let another probe, where this one was to."""
+        if mark & STATE == HALF_OPEN:
+            with self._circuit.lock:
+                if self._circuit.mark == mark:
+                    self._circuit.until = 0.0
+
+    def call(self, func: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """`func(*args, **kwargs)`, or CircuitBreakerError at once while open."""
+        mark = self.admit()
+        if mark is None:
+            raise pybreaker.CircuitBreakerError(f"circuit {self.name} is open")
+        try:
+            result = func(*args, **kwargs)
+        except Exception as error:
+            self.settle(mark, error)
+            raise
+        except BaseException:  # killed: says nothing about the call
+            self.give_back(mark)
+            raise
+        self.settle(mark)
+        return result
+
+    @property
+    def probe_due(self) -> bool:
+        """Whether the next call may be the probe, and wait for what has failed."""
+        circuit = self._circuit
+        return circuit.mark & STATE != CLOSED and self._clock() >= circuit.until
+
+    @property
+    def state_number(self) -> int:
+        """Of the node: 0 closed, 1 half open, 2 open."""
+        return self._circuit.mark & STATE
+
+    @property
+    def current_state(self) -> str:
+        """Of the node, in pybreaker's words."""
+        return NAMES[self.state_number]
+
+    @property
+    def fail_counter(self) -> int:
+        """Failures of the node in a row."""
+        return self._circuit.failures
+
+    def status(self) -> BreakerStatus:
+        """What `/circuit-breaker-status` shows."""
+        return status_of(self._circuit, self._clock())
+
+    def probe_soon(self) -> bool:
+        """Let the next call be the probe, where it is open: what has failed was replaced. Whether it is open."""
+        circuit = self._circuit
+        if circuit.mark & STATE == OPEN:
+            with circuit.lock:
+                if circuit.mark & STATE == OPEN:
+                    circuit.until = 0.0
+                    return True
+        return False
+
+    def open(self) -> bool:
+        self._turn(OPEN, self._next_probe_at())
+        return True
+
+    def half_open(self) -> None:
+        self._turn(HALF_OPEN, 0.0)
+
+    def close(self) -> None:
+        self._turn(CLOSED, 0.0)
+
+    def _next_probe_at(self) -> float:
+        return self._clock() + self.reset_timeout * random.uniform(1 - JITTER, 1)
+
+    def _probe(self) -> int | None:
+        """The mark of the one call that may pass; None for the others."""
+        circuit, now = self._circuit, self._clock()
+        if now >= circuit.until:
+            with circuit.lock:
+                before = circuit.mark & STATE
+                if before == CLOSED:  # by now
+                    return circuit.mark
+                mark = circuit.become(HALF_OPEN, now + self._lease_seconds) if now >= circuit.until else 0
+            if mark:
+                self._tell(before, HALF_OPEN)
+                return mark
+        return None
+
+    def _failed(self, mark: int, error: Exception) -> None:
+        if not self.is_system_error(error):
+            self.give_back(mark)
+            return
+        circuit, failure = self._circuit, getattr(error, "failure", error)
+        if failure is self._counted or circuit.mark != mark:  # what many have met takes the lock once
+            return
+        with circuit.lock:
+            if circuit.mark != mark:
+                return
+            self._counted = failure
+            circuit.failures += 1
+        if mark & STATE == HALF_OPEN or circuit.failures >= self.fail_max:
+            self._turn(OPEN, self._next_probe_at(), of=mark)
+
+    def _succeeded(self, mark: int) -> None:
+        if mark & STATE == HALF_OPEN:
+            self._turn(CLOSED, 0.0, of=mark)
+            return
+        with self._circuit.lock:
+            if self._circuit.mark == mark:
+                self._circuit.failures = 0
+
+    def _turn(self, state: int, until: float, of: int | None = None) -> None:
+        """Into this state, unless it is no longer the circuit `of` this mark."""
+        circuit = self._circuit
+        with circuit.lock:
+            before = circuit.mark
+            if of is not None and before != of:
+                return
+            circuit.become(state, until)
+        self._tell(before & STATE, state)
+
+    def _tell(self, before: int, state: int) -> None:
+        """Outside the lock: listeners may log."""
+        if before != state:
+            KINDS[state](self, prev_state=KINDS[before](self, None), notify=True)
+
+
+def status_of(circuit: Circuit, now: float) -> BreakerStatus:
+    """What operators see of it. `now`: monotonic seconds."""
+    state = circuit.mark & STATE
+    left = max(0.0, circuit.until - now) if state == OPEN else 0.0
+    return BreakerStatus(NAMES[state].replace("-", "_"), circuit.failures, round(left, 3))
+
+
+class Transitions(pybreaker.CircuitBreakerListener):
+    """One log line per change of state, by the worker that made it: none per worker or request."""
+
+    def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
+        level = logging.INFO if new_state.name == pybreaker.STATE_CLOSED else logging.WARNING
+        log.log(
+            level,
+            "circuit breaker %s: %s -> %s after %d failures",
+            cb.name,
+            old_state.name,
+            new_state.name,
+            cb.fail_counter,
+        )

@@ -1,0 +1,48 @@
+"""Asks the store through a breaker, which is told what came of all charges together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from app.limiter.breaker.per_primary import Guard
+from app.limiter.compiled_rule import Charge
+from app.limiter.decision import Outcome
+from app.limiter.errors import StoreError, StoreFault, StoreUnavailable
+
+Outcomes = Sequence[Outcome | StoreError]
+
+
+class Store(Protocol):
+    def check(self, charges: Sequence[Charge]) -> list[Outcome | StoreError]: ...
+
+
+def guarded(breaker: Guard, store: Store, charges: Sequence[Charge], whose: str = "") -> tuple[Outcomes, bool]:
+    """For each charge its outcome or its own error, and whether they prove that the store decides.
+
+    Nothing is asked while the breaker is open. `whose`: what it guards, for the error where there are several.
+    """
+    mark = breaker.admit()
+    if mark is None:
+        return [StoreUnavailable(f"circuit {whose}open")] * len(charges), False
+    try:
+        outcomes = store.check(charges)
+    except StoreError as failed:  # the trip itself
+        breaker.settle(mark, failed)
+        return [failed] * len(charges), False
+    except BaseException:  # a bug, or the greenlet was killed: says nothing about the store
+        breaker.give_back(mark)
+        raise
+    error = verdict(outcomes)
+    breaker.settle(mark, error)
+    return outcomes, error is None
+
+
+def verdict(outcomes: Outcomes) -> StoreError | None:
+    """The error that these outcomes are to a breaker: one that counts against the store, or, where all are faults, one
+    that proves nothing. None where the store decides."""
+    for outcome in outcomes:
+        if isinstance(outcome, StoreError):
+            unavailable = next((each for each in outcomes if isinstance(each, StoreUnavailable)), None)
+            return unavailable or (outcome if all(isinstance(each, StoreFault) for each in outcomes) else None)
+    return None

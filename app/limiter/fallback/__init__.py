@@ -1,0 +1,1 @@
+"""Decisions while Redis cannot decide: `fail_mode`."""

@@ -1,0 +1,59 @@
+"""Decides checks in this worker's memory: what `fail_mode: local` falls back to while Redis cannot decide."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from msgspec.structs import replace
+
+from app.limiter.algorithms import State, decide
+from app.limiter.compiled_rule import Charge, Plan
+from app.limiter.decision import Outcome
+from app.rules.rule import Limit, Rule
+
+MAX_COUNTERS = 50_000  # a few hundred bytes each; beyond it the longest unused are forgotten
+MAX_SHARES = 10_000  # rules, about a kilobyte each; beyond it the longest unused are made again
+MAX_LOGGED = 1_000  # a share above this is counted, not logged: a Python log is rebuilt by every check
+
+
+class LocalStore:
+    """Enforces this worker's share of each limit: 1 / `holders`, where holders = nodes x workers, at least one unit."""
+
+    def __init__(self, *, holders: int, max_counters: int = MAX_COUNTERS) -> None:
+        self._holders = holders
+        self._max_counters = max_counters
+        self._counters: OrderedDict[tuple[bytes, bytes], State] = OrderedDict()
+        self._shares: OrderedDict[int, tuple[Rule, Plan]] = OrderedDict()  # by rule, those of deleted ones for a while
+
+    def check(self, charge: Charge, now_us: int) -> tuple[Plan, Outcome]:
+        """Decide on states in memory what would have gone to Redis; `now_us` of this machine.
+
+        Returns the plan of the share that decided, whose limits the outcome is about.
+        """
+        plan = self._share(charge.plan.rule)
+        keys = [(charge.client, name) for name in plan.names]
+        states, outcome = decide([self._counters.get(key) for key in keys], plan.rule.limits, charge.cost, now_us)
+        for key, state in zip(keys, states or (), strict=False):
+            if state is not None:
+                self._counters[key] = state
+                self._counters.move_to_end(key)
+        while len(self._counters) > self._max_counters:
+            self._counters.popitem(last=False)
+        return plan, outcome
+
+    def _share(self, rule: Rule) -> Plan:
+        known = self._shares.get(rule.id)
+        if known is None or known[0] is not rule:
+            limits = tuple(self._share_of(limit) for limit in rule.limits)
+            known = self._shares[rule.id] = (rule, Plan(replace(rule, limits=limits)))
+            if len(self._shares) > MAX_SHARES:
+                self._shares.popitem(last=False)
+        self._shares.move_to_end(rule.id)
+        return known[1]
+
+    def _share_of(self, limit: Limit) -> Limit:
+        rate = max(1, limit.rate // self._holders)
+        burst = None if limit.burst is None else max(1, limit.burst // self._holders)
+        logged = limit.algorithm == "sliding_window" and rate <= MAX_LOGGED
+        algorithm = limit.algorithm if logged or limit.algorithm != "sliding_window" else "sliding_window_counter"
+        return replace(limit, rate=rate, burst=burst, algorithm=algorithm)

@@ -1,0 +1,1 @@
+"""Redis and Valkey: connections, topologies, scripts. The only room that imports the `redis` package."""

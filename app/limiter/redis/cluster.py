@@ -1,0 +1,216 @@
+"""Which primary of a cluster has which slot, as one worker knows it, and its connection to each.
+
+The map comes whole from any server that answers CLUSTER SLOTS, and slot by slot from redirections. It is asked for
+again, aside, when anything hints that it is out of date: a redirection, a primary that does not decide, if only for
+another worker of the node, or the word of another worker that the primaries are others now.
+
+Addresses are given to other servers in time, and REDIS_URL may be wrong. A server that knows of none of the members of
+this cluster is not connected to, and its map is not believed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gevent
+import hiredis
+from gevent.event import Event
+from pybreaker import CircuitBreakerError
+from redis.connection import AbstractConnection
+from redis.exceptions import ConnectionError, RedisError
+
+from app.limiter.breaker.breaker import Breaker
+from app.limiter.breaker.per_primary import Breakers
+from app.limiter.errors import StoreError, StoreUnavailable
+from app.limiter.keys import SLOTS
+from app.limiter.redis.cluster_maps import Ranges, ask_for_maps, believed, ids_in, is_foreign, told_by
+from app.limiter.redis.connection import RedisLink
+from app.limiter.redis.endpoint import Address, Servers
+from app.limiter.redis.resp import packed
+from app.limiter.redis.store import ELSEWHERE, RedisStore, link_by
+from app.observability.background import forever
+
+REFRESH_SECONDS = 0.5  # at least, between two questions for the map
+LOOKS_ALIKE = 3  # that tell the same primaries as before: one of them alone may not have heard of a change yet
+GRACE_SECONDS = 5.0  # before the connection to a server that is no primary any more is closed
+DISCOVERY = "redis cluster"  # the breaker in front of the first map
+
+
+class MemberStore(RedisStore):
+    """Of a primary. What one call touches must be of one slot, that is of one client.
+
+    A server that says CLUSTERDOWN says it at once, and of the cluster: no reason to open its own circuit.
+    """
+
+    elsewhere = (*ELSEWHERE, "CLUSTERDOWN")
+
+    def __init__(self, link: RedisLink) -> None:
+        super().__init__(link, together=1)
+
+
+class AskingStore(MemberStore):
+    """Asks a primary about slots that are still on their way to it."""
+
+    def _call(self, commands: Sequence[bytes], operation: str, work_us: int = 0) -> list[Any]:
+        asking = packed(b"ASKING")
+        return super()._call([word for command in commands for word in (asking, command)], operation, work_us)[1::2]
+
+
+class Primary:
+    """A server of the cluster that a slot is, or was, said to be at. `breaker` is the node's for this server."""
+
+    __slots__ = ("address", "arriving", "breaker", "link", "store", "whose")
+
+    def __init__(self, address: Address, link: RedisLink, breaker: Breaker) -> None:
+        self.address = address
+        self.link = link
+        self.store = MemberStore(link)
+        self.arriving = AskingStore(link)
+        self.breaker = breaker
+        self.whose = f"of {address} "  # for errors
+
+
+class Cluster:
+    """Belongs to the worker that first asks it. `clock` is monotonic seconds."""
+
+    def __init__(self, servers: Servers, *, timeout_ms: int, breakers: Breakers, clock: Callable[[], float]) -> None:
+        self._servers = servers
+        self._timeout_ms = timeout_ms
+        self._breakers = breakers
+        self._clock = clock
+        self._discovery = breakers.of(DISCOVERY)
+        self._slots: list[Primary | None] = [None] * SLOTS
+        self._known: dict[Address, Primary] = {}
+        self._members: set[bytes] = set()  # of the cluster, by the ids that its map names
+        self._learnt, self._doubted = Event(), Event()
+        self._following = False
+        self._followed = 0  # the node's changes, up to which this worker's map is
+        self._looked = 0, 0  # since which of the node's changes, how often
+        self._why = "none has answered yet"
+
+    def primaries(self) -> set[Primary]:
+        """All of the map. Raises StoreUnavailable."""
+        return _primaries(self.slots())
+
+    def slots(self) -> list[Primary | None]:
+        """By slot; None where nobody has it. Raises StoreUnavailable while no map is known, after the timeout."""
+        if not self._learnt.is_set():
+            self.doubt()
+            try:
+                self._discovery.call(self._await_map)
+            except CircuitBreakerError:
+                raise StoreUnavailable(f"no server of the cluster answers with its slots: {self._why}") from None
+        return self._slots
+
+    def primary(self, address: Address) -> Primary:
+        """The server at this address, whether the map has it yet or not."""
+        known = self._known.get(address)
+        if known is None:
+            link = link_by(lambda: self._connected(address), timeout_ms=self._timeout_ms, clock=self._clock)
+            known = self._known[address] = Primary(address, link, self._breakers.of(_name(address)))
+        return known
+
+    def moved(self, slot: int, address: Address) -> None:
+        """A server says that this slot is at that one."""
+        self._slots[slot] = self.primary(address)
+        self.doubt()
+
+    def doubt(self) -> None:
+        """Have the map asked for again soon."""
+        self._doubted.set()
+        if not self._following:
+            self._following = True
+            gevent.spawn(forever, "following the cluster", self._follow)
+
+    def _await_map(self) -> None:
+        if not self._learnt.wait(self._timeout_ms / 1000):
+            raise StoreUnavailable(f"no server of the cluster answers with its slots: {self._why}")
+
+    def _follow(self) -> None:
+        changes = self._breakers.changes
+        if self._doubted.wait(REFRESH_SECONDS) or self._breakers.state_number or changes != self._followed:
+            self._doubted.clear()
+            primaries = list(self._known)
+            random.shuffle(primaries)
+            before = _primaries(self._slots)
+            if any(map(self._learn_from, primaries)) or self._learn_anew():
+                self._looked = changes, self._looked[1] + 1 if self._looked[0] == changes else 1
+                if _primaries(self._slots) != before or self._looked[1] >= LOOKS_ALIKE:
+                    self._followed = changes
+            gevent.sleep(REFRESH_SECONDS * random.uniform(0.8, 1.2))
+
+    def _learn_from(self, address: Address) -> bool:
+        """By the connection that there is to a primary of the map."""
+        try:
+            [reply] = self.primary(address).link.call(packed(b"CLUSTER", b"SLOTS"), 1)
+            if isinstance(reply, hiredis.ReplyError) or not reply:
+                raise StoreError(reply or "it knows of no slots")
+            self._learn(address, self._own(address, reply))
+        except (RedisError, StoreError, ValueError, TypeError, LookupError) as error:  # but for two: no map at all
+            self._why = f"{address} ({error})"
+            return False
+        return True
+
+    def _learn_anew(self) -> bool:
+        """From the servers of the URL."""
+        told, failures = ask_for_maps(self._servers, self._timeout_ms / 2000, patiently=bool(self._members))
+        self._why = failures or self._why
+        chosen = believed(told, self._members, len(self._servers.addresses))
+        if chosen is None:
+            return False
+        self._learn(chosen, told[chosen])
+        return True
+
+    def _connected(self, address: Address) -> AbstractConnection:
+        """To a member of this cluster, once one is known. Raises RedisError."""
+        connection = self._servers.connect(address)
+        try:
+            if self._members:
+                self._own(address, told_by(connection))
+        except BaseException:
+            connection.disconnect()
+            raise
+        return connection
+
+    def _own(self, address: Address, told: Ranges) -> Ranges:
+        if is_foreign(told, self._members):
+            raise ConnectionError(f"{address} is a member of another cluster")
+        return told
+
+    def _learn(self, teller: Address, ranges: Ranges) -> None:
+        """Raises ValueError or TypeError for what is no map."""
+        slots: list[Primary | None] = [None] * SLOTS
+        for first, last, (host, port, *_), *_ in ranges:
+            primary = self.primary(Address(host.decode() if host else teller.host, port))
+            slots[first : last + 1] = [primary] * (last + 1 - first)
+        before, now = _primaries(self._slots), _primaries(slots)
+        self._slots, self._members = slots, ids_in(ranges)
+        self._learnt.set()
+        if self._discovery.state_number or self._discovery.fail_counter:
+            self._discovery.close()
+        self._breakers.keep([DISCOVERY, *(_name(primary.address) for primary in now)])
+        if before and now != before:
+            self._breakers.announce()
+        for primary in now - before:
+            gevent.spawn(_prepare, primary)
+        for primary in set(self._known.values()) - now:
+            del self._known[primary.address]
+            gevent.spawn_later(GRACE_SECONDS, primary.link.drop)
+
+
+def _name(address: Address) -> str:
+    """Of the breaker, in the log."""
+    return f"redis {address}"
+
+
+def _primaries(slots: list[Primary | None]) -> set[Primary]:
+    return {primary for primary in slots if primary}
+
+
+def _prepare(primary: Primary) -> None:
+    """Connected, and with the scripts, before the first check that needs it; where that fails, checks do it."""
+    with contextlib.suppress(StoreError):
+        primary.store.load_scripts()

@@ -1,0 +1,156 @@
+"""Decides checks in a cluster: each primary gets its part of a batch, all at the same time.
+
+A client's keys are in one slot, so a check is one command to one server. Where a server says that the slot is elsewhere
+it has run nothing, and the check is sent there; everything else that goes wrong is the check's own error, and counts
+for the breaker of that primary alone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import gevent
+
+from app.limiter.breaker.guarded import guarded
+from app.limiter.compiled_rule import Charge
+from app.limiter.decision import Outcome
+from app.limiter.errors import Redirected, StoreError, StoreUnavailable
+from app.limiter.keys import health, slot
+from app.limiter.redis.cluster import Cluster, Primary
+from app.limiter.redis.endpoint import Address
+from app.limiter.redis.store import RedisStore, without_errors
+
+REDIRECTIONS = 2  # that a command follows: a slot that moved may be moving on
+TRYAGAIN_SECONDS = 0.005  # before asking again about a slot whose keys are on their way
+
+# A primary, and whether it is asked about slots that are still on their way to it.
+Way = tuple[Primary, bool]
+Ways = dict[Way, list[int]]
+
+
+class ClusterStore:
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def check(self, charges: Sequence[Charge]) -> list[Outcome | StoreError]:
+        """One trip to each primary that has some of the clients. Each charge gets its outcome or its own error."""
+
+        def ask(way: Way, places: list[int]) -> Sequence[Outcome | StoreError]:
+            found, _ = guarded(way[0].breaker, _store(way), [charges[place] for place in places], way[0].whose)
+            return found
+
+        return self._ask([slot(charge.client) for charge in charges], ask)
+
+    def send(self, commands: Sequence[tuple[bytes, ...]], operation: str) -> list[Any]:
+        """As RedisStore's; the second word of each is its key."""
+
+        def ask(way: Way, places: list[int]) -> list[Any]:
+            return _store(way).replies([commands[place] for place in places], operation)
+
+        return without_errors(self._ask([slot(words[1]) for words in commands], ask))
+
+    def servers(self) -> list[RedisStore]:
+        """Those that have the keys between them: the primaries. Raises StoreError."""
+        return [primary.store for primary in self._cluster.primaries()]
+
+    def load_scripts(self) -> None:
+        """Onto every primary. Raises StoreError."""
+        for server in self.servers():
+            server.load_scripts()
+
+    def ping(self) -> bool:
+        """Whether every slot has a primary, and each of them answers a check."""
+        return self.trouble() is None
+
+    def trouble(self) -> StoreError | None:
+        """Why some slot has no primary, or some primary does not answer a check; None where all is well."""
+        try:
+            slots = self._cluster.slots()
+        except StoreError as error:
+            return error
+        asked = _together([partial(_trouble, primary, slots) for primary in self._cluster.primaries()])
+        troubles: list[StoreError] = [trouble for trouble in asked if trouble is not None]
+        if troubles:
+            self._cluster.doubt()
+            return troubles[0]
+        return StoreUnavailable("some slots of the cluster have no primary") if None in slots else None
+
+    def _ask(self, slots: list[int], ask: Callable[[Way, list[int]], Sequence[Any]]) -> list[Any]:
+        """What `ask` gets for each of the slots, redirections followed."""
+        answers: list[Any] = [None] * len(slots)
+        try:
+            ways = self._ways(slots, answers)
+        except StoreError as error:
+            return [error] * len(slots)
+        for redirections in range(REDIRECTIONS + 1):
+            parts = _together([partial(_asked, ask, *part) for part in ways.items()])
+            for places, found in zip(ways.values(), parts, strict=True):
+                for place, answer in zip(places, found, strict=True):
+                    answers[place] = answer
+            ways = self._redirections(ways, slots, answers) if redirections < REDIRECTIONS else {}
+            if not ways:
+                break
+        return answers
+
+    def _ways(self, slots: list[int], answers: list[Any]) -> Ways:
+        """Who to ask about which places; where there is nobody, that is the answer."""
+        primaries, ways = self._cluster.slots(), defaultdict[Way, list[int]](list)
+        for place, number in enumerate(slots):
+            primary = primaries[number]
+            if primary:
+                ways[primary, False].append(place)
+            else:
+                answers[place] = StoreUnavailable(f"no primary has slot {number}")
+                self._cluster.doubt()
+        return ways
+
+    def _redirections(self, ways: Ways, slots: list[int], answers: list[Any]) -> Ways:
+        """Who to ask instead, about what was not run; whatever failed makes the map doubtful."""
+        instead, again = defaultdict[Way, list[int]](list), False
+        for way, places in ways.items():
+            for place in places:
+                answer = answers[place]
+                kind, _, rest = str(answer).partition(" ") if isinstance(answer, Redirected) else ("", "", "")
+                if kind == "CLUSTERDOWN" or isinstance(answer, StoreUnavailable):
+                    self._cluster.doubt()
+                elif kind:
+                    again |= kind == "TRYAGAIN"
+                    instead[self._way(kind, rest, way, slots[place])].append(place)
+        if again:
+            gevent.sleep(TRYAGAIN_SECONDS)
+        return instead
+
+    def _way(self, kind: str, rest: str, way: Way, slot: int) -> Way:
+        if kind == "TRYAGAIN":
+            return way
+        host, _, port = rest.partition(" ")[2].rpartition(":")
+        address = Address(host or way[0].address.host, int(port))
+        if kind == "MOVED":
+            self._cluster.moved(slot, address)
+        return self._cluster.primary(address), kind == "ASK"
+
+
+def _store(way: Way) -> RedisStore:
+    primary, arriving = way
+    return primary.arriving if arriving else primary.store
+
+
+def _asked(ask: Callable[[Way, list[int]], Sequence[Any]], way: Way, places: list[int]) -> Sequence[Any]:
+    try:
+        return ask(way, places)
+    except StoreError as error:  # the trip failed
+        return [error] * len(places)
+
+
+def _trouble(primary: Primary, slots: list[Primary | None]) -> StoreError | None:
+    trouble = primary.store.trouble(health(lambda number: slots[number] is primary))
+    return None if isinstance(trouble, Redirected) else trouble
+
+
+def _together(calls: list[Callable[[], Any]]) -> list[Any]:
+    """What they return; the first is called here, which is all there is to one call."""
+    others = [gevent.spawn(call) for call in calls[1:]]
+    return [*(call() for call in calls[:1]), *(other.get() for other in others)]

@@ -1,0 +1,108 @@
+"""What a server is asked before checks rely on it: may its user run what the scripts call, and has it all of the keys?
+
+A script that may not run one of its commands ends there, after what it has written: one limit charged and another not,
+or a counter that never expires. So where a command is missing no connection comes about, and `fail_mode` decides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import hiredis
+from redis.connection import AbstractConnection
+from redis.exceptions import AskError, ConnectionError, NoPermissionError, RedisError, ResponseError
+
+from app.limiter.keys import HEALTH, SLOTS, health
+from app.limiter.redis.endpoint import SINGLE, Servers
+from app.limiter.redis.resp import packed
+from app.limiter.redis.scripts import all_scripts, permissions_script
+
+CALLED = re.compile(rb"redis\.call\('(\w+)'")
+COMMANDS = tuple(sorted({name for script in all_scripts() for name in CALLED.findall(script.source)}))
+INFO = b"INFO"
+ASKING = ("SCRIPT LOAD", "EVALSHA")
+PARTS = 64  # of a cluster's slots, each asked about by one key
+START_SECONDS = 1.0
+
+
+class MissingPermission(ConnectionError):
+    """`commands`: what the Redis user may not run, and the scripts need."""
+
+    def __init__(self, commands: str) -> None:
+        super().__init__(f"the Redis user may not run {commands}, which the scripts need")
+        self.commands = commands
+
+
+def permission_trial(*also: bytes) -> tuple[bytes, bytes]:
+    """Two commands, whose answers `missing_in` reads. `also`: INFO, where that is asked about beside the scripts'."""
+    script = permissions_script()
+    asked = packed(b"EVALSHA", script.sha, b"0", HEALTH, *COMMANDS, *also)
+    return packed(b"SCRIPT", b"LOAD", script.source), asked
+
+
+def missing_in(answers: Sequence[Any]) -> list[str]:
+    """The commands that the user may not run; none where the server cannot tell just now, or speaks nonsense."""
+    refused = [name for name, reply in zip(ASKING, answers, strict=True) if _is(reply, "NOPERM", NoPermissionError)]
+    found = answers[1].split() if isinstance(answers[1], bytes) else []
+    return refused or [name.decode() for name in found if name in (*COMMANDS, INFO)]
+
+
+def permitted(connection: AbstractConnection) -> AbstractConnection:
+    """The connection. Raises MissingPermission, or what else a connection raises; then it is closed."""
+    try:
+        connection.send_packed_command(list(permission_trial()))
+        missing = missing_in([_answer(connection), _answer(connection)])
+        if missing:
+            raise MissingPermission(", ".join(missing))
+    except BaseException:
+        connection.disconnect()
+        raise
+    return connection
+
+
+@cache
+def member_trial() -> tuple[bytes, ...]:
+    """Commands whose answers `is_elsewhere` reads: each looks at a key in another part of a cluster's slots."""
+    parts = (range(SLOTS * part // PARTS, SLOTS * (part + 1) // PARTS) for part in range(PARTS))
+    return tuple(packed(b"GET", health(slots.__contains__)) for slots in parts)
+
+
+def is_elsewhere(reply: Any) -> bool:
+    """Whether the key is at another server: only members of a cluster say so."""
+    return _is(reply, "MOVED", AskError) or _is(reply, "ASK", AskError)
+
+
+def names_a_member(url: str) -> bool:
+    """Whether `url` is of a single server which is a member of a cluster, and has only some of its keys.
+
+    Each step takes START_SECONDS at most. False where the server does not answer.
+    """
+    servers = Servers(url, START_SECONDS)
+    if servers.topology != SINGLE:
+        return False
+    try:
+        connection = servers.connect()
+    except (RedisError, OSError):
+        return False
+    try:
+        connection.send_packed_command(list(member_trial()))
+        return any(is_elsewhere(_answer(connection)) for _ in member_trial())
+    except (RedisError, OSError):
+        return False
+    finally:
+        connection.disconnect()
+
+
+def _answer(connection: AbstractConnection) -> Any:
+    try:
+        return connection.read_response()
+    except ResponseError as error:
+        return error
+
+
+def _is(reply: Any, code: str, kind: type[ResponseError]) -> bool:
+    """Whether it is the error with this code, as a link gives it, or of this kind, as a connection does."""
+    return isinstance(reply, kind) or (isinstance(reply, hiredis.ReplyError) and str(reply).startswith(f"{code} "))

@@ -1,0 +1,147 @@
+"""One call of a script: the charges that it decides, packed, and its answer, read. check.lua describes both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from struct import Struct
+from typing import NamedTuple, TypeVar
+
+from app.limiter.compiled_rule import Charge, limits_in
+from app.limiter.decision import EarlierOutcome, LeaseOutcome, Outcome
+from app.limiter.errors import RequestIdConflict, StoreError, StoreFault
+from app.limiter.keys import CLIENT_LENGTH
+from app.limiter.redis.resp import bulk
+from app.limiter.redis.scripts import Script, checks_script
+
+T = TypeVar("T")
+
+_OUTCOME, _LEASE = Struct("<2I3q"), Struct("<2I3qi")  # of a check; lease.lua says of what the other is
+_outcomes = _OUTCOME.iter_unpack
+ANYBODY = b"\xff" * CLIENT_LENGTH  # in place of a client; stands nowhere else in a call
+
+
+NONSENSE = "the answer is not one of this service's scripts"
+CALL_US = 2_000  # of Redis's time, by estimate: what a call may keep everybody else waiting
+
+
+class Trip(NamedTuple):
+    """Charges by the call that decides them, and how many microseconds all of that may take Redis."""
+
+    calls: Sequence[Sequence[Charge]]
+    work_us: int
+
+
+def trips_for(charges: Sequence[Charge], most: int, trip_us: int) -> list[Trip]:
+    """The charges in order, in calls of at most `most` charges and CALL_US, and trips of `trip_us`.
+
+    A single charge that is more than that has a call, and a trip, of its own.
+    """
+    work = [charge.plan.work_us for charge in charges]
+    if (total := sum(work)) <= CALL_US:  # nearly always
+        return [Trip([charges[start : start + most] for start in range(0, len(charges), most)], total)]
+    calls = _grouped(charges, work, CALL_US, most)
+    spent = [sum(charge.plan.work_us for charge in call) for call in calls]
+    trips = _grouped(list(zip(calls, spent, strict=True)), spent, trip_us, len(calls))
+    return [Trip([call for call, _ in trip], sum(work_us for _, work_us in trip)) for trip in trips]
+
+
+def _grouped(items: Sequence[T], work_us: Sequence[int], most_us: int, most: int) -> list[Sequence[T]]:
+    groups: list[Sequence[T]] = []
+    begun, total = 0, 0
+    for place, work in enumerate(work_us):
+        if place > begun and (total + work > most_us or place - begun == most):
+            groups.append(items[begun:place])
+            begun, total = place, 0
+        total += work
+    return [*groups, items[begun:]]
+
+
+def packed_call(charges: Sequence[Charge], now_us: int | None = None) -> bytes:
+    """The EVALSHA that decides charges in order. Without `now_us`, Redis's clock decides."""
+    charge = charges[0]
+    if len(charges) == 1 and charge.cost == 1 and charge.once is None and now_us is None:  # most that come alone
+        plan = charge.plan
+        plan.alone = plan.alone or tuple(_packed([Charge(plan, ANYBODY, 1)], None).split(ANYBODY))
+        return charge.client.join(plan.alone)
+    return _packed(charges, now_us)
+
+
+def _packed(charges: Sequence[Charge], now_us: int | None) -> bytes:
+    keys, asked = [], []
+    for charge in charges:
+        plan, once = charge.plan, charge.once
+        keys.append(charge.client.join(plan.keys))
+        if once is None:
+            asked.append(plan.one_unit if charge.cost == 1 else plan.asked(charge.cost))  # most cost 1
+            continue
+        keys.append(bulk(charge.client + once.name))
+        if once.script is None:
+            asked.append(plan.asked(charge.cost, once.meaning))
+        else:
+            asked += plan.asked(charge.cost), bulk(once.meaning)
+    packed_keys, now = b"".join(keys), b"" if now_us is None else b"%d" % now_us
+    count = packed_keys.count(b"$")  # one in front of each key, and none in any
+    head = b"*%d\r\n$7\r\nEVALSHA\r\n" % (4 + count + len(asked))
+    return b"".join((head, bulk(_script(charges).sha), bulk(b"%d" % count), packed_keys, bulk(now), *asked))
+
+
+def _script(charges: Sequence[Charge]) -> Script:
+    if len(charges) > 1:
+        return checks_script()
+    once = charges[0].once
+    return once.script if once is not None and once.script is not None else charges[0].plan.script
+
+
+def read_reply(reply: bytes, charges: Sequence[Charge]) -> list[Outcome | StoreError]:
+    """The outcomes of charges that were decided in one call. What no script of ours says is a StoreFault."""
+    count = len(charges)
+    if count == 1:
+        return [read_part(reply, charges[0])]
+    if len(reply) != _OUTCOME.size * count:
+        return [StoreFault(NONSENSE)] * count
+    if not _all_first(reply, count):
+        return [_outcome(charge, row) for charge, row in zip(charges, _outcomes(reply), strict=True)]
+    return [
+        Outcome(True, 0, remaining, 0, reset_after_us, now_us)
+        if wait_us == 0
+        else Outcome(False, 0, remaining, wait_us if wait_us > 0 else None, reset_after_us, now_us)
+        for _, remaining, wait_us, reset_after_us, now_us in _outcomes(reply)
+    ]
+
+
+def _all_first(reply: bytes, count: int) -> bool:
+    """Whether all are of the first limit, as most rules have only one, with times that may be: by columns of bytes."""
+    size, zeros = _OUTCOME.size, bytes(count)
+    return (
+        reply[::size] == b"\1" * count
+        and reply[1::size] == reply[2::size] == reply[3::size] == zeros
+        and reply[size - 9 :: size].isascii()  # the signs of the time until reset, and of now
+        and reply[size - 1 :: size].isascii()
+        and 0 not in reply[size - 2 :: size]  # now is after 1978
+    )
+
+
+def _outcome(charge: Charge, row: tuple[int, ...]) -> Outcome | StoreError:
+    binding, remaining, wait_us, reset_after_us, now_us = row
+    if 0 < binding <= len(charge.plan.names) and reset_after_us >= 0 < now_us:
+        return Outcome(wait_us == 0, binding - 1, remaining, wait_us if wait_us >= 0 else None, reset_after_us, now_us)
+    return StoreFault(NONSENSE)
+
+
+def read_part(reply: bytes, charge: Charge) -> Outcome | StoreError:
+    """The outcome of one charge, also where it is not what a check found just now."""
+    once = charge.once
+    if not reply and once is not None and once.script is None:
+        return RequestIdConflict("the request_id was used for a check with another limit_key or cost")
+    if len(reply) == _OUTCOME.size:
+        return _outcome(charge, _OUTCOME.unpack(reply))
+    if len(reply) == _LEASE.size and once is not None and once.script is not None:
+        binding, remaining, wait_us, reset_after_us, now_us, permits = _LEASE.unpack(reply)
+        if 0 < binding <= len(charge.plan.names) and reset_after_us >= 0 < now_us:
+            return LeaseOutcome(wait_us == 0, binding - 1, remaining, wait_us, reset_after_us, now_us, permits)
+    elif len(reply) > _OUTCOME.size:
+        binding, remaining, wait_us, reset_after_us, now_us = _OUTCOME.unpack(reply[: _OUTCOME.size])
+        terms = reply[_OUTCOME.size :]
+        if 0 < binding <= limits_in(terms) and reset_after_us >= 0 < now_us:
+            return EarlierOutcome(True, binding - 1, remaining, wait_us, reset_after_us, now_us, terms)
+    return StoreFault(NONSENSE)

@@ -1,0 +1,194 @@
+"""Finds the primary that the sentinels name, each time a connection to it is opened, and notices when it is replaced.
+
+All sentinels are asked at once: one that was cut off goes on naming the primary of before. Configuration epochs tell
+which of several answers is the latest, since a failover needs a new one; among equals the most answers count.
+
+A primary that was replaced by order, or is cut off from the sentinels alone, goes on taking charges that will be lost:
+for about ten seconds, measured. So the sentinels are asked once a second whether it is still the one, and at once when
+one of them tells of a failover.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import gevent
+from gevent.event import Event
+from redis.connection import AbstractConnection
+from redis.exceptions import ConnectionError, RedisError, ResponseError
+
+from app.limiter.redis.endpoint import Address, Servers
+from app.limiter.redis.sentinel_events import SentinelNews
+from app.observability.background import forever
+
+WATCH_SECONDS = 1.0
+REST_SECONDS = 0.05  # between two looks, however many hints come
+KNOWN = 16  # sentinels, of which any may be away
+
+
+class Disagreement(ConnectionError):
+    """The sentinels name several primaries, none of them later than the others or more often."""
+
+
+class Answer(NamedTuple):
+    """Of one sentinel. `epoch`: of the configuration it knows, -1 where it does not say. `others`: sentinels."""
+
+    primary: Address
+    epoch: int
+    others: tuple[Address, ...] = ()
+
+
+class Sentinels:
+    """Of one worker. Those of the URL are asked, and those that they tell of.
+
+    `give_up` is called when another primary is named than the one that was connected to last, or nobody can tell which
+    it is; again and again until a connection to it was opened. `replaced` is called when one is newly named; once more
+    at each look until it returns True, having done what it could.
+    """
+
+    def __init__(
+        self,
+        servers: Servers,
+        give_up: Callable[[], None],
+        replaced: Callable[[], bool] = lambda: True,
+        watch_seconds: float = WATCH_SECONDS,
+    ) -> None:
+        self._servers = servers
+        self._give_up = give_up
+        self._replaced = replaced
+        self._watch_seconds = watch_seconds
+        self._known = list(servers.addresses)
+        self._primary: Address | None = None  # that was connected to last
+        self._told: Address | None = None  # that needs no `replaced` any more
+        self._epoch = -1  # the highest that was heard of
+        self._hinted = Event()
+        self._news = SentinelNews(servers, self._hinted.set)
+        self._watching = False
+
+    def connect(self) -> AbstractConnection:
+        """A connection to a server that says itself that it is the primary. Raises RedisError when there is none.
+
+        Each step takes the timeout at most: connecting to the sentinels, their answers, and likewise the server.
+        """
+        if not self._watching:
+            self._watching = True
+            gevent.spawn(forever, "watching the sentinels", self._watch)
+        return self._opened(self._named())
+
+    def _watch(self) -> None:
+        self._hinted.wait(self._watch_seconds * random.uniform(0.8, 1.2))
+        self._hinted.clear()
+        before = self._primary
+        named: Address | None = None
+        try:
+            named = self._named()
+            lost = named != before
+        except Disagreement:
+            lost = True
+        except RedisError:  # none answers: the connection there is stays
+            lost = False
+        self._news.follow(self._known)
+        if lost and before == self._primary:
+            self._give_up()
+            if named and named != self._told and self._replaced():
+                self._told = named
+        gevent.sleep(REST_SECONDS)
+
+    def _named(self) -> Address:
+        """The primary, by all that answer, or as soon as more than half of those that are known agree.
+
+        They may be those that have not heard of a failover yet, which others had told of before: then all are awaited.
+        """
+        answers, failures = [], []
+        asking = {gevent.spawn(self._asked, sentinel): sentinel for sentinel in self._known}
+        try:
+            for asked in gevent.iwait(asking):
+                if isinstance(asked.value, Answer):
+                    answers.append(asked.value)
+                else:
+                    failures.append(f"{asking[asked]} ({asked.value})")
+                if _settled(answers, len(asking), self._epoch):
+                    break
+        finally:
+            gevent.killall(list(asking), block=False)
+        if not answers:
+            raise ConnectionError(f"no sentinel names a primary of {self._servers.master}: {', '.join(failures)}")
+        heard = max(answer.epoch for answer in answers)
+        # One that is lower is believed where all say so: the sentinels were set up anew.
+        self._epoch = heard if len(answers) == len(asking) else max(heard, self._epoch)
+        self._known = remembered(self._servers.addresses, (other for answer in answers for other in answer.others))
+        return latest(answers)
+
+    def _asked(self, sentinel: Address) -> Answer | Exception:
+        try:
+            return self._ask(sentinel)
+        except (RedisError, LookupError, TypeError, ValueError) as error:  # all but the first: no answer of a sentinel
+            return error
+
+    def _ask(self, sentinel: Address) -> Answer:
+        connection = self._servers.connect_to_sentinel(sentinel)
+        try:
+            master = self._servers.master
+            asked = [("SENTINEL", what, master) for what in ("GET-MASTER-ADDR-BY-NAME", "SENTINELS", "MASTER")]
+            connection.send_packed_command(connection.pack_commands(asked))
+            found, others = connection.read_response(), connection.read_response()
+            epoch = _epoch(connection)
+        finally:
+            connection.disconnect()
+        if not found:
+            raise ConnectionError(f"knows no primary of {master}")
+        told = tuple(_address(other[b"ip"], other[b"port"]) for other in map(_fields, others))
+        return Answer(_address(*found), epoch, told)
+
+    def _opened(self, address: Address) -> AbstractConnection:
+        connection = self._servers.connect(address)
+        try:
+            connection.send_command("ROLE")
+            role: list[Any] = connection.read_response()
+            if role[0] != b"master":
+                raise ConnectionError(f"{address} is not a primary")
+        except BaseException:
+            connection.disconnect()
+            raise
+        self._primary = self._told = address
+        return connection
+
+
+def latest(answers: Sequence[Answer]) -> Address:
+    """The primary with the highest epoch, then the most answers. Raises Disagreement where two are alike."""
+    votes = Counter(answer.primary for answer in answers)
+    epochs = {primary: max(answer.epoch for answer in answers if answer.primary == primary) for primary in votes}
+    first, *others = sorted(votes, key=lambda primary: (epochs[primary], votes[primary]), reverse=True)
+    if others and (epochs[others[0]], votes[others[0]]) == (epochs[first], votes[first]):
+        raise Disagreement(f"the sentinels disagree whether {first} or {others[0]} is the primary")
+    return first
+
+
+def remembered(named: Iterable[Address], others: Iterable[Address]) -> list[Address]:
+    """The sentinels to ask the next time: those of the URL, and as many of the others as there is room for."""
+    return list(dict.fromkeys([*named, *others]))[:KNOWN]
+
+
+def _settled(answers: Sequence[Answer], asked: int, epoch: int) -> bool:
+    """Whether more than half of those asked say the same, of this epoch or a later one."""
+    alike = Counter((answer.epoch, answer.primary) for answer in answers)
+    return any(2 * number > asked and said >= epoch for (said, _), number in alike.items())
+
+
+def _epoch(connection: AbstractConnection) -> int:
+    """Of the configuration; -1 where the sentinel does not say it to this user."""
+    try:
+        return int(_fields(connection.read_response())[b"config-epoch"])
+    except (ResponseError, LookupError, TypeError, ValueError):
+        return -1
+
+
+def _address(host: bytes, port: bytes) -> Address:
+    return Address(host.decode(), int(port))
+
+
+def _fields(flat: list[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))

@@ -1,0 +1,218 @@
+"""Decides checks in Redis or Valkey: sends the check scripts, reads their answers, tells errors apart.
+
+Never retries a check: a script whose answer was lost may have charged already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import hiredis
+from opentelemetry.trace import SpanKind, get_current_span
+from redis.connection import AbstractConnection
+from redis.exceptions import RedisError
+
+from app.limiter.compiled_rule import Charge, Plan
+from app.limiter.decision import Outcome
+from app.limiter.errors import NotRun, Redirected, StoreError, StoreFault, StoreFull, StoreUnavailable
+from app.limiter.keys import HEALTH
+from app.limiter.redis.connection import MAX_WORK_US, RedisLink
+from app.limiter.redis.endpoint import SENTINEL, Servers
+from app.limiter.redis.preflight import permitted
+from app.limiter.redis.resp import packed
+from app.limiter.redis.script_calls import NONSENSE, packed_call, read_part, read_reply, trips_for
+from app.limiter.redis.scripts import all_scripts
+from app.limiter.redis.sentinel import Sentinels
+from app.limiter.redis.socket import Wire
+from app.observability.metrics import REDIS_ERRORS
+from app.observability.tracing import tracer, within
+from app.rules.rule import DEFAULT_RULE_ID, Limit, Rule
+
+MAX_WAITING = 10_000  # callers of one worker; 50 ms of them would be 200,000 checks a second
+# Answers that say the server cannot serve now, by the first word of the error.
+UNABLE = ("LOADING", "READONLY", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "BUSY", "NOPERM")
+# How servers of several releases begin to say that the user may not run what a script calls.
+NOT_PERMITTED = ("ERR ACL failure in script", "ERR The user executing the script")
+REPLACED = ("READONLY", "NOREPLICAS")  # a primary that was demoted, or is cut off from its replicas
+NOT_RUN = ("NOSCRIPT", "CROSSSLOT")
+LOADS = tuple(packed(b"SCRIPT", b"LOAD", script.source) for script in all_scripts())
+ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN")  # nothing was run
+EVALSHA = {"redis.command": "EVALSHA"}
+TOGETHER = 64  # checks in one call: what a call costs is spread, and Redis is held up for milliseconds at most
+LOOK = Plan(Rule(id=DEFAULT_RULE_ID, client_id="*", limits=(Limit(rate=1, window=1, algorithm="fixed_window"),)))
+
+
+class RedisStore:
+    """Sends charges over one link, so many in a call at most. `now_us` is for tests: it replaces the server's clock."""
+
+    elsewhere: Sequence[str] = ELSEWHERE
+
+    def __init__(self, link: RedisLink, together: int = TOGETHER) -> None:
+        self._link = link
+        self._together = together
+
+    def check(
+        self, charges: Sequence[Charge], now_us: int | None = None, loads: Sequence[bytes] = ()
+    ) -> list[Outcome | StoreError]:
+        """One trip for all charges, decided in order, or several where that is more work than may be outstanding.
+
+        Each charge gets its outcome or its own error; what comes after a trip that failed is not asked. `loads`: SCRIPT
+        LOADs to go ahead of the first. Raises StoreError when that failed: then it is unknown what was charged.
+        """
+        outcomes: list[Outcome | StoreError] = []
+        ahead = loads
+        for calls, work_us in trips_for(charges, self._together, MAX_WORK_US):
+            try:
+                replies = self._call([*ahead, *[packed_call(call, now_us) for call in calls]], "check", work_us)
+            except StoreUnavailable as error:
+                if not outcomes:
+                    raise
+                outcomes += [error] * (len(charges) - len(outcomes))
+                break
+            if ahead:
+                self._loaded(replies[: len(ahead)])
+                del replies[: len(ahead)]
+                ahead = ()
+            for call, reply in zip(calls, replies, strict=True):
+                outcomes += self._read(reply, call)
+        if not loads and NotRun in map(type, outcomes):
+            self._check_again(charges, outcomes, now_us)
+        return outcomes
+
+    def _check_again(self, charges: Sequence[Charge], outcomes: list[Outcome | StoreError], now_us: int | None) -> None:
+        """Ask once more about what was not run, in one trip with the scripts, so that hardly anybody comes between."""
+        not_run = [place for place, outcome in enumerate(outcomes) if type(outcome) is NotRun]
+        again = RedisStore.check(self, [charges[place] for place in not_run], now_us, LOADS)
+        REDIS_ERRORS.labels("check").inc(sum(type(outcome) is NotRun for outcome in again))
+        for place, outcome in zip(not_run, again, strict=True):
+            outcomes[place] = outcome
+
+    def load_scripts(self) -> None:
+        """SCRIPT LOAD, so that checks are calls by SHA alone. Safe to repeat. Raises StoreError."""
+        self._loaded(self._call(LOADS, "load"))
+
+    def ping(self) -> bool:
+        """Whether the server answers a check within the timeout."""
+        return self.trouble() is None
+
+    def trouble(self, client: bytes = HEALTH) -> StoreError | None:
+        """Why the server does not answer a check (a PING alone would not notice a lost script); None where it does."""
+        try:
+            [outcome] = self.check([Charge(LOOK, client, 0)])
+        except StoreError as error:
+            return error
+        return outcome if isinstance(outcome, StoreError) else None
+
+    def _read(self, reply: Any, charges: Sequence[Charge]) -> Sequence[Outcome | StoreError]:
+        """The outcomes of charges that went in one call."""
+        if type(reply) is bytes:
+            return read_reply(reply, charges)
+        if type(reply) is list and len(reply) == len(charges):
+            return [
+                read_part(part, charge) if type(part) is bytes else self._refused(part, "check")
+                for part, charge in zip(reply, charges, strict=True)
+            ]
+        if (code := _code(reply)) in NOT_RUN:
+            if code == "CROSSSLOT":  # a server of a cluster: from now on check by check
+                self._together = 1
+            return [NotRun(str(reply))] * len(charges)
+        return [self._refused(reply, "check")] * len(charges)
+
+    def _loaded(self, replies: list[Any]) -> None:
+        without_errors([self._refused(reply, "load") for reply in replies if _code(reply)])
+
+    def _call(self, commands: Sequence[bytes], operation: str, work_us: int = 0) -> list[Any]:
+        asked = b"".join(commands)
+        if operation == "check" and get_current_span().is_recording():  # a span that nobody sees costs too
+            with within(tracer.start_span("redis.evalsha", kind=SpanKind.CLIENT, attributes=EVALSHA)):
+                try:
+                    return self._link.call(asked, len(commands), work_us)
+                except RedisError as error:
+                    raise _lost(operation, error) from error
+        try:
+            return self._link.call(asked, len(commands), work_us)
+        except RedisError as error:
+            raise _lost(operation, error) from error
+
+    def _refused(self, reply: Any, operation: str) -> StoreError:
+        code = _code(reply)
+        if code in self.elsewhere:
+            return Redirected(str(reply))
+        REDIS_ERRORS.labels(operation).inc()
+        if code in REPLACED or (code == "NOPERM" and operation == "check"):
+            # The next connection finds out which server is the primary, and what this user may do there.
+            self._link.drop()
+        if code == "OOM":
+            return StoreFull(str(reply))
+        if code is None:
+            return StoreFault(NONSENSE)
+        return StoreUnavailable(str(reply)) if code in UNABLE else StoreFault(str(reply))
+
+    def send(self, commands: Sequence[tuple[bytes, ...]], operation: str) -> list[Any]:
+        """The replies to commands, each in words, for what no check waits for. Raises StoreError if any failed."""
+        return without_errors(self.replies(commands, operation))
+
+    def replies(self, commands: Sequence[tuple[bytes, ...]], operation: str) -> list[Any]:
+        """Likewise, with a StoreError in place of the reply to each that failed."""
+        replies = self.answers([packed(*words) for words in commands], operation)
+        return [
+            self._refused(reply, operation) if isinstance(reply, hiredis.ReplyError) else reply for reply in replies
+        ]
+
+    def answers(self, commands: Sequence[bytes], operation: str) -> list[Any]:
+        """Likewise to packed commands, an error reply as it came. Raises StoreUnavailable."""
+        return self._call(commands, operation)
+
+    def drop(self) -> None:
+        """Give the connection up; the next call opens another, and asks the server anew what it may do there."""
+        self._link.drop()
+
+    def servers(self) -> Sequence[RedisStore]:
+        """Those that have the keys between them."""
+        return [self]
+
+
+def _lost(operation: str, error: RedisError) -> StoreUnavailable:
+    REDIS_ERRORS.labels(operation).inc()
+    return StoreUnavailable(str(error), failure=error)
+
+
+def without_errors(replies: list[Any]) -> list[Any]:
+    """Raises the first StoreError among them."""
+    for reply in replies:
+        if isinstance(reply, StoreError):
+            raise reply
+    return replies
+
+
+def _code(reply: Any) -> str | None:
+    """The first word of an error reply; NOPERM also where a script was not permitted to go on."""
+    if not isinstance(reply, hiredis.ReplyError):
+        return None
+    said = str(reply)
+    return "NOPERM" if said.startswith(NOT_PERMITTED) else said.partition(" ")[0]
+
+
+def connect(
+    url: str, *, timeout_ms: int, clock: Callable[[], float], replaced: Callable[[], bool] = lambda: True
+) -> RedisLink:
+    """A link to the server that decides, alone or under Sentinel. Opens no connection yet. `clock`: monotonic.
+
+    It fails within the timeout and never repeats a command. `replaced` is called when the link was given up because the
+    sentinels name another server, until it returns True.
+    """
+    servers = Servers(url, timeout_ms / 1000)
+    link = link_by(lambda: opened(), timeout_ms=timeout_ms, clock=clock)
+    opened = Sentinels(servers, link.drop, replaced).connect if servers.topology == SENTINEL else servers.connect
+    return link
+
+
+def link_by(opened: Callable[[], AbstractConnection], *, timeout_ms: int, clock: Callable[[], float]) -> RedisLink:
+    """A link whose connections `opened` opens, to servers where the user may run all that scripts call."""
+    return RedisLink(
+        connect=lambda: Wire(permitted(opened())),
+        timeout_seconds=timeout_ms / 1000,
+        max_waiting=MAX_WAITING,
+        clock=clock,
+    )

@@ -1,0 +1,95 @@
+"""What Redis holds of tenants that were deleted, and its removal.
+
+Nothing reads it any more, for no two tenants ever have the same number; but it would lie there as long as its windows
+last. It is found by its keys, which begin with a hash of the tenant that no other deployment makes: Redis walks through
+all keys, some at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import gevent
+
+from app.limiter.denied_clients import RuleSource
+from app.limiter.errors import StoreError
+from app.limiter.keys import Keyspace
+
+log = logging.getLogger(__name__)
+
+# Until then a worker may still decide for the tenant (2 s, by contract), and then add up its denials (6 s).
+SETTLE_SECONDS = 9.0
+# In one step Redis looks at so many keys, in 0.2 ms, and then has time for others: 3 s for a million.
+STEP_KEYS, REST_SECONDS = 500, 0.001
+
+
+class Server(Protocol):
+    def send(self, commands: Sequence[tuple[bytes, ...]], operation: str) -> list[Any]: ...
+
+
+class Store(Server, Protocol):
+    def servers(self) -> Sequence[Server]: ...
+
+
+class LimitedClients(Protocol):
+    def keys(self, tenant_id: int) -> list[bytes]: ...
+
+
+class DeletedTenants:
+    """`rules`: under whose secret keys are spelled.
+
+    `settle_seconds`: after a deletion, until no worker of any node adds anything.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        rules: RuleSource,
+        limited_clients: LimitedClients,
+        settle_seconds: float = SETTLE_SECONDS,
+    ) -> None:
+        self._store = store
+        self._rules = rules
+        self._limited_clients = limited_clients
+        self._settle_seconds = settle_seconds
+
+    def forget(self, tenant_id: int) -> int:
+        """Wait until nothing is added, then delete all that Redis holds of the tenant; how many keys.
+
+        Raises StoreError; then some of it may be left, to expire by itself.
+        """
+        gevent.sleep(self._settle_seconds)
+        book = self._rules.book
+        if book is None:
+            return 0
+        pattern = Keyspace(book.edition.key_secret).of_tenant(tenant_id)
+        swept = sum(self._sweep(server, pattern) for server in self._store.servers())
+        return swept + self._unlink(self._limited_clients.keys(tenant_id))
+
+    def forget_soon(self, tenant_id: int) -> None:
+        """Do so aside."""
+        gevent.spawn(self._forget, tenant_id)
+
+    def _forget(self, tenant_id: int) -> None:
+        try:
+            log.info("tenant %d was deleted: %d keys in Redis too", tenant_id, self.forget(tenant_id))
+        except StoreError as error:
+            log.warning("tenant %d was deleted, its counters are left to expire: %s", tenant_id, error)
+
+    def _sweep(self, server: Server, pattern: bytes) -> int:
+        """Delete all keys of the server that match; how many."""
+        cursor, deleted = b"0", 0
+        while True:
+            step = (b"SCAN", cursor, b"MATCH", pattern, b"COUNT", b"%d" % STEP_KEYS)
+            [[cursor, keys]] = server.send([step], "sweep")
+            deleted += self._unlink(keys) if keys else 0
+            if cursor == b"0":
+                return deleted
+            gevent.sleep(REST_SECONDS)
+
+    def _unlink(self, keys: Sequence[bytes]) -> int:
+        """How many of them there were."""
+        return sum(int(there) for there in self._store.send([(b"UNLINK", key) for key in keys], "sweep"))
