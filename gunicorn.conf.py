@@ -142,7 +142,7 @@ def _spare_the_collector():
 
 
 def post_worker_init(worker):
-    from app.rules.database import cooperate_with_gevent
+    from app.rules.sql.database.engine import cooperate_with_gevent
     from app.wiring import start_worker
 
     # Ctrl-C in a terminal reaches the whole process group; the master alone decides what becomes of the workers.

@@ -41,7 +41,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from app.cli import running
     from app.config import Settings
     from app.observability import logs
-    from app.rules.database import ENGINE_OPTIONS, RULES_ENGINE, RULES_ENGINE_OPTIONS
+    from app.rules.sql.database.engine import ENGINE_OPTIONS, RULES_ENGINE, RULES_ENGINE_OPTIONS
 
     settings = settings or running.settings_of_command(Settings.from_env())
     logs.configure(settings.log_level, settings.log_format)

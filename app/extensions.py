@@ -4,7 +4,7 @@ from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 
 from app.api.problems import ProblemApi
-from app.rules.models import Base
+from app.rules.sql.models import Base
 
 db = SQLAlchemy(model_class=Base)
 migrate = Migrate()

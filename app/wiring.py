@@ -47,16 +47,16 @@ from app.observability.background import forever
 from app.observability.exposition import exposition
 from app.observability.metrics import RULE_COUNTS
 from app.observability.sampling import Tracing
-from app.rules.database import RULES_ENGINE, DatabaseRules, bound_transactions, place_of
-from app.rules.key_use import KeyUse
-from app.rules.nodes import Nodes, SharedClock
-from app.rules.pace import Pace, Unhurried
-from app.rules.reload import RuleReloader
 from app.rules.rule import default_rule
 from app.rules.rule_book import RuleBook
-from app.rules.snapshot_file import SnapshotFile
-from app.rules.statement_spans import trace_statements
-from app.rules.upkeep import Upkeep
+from app.rules.sql.access.key_use import KeyUse
+from app.rules.sql.database.engine import RULES_ENGINE, DatabaseRules, bound_transactions, place_of
+from app.rules.sql.database.statement_spans import trace_statements
+from app.rules.sql.nodes import Nodes, SharedClock
+from app.rules.sync.refresh_loop import Upkeep
+from app.rules.sync.reloader import RuleReloader
+from app.rules.sync.snapshot_file import SnapshotFile
+from app.rules.yielding import Pace, Unhurried
 from app.server.stopping import Drain
 
 FLUSH_SECONDS = 5.0  # of denials to Redis, with jitter of a fifth

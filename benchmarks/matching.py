@@ -12,11 +12,11 @@ import timeit
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from app.rules.pace import at_once
-from app.rules.pattern_bounds import MAX_REPETITIVE, MAX_TRIED, require_matchable
-from app.rules.patterns import LONGEST, PatternIndex
+from app.rules.matching.pattern_bounds import MAX_REPETITIVE, MAX_TRIED, require_matchable
+from app.rules.matching.pattern_index import LONGEST, PatternIndex
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
+from app.rules.yielding import at_once
 from benchmarks.machine import described
 
 RESULT = Path(__file__).parent / "results" / "matching.json"

@@ -27,12 +27,12 @@ import gevent
 import psycopg2
 from sqlalchemy import create_engine
 
-from app.rules.database import ENGINE_OPTIONS, DatabaseRules, cooperate_with_gevent
-from app.rules.pace import Unhurried
-from app.rules.reload import RuleReloader
 from app.rules.rule import default_rule
 from app.rules.rule_book import RuleBook
-from app.rules.snapshot_file import SnapshotFile
+from app.rules.sql.database.engine import ENGINE_OPTIONS, DatabaseRules, cooperate_with_gevent
+from app.rules.sync.reloader import RuleReloader
+from app.rules.sync.snapshot_file import SnapshotFile
+from app.rules.yielding import Unhurried
 from benchmarks.machine import described
 from devstack import Postgres, runtime_directory
 from tests.conftest import flask

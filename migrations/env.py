@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from app.environment import SettingsError
-from app.rules.database import ENGINE_OPTIONS
+from app.rules.sql.database.engine import ENGINE_OPTIONS
 
 # Any number, as long as every migrator of this schema uses the same one.
 MIGRATION_LOCK = 7_262_001

@@ -25,8 +25,8 @@ from app.api.arguments import StrictBlueprint, paged
 from app.api.auth import author, requires
 from app.api.problems import Problem
 from app.extensions import db
-from app.rules.access import Tenant, Tenants
-from app.rules.api_keys import ApiKeys, KeyRecord, can_expire_at
+from app.rules.sql.access.api_keys import ApiKeys, KeyRecord, can_expire_at
+from app.rules.sql.access.tenants import Tenant, Tenants
 
 blueprint = StrictBlueprint("access", __name__, url_prefix="/v1/admin", description="Tenants and API keys")
 

@@ -24,12 +24,12 @@ from app.api.rule_forms import answered, patched, rule_from, shown_versions
 from app.api.rule_schemas import RuleAnswerSchema, RuleSchema, Sent, StoredRuleSchema, schema_of_stored
 from app.api.rule_warnings import if_told, warnings_of
 from app.extensions import db
-from app.rules.changes import RuleChanges
 from app.rules.documents import LIMIT_FIELDS
 from app.rules.errors import NotFound
-from app.rules.history import REPLACE, History
-from app.rules.repository import RuleRepository, in_one_state
 from app.rules.rule import Rule
+from app.rules.sql.changes import RuleChanges
+from app.rules.sql.history import REPLACE, History
+from app.rules.sql.repository import RuleRepository, in_one_state
 
 blueprint = StrictBlueprint("admin", __name__, description="Rules")
 

@@ -9,8 +9,8 @@ from marshmallow import Schema, fields, validate
 from app.api.query_schemas import FilterSchema, QuerySchema, Switch
 from app.api.rule_schemas import RuleSchema, StoredRuleSchema
 from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, BoundedList, StrictSchema, text_field
-from app.rules.changes import MAX_RULES
 from app.rules.rule import ACTIONS
+from app.rules.sql.changes import MAX_RULES
 
 
 class RulePatchSchema(RuleSchema):

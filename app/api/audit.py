@@ -15,7 +15,7 @@ from app.api.problems import Problem
 from app.api.query_schemas import FilterSchema
 from app.api.schemas import MAX_CLIENT_ID, Moment, text_field
 from app.extensions import db
-from app.rules.history import AuditFilter, History
+from app.rules.sql.history import AuditFilter, History
 
 blueprint = StrictBlueprint("audit", __name__, url_prefix="/v1/admin", description="Audit")
 

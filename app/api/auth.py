@@ -13,9 +13,9 @@ from flask_smorest import Blueprint
 from app.api.problems import Problem
 from app.observability.logs import correlation_id
 from app.rules.api_key import SCOPES, ApiKey, id_of
-from app.rules.history import Author
 from app.rules.rule import DEFAULT_TENANT_ID
 from app.rules.rule_book import RuleBook
+from app.rules.sql.history import Author
 
 PUBLIC = "public"
 IN_HANDLER = "in handler"

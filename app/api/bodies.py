@@ -18,7 +18,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.wsgi import get_content_length
 
 from app.api.problems import NO_SUCH_PATH, Problem
-from app.rules.pace import Unhurried
+from app.rules.yielding import Unhurried
 
 SECONDS = 2.0
 BYTES_PER_SECOND = 256 * 1024  # of an import give it a second more

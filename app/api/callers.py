@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 
 from app.api.auth import Principal
 from app.api.problems import Problem
-from app.rules.networks import ADDRESS, SUBSCRIBER_BITS
+from app.rules.matching.networks import ADDRESS, SUBSCRIBER_BITS
 
 FORWARDED_FOR = "X-Forwarded-For"
 BY_KEY, BY_ADDRESS, BY_HEADER = "key", "address", "header:"

@@ -20,8 +20,8 @@ from app.limiter.redis.preflight import MissingPermission
 from app.observability.background import forever
 from app.observability.logs import first_line
 from app.observability.metrics import DEGRADED_REASONS, REASONS, REDIS_MEMORY_USED
-from app.rules.nodes import REDIS, Node, Nodes, SharedClock, difference
-from app.rules.reload import Freshness
+from app.rules.sql.nodes import REDIS, Node, Nodes, SharedClock, difference
+from app.rules.sync.reloader import Freshness
 
 LOOK_SECONDS = 30.0  # with jitter of a fifth
 LIVE_SECONDS = 1.0  # callers of /health make a worker look at Redis no more often

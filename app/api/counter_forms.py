@@ -7,10 +7,10 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.limiter.counters import Counters, Reading, Store
-from app.rules.explanation import Candidate
-from app.rules.history import Author, History
+from app.rules.matching.explanation import Candidate
 from app.rules.rule_book import RuleBook
-from app.rules.transactions import changing
+from app.rules.sql.database.transactions import changing
+from app.rules.sql.history import Author, History
 
 
 def shown(reading: Reading) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from app.api.counter_schemas import ClientSchema, CounterSchema, ExplanationSche
 from app.extensions import db
 from app.limiter.counters import Counters, counting
 from app.limiter.errors import NotReady
-from app.rules.explanation import Candidate, explain
-from app.rules.repository import RuleRepository
+from app.rules.matching.explanation import Candidate, explain
 from app.rules.rule_book import RuleBook
+from app.rules.sql.repository import RuleRepository
 
 blueprint = StrictBlueprint("counters", __name__, url_prefix="/v1/admin", description="Counters")
 

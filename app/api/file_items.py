@@ -14,7 +14,7 @@ from app.api import yaml_subset
 from app.api.error_messages import Path
 from app.api.problems import Problem
 from app.api.yaml_subset import MAX_DEPTH, YamlError
-from app.rules.pace import Pace
+from app.rules.yielding import Pace
 
 MAX_ITEM_VALUES = 1000  # of a rule: objects and numbers, in YAML all its parts; one of 8 limits has some 100
 PART = 16 * 1024  # bytes

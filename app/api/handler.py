@@ -24,7 +24,7 @@ from app.observability.logs import correlation_id as current_correlation_id
 from app.observability.metrics import CHECK_DURATION
 from app.observability.sampling import Tracing
 from app.observability.tracing import Parent, answered, within
-from app.rules.pace import PIECE_SECONDS
+from app.rules.yielding import PIECE_SECONDS
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from app.api.decoding import Hooks, no_constant, parsed
 from app.api.file_items import MAX_ITEM_VALUES, NO_FILE, NO_LIST, PART, UNKNOWN, Item, WrongShape
 from app.api.problems import Problem
 from app.api.schemas import Repeating
-from app.rules.pace import Pace
+from app.rules.yielding import Pace
 
 MAX_ITEM = 64 * 1024  # characters of a rule, as of one in a request of its own
 MAX_STRANGE = 1024 * 1024  # bytes that are read at once of a file that does not begin, or end, as a file of rules

@@ -9,7 +9,7 @@ import gevent
 from gevent import get_hub
 from gevent.lock import BoundedSemaphore
 
-from app.rules.pace import REST_SECONDS
+from app.rules.yielding import REST_SECONDS
 
 
 class Pieces:

@@ -15,8 +15,8 @@ from msgspec import UNSET, Meta, UnsetType
 from app.api.rule_schemas import refuse_impossible
 from app.api.schemas import MAX_CLIENT_ID, MAX_DESCRIPTION, MAX_LIMIT_KEY, UNPRINTABLE, Repeating
 from app.rules.documents import LIMIT_FIELDS
-from app.rules.glob import MAX_STARS, stars
-from app.rules.networks import problem_of
+from app.rules.matching.glob import MAX_STARS, stars
+from app.rules.matching.networks import problem_of
 from app.rules.rule import ACTIONS, ALGORITHMS, FAIL_MODES, MAX_AMOUNT, MAX_LIMITS, MAX_WINDOW_SECONDS
 
 Amount = Annotated[int, Meta(ge=1, le=MAX_AMOUNT)]

@@ -17,8 +17,8 @@ from app.api.error_messages import cut, told
 from app.api.problem_kinds import type_of
 from app.limiter.errors import NotReady, StoreError
 from app.observability.logs import correlation_id, first_line
-from app.rules.database import DATABASE_ERRORS
 from app.rules.errors import Busy, Conflict, Forbidden, NotFound, Refused, Stale
+from app.rules.sql.database.engine import DATABASE_ERRORS
 
 log = logging.getLogger(__name__)
 

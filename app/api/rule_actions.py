@@ -16,8 +16,8 @@ from app.api.rule_schemas import ClientToBlockSchema, RuleAnswerSchema, StoredRu
 from app.api.rule_warnings import if_told, warnings_of_block
 from app.api.schemas import MAX_CLIENT_ID, StrictSchema, text_field
 from app.extensions import db
-from app.rules.merge import Merge
-from app.rules.repository import RuleRepository
+from app.rules.sql.merge import Merge
+from app.rules.sql.repository import RuleRepository
 
 blueprint = StrictBlueprint("actions", __name__, url_prefix="/v1/admin", description="Rules: block, promote")
 

@@ -16,10 +16,10 @@ from app.api.plain_rules import plain_rule
 from app.api.problems import Problem
 from app.api.rule_forms import rule_from, sendable
 from app.api.rule_schemas import RuleSchema
-from app.rules.changes import MAX_RULES
 from app.rules.documents import document_of
-from app.rules.pace import Pace, at_once, let_go
 from app.rules.rule import Rule
+from app.rules.sql.changes import MAX_RULES
+from app.rules.yielding import Pace, at_once, let_go
 
 PIECE_CHARACTERS = 64 * 1024  # of a file that is written
 YAML = "application/yaml"

@@ -10,10 +10,10 @@ from marshmallow import ValidationError
 
 from app.api.rule_schemas import possible_client, refuse_impossible, schema_of_stored
 from app.rules.documents import LIMIT_FIELDS, Document, differences, document_of
-from app.rules.merge import Merge
-from app.rules.models import RuleVersionRow
-from app.rules.pace import Pace, at_once
 from app.rules.rule import MAX_LOGGED_RATE, Limit, Rule
+from app.rules.sql.merge import Merge
+from app.rules.sql.models import RuleVersionRow
+from app.rules.yielding import Pace, at_once
 
 NO_LIMIT: Document = dict.fromkeys(LIMIT_FIELDS)
 BOTH = "Give either limits or rate and window, not both with different values."

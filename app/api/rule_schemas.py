@@ -18,8 +18,8 @@ from app.api.schemas import (
     amount,
     text_field,
 )
-from app.rules.glob import MAX_STARS, stars
-from app.rules.networks import problem_of
+from app.rules.matching.glob import MAX_STARS, stars
+from app.rules.matching.networks import problem_of
 from app.rules.rule import (
     ACTIONS,
     ALGORITHMS,

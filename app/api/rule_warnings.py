@@ -7,15 +7,15 @@ import logging
 from collections.abc import Callable, Collection
 from typing import TypeVar
 
-from app.rules import hiding
-from app.rules.database import DATABASE_ERRORS
 from app.rules.documents import document_of, lost
-from app.rules.explanation import deciding
-from app.rules.merge import Merge
-from app.rules.pace import Pace, at_once
-from app.rules.precedence import is_wide
-from app.rules.repository import RuleRepository
+from app.rules.matching import hidden_rules
+from app.rules.matching.explanation import deciding
+from app.rules.matching.precedence import is_wide
 from app.rules.rule import Rule
+from app.rules.sql.database.engine import DATABASE_ERRORS
+from app.rules.sql.merge import Merge
+from app.rules.sql.repository import RuleRepository
+from app.rules.yielding import Pace, at_once
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ def warnings_of(
     others fell back to their defaults."""
     changed, was = _one(rule), _one(before)
     around = {other.id: other for each in changed + was for other in rules.beside(each) if each.id != other.id}
-    told = hiding.warnings(changed, around.values(), before=was)
+    told = hidden_rules.warnings(changed, around.values(), before=was)
     if rule is not None and before is not None and named is not None:
         goes = lost(document_of(before), document_of(rule), named)
         told += [
@@ -52,7 +52,7 @@ def warnings_of_merge(merge: Merge, pace: Pace = at_once) -> list[str]:
     """Of several rules changed at once. Takes up to half a second."""
     changed = [*merge.created, *(after for _, after in pace(merge.replaced))]
     before = [*merge.deleted, *(before for before, _ in pace(merge.replaced))]
-    return hiding.warnings(changed, [*merge.unchanged, *merge.others], before=before, pace=pace)
+    return hidden_rules.warnings(changed, [*merge.unchanged, *merge.others], before=before, pace=pace)
 
 
 def warnings_of_block(client_id: str, tenant_id: int, rules: RuleRepository) -> list[str]:
@@ -63,7 +63,7 @@ def warnings_of_block(client_id: str, tenant_id: int, rules: RuleRepository) -> 
     if is_wide(client_id):
         return []
     still = deciding(rules.of_client(tenant_id, client_id), client_id)
-    return [f"{hiding.named(rule)} still blocks it" for rule in still if rule.action == "block"]
+    return [f"{hidden_rules.named(rule)} still blocks it" for rule in still if rule.action == "block"]
 
 
 def _one(rule: Rule | None) -> list[Rule]:

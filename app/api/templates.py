@@ -17,8 +17,8 @@ from app.api.rule_warnings import if_told, warnings_of
 from app.api.template_schemas import ApplicationSchema, StoredTemplateSchema, TemplateSchema
 from app.extensions import db
 from app.rules.documents import Document, document_of
-from app.rules.repository import RuleRepository
-from app.rules.templates import Template, Templates
+from app.rules.sql.repository import RuleRepository
+from app.rules.sql.templates import Template, Templates
 
 blueprint = StrictBlueprint("templates", __name__, url_prefix="/v1/admin/templates", description="Templates")
 

@@ -23,10 +23,10 @@ from app.api.rule_warnings import warnings_of_merge
 from app.api.unsent import Unsent
 from app.extensions import db
 from app.rules.garbage import long_work
-from app.rules.merge import Merge
-from app.rules.pace import Pace, Together, let_go
-from app.rules.repository import RuleRepository, in_one_state
 from app.rules.rule import Rule
+from app.rules.sql.merge import Merge
+from app.rules.sql.repository import RuleRepository, in_one_state
+from app.rules.yielding import Pace, Together, let_go
 
 blueprint = Blueprint("transfer", __name__, url_prefix="/v1/admin", description="Export and import")
 

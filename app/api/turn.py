@@ -14,7 +14,7 @@ import gevent
 
 from app.api.handler import CheckHandler, Reply, Request
 from app.api.problems import UNEXPECTED, Problem
-from app.rules.pace import REST_SECONDS
+from app.rules.yielding import REST_SECONDS
 
 MOST = 100  # that a tenant's dearest patterns make take 40 ms; further ones save little by being together
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from app.rules.pace import Pace, at_once
+from app.rules.yielding import Pace, at_once
 
 MAX_DEPTH = 10  # a rule's limit lies four deep
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

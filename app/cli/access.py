@@ -21,11 +21,11 @@ from app.cli.commands import (
 )
 from app.cli.means import session
 from app.cli.times import DurationType
-from app.rules.access import Tenants
 from app.rules.api_key import SCOPES
-from app.rules.api_keys import ApiKeys, KeyRecord, can_expire_at, rotate_hash_secret
-from app.rules.history import Author
 from app.rules.rule import MAX_NAME
+from app.rules.sql.access.api_keys import ApiKeys, KeyRecord, can_expire_at, rotate_hash_secret
+from app.rules.sql.access.tenants import Tenants
+from app.rules.sql.history import Author
 
 MAX_LISTED = 10_000
 MAX_OVERLAP = timedelta(days=30)  # as over HTTP

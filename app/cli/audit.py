@@ -10,8 +10,8 @@ from app.cli.commands import as_json, command, of_tenant, say_changes, say_json,
 from app.cli.means import session
 from app.cli.times import MomentType
 from app.rules.documents import differences
-from app.rules.history import AuditFilter, History
-from app.rules.models import AuditEventRow
+from app.rules.sql.history import AuditFilter, History
+from app.rules.sql.models import AuditEventRow
 
 MOST = 10_000  # events shown at a time
 NAMES = ("id", "at", "actor", "action", "subject", "before", "after", "correlation_id")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from app.cli.means import session, settings
-from app.rules.editions import Editions
-from app.rules.repository import RuleRepository
 from app.rules.rule import Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
+from app.rules.sql.repository import RuleRepository
+from app.rules.sql.ruleset_version import Editions
 
 
 def book_of(*rules: Rule) -> RuleBook:

@@ -17,9 +17,9 @@ from flask.cli import ScriptInfo
 from app.api.correlation import chosen
 from app.cli.means import rest, session
 from app.cli.operators import operator
-from app.rules.access import Tenant, Tenants
 from app.rules.errors import NotFound
-from app.rules.history import Author
+from app.rules.sql.access.tenants import Tenant, Tenants
+from app.rules.sql.history import Author
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 

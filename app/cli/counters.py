@@ -10,8 +10,8 @@ from app.cli.books import book_of_client
 from app.cli.commands import as_json, by_operator, command, of_tenant, say_json, say_table, tenant_named
 from app.cli.means import session, store
 from app.limiter.counters import Counters, counting
-from app.rules.explanation import hidden_by
-from app.rules.history import Author
+from app.rules.matching.explanation import hidden_by
+from app.rules.sql.history import Author
 
 HEAD = ("RULE", "CLIENT", "ENDPOINT", "RATE", "WINDOW", "ALGORITHM", "LEFT", "OF", "SHADOW")
 NAMES = ("rule_id", "client_id", "endpoint", "rate", "window", "algorithm", "remaining", "limit", "shadow")

@@ -13,9 +13,9 @@ from app.cli.commands import as_json, command, many, of_tenant, say_json, tenant
 from app.cli.means import session, store
 from app.cli.rule_table import shown_limits
 from app.limiter.counters import Counters, Reading, counting
-from app.rules.explanation import Candidate, explain
-from app.rules.repository import RuleRepository
+from app.rules.matching.explanation import Candidate, explain
 from app.rules.rule import DEFAULT_RULE_ID, Rule
+from app.rules.sql.repository import RuleRepository
 
 
 @command("explain")

@@ -28,11 +28,11 @@ from app.cli.commands import (
 )
 from app.cli.means import one_state, rest, session, settings
 from app.cli.progress import progress
-from app.rules.changes import RuleChanges
-from app.rules.history import Author
-from app.rules.merge import Merge
-from app.rules.repository import RuleRepository
 from app.rules.rule import DEFAULT_TENANT_ID, Rule
+from app.rules.sql.changes import RuleChanges
+from app.rules.sql.history import Author
+from app.rules.sql.merge import Merge
+from app.rules.sql.repository import RuleRepository
 
 FILE = click.argument("file", type=click.Path(path_type=Path, allow_dash=True, dir_okay=False))
 REPLACE = click.option("--replace", is_flag=True, help="Also delete the rules that the file does not have.")

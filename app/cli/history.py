@@ -18,9 +18,9 @@ from app.cli.commands import (
     tenant_named,
 )
 from app.cli.means import session, settings
-from app.rules.changes import RuleChanges
 from app.rules.errors import NotFound
-from app.rules.history import Author, History, prune
+from app.rules.sql.changes import RuleChanges
+from app.rules.sql.history import Author, History, prune
 
 MAX_VERSIONS = 1000  # shown at a time
 

@@ -12,8 +12,8 @@ from app.cli.commands import as_json, command, of_tenant, say_json, say_table, t
 from app.cli.means import session, store
 from app.cli.rule_table import shown_limits
 from app.limiter.denied_clients import LimitedClients
-from app.rules.repository import RuleRepository
 from app.rules.rule import Rule
+from app.rules.sql.repository import RuleRepository
 
 HEAD = ("CLIENT", "DENIED", "BY RULE", "OF CLIENT", "ENDPOINT", "ACTION", "LIMITS")
 

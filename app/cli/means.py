@@ -40,7 +40,7 @@ def settings() -> Settings:
 def session() -> Any:
     """The command's session. It ends with the command."""
     from app.config import NO_DATABASE
-    from app.rules.database import session_on
+    from app.rules.sql.database.engine import session_on
 
     context = click.get_current_context().find_root()
     if "session" not in context.meta:
@@ -61,7 +61,7 @@ def rest() -> None:
 
 def one_state() -> Any:
     """The session, in a new transaction that sees one state of all rules."""
-    from app.rules.repository import in_one_state
+    from app.rules.sql.repository import in_one_state
 
     rest()
     return in_one_state(session())

@@ -9,8 +9,8 @@ from app.api.problems import Problem
 from app.api.rule_files import FileError
 from app.environment import SettingsError
 from app.limiter.errors import NotReady, StoreError
-from app.rules.database import DATABASE_ERRORS
 from app.rules.errors import Refused
+from app.rules.sql.database.engine import DATABASE_ERRORS
 
 EXPECTED = (Refused, Problem, ValidationError, StoreError, NotReady, SettingsError, OSError, *DATABASE_ERRORS)
 

@@ -25,13 +25,13 @@ from app.cli.commands import (
 from app.cli.means import session, settings
 from app.cli.rule_options import sent, single_fields
 from app.cli.rules import as_seen, stored
-from app.rules.changes import RuleChanges, anything
 from app.rules.documents import differences, document_of
-from app.rules.history import Author
-from app.rules.merge import Merge
 from app.rules.promotion import promoted
-from app.rules.repository import RuleRepository
 from app.rules.rule import Rule
+from app.rules.sql.changes import RuleChanges, anything
+from app.rules.sql.history import Author
+from app.rules.sql.merge import Merge
+from app.rules.sql.repository import RuleRepository
 
 
 @command("edit")

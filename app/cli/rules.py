@@ -24,12 +24,12 @@ from app.cli.commands import (
 from app.cli.means import session, settings
 from app.cli.rule_options import sent, single_fields
 from app.cli.rule_table import say_rules, shown_limits
-from app.rules import changes
 from app.rules.documents import LIMIT_FIELDS, document_of, lost
 from app.rules.errors import NotFound
-from app.rules.history import Author
-from app.rules.repository import RuleRepository
 from app.rules.rule import Rule
+from app.rules.sql import changes
+from app.rules.sql.history import Author
+from app.rules.sql.repository import RuleRepository
 
 
 @command("list")

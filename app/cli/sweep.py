@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from app.cli.means import means, session, store
 from app.limiter.denied_clients import LimitedClients
 from app.limiter.redis.tenant_cleanup import SETTLE_SECONDS, DeletedTenants
-from app.rules.editions import Editions
+from app.rules.sql.ruleset_version import Editions
 
 
 def forget_counters(tenant_id: int) -> int:

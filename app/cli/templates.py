@@ -23,11 +23,11 @@ from app.cli.commands import (
 )
 from app.cli.means import session
 from app.cli.rule_table import say_rules, shown_limits
-from app.rules.changes import RuleChanges
 from app.rules.documents import differences, document_of
-from app.rules.history import Author
-from app.rules.repository import RuleRepository
-from app.rules.templates import Template, Templates
+from app.rules.sql.changes import RuleChanges
+from app.rules.sql.history import Author
+from app.rules.sql.repository import RuleRepository
+from app.rules.sql.templates import Template, Templates
 
 
 @command("list")

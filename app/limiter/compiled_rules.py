@@ -6,9 +6,9 @@ from app.limiter.compiled_rule import Charge, Once, Plan
 from app.limiter.decision import Check
 from app.limiter.keys import NEWCOMERS, Keyspace, answer_name, meaning
 from app.observability.metrics import RULE_COUNTS
-from app.rules.pace import Pace
 from app.rules.rule import Rule
 from app.rules.rule_book import RuleBook
+from app.rules.yielding import Pace
 
 
 class Plans:

@@ -19,9 +19,9 @@ from app.limiter.fallback.fallback_log import ModeLog
 from app.observability.active_clients import ActiveClients
 from app.observability.metrics import SHADOW_BLOCKED
 from app.observability.rule_counts import Counts
-from app.rules.pace import Pace
 from app.rules.rule import Rule
 from app.rules.rule_book import RuleBook
+from app.rules.yielding import Pace
 
 
 class LimitedClients(Protocol):

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from app.rules.api_key import ApiKey, KeyHash
-from app.rules.pace import Pace, at_once
-from app.rules.patterns import Matches
+from app.rules.matching.pattern_index import Matches
+from app.rules.matching.tenant_rules import TenantRules
+from app.rules.metric_series import RuleSeries
 from app.rules.rule import Limit, Rule
-from app.rules.series import RuleSeries
-from app.rules.soundness import require_sound
-from app.rules.tenant_rules import TenantRules
+from app.rules.validation import require_sound
+from app.rules.yielding import Pace, at_once
 
 LARGE = 1000  # items, which take a third of a millisecond to free
 

@@ -6,7 +6,7 @@ from alembic import op
 revision = "0004"
 down_revision = "0003"
 
-CLIENT = "coalesce(after ->> 'client_id', before ->> 'client_id')"  # as app/rules/models.py has it
+CLIENT = "coalesce(after ->> 'client_id', before ->> 'client_id')"  # as app/rules/sql/models.py has it
 
 
 def upgrade() -> None:

@@ -21,10 +21,10 @@ from app.limiter.breaker.breaker import Breaker
 from app.limiter.redis.inspection import RedisInspection
 from app.limiter.redis.store import RedisStore, connect
 from app.observability.background import forever
-from app.rules import nodes
-from app.rules.nodes import REDIS, Nodes, SharedClock
-from app.rules.reload import Freshness
 from app.rules.rule_book import Edition
+from app.rules.sql import nodes
+from app.rules.sql.nodes import REDIS, Nodes, SharedClock
+from app.rules.sync.reloader import Freshness
 from devstack import Valkey
 from tests.support.limiters import breaker_of
 from tests.support.node import Node

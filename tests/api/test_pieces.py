@@ -10,7 +10,7 @@ import pytest
 from gevent.socket import wait_read
 
 from app.api.pieces import Pieces
-from app.rules.pace import PIECE_SECONDS
+from app.rules.yielding import PIECE_SECONDS
 from tests.limiter.breaker.test_breaker import Clock
 
 REQUESTS, AT_ONCE = 20, 2

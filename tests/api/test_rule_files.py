@@ -20,9 +20,9 @@ from app.api.rule_files import InvalidRules, in_pieces, read_rules, write_rules
 from app.api.rule_forms import shown_merge_lists
 from app.api.rule_warnings import warnings_of_merge
 from app.api.yaml_subset import YamlError
-from app.rules.merge import Merge
-from app.rules.pace import at_once
 from app.rules.rule import Limit, Rule
+from app.rules.sql.merge import Merge
+from app.rules.yielding import at_once
 from tests.support.steps import Steps
 
 READERS = pytest.mark.parametrize("read", [items_of_json, items_of_yaml], ids=["JSON", "YAML"])

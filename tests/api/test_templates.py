@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.api.rule_schemas import RuleSchema
-from app.rules.templates import BUILT_IN
+from app.rules.sql.templates import BUILT_IN
 from tests.api.conftest import OtherTenant
 from tests.api.wire import problem_of
 from tests.support.node import Node

@@ -8,9 +8,9 @@ from app.limiter.compiled_rule import Charge, Plan
 from app.limiter.compiled_rules import Plans
 from app.limiter.decision import Check
 from app.limiter.redis.script_calls import packed_call
-from app.rules.pace import at_once
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
+from app.rules.yielding import at_once
 from tests.support.steps import Steps
 
 COUNT = 2_000

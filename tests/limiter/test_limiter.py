@@ -21,9 +21,9 @@ from app.limiter.redis.connection import RedisLink
 from app.limiter.redis.socket import Wire
 from app.limiter.redis.store import RedisStore, connect
 from app.observability.active_clients import ActiveClients
-from app.rules.pace import at_once
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
+from app.rules.yielding import at_once
 from devstack import Valkey
 from tests.support.limiters import limiter_of
 

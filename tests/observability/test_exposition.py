@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.observability.exposition import exposition
 from app.observability.metric_files import FIRST_BYTES, entries
 from app.observability.rule_counts import COLUMNS, DEFAULT, Labels, RuleCounts, Series
-from app.rules.pace import at_once
+from app.rules.yielding import at_once
 
 MODES = ("min", "max", "sum", "mostrecent", "all", "livemin", "livemax", "livesum", "livemostrecent", "liveall")
 ODD = 'a "quoted" \\ and\nbroken line, \U0001f600'

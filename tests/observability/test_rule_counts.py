@@ -9,7 +9,7 @@ import pytest
 
 from app.observability import rule_counts
 from app.observability.rule_counts import COLUMNS, DEFAULT, SLOTS, Labels, RuleCounts, Series
-from app.rules.pace import at_once
+from app.rules.yielding import at_once
 
 ROUNDS = 2_000
 

@@ -8,7 +8,7 @@ import pytest
 
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
-from app.rules.soundness import UnsoundRule
+from app.rules.validation import UnsoundRule
 
 
 def book(*rules: Rule, algorithm: str = "token_bucket") -> RuleBook:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from app.rules.changes import RuleChanges
-from app.rules.history import AuditFilter, Author, History
 from app.rules.rule import Limit, Rule
+from app.rules.sql.changes import RuleChanges
+from app.rules.sql.history import AuditFilter, Author, History
 
 AUTHOR = Author("tester", "correlation-1")
 

@@ -1,0 +1,1 @@
+"""Which rule decides for a client: exact ids, networks, patterns, and the order among them."""

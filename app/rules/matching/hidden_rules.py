@@ -1,0 +1,182 @@
+"""Which rules keep others from deciding: the client counts before the endpoint, so a rule for one client and any
+endpoint also stands before every protection of an endpoint that is for all.
+
+What is told is what surprises: that a rule for just an endpoint, or a block, does not decide for some clients. That a
+rule of a client comes before one of its pattern is what rules are for.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from heapq import heappop, heappush
+
+from app.rules.matching.networks import IPV6_BITS, SUBSCRIBER_BITS, lies_in
+from app.rules.matching.precedence import comes_first, covers, is_wide
+from app.rules.rule import Rule
+from app.rules.yielding import Pace, at_once, let_go
+
+MAX_PAIRS = 100_000  # of rules that are compared at a time: 0.2 s
+MAX_TOLD = 100
+NAMED = 5  # rules that one sentence names
+
+Place = tuple[str, str | None, bool]  # client, endpoint, shadow
+
+
+def warnings(
+    changed: Sequence[Rule], others: Iterable[Rule], *, before: Sequence[Rule] = (), pace: Pace = at_once
+) -> list[str]:
+    """What the changed rules keep from deciding, what keeps them from it, and what decides again that they kept from it
+    as they were `before`. `others`: the tenant's other rules, or those of `RuleRepository.beside`."""
+    others = list(others)
+    own = _by_client(pace(others))
+    told = [sentence for rule in pace(changed) if (sentence := _not_for(rule, own.get(rule.client_id, ())))]
+    hidden = list(_pairs(changed, others, pace))
+    told += [_hidden(lower, uppers) for lower, uppers in hidden]
+    told += _again(before, hidden, others, pace) if before else []
+    told += [sentence for rule in pace(changed) if (sentence := _of_no_proxy(rule))]
+    let_go(pace, own)
+    return told[:MAX_TOLD]
+
+
+def hides(upper: Rule, lower: Rule, apart: Collection[Place] = ()) -> bool:
+    """Whether `upper` keeps `lower` from deciding for some client, to somebody's surprise.
+
+    `apart`: clients and endpoints with a rule of their own, which `upper` leaves alone.
+    """
+    if not (upper.enabled and lower.enabled) or upper.shadow is not lower.shadow or upper.action == "block":
+        return False
+    if upper.client_id == lower.client_id:
+        return lower.action == "block" and lower.endpoint is None and upper.endpoint is not None
+    if not (is_protection(lower) and comes_first(upper.client_id, lower.client_id)):
+        return False
+    if upper.endpoint is not None:
+        return lower.action == "block" and lower.endpoint in (None, upper.endpoint)
+    return lower.endpoint is None or _place(upper.client_id, lower) not in apart
+
+
+def is_protection(rule: Rule) -> bool:
+    """For more than one client and just an endpoint, or a block."""
+    return rule.action == "block" or (rule.endpoint is not None and is_wide(rule.client_id))
+
+
+def _pairs(changed: Sequence[Rule], others: Sequence[Rule], pace: Pace) -> Iterator[tuple[Rule, list[Rule]]]:
+    """Each rule that some others keep from deciding, with those: of the two at least one was changed.
+
+    Ends when MAX_PAIRS were compared: those for the most clients first.
+    """
+    if not changed:
+        return
+    everything, ours, left = [*changed, *others], {id(rule) for rule in pace(changed)}, MAX_PAIRS
+    apart = {_place(rule.client_id, rule) for rule in pace(everything) if rule.enabled and rule.endpoint is not None}
+    for lower in pace(_widest_first(everything, pace)):
+        candidates = everything if id(lower) in ours else changed
+        left -= len(candidates)
+        if left < 0:
+            return
+        uppers = [upper for upper in pace(candidates) if hides(upper, lower, apart)]
+        if id(lower) in ours:  # what its own client has is told apart
+            uppers = [upper for upper in uppers if upper.client_id != lower.client_id]
+        if uppers:
+            yield lower, uppers
+
+
+def _widest_first(rules: Iterable[Rule], pace: Pace) -> Iterator[Rule]:
+    """The protections, by a heap: to sort them would be one piece of work."""
+    heap = list[tuple[int, int, int, Rule]]()
+    for place, rule in enumerate(pace(rules)):
+        if is_protection(rule):
+            heappush(heap, (len(rule.client_id), rule.id, place, rule))
+    while heap:
+        yield heappop(heap)[-1]
+
+
+def _place(client_id: str, rule: Rule) -> Place:
+    return client_id, rule.endpoint, rule.shadow
+
+
+def _by_client(rules: Iterable[Rule]) -> dict[str, list[Rule]]:
+    """Those for just an endpoint."""
+    found: defaultdict[str, list[Rule]] = defaultdict(list)
+    for rule in rules:
+        if rule.endpoint is not None and rule.enabled:
+            found[rule.client_id].append(rule)
+    return found
+
+
+def _not_for(rule: Rule, own: Iterable[Rule]) -> str:
+    """Where a rule for any endpoint does not decide. A block, or a way out of a limit, depends on it."""
+    if rule.endpoint is not None or not rule.enabled:
+        return ""
+    first = [
+        f"{other.endpoint} (rule {other.id})"
+        for other in own
+        if other.shadow is rule.shadow and not other.action == rule.action == "block"
+    ]
+    return f"not for {_some(first)}: this client's rules for an endpoint come first" if first else ""
+
+
+def _of_no_proxy(rule: Rule) -> str:
+    """Where a rule is for a part of a subscriber's network."""
+    network = lies_in(rule.client_id)
+    if network is None or network.bits != IPV6_BITS or network.prefix <= SUBSCRIBER_BITS:
+        return ""
+    return (
+        f"{named(rule)} is not for clients that forward authentication names: of IPv6 those are networks"
+        f" of /{SUBSCRIBER_BITS}, and none of them lies in {rule.client_id}"
+    )
+
+
+def _hidden(lower: Rule, uppers: Sequence[Rule]) -> str:
+    names = [
+        upper.client_id + (f" on {upper.endpoint}" if upper.endpoint else "") + (f" (rule {upper.id})" * (upper.id > 0))
+        for upper in uppers
+    ]
+    comes = "whose own rule comes first" if len(uppers) == 1 else "whose own rules come first"
+    return f"{named(lower)} does not decide for {_some(names)}, {comes}"
+
+
+def _again(
+    before: Sequence[Rule], hidden: Sequence[tuple[Rule, list[Rule]]], others: Sequence[Rule], pace: Pace
+) -> list[str]:
+    """What the rules kept from deciding before, and nothing keeps from it now. Ends as `_pairs` does."""
+    still = {(lower.id, upper.client_id) for lower, uppers in hidden for upper in uppers}
+    gone, told, left = {rule.id for rule in pace(before)}, [], MAX_PAIRS
+    for lower, uppers in _pairs(before, others, pace):
+        clients = []
+        for upper in pace(() if lower.id in gone else uppers):
+            if (lower.id, upper.client_id) in still:
+                continue
+            left -= len(others)
+            if left < 0:
+                break
+            if not any(_stands_between(other, upper.client_id, lower) for other in pace(others)):
+                clients.append(upper.client_id)
+        if clients:
+            told.append(f"{named(lower)} decides for {_some(clients)} again")
+        if left < 0:
+            break
+    return told
+
+
+def _stands_between(rule: Rule, client_id: str, lower: Rule) -> bool:
+    """Whether it decides for the client (or pattern) before `lower` does."""
+    of_client = rule.client_id == client_id or covers(rule.client_id, client_id)
+    return (
+        of_client
+        and rule.enabled
+        and rule.shadow is lower.shadow
+        and rule.endpoint in (None, lower.endpoint)
+        and comes_first(rule.client_id, lower.client_id)
+    )
+
+
+def named(rule: Rule) -> str:
+    """The rule in a sentence."""
+    words = [rule.client_id, rule.endpoint or "any endpoint", *(["block"] if rule.action == "block" else [])]
+    return f"rule {rule.id if rule.id > 0 else 'to be made'} ({', '.join(words)})"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and at least {more} more" if more > 0 else "")

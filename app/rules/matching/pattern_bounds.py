@@ -1,0 +1,60 @@
+"""How many patterns a tenant may have, and how alike: so that no client id is dear to match."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+
+from app.rules.errors import Conflict
+from app.rules.matching.glob import MAX_STARS, Coverage, is_repetitive, stars
+from app.rules.matching.pattern_index import PatternIndex
+from app.rules.yielding import Pace
+
+# Of one tenant. Every change of one makes all workers file all of them again: 10 to 20 ms of each.
+MAX_PATTERNS = 2_000
+# Of these, whose matching is compiled.
+MAX_REPETITIVE = 200
+# For one client id: the dearest that was found takes 0.2 ms, on a busy machine 0.5 (benchmarks/matching.py).
+MAX_TRIED = 300
+NAMED = 3  # of those that a refused pattern resembles
+MANY = "too-many"  # the kind of these refusals
+
+
+@contextmanager
+def keeping_matchable(patterns: Callable[[], set[str]], pace: Pace) -> Iterator[None]:
+    """Changes rules inside. Raises Conflict where that makes the tenant's `patterns` too many, or too dear to match.
+
+    Patterns that were there before are not judged, so that what is stored can be changed.
+    """
+    before = patterns()
+    yield
+    after = patterns()
+    if not after <= before:
+        require_matchable(after, after - before, pace)
+
+
+def require_matchable(patterns: Collection[str], new: Collection[str], pace: Pace) -> None:
+    """Raises Conflict where `new` ones among all patterns of a tenant make them too many or too dear to match."""
+    if len(patterns) > MAX_PATTERNS:
+        raise Conflict(f"a tenant has at most {MAX_PATTERNS} patterns: these would be {len(patterns)}", MANY)
+    repetitive = {pattern for pattern in pace(patterns) if is_repetitive(pattern)}
+    for pattern in new:
+        if stars(pattern) > MAX_STARS:
+            raise Conflict(f"the pattern {pattern} has more than {MAX_STARS} *", MANY)
+        if pattern in repetitive and len(repetitive) > MAX_REPETITIVE:
+            raise Conflict(
+                f"the pattern {pattern} has, between two *, a text that begins with one character three times:"
+                f" a tenant has at most {MAX_REPETITIVE} such patterns",
+                MANY,
+            )
+    tried = PatternIndex(dict.fromkeys(patterns, Coverage({}, None)), pace).most_tried()
+    if len(tried) <= MAX_TRIED:
+        return
+    for place, pattern in enumerate(tried):
+        if pattern in new:
+            others = ", ".join([*tried[place + 1 :], *tried[place - NAMED : place]][:NAMED])
+            raise Conflict(
+                f"the pattern {pattern} resembles too many others, such as {others}: for some client id {len(tried)}"
+                f" patterns would have to be tried; at most {MAX_TRIED} are allowed",
+                MANY,
+            )

@@ -1,0 +1,204 @@
+"""Which of thousands of patterns is the most specific that matches a client."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import NamedTuple, Protocol
+
+from app.rules.matching.glob import Coverage, Glob, glob_of
+from app.rules.rule import Rule
+from app.rules.yielding import Pace
+
+# So many patterns with a common head or tail are tried one by one; of more, those with a middle are told apart by it.
+FEW = 8
+PIECE = 4  # characters: with 3 a thousand patterns can no longer be told apart by the number in them
+MAX_PIECES = 32  # of one pattern that are looked at for its rarest
+LONGEST = 256  # characters of a client id
+MATCHES_BYTES = 4 * 1024 * 1024  # remembered by a worker: 12,000 with ids of 40 letters
+MATCH_BYTES = 300  # of one, beside its texts
+
+
+class Entry(NamedTuple):
+    """A pattern in the index. `rank`: 0 is the most specific. `glob` is None where its place in the index says all."""
+
+    rank: int
+    glob: Glob | None
+    coverage: Coverage
+
+
+class PatternIndex:
+    """The patterns of one tenant, each filed under what few others have: its head, its tail, or a piece between them.
+
+    A search tries the few patterns that share such a mark with the client, not all: a bisection for the heads, one for
+    the tails, and a look-up per character where there are pieces. Only patterns that resemble one another in all of
+    them are tried one by one; pattern_bounds.py limits how many those can be.
+    """
+
+    def __init__(self, patterns: Mapping[str, Coverage], pace: Pace) -> None:
+        ranked = sorted(patterns.items(), key=_most_specific_first)
+        self._ranked = [(glob_of(pattern), coverage) for pattern, coverage in pace(ranked)]
+        heads, tails, pieces = _filed(self._ranked, pace)
+        self._heads = _Prefixes(heads)
+        self._tails = _Prefixes(tails) if tails else None
+        self._pieces = pieces
+        self._piece_sizes = sorted({len(piece) for piece in pieces})
+        self.tried = len(self.most_tried())
+
+    @property
+    def has_pieces(self) -> bool:
+        """Then a search takes a microsecond, and one without a third of it."""
+        return bool(self._pieces)
+
+    def match(self, client_id: str, limit_key: str) -> Rule | None:
+        """The rule of the most specific pattern that matches and covers the key."""
+        best, rank = self._heads.best(client_id, client_id, limit_key, None, len(self._ranked))
+        if self._tails is not None:
+            best, rank = self._tails.best(client_id[::-1], client_id, limit_key, best, rank)
+        for size in self._piece_sizes:
+            pieces = {client_id[start : start + size] for start in range(len(client_id) - size + 1)}
+            for piece in self._pieces.keys() & pieces:
+                best, rank = _better(self._pieces[piece], client_id, limit_key, best, rank)
+        return best
+
+    def matching(self, client_id: str) -> Iterator[Coverage]:
+        """All patterns that match, the most specific first. Tries each: not for the hot path."""
+        return (coverage for glob, coverage in self._ranked if glob.matches(client_id))
+
+    def most_tried(self) -> list[str]:
+        """The most patterns that have to be tried for one client id; alike ones stand together.
+
+        It is a bound: there need not be a client id for which all of them have to be.
+        """
+        tried = self._heads.longest_way() + (self._tails.longest_way() if self._tails is not None else [])
+        for size in self._piece_sizes:
+            filed = [filed for piece, filed in self._pieces.items() if len(piece) == size]
+            for fullest in sorted(filed, key=len, reverse=True)[: LONGEST - size + 1]:
+                tried += fullest
+        return [self._ranked[entry.rank][0].pattern for entry in tried]
+
+
+class Index(Protocol):
+    def match(self, client_id: str, limit_key: str, /) -> Rule | None: ...
+
+
+class Matches:
+    """What was found for clients that come again, where a search takes longer than to remember: of all tenants of a
+    book. Callers choose clients and keys, so their bytes are bounded.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[Index, str, str], Rule | None] = {}
+        self._room = MATCHES_BYTES
+
+    def match(self, index: Index, client_id: str, limit_key: str) -> Rule | None:
+        """As the index, which is one of those of the book, would."""
+        asked = index, client_id, limit_key
+        try:
+            return self._found[asked]
+        except KeyError:
+            return self._learnt(asked)
+
+    def _learnt(self, asked: tuple[Index, str, str]) -> Rule | None:
+        index, client_id, limit_key = asked
+        if self._room < 0:
+            self._found, self._room = {}, MATCHES_BYTES
+        self._room -= MATCH_BYTES + sum(len(text) * (1 if text.isascii() else 4) for text in (client_id, limit_key))
+        rule = self._found[asked] = index.match(client_id, limit_key)
+        return rule
+
+
+class _Node:
+    """A beginning that some patterns share. `parent` is the longest shorter one that it begins with."""
+
+    __slots__ = ("entries", "parent", "prefix")
+
+    def __init__(self, prefix: str, parent: _Node | None, entries: list[Entry]) -> None:
+        self.prefix = prefix
+        self.parent = parent
+        self.entries = entries
+
+
+class _Prefixes:
+    """Entries by the text they begin with. In the order of these texts, all that another text begins with are its
+    neighbour below and that one's ancestors."""
+
+    def __init__(self, entries: Mapping[str, list[Entry]]) -> None:
+        self._sorted = sorted(entries)
+        self._nodes: list[_Node] = []
+        node: _Node | None = None
+        for prefix in self._sorted:
+            while node is not None and not prefix.startswith(node.prefix):
+                node = node.parent
+            node = _Node(prefix, node, entries[prefix])
+            self._nodes.append(node)
+
+    def best(self, text: str, client_id: str, limit_key: str, best: Rule | None, rank: int) -> tuple[Rule | None, int]:
+        """`best` of the given rank, or what is filed under a beginning of the text, matches and ranks lower."""
+        place = bisect_right(self._sorted, text)
+        node = self._nodes[place - 1] if place else None
+        while node is not None and not text.startswith(node.prefix):
+            node = node.parent
+        while node is not None:
+            best, rank = _better(node.entries, client_id, limit_key, best, rank)
+            node = node.parent
+        return best, rank
+
+    def longest_way(self) -> list[Entry]:
+        """The most entries that one text has to be compared with."""
+        counts: dict[_Node | None, int] = {None: 0}
+        for node in self._nodes:
+            counts[node] = counts[node.parent] + len(node.entries)
+        last = max(counts, key=counts.__getitem__)
+        way: list[Entry] = []
+        while last is not None:
+            way += last.entries
+            last = last.parent
+        return way
+
+
+def _better(
+    entries: list[Entry], client_id: str, limit_key: str, best: Rule | None, rank: int
+) -> tuple[Rule | None, int]:
+    for entry_rank, glob, (by_key, any_key) in entries:
+        if entry_rank >= rank:
+            break
+        rule = by_key.get(limit_key, any_key)
+        if rule is not None and (glob is None or glob.matches(client_id)):
+            return rule, entry_rank
+    return best, rank
+
+
+def _filed(ranked: list[tuple[Glob, Coverage]], pace: Pace) -> tuple[dict[str, list[Entry]], ...]:
+    """Entries by head, by reversed tail and by piece: each pattern once, where it is rarest."""
+    heads: defaultdict[str, list[Entry]] = defaultdict(list)
+    tails: defaultdict[str, list[Entry]] = defaultdict(list)
+    pieces: defaultdict[str, list[Entry]] = defaultdict(list)
+    of_head, of_tail = Counter(glob.head for glob, _ in ranked), Counter(glob.tail for glob, _ in ranked)
+    crowded = (glob for glob, _ in pace(ranked) if glob.middle and min(of_head[glob.head], of_tail[glob.tail]) > FEW)
+    marks = {glob: _pieces(glob) for glob in crowded}
+    of_piece = Counter(piece for found in pace(marks.values()) for piece in found)
+    for rank, (glob, coverage) in enumerate(pace(ranked)):
+        by_tail = glob.tail and (not glob.head or of_tail[glob.tail] < of_head[glob.head])
+        if glob in marks:
+            place, key = pieces, min(marks[glob], key=of_piece.__getitem__)
+        else:
+            place, key = (tails, glob.tail[::-1]) if by_tail else (heads, glob.head)
+        one_ended = not glob.middle and not (glob.head and glob.tail)
+        place[key].append(Entry(rank, None if one_ended else glob, coverage))
+    return heads, tails, pieces
+
+
+def _pieces(glob: Glob) -> list[str]:
+    """What a text has to contain to match: of each text between two `*` pieces of PIECE characters, or all of it."""
+    starts = ((part, start) for part in glob.middle for start in range(max(1, len(part) - PIECE + 1)))
+    longest = max(map(len, glob.middle))
+    found = (part[start : start + PIECE] for part, start in starts)
+    return list(dict.fromkeys(islice((piece for piece in found if len(piece) == min(PIECE, longest)), MAX_PIECES)))
+
+
+def _most_specific_first(item: tuple[str, object]) -> tuple[int, str]:
+    pattern = item[0]
+    return -len(pattern.replace("*", "")), pattern

@@ -1,0 +1,72 @@
+"""How rules are shown in metrics: under which labels, and which of very many are shown together."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+from app.observability.rule_counts import DEFAULT, MAX_SERIES, Labels, Series
+from app.rules.rule import DEFAULT_RULE_ID, DEFAULT_TENANT_ID, Rule
+from app.rules.yielding import Pace
+
+MAX_SERIES_OF_TENANT = MAX_SERIES // 2
+# Of a label. Longer ones are cut: rules that differ only beyond it are one series.
+MAX_LABEL = 64  # characters
+OTHER = "other"
+
+
+class RuleSeries:
+    """The series of every rule of a book that is enabled. `rules` are all of them, by id.
+
+    A tenant's oldest rules have one each, at most MAX_SERIES_OF_TENANT; its later ones are counted together as
+    `other`, and its later shadows nowhere. Where all tenants have more than MAX_SERIES, each has an equal share of
+    them, or as many as it has rules.
+    """
+
+    def __init__(self, rules: Mapping[int, Rule], pace: Pace) -> None:
+        self._rules = rules
+        ids: defaultdict[int, list[int]] = defaultdict(list)
+        for rule in pace(rules.values()):
+            if _counts(rule):
+                ids[rule.tenant_id].append(rule.id)
+        share = _share([len(own) for own in ids.values()])
+        # By tenant: the last rule with a series of its own, where not all have one.
+        self.last = {tenant_id: sorted(own)[share - 1] for tenant_id, own in ids.items() if len(own) > share}
+
+    def of(self, key: int) -> Series | None:
+        """The series of the rule of this id, or the one of this key. None where nothing counts under it."""
+        if key == DEFAULT_RULE_ID:
+            return DEFAULT
+        if key < 0:
+            return _others(-key) if -key in self.last else None
+        rule = self._rules.get(key)
+        if rule is None or not _counts(rule):
+            return None
+        if rule.id > self.last.get(rule.tenant_id, rule.id):
+            return None if rule.shadow else _others(rule.tenant_id)
+        labels = _labels(rule.tenant_id, rule.client_id, rule.endpoint or "*")
+        return Series(rule.id, labels._replace(shadow=True) if rule.shadow else labels)
+
+
+def _counts(rule: Rule) -> bool:
+    return rule.enabled
+
+
+def _others(tenant_id: int) -> Series:
+    return Series(-tenant_id, _labels(tenant_id, OTHER, "*"))
+
+
+def _labels(tenant_id: int, client_id: str, endpoint: str) -> Labels:
+    tenant = "" if tenant_id == DEFAULT_TENANT_ID else str(tenant_id)
+    return Labels(client_id[:MAX_LABEL], endpoint[:MAX_LABEL], tenant)
+
+
+def _share(counts: list[int]) -> int:
+    """The most rules of a tenant that have series, so that all tenants together have at most MAX_SERIES."""
+    left = MAX_SERIES
+    for place, count in enumerate(sorted(counts)):
+        share = left // (len(counts) - place)
+        if min(count, MAX_SERIES_OF_TENANT) > share:
+            return share
+        left -= min(count, MAX_SERIES_OF_TENANT)
+    return MAX_SERIES_OF_TENANT

@@ -1,0 +1,228 @@
+"""API keys of tenants. Each change is one transaction, and reaches every worker as changes of rules do.
+
+A key neither outlives nor outranks its maker: scopes and expiry of the key that asks bound what it gives and touches.
+Nothing bounds an operator, which is the bootstrap key or the command line.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from app.rules.api_key import SECRET_BYTES, KeyHash, actor_of, new_key
+from app.rules.documents import Document
+from app.rules.errors import Conflict, Forbidden, NotFound
+from app.rules.rule import DEFAULT_TENANT_ID
+from app.rules.sql.database.pagination import page_of, total_of
+from app.rules.sql.database.transactions import KEYS, changing
+from app.rules.sql.history import Author, History
+from app.rules.sql.models import ApiKeyRow, RuleBookRow, TenantRow
+
+MAX_KEYS = 1_000  # in force, of one tenant
+MAX_LIFETIME = timedelta(days=36_525)  # of a key that expires; no reader of the table has to cope with the year 10000
+LIFTS_LIMITS = "rules:write"  # a key with this scope gains nothing by making itself more clients
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRecord:
+    """What may be shown of a key. `tenant` is its tenant's name.
+
+    `owner`: the name that forward-auth counts it by. `maker`: the id of the key that asked for it, None: an operator.
+    `rotation_of`: the id of the first key of its line, None: it is the first.
+    """
+
+    id: str
+    tenant: str
+    name: str
+    scopes: list[str]
+    owner: str
+    maker: str | None
+    rotation_of: str | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+    def document(self) -> Document:
+        """For the audit."""
+        expires_at = self.expires_at.isoformat() if self.expires_at else None
+        shown = {"id": self.id, "name": self.name, "scopes": self.scopes, "expires_at": expires_at}
+        return shown | {"owner": self.owner, "maker": self.maker, "rotation_of": self.rotation_of}
+
+
+class ApiKeys:
+    """API keys of one tenant, or of all (None). `asked_by`: the id of the key that asks; None: an operator."""
+
+    def __init__(self, session: Session, tenant_id: int | None, asked_by: str | None = None) -> None:
+        self._session = session
+        self._tenant_id = tenant_id
+        self._asked_by = asked_by
+
+    def page(self, offset: int, count: int, *, revoked: bool = False) -> tuple[list[KeyRecord], int]:
+        """Keys in force, or those revoked, oldest first."""
+        rows = select(ApiKeyRow).where(*self._own(), ApiKeyRow.revoked_at.is_not(None) == revoked)
+        found, total = page_of(self._session, rows.order_by(ApiKeyRow.created_at, ApiKeyRow.id), offset, count)
+        return [self._record(row) for row in found], total
+
+    def get(self, key_id: str) -> KeyRecord:
+        return self._record(self._row(key_id))
+
+    def create(
+        self, tenant_id: int, name: str, scopes: Collection[str], expires_at: datetime | None, author: Author
+    ) -> tuple[KeyRecord, str]:
+        """A new key, and its only showing. It expires with its maker where `expires_at` says nothing."""
+        with changing(self._session, KEYS):
+            maker, owner = self._asker(scopes), None
+            if maker is not None:
+                expires_at = expires_at or maker.expires_at
+                _require_end(maker, expires_at)
+                owner = None if LIFTS_LIMITS in maker.scopes else _owner(maker)
+            new = ApiKeyRow(tenant_id=tenant_id, name=name, scopes=scopes, expires_at=expires_at, owner=owner)
+            return self._issue("key.create", new, author)
+
+    def rotate(self, key_id: str, overlap_seconds: int, author: Author) -> tuple[KeyRecord, str]:
+        """A new key like this one, which goes on for the overlap, but not beyond its own expiry."""
+        with changing(self._session, KEYS):
+            old = self._row(key_id)
+            asker = self._asker(old.scopes)
+            if asker is not None:
+                _require_end(asker, old.expires_at)
+            new = ApiKeyRow(
+                tenant_id=old.tenant_id,
+                name=old.name,
+                scopes=old.scopes,
+                expires_at=old.expires_at,
+                owner=_owner(old),
+                rotation_of=old.rotation_of or old.id,
+            )
+            issued = self._issue("key.rotate", new, author)
+            end = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, overlap_seconds)
+            old_key = update(ApiKeyRow).where(ApiKeyRow.id == key_id)
+            self._session.execute(old_key.values(expires_at=func.least(ApiKeyRow.expires_at, end)))
+        return issued
+
+    def revoke(self, key_id: str, author: Author, *, children: bool = False) -> int:
+        """Revoke the key; with `children` also its rotations, all that any of them made, and so on. How many were.
+
+        With `children` the key itself may be revoked already. Raises NotFound where nothing is left to revoke.
+        """
+        with changing(self._session, KEYS):
+            row = self._row(key_id, revoked_too=children)
+            self._asker(row.scopes)
+            going = self._family(row) if children else [row]
+            if not going:
+                raise NotFound(NO_SUCH_KEY)
+            for row in going:
+                row.revoked_at = func.now()
+                before = self._record(row).document()
+                History(self._session, row.tenant_id).note(author, "key.revoke", f"key {row.id}", before=before)
+        return len(going)
+
+    def _issue(self, action: str, row: ApiKeyRow, author: Author) -> tuple[KeyRecord, str]:
+        """Store the row with an id, a secret and its maker."""
+        if total_of(self._session, in_force(row.tenant_id)) >= MAX_KEYS:
+            raise Conflict(f"a tenant has at most {MAX_KEYS} keys: revoke one first", "too-many")
+        row.id, key = new_key()
+        hash_secret = self._session.execute(select(RuleBookRow.key_hash_secret)).scalar_one()
+        row.digest = KeyHash(bytes.fromhex(hash_secret)).digest(key)
+        row.scopes, row.maker = sorted(set(row.scopes)), self._asked_by
+        self._session.add(row)
+        self._session.flush()
+        record = self._record(row)
+        History(self._session, row.tenant_id).note(author, action, f"key {row.id}", after=record.document())
+        return record, key
+
+    def _asker(self, scopes: Collection[str]) -> ApiKeyRow | None:
+        """The key that asks, which has all of the scopes; None: an operator. Raises Forbidden.
+
+        It is read inside the change, so that a key that ended a moment ago makes nothing any more.
+        """
+        if self._asked_by is None:
+            return None
+        found = self._session.execute(select(ApiKeyRow).where(ApiKeyRow.id == self._asked_by, *_IN_FORCE))
+        asker = found.scalar_one_or_none()
+        if asker is None:
+            raise Forbidden("the API key has expired or was revoked")
+        if lacking := sorted(set(scopes) - set(asker.scopes)):
+            can = "it can neither give this scope nor change a key that has it"
+            raise Forbidden(f"the API key lacks the scope {lacking[0]}: {can}")
+        return asker
+
+    def _family(self, row: ApiKeyRow) -> list[ApiKeyRow]:
+        """All of the key's line, and all that came of them, in whichever tenant: those not revoked, oldest first."""
+        first = row.rotation_of or row.id
+        family = select(ApiKeyRow.id).where(or_(ApiKeyRow.id == first, ApiKeyRow.rotation_of == first))
+        family_ids = family.cte(recursive=True)
+        came_of = or_(ApiKeyRow.maker == family_ids.c.id, ApiKeyRow.rotation_of == family_ids.c.id)
+        family_ids = family_ids.union(select(ApiKeyRow.id).join(family_ids, came_of))
+        living = select(ApiKeyRow).where(ApiKeyRow.id.in_(select(family_ids.c.id)), ApiKeyRow.revoked_at.is_(None))
+        return list(self._session.execute(living.order_by(ApiKeyRow.created_at, ApiKeyRow.id)).scalars())
+
+    def _row(self, key_id: str, *, revoked_too: bool = False) -> ApiKeyRow:
+        wanted = select(ApiKeyRow).where(*self._own(), ApiKeyRow.id == key_id)
+        if not revoked_too:
+            wanted = wanted.where(ApiKeyRow.revoked_at.is_(None))
+        row = self._session.execute(wanted).scalar_one_or_none()
+        if row is None:
+            raise NotFound(NO_SUCH_KEY)
+        return row
+
+    def _own(self) -> list[ColumnElement[bool]]:
+        return [] if self._tenant_id is None else [ApiKeyRow.tenant_id == self._tenant_id]
+
+    def _record(self, row: ApiKeyRow) -> KeyRecord:
+        return KeyRecord(
+            id=row.id,
+            tenant=self._session.get_one(TenantRow, row.tenant_id).name,
+            name=row.name,
+            scopes=list(row.scopes),
+            owner=_owner(row),
+            maker=row.maker,
+            rotation_of=row.rotation_of,
+            created_at=row.created_at,
+            expires_at=row.expires_at,
+            revoked_at=row.revoked_at,
+            last_used_at=row.last_used_at,
+        )
+
+
+NO_SUCH_KEY = "there is no such key"  # not which: somebody may have sent the whole key for its id
+_IN_FORCE = (
+    ApiKeyRow.revoked_at.is_(None),
+    or_(ApiKeyRow.expires_at.is_(None), ApiKeyRow.expires_at > func.now()),
+)
+
+
+def in_force(tenant_id: int) -> Select[Any]:
+    return select(ApiKeyRow).where(ApiKeyRow.tenant_id == tenant_id, *_IN_FORCE)
+
+
+def can_expire_at(moment: datetime, now: datetime) -> bool:
+    return now < moment < now + MAX_LIFETIME
+
+
+def rotate_hash_secret(session: Session, author: Author) -> int:
+    """Hash keys under a new secret from now on, and revoke all that were hashed under the old one; how many."""
+    with changing(session, KEYS):
+        session.execute(update(RuleBookRow).values(key_hash_secret=secrets.token_hex(SECRET_BYTES)))
+        revoked = update(ApiKeyRow).where(ApiKeyRow.revoked_at.is_(None)).values(revoked_at=func.now())
+        count = len(session.execute(revoked.returning(ApiKeyRow.id)).all())
+        History(session, DEFAULT_TENANT_ID).note(author, "keys.rotate-secret", "keys", after={"revoked": count})
+    return count
+
+
+def _owner(row: ApiKeyRow) -> str:
+    return row.owner or actor_of(row.name, row.id)
+
+
+def _require_end(maker: ApiKeyRow, expires_at: datetime | None) -> None:
+    """Raises Forbidden where a key of this expiry (None: never) would outlive its maker."""
+    latest = maker.expires_at
+    if latest is not None and (expires_at is None or expires_at > latest):
+        raise Forbidden(f"a key cannot outlive the key that makes it: expires_at is at most {latest.isoformat()}")

@@ -1,0 +1,214 @@
+"""Changes to rules, each one transaction: rows, versions, audit, and the version that makes every worker read again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+
+from msgspec.structs import replace
+from sqlalchemy.orm import Session
+
+from app.rules.blocking import Version, blocked, unblocked
+from app.rules.documents import rule_of
+from app.rules.errors import Conflict, NotFound, Stale
+from app.rules.examples import EXAMPLES
+from app.rules.matching.glob import is_pattern
+from app.rules.matching.pattern_bounds import keeping_matchable
+from app.rules.promotion import promoted
+from app.rules.rule import DEFAULT_TENANT_ID, Rule
+from app.rules.sql import history
+from app.rules.sql.database.transactions import changing
+from app.rules.sql.history import CREATE, DELETE, REPLACE, ROLLBACK, UPDATE, Author, History, RuleChange
+from app.rules.sql.merge import Merge
+from app.rules.sql.repository import RuleRepository
+from app.rules.sql.ruleset_version import Editions
+from app.rules.yielding import Pace, at_once, let_go
+
+MAX_RULES = 100_000  # of one tenant
+VERSIONS_SEARCHED = 1000  # of a rule, for what it was before it was blocked
+
+# Whether the caller still means this rule (None: there is none), asked when no other change can come between.
+Expected = Callable[[Rule | None], bool]
+Who = tuple[str, str | None, bool]
+
+
+def anything(_: Rule | None) -> bool:
+    return True
+
+
+class RuleChanges:
+    """Changes of one tenant's rules by one author. Each is durable on return, or raises and changes nothing."""
+
+    def __init__(self, session: Session, tenant_id: int, author: Author, pace: Pace = at_once) -> None:
+        self._session = session
+        self._tenant_id = tenant_id
+        self._author = author
+        self._pace = pace
+        self._rules = RuleRepository(session, pace)
+        self._history = History(session, tenant_id)
+
+    def put(self, rule: Rule, expected: Expected = anything) -> tuple[Rule, bool]:
+        """Create the rule, or replace its twin: the one of the same client and endpoint. And whether it is new."""
+        with changing(self._session, self._tenant_id):
+            current = self._rules.twin(rule)
+            _require(expected, current)
+            if current is not None:
+                return self._replace(REPLACE, current, rule), False
+            self._require_room(1)
+            with self._keeping_matchable([rule]):
+                [stored] = self._rules.add([rule])
+            self._record([RuleChange(CREATE, None, stored)])
+            return stored, True
+
+    def edit(
+        self, rule_id: int, edited: Callable[[Rule], Rule], expected: Expected = anything, action: str = UPDATE
+    ) -> Rule:
+        """Replace the rule by what `edited` makes of it."""
+        with changing(self._session, self._tenant_id):
+            current = self._current(rule_id, expected)
+            rule = edited(current)
+            twin = self._rules.twin(rule)
+            if twin is not None and twin.id != rule_id:
+                raise Conflict(f"rule {twin.id} has this client and endpoint already", "rule-exists")
+            return self._replace(action, current, rule)
+
+    def roll_back(self, rule_id: int, version: int, expected: Expected = anything) -> Rule:
+        """Make the rule again what it was at that version, as a new version."""
+
+        def as_it_was(_: Rule) -> Rule:
+            row = self._history.version(rule_id, version)
+            if row is None:
+                raise NotFound(f"rule {rule_id} has no version {version}, or it was pruned")
+            return rule_of(row.document, self._tenant_id)
+
+        return self.edit(rule_id, as_it_was, expected, ROLLBACK)
+
+    def delete(self, rule_id: int, expected: Expected = anything) -> None:
+        with changing(self._session, self._tenant_id):
+            current = self._current(rule_id, expected)
+            self._rules.delete([current])
+            self._record([RuleChange(DELETE, current, None)])
+
+    def compare(self, rules: Sequence[Rule], *, replace: bool) -> Merge:
+        """What `merge` would change. Two of the rules must not be for the same client and endpoint."""
+        current = {_who(rule): rule for rule in self._pace(self._rules.rules(self._tenant_id))}
+        merge = Merge.of((current.pop(_who(rule), None), rule) for rule in self._pace(rules))
+        (merge.deleted if replace else merge.others).extend(current.values())
+        return merge
+
+    def merge(self, rules: Sequence[Rule], *, replace: bool = False, agreed: Merge | None = None) -> Merge:
+        """Create or replace all of the rules, or none; `replace` also deletes the others of the tenant.
+
+        `agreed`: what was shown. Raises Stale where other rules would be replaced or deleted by now.
+        """
+
+        def wanted() -> Merge:
+            merge = self.compare(rules, replace=replace)
+            if agreed is not None and merge.gone() - agreed.gone():
+                raise Stale("the rules have changed since you read them: read them again")
+            return merge
+
+        return self.carry_out(wanted)
+
+    def carry_out(self, wanted: Callable[[], Merge], action: str | None = None) -> Merge:
+        """Change all that `wanted` says, or nothing. It is asked when no other change can come between.
+
+        `action`: what the history calls it, unless rules are deleted; None: as it is of each rule.
+        """
+        with changing(self._session, self._tenant_id):
+            merge = wanted()
+            if not merge.changes_anything:
+                self._session.rollback()
+                return merge
+            self._rules.delete(merge.deleted)
+            self._require_room(len(merge.created))
+            with self._keeping_matchable(merge.created):
+                created = self._rules.add(merge.created)
+            replaced = self._rules.replace(merge.replaced)
+            old = (before for before, _ in self._pace(merge.replaced))
+            done = Merge(created, list(zip(old, replaced, strict=True)), merge.deleted, merge.unchanged, merge.others)
+            self._record(done.changes(action))
+            return done
+
+    def block(self, client_id: str) -> Merge:
+        """Shut exactly this client or pattern out, on every endpoint."""
+        return self.carry_out(
+            lambda: Merge.of(blocked(client_id, self._tenant_id, self._enforced(client_id))), history.BLOCK
+        )
+
+    def unblock(self, client_id: str) -> Merge:
+        """Let it in again, to what its rules were before."""
+
+        def versions(rule: Rule) -> list[Version]:
+            rows, _ = self._history.versions(rule.id, 0, VERSIONS_SEARCHED)
+            return [Version(row.action, row.document) for row in rows]
+
+        return self.carry_out(
+            lambda: Merge.of(unblocked(self._enforced(client_id), versions, history.BLOCK)), history.UNBLOCK
+        )
+
+    def promote(self, rule_id: int, expected: Expected = anything, of_twin: Expected = anything) -> Rule:
+        """Enforce a shadow rule, in the place of its twin where it has one: that keeps its id and its counters."""
+
+        def wanted() -> Merge:
+            shadow = self._current(rule_id, expected)
+            twin = self._rules.twin(replace(shadow, shadow=False))
+            _require(of_twin, twin)
+            rule = promoted(shadow, twin)
+            return Merge.of([(shadow, rule)] if twin is None else [(twin, rule), (shadow, None)])
+
+        done = self.carry_out(wanted, history.PROMOTE)
+        return done.replaced[0][1] if done.replaced else done.unchanged[0]
+
+    def _enforced(self, client_id: str) -> list[Rule]:
+        return self._rules.rules(self._tenant_id, client_id=client_id, shadow=False)
+
+    def _current(self, rule_id: int, expected: Expected) -> Rule:
+        current = self._rules.get(self._tenant_id, rule_id)
+        if current is None:
+            raise NotFound(f"there is no rule {rule_id}")
+        _require(expected, current)
+        return current
+
+    def _replace(self, action: str, current: Rule, rule: Rule) -> Rule:
+        with self._keeping_matchable([rule] if rule.client_id != current.client_id else []):
+            [stored] = self._rules.replace([(current, rule)])
+        self._record([RuleChange(action, current, stored)])
+        return stored
+
+    def _keeping_matchable(self, changed: Iterable[Rule]) -> AbstractContextManager[None]:
+        if not any(is_pattern(rule.client_id) for rule in self._pace(changed)):
+            return nullcontext()
+        return keeping_matchable(partial(self._rules.patterns, self._tenant_id), self._pace)
+
+    def _record(self, changes: Iterable[RuleChange]) -> None:
+        recorded = list(self._pace(changes))
+        self._history.record(self._author, recorded, self._pace)
+        let_go(self._pace, recorded)
+
+    def _require_room(self, new: int) -> None:
+        if new and self._rules.count(self._tenant_id) + new > MAX_RULES:
+            raise Conflict(f"a tenant has at most {MAX_RULES} rules", "too-many")
+
+
+def load_examples(session: Session) -> int:
+    """Store the example rules, once per database: a deleted example stays deleted. Returns how many."""
+    rules = RuleRepository(session)
+    with changing(session, DEFAULT_TENANT_ID):
+        if not Editions(session).claim_examples():
+            session.rollback()
+            return 0
+        stored = rules.add([rule for rule in EXAMPLES if rules.twin(rule) is None])
+        author = Author("examples", "-")
+        History(session, DEFAULT_TENANT_ID).record(author, [RuleChange(CREATE, None, rule) for rule in stored])
+    return len(stored)
+
+
+def _require(expected: Expected, current: Rule | None) -> None:
+    if not expected(current):
+        raise Stale(f"the rule is at version {current.version} now" if current else "there is no such rule now")
+
+
+def _who(rule: Rule) -> Who:
+    return rule.client_id, rule.endpoint, rule.shadow

@@ -1,0 +1,1 @@
+"""What all tables share: the engine, transactions, statements of many rows, pages, notifications."""

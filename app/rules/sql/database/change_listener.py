@@ -1,0 +1,117 @@
+"""Listens for the database's word that the rules have changed. A hint: it makes the next poll come at once.
+
+A lost notification costs no more than the time to that poll, so nothing here is retried in haste, and no error matters
+to anybody else.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from gevent.socket import wait_read
+from sqlalchemy import Engine, text
+
+from app.observability.metrics import RULES_NOTIFIED
+from app.rules.sql.ruleset_version import CHANNEL
+
+log = logging.getLogger(__name__)
+
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 15.0
+# So long a new connection waits for a notification of our own. A pooler in transaction mode takes LISTEN, and delivers
+# nothing: the connection that listens is not the one that is written to.
+PROOF_SECONDS = 2.0
+# So often a quiet connection is asked whether it is still one: a peer that vanished without a word is found out.
+SILENCE_SECONDS = 30.0
+
+
+class Unheard(Exception):
+    """The database takes LISTEN, and its notifications do not arrive."""
+
+
+class ChangeListener:
+    """Calls `changed` after each notification, or once after several, and after each new connection: one may be lost.
+
+    Its connection is its own, apart from the engine's pool. `jitter` gives a factor for waits.
+    """
+
+    def __init__(self, engine: Engine, changed: Callable[[], None], jitter: Callable[[], float]) -> None:
+        self._engine = engine
+        self._changed = changed
+        self._jitter = jitter
+        self._wait_seconds = FIRST_WAIT_SECONDS
+        self._hearing: bool | None = None
+        self._own_channel = f"{CHANNEL}_{secrets.token_hex(8)}"
+
+    @property
+    def hearing(self) -> bool:
+        """Whether notifications arrive. Where they do not, polls alone find changes."""
+        return bool(self._hearing)
+
+    def run(self) -> None:
+        """Never returns."""
+        while True:
+            try:
+                self._listen()
+            except Exception as error:  # whatever it is, polls go on
+                self._hears(False, error)
+            gevent.sleep(self._wait_seconds * self._jitter())
+            self._wait_seconds = min(2 * self._wait_seconds, LONGEST_WAIT_SECONDS)
+
+    def _listen(self) -> None:
+        pooled = self._engine.raw_connection()
+        connection: Any = pooled.driver_connection
+        pooled.detach()
+        try:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(f"LISTEN {CHANNEL}; LISTEN {self._own_channel}")
+                self._changed()
+                self._prove(connection, cursor)
+                self._hears(True)
+                while True:
+                    self._await_word(connection, cursor)
+        finally:
+            pooled.close()
+
+    def _prove(self, connection: Any, cursor: Any) -> None:
+        """Returns once a notification from another connection has arrived. Raises Unheard where none does in time."""
+        proof = secrets.token_hex(8)  # an earlier one may lie in the pool's connections
+        with self._engine.begin() as other:
+            other.execute(text(f"NOTIFY {self._own_channel}, '{proof}'"))
+        try:
+            with gevent.Timeout(PROOF_SECONDS, Unheard("they do not arrive, as behind a pooler in transaction mode")):
+                while proof not in self._heard(connection):
+                    wait_read(connection.fileno())
+        except Unheard:
+            cursor.execute("UNLISTEN *")  # else the pooler's own connection would go on listening
+            raise
+
+    def _hears(self, now: bool, error: Exception | None = None) -> None:
+        """One line per change, not per attempt."""
+        if self._hearing is not False and not now:
+            log.warning("notifications of changed rules do not arrive for now, polling goes on: %s", error)
+        elif now and not self._hearing:
+            self._wait_seconds = FIRST_WAIT_SECONDS
+            log.info("listening for changed rules")
+        self._hearing = now
+        RULES_NOTIFIED.set(now)
+
+    def _await_word(self, connection: Any, cursor: Any) -> None:
+        try:
+            wait_read(connection.fileno(), timeout=SILENCE_SECONDS)
+        except TimeoutError:
+            cursor.execute("SELECT 1")
+        self._heard(connection)
+
+    def _heard(self, connection: Any) -> set[str]:
+        """The payloads of what has arrived, once."""
+        connection.poll()
+        arrived = list(connection.notifies)
+        connection.notifies.clear()
+        if any(notification.channel == CHANNEL for notification in arrived):
+            self._changed()
+        return {notification.payload for notification in arrived}

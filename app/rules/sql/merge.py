@@ -1,0 +1,56 @@
+"""Several rules changed at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.rules.blocking import Pair
+from app.rules.documents import document_of
+from app.rules.rule import Rule
+from app.rules.sql.history import CREATE, DELETE, REPLACE, RuleChange
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """What a set of rules changes: pairs are (before, after). `others`: the tenant's rules that it does not name."""
+
+    created: list[Rule]
+    replaced: list[tuple[Rule, Rule]]
+    deleted: list[Rule]
+    unchanged: list[Rule]
+    others: list[Rule] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, pairs: Iterable[Pair]) -> Merge:
+        """`pairs`: before and after; None: there was, or is to be, none."""
+        merge = cls([], [], [], [])
+        for before, after in pairs:
+            if before is None:
+                merge.created.extend([after] if after else [])
+            elif after is None:
+                merge.deleted.append(before)
+            elif document_of(before) == document_of(after):
+                merge.unchanged.append(before)
+            else:
+                merge.replaced.append((before, after))
+        return merge
+
+    def lists(self) -> tuple[list[Any], ...]:
+        """For `let_go`, when it is needed no more."""
+        return self.created, self.replaced, self.deleted, self.unchanged, self.others
+
+    @property
+    def changes_anything(self) -> bool:
+        return bool(self.created or self.replaced or self.deleted)
+
+    def gone(self) -> set[tuple[int, int]]:
+        """Ids and versions that are no more once this is done."""
+        return {(rule.id, rule.version) for rule in (*self.deleted, *(before for before, _ in self.replaced))}
+
+    def changes(self, action: str | None) -> Iterator[RuleChange]:
+        """For the history. `action`: what it calls them, unless rules are deleted; None: as it is of each."""
+        yield from (RuleChange(action or CREATE, None, rule) for rule in self.created)
+        yield from (RuleChange(action or REPLACE, before, after) for before, after in self.replaced)
+        yield from (RuleChange(DELETE, rule, None) for rule in self.deleted)

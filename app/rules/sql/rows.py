@@ -1,0 +1,47 @@
+"""Rows of rules and of their limits, and the values they mean."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from app.rules.rule import Limit, Rule
+from app.rules.sql.database.bulk_sql import table_of
+from app.rules.sql.models import LimitRow, RuleRow
+
+# Read as plain rows: a snapshot has thousands, and objects of the ORM would cost ten times as much.
+RULES, LIMITS = table_of(RuleRow), table_of(LimitRow)
+DECIDING = [column for column in RULES.c if column.name not in ("created_at", "updated_at")]  # what checks need
+
+
+def rule_columns(rule: Rule, *, first_counter: int) -> dict[str, Any]:
+    """`first_counter`: the least that its next new limit may be numbered with."""
+    return {
+        "tenant_id": rule.tenant_id,
+        "client_id": rule.client_id,
+        "endpoint": rule.endpoint,
+        "action": rule.action,
+        "fail_mode": rule.fail_mode,
+        "shadow": rule.shadow,
+        "enabled": rule.enabled,
+        "description": rule.description,
+        "next_counter": max([first_counter, *(limit.counter + 1 for limit in rule.limits)]),
+    }
+
+
+def limit_columns(rule: Rule, position: int, limit: Limit) -> dict[str, Any]:
+    return {
+        "rule_id": rule.id,
+        "position": position,
+        "rate": limit.rate,
+        "window_seconds": limit.window,
+        "algorithm": limit.algorithm,
+        "burst": limit.burst,
+        "counter": limit.counter,
+    }
+
+
+@lru_cache(maxsize=4096)
+def limit_of(*columns: Any) -> Limit:
+    """Of the columns of LIMITS after the first two. Thousands of rules have the same few limits: each is one object."""
+    return Limit(*columns)

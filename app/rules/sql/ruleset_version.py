@@ -1,0 +1,105 @@
+"""The state of all rules and keys together: which edition is current, and what a worker reads of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from sqlalchemy import Executable, Row, func, select, text, update
+from sqlalchemy.orm import Session
+
+from app.rules.api_key import ApiKey
+from app.rules.rule import Rule
+from app.rules.rule_book import Edition, Snapshot
+from app.rules.sql.models import ApiKeyRow, RuleBookRow, TenantRow
+from app.rules.yielding import Pace, at_once
+
+CHANNEL = "rules"  # of the notifications that the rules have changed
+
+# xmin is the transaction that wrote a row. The time tells two apart that have the same number after a restored backup.
+_MARKS = text("""
+    SELECT id, concat(rules.xmin, ' ', extract(epoch FROM updated_at), ' ', limits.written) AS mark
+    FROM rules LEFT JOIN (
+        SELECT rule_id, string_agg(rule_limits.xmin::text, ' ' ORDER BY position) AS written
+        FROM rule_limits GROUP BY rule_id
+    ) AS limits ON rule_id = id
+    ORDER BY id
+""")
+
+_TENANTS = select(TenantRow.id, TenantRow.name).order_by(TenantRow.id)
+# Columns, not objects: where there are thousands of keys, those take several times as long to make.
+_KEYS = (
+    select(
+        ApiKeyRow.id,
+        ApiKeyRow.tenant_id,
+        ApiKeyRow.name,
+        ApiKeyRow.digest,
+        ApiKeyRow.scopes,
+        ApiKeyRow.expires_at,
+        ApiKeyRow.owner,
+    )
+    .where(ApiKeyRow.revoked_at.is_(None))
+    .order_by(ApiKeyRow.id)
+)
+
+
+class Editions:
+    """Every method runs in the caller's transaction."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def current(self) -> Edition:
+        """The version of all rules and of which database, one row read."""
+        columns = (RuleBookRow.version, RuleBookRow.key_secret, RuleBookRow.edition)
+        row = self._session.execute(select(*columns)).one()
+        return Edition(row.version, bytes.fromhex(row.key_secret), row.edition.hex)
+
+    def snapshot(self, rules: Iterable[Rule], pace: Pace = at_once) -> Snapshot:
+        """What a rule book is made of, given the rules. Only a repeatable-read transaction sees no change by half."""
+        book = self._session.execute(select(RuleBookRow)).scalar_one()
+        return Snapshot(
+            book.version,
+            bytes.fromhex(book.key_secret),
+            tuple(rules),
+            keys=tuple(_key(row) for row in pace(self._in_pieces(_KEYS))),
+            key_hash_secret=bytes.fromhex(book.key_hash_secret),
+            tenants={name: tenant_id for tenant_id, name in pace(self._in_pieces(_TENANTS))},
+            drawn=book.edition.hex,
+        )
+
+    def marks(self) -> Iterator[tuple[int, str]]:
+        """The id of every rule, in order, and a mark that changes with its rows, also when they are changed by hand."""
+        return ((rule_id, mark) for rule_id, mark in self._in_pieces(_MARKS))
+
+    def bump(self) -> int:
+        """The next version, as an edition of its own.
+
+        Holds the row until commit, so that changes happen in the order of their versions.
+
+        Listeners hear of it at the commit.
+        """
+        self._session.execute(text(f"NOTIFY {CHANNEL}"))
+        bump = update(RuleBookRow).values(version=RuleBookRow.version + 1, edition=func.gen_random_uuid())
+        return self._session.execute(bump.returning(RuleBookRow.version)).scalar_one()
+
+    def claim_examples(self) -> bool:
+        """True for exactly one caller ever: the one that is to load the example rules."""
+        claim = update(RuleBookRow).where(~RuleBookRow.examples_loaded).values(examples_loaded=True)
+        return self._session.execute(claim.returning(RuleBookRow.id)).scalar_one_or_none() is not None
+
+    def _in_pieces(self, query: Executable) -> Iterable[Row[Any]]:
+        """Its rows, read some at a time."""
+        return self._session.execute(query, execution_options={"yield_per": 500})
+
+
+def _key(row: Row[Any]) -> ApiKey:
+    return ApiKey(
+        id=row.id,
+        tenant_id=row.tenant_id,
+        name=row.name,
+        digest=row.digest,
+        scopes=frozenset(row.scopes),
+        expires_at=row.expires_at.timestamp() if row.expires_at else None,
+        owner=row.owner,
+    )

@@ -1,0 +1,216 @@
+"""Keeps a worker's rule book fresh: asks for the edition, swaps in a whole new book, survives a dead database."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from app.observability.logs import first_line
+from app.observability.metrics import RULE_COUNTS, RULES_AGE, RULES_VERSION
+from app.rules.garbage import long_work
+from app.rules.rule_book import Edition, RuleBook, Snapshot
+from app.rules.sync.snapshot_file import Run, SnapshotFile, call
+from app.rules.yielding import Pace, at_once, let_go
+
+log = logging.getLogger(__name__)
+
+CONFIRM_SECONDS = 10.0  # between two notes on disk that the saved rules are still current
+SAVE_AGAIN_SECONDS = 2.0  # after an attempt to save that failed
+
+
+class Source(Protocol):
+    """Where snapshots come from: the database."""
+
+    def other_than(self, edition: Edition | None) -> Snapshot | None: ...
+
+
+class Build(Protocol):
+    """Makes a book of a snapshot, given the book in use. Raises where a rule cannot be decided by."""
+
+    def __call__(self, snapshot: Snapshot, *, previous: RuleBook | None) -> RuleBook: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """`age_seconds`: since the rules were last confirmed current, if by an earlier run; None: no rules are known.
+
+    `rejected`: the database holds other rules, which cannot be decided by.
+    """
+
+    version: int | None
+    age_seconds: float | None
+    database_available: bool
+    rejected: bool
+
+
+class RuleReloader:
+    """Holds the current `book`. `clock` is monotonic seconds."""
+
+    def __init__(
+        self, *, source: Source, saved: SnapshotFile, build: Build, clock: Callable[[], float], pace: Pace = at_once
+    ) -> None:
+        self._source = source
+        self._saved = saved
+        self._build = build
+        self._clock = clock
+        self._pace = pace
+        self._follow: Callable[[Pace], object] = lambda _: None
+        self._left: list[RuleBook] = []
+        self._started_at = clock()
+        self._confirmed_at: float | None = None
+        self._confirmed_on_disk_at = self._started_at
+        self._unavailable = ""
+        self._rejected = ""
+        self._begun = 0
+        self._one_at_a_time = threading.Lock()
+        self._snapshot: Snapshot | None = None  # that the book was made of
+        self._on_disk: Edition | None = None
+        self._unsavable = ""
+        self._save_at = self._started_at
+        self.book: RuleBook | None = None
+
+    def start(self) -> None:
+        """First load: the database's rules, or while it cannot be read, those saved by an earlier run."""
+        self._started_at = self._clock()
+        self.refresh()
+        saved = self._saved.read() if self.book is None else None
+        if saved is None:
+            return
+        try:
+            confirmed_at = self._clock() - (self._saved.age_seconds() or 0.0)
+            self.book, self._confirmed_at = self._build(saved, previous=None), confirmed_at
+            self._snapshot, self._on_disk = saved, saved.edition
+            self._show()
+            log.warning("deciding by the rules saved at version %d until the database answers", saved.version)
+        except Exception:  # a damaged file must not keep the node from coming up
+            log.exception("the saved rules cannot be used")
+
+    def refresh(self, patience_seconds: float = -1) -> None:
+        """Swap in the database's rules if they are other ones. On any error the last good book stays.
+
+        One at a time: a slow poll must not put an older snapshot over that of a change made meanwhile. Returns at once
+        if a whole refresh ran while waiting, and undone after `patience_seconds` of it (-1: never).
+        """
+        begun = self._begun
+        if not self._one_at_a_time.acquire(timeout=patience_seconds):
+            return
+        try:
+            if self._begun > begun:
+                return
+            self._begun += 1
+            before = self.book
+            with long_work:
+                self._refresh()
+            self._show()
+            if before is not None and before is not self.book:
+                self._left.append(before)
+        finally:
+            self._one_at_a_time.release()
+
+    def then(self, follow: Callable[[Pace], object]) -> None:
+        """Have `tidy` call this: afterwards only the current book is needed."""
+        self._follow = follow
+
+    def tidy(self) -> None:
+        """Free the books that are no longer current, in pieces. Apart from `refresh`, which requests wait for."""
+        with long_work:
+            if self._left:
+                self._follow(self._pace)
+            while self._left:
+                book = self._left.pop()
+                still, parts = weakref.ref(book), book.large_parts(self._pace)
+                del book
+                if still() is None:  # else a caller decides by it, and frees it
+                    let_go(self._pace, *parts)
+
+    def save(self, run: Run = call) -> None:
+        """Put on disk the rules that decide, and when they were current. `run` may wait for the disk elsewhere.
+        What is to be written is taken here, where no refresh comes between. Where it fails it stays to be done."""
+        snapshot, confirmed_at = self._snapshot, self._confirmed_at
+        if snapshot is None or confirmed_at is None:
+            return
+        try:
+            with long_work:
+                self._saved.save(snapshot, self._clock() - confirmed_at, run)
+        except OSError as error:
+            self._cannot_save(str(error))
+            self._save_at = self._clock() + SAVE_AGAIN_SECONDS
+        else:
+            self._cannot_save("")
+            self._on_disk, self._confirmed_on_disk_at = snapshot.edition, confirmed_at
+
+    @property
+    def to_be_saved(self) -> bool:
+        """Whether the disk lacks these rules, or has not been looked at for a while."""
+        if self._snapshot is None or self._confirmed_at is None or self._clock() < self._save_at:
+            return False
+        unnoted_seconds = self._confirmed_at - self._confirmed_on_disk_at
+        return self._snapshot.edition != self._on_disk or unnoted_seconds >= CONFIRM_SECONDS
+
+    @property
+    def saved_age_seconds(self) -> float | None:
+        """Since the rules on disk were last known to be current; None where there are none."""
+        return self._saved.age_seconds()
+
+    def freshness(self) -> Freshness:
+        """What `/health` shows of the rules."""
+        age = None if self._confirmed_at is None else self._clock() - self._confirmed_at
+        version = self.book.edition.version if self.book else None
+        return Freshness(version, age, not self._unavailable, bool(self._rejected))
+
+    def _refresh(self) -> None:
+        asked_at = self._clock()
+        try:
+            snapshot = self._source.other_than(self.book.edition if self.book else None)
+        except Exception as error:  # whatever it is, the last good rules go on deciding
+            self._cannot_read(first_line(error))
+            return
+        self._cannot_read("")
+        try:
+            if snapshot is not None:
+                self.book = self._build(snapshot, previous=self.book)
+                self._snapshot = snapshot
+                log.info("rules version %d: %d rules", snapshot.version, len(snapshot.rules))
+        except Exception as error:
+            self._reject(first_line(error))
+            return
+        self._reject("")
+        self._confirmed_at = asked_at
+
+    def _cannot_read(self, why: str) -> None:
+        """One line per change, not per poll."""
+        if why and not self._unavailable:
+            log.warning("rules cannot be read, %s: %s", self._instead(), why)
+        elif self._unavailable and not why:
+            log.info("rules can be read again")
+        self._unavailable = why
+
+    def _cannot_save(self, why: str) -> None:
+        """One line per change, not per attempt."""
+        if why and not self._unsavable:
+            log.warning("rules cannot be saved for a start without the database: %s", why)
+        elif self._unsavable and not why:
+            log.info("rules are saved again")
+        self._unsavable = why
+
+    def _reject(self, why: str) -> None:
+        """One line per problem, not per poll."""
+        if why and why != self._rejected:
+            log.error("rules in the database cannot be used, %s: %s", self._instead(), why)
+        elif self._rejected and not why:
+            log.info("the rules in the database can be used again")
+        self._rejected = why
+
+    def _instead(self) -> str:
+        return "the last good ones stay" if self.book else "and none are known yet"
+
+    def _show(self) -> None:
+        state = self.freshness()
+        if self.book is not None:
+            RULE_COUNTS.follow(self.book.series.of)
+        RULES_VERSION.set(state.version or 0)
+        RULES_AGE.set(self._clock() - self._started_at if state.age_seconds is None else state.age_seconds)
