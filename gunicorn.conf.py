@@ -153,7 +153,7 @@ def post_worker_init(worker):
 
 
 def pre_request(worker, req):
-    # So that app/api/bodies.py can give up a connection whose body it does not read to the end.
+    # So that app/api/request_body.py can give up a connection whose body it does not read to the end.
     req.body.abandon_connection = req.force_close
 
 

@@ -16,28 +16,16 @@ def create_app(settings: Settings | None = None) -> Flask:
     Its parts are imported here, not with the package: a command needs few of them.
     """
     from app import cli, extensions, wiring
-    from app.api import (
-        access,
-        admin,
-        audit,
-        auth,
-        authorize,
-        bodies,
-        browsers,
-        check,
-        correlation,
-        counters,
-        docs,
-        health,
-        leases,
-        limited,
-        problems,
-        rule_actions,
-        templates,
-        traces,
-        transfer,
-    )
-    from app.api.shortcut import Shortcut
+    from app.api import auth, correlation, leases, problems, request_body, request_tracing, response_headers
+    from app.api.admin import api_keys, audit, counters, denied_clients, templates
+    from app.api.admin.import_export import routes as import_export_routes
+    from app.api.admin.rules import actions as rule_actions
+    from app.api.admin.rules import routes as rule_routes
+    from app.api.check import routes as check_routes
+    from app.api.check.wsgi_door import Shortcut
+    from app.api.forward_auth import routes as forward_auth_routes
+    from app.api.openapi import swagger_ui
+    from app.api.ops import routes as ops_routes
     from app.cli import running
     from app.config import Settings
     from app.observability import logs
@@ -62,22 +50,30 @@ def create_app(settings: Settings | None = None) -> Flask:
     extensions.api.init_app(app)
     services = app.extensions["ratelimiter"] = wiring.wire(app, settings)
     app.wsgi_app = Shortcut(services.check_handler, services.authorizer, app.wsgi_app)  # type: ignore[method-assign]
-    for concern in (correlation, traces, problems, bodies, auth, browsers):  # in this order each request meets them
+    # In the order in which each request meets them.
+    for concern in (
+        correlation,
+        request_tracing,
+        problems,
+        request_body,
+        auth,
+        response_headers,
+    ):
         concern.init_app(app)
     for door in (
-        check,
-        authorize,
+        check_routes,
+        forward_auth_routes,
         leases,
-        admin,
+        rule_routes,
         rule_actions,
-        transfer,
+        import_export_routes,
         templates,
         counters,
-        limited,
-        access,
+        denied_clients,
+        api_keys,
         audit,
-        health,
-        docs,
+        ops_routes,
+        swagger_ui,
     ):
         extensions.api.register_blueprint(door.blueprint)
     cli.init_app(app, settings)

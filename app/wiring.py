@@ -16,11 +16,11 @@ from flask import Flask
 from prometheus_flask_exporter import PrometheusMetrics
 
 from app.api.auth import Authenticator
-from app.api.condition import Condition
-from app.api.encoding import Encoder
-from app.api.handler import CheckHandler
-from app.api.proxies import Authorizer
-from app.api.told_callers import ToldCallers
+from app.api.check.encoding import Encoder
+from app.api.check.handler import CheckHandler
+from app.api.forward_auth.authorizer import Authorizer
+from app.api.forward_auth.refusal_log import ToldCallers
+from app.api.ops.condition import Condition
 from app.config import Settings
 from app.extensions import db
 from app.limiter.breaker.breaker import Breaker, Transitions

@@ -25,11 +25,11 @@ from typing import Any
 import redis
 
 from app.api.auth import Authenticator, Credentials
-from app.api.encoding import Encoder
-from app.api.handler import CheckHandler, Request
-from app.api.proxies import Authorizer
-from app.api.shortcut import Shortcut
-from app.api.told_callers import ToldCallers
+from app.api.check.encoding import Encoder
+from app.api.check.handler import CheckHandler, Request
+from app.api.check.wsgi_door import Shortcut
+from app.api.forward_auth.authorizer import Authorizer
+from app.api.forward_auth.refusal_log import ToldCallers
 from app.limiter.redis.store import RedisStore, connect
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot

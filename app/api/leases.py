@@ -8,10 +8,10 @@ from typing import Any
 from flask import Response, current_app, g
 from marshmallow import Schema, fields
 
-from app.api.arguments import StrictBlueprint
 from app.api.auth import requires
-from app.api.check import response_of
-from app.api.handler import Reply
+from app.api.blueprint import StrictBlueprint
+from app.api.check.handler import Reply
+from app.api.check.routes import response_of
 from app.api.problems import CONTENT_TYPE, Problem, ProblemSchema
 from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, DecisionSchema, StrictSchema, amount, text_field
 from app.limiter.decision import Check

@@ -181,7 +181,7 @@ class DecisionSchema(Schema):
 
 
 class BatchResultSchema(Schema):
-    results = fields.List(fields.Raw(), required=True)  # of which openapi.py tells more
+    results = fields.List(fields.Raw(), required=True)  # of which document.py tells more
 
 
 class LifeSchema(Schema):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from app.api.counter_forms import forget, shown
-from app.api.counter_schemas import ClientSchema, ResetSchema
+from app.api.admin.counter_json import forget, shown
+from app.api.admin.counter_schemas import ClientSchema, ResetSchema
 from app.cli.books import book_of_client
 from app.cli.commands import as_json, by_operator, command, of_tenant, say_json, say_table, tenant_named
 from app.cli.means import session, store

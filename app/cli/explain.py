@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import click
 
-from app.api.counter_forms import shown, shown_candidate
-from app.api.counter_schemas import QuestionSchema
+from app.api.admin.counter_json import shown, shown_candidate
+from app.api.admin.counter_schemas import QuestionSchema
 from app.cli.books import book_of_client
 from app.cli.commands import as_json, command, many, of_tenant, say_json, tenant_named
 from app.cli.means import session, store

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import click
 
+from app.api.admin.import_export.rule_files import InvalidRules, in_pieces, read_rules, write_rules
+from app.api.admin.rules.rule_json import shown_merge
+from app.api.admin.rules.rule_warnings import warnings_of_merge
 from app.api.problems import Problem
-from app.api.rule_files import InvalidRules, in_pieces, read_rules, write_rules
-from app.api.rule_forms import shown_merge
-from app.api.rule_warnings import warnings_of_merge
 from app.cli.commands import (
     agree,
     as_json,

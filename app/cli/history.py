@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from app.api.rule_forms import shown_versions
+from app.api.admin.rules.rule_json import shown_versions
 from app.cli.commands import (
     agree,
     as_json,

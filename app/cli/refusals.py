@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from marshmallow import ValidationError
 
+from app.api.admin.import_export.rule_files import FileError
 from app.api.error_messages import flat
 from app.api.problems import Problem
-from app.api.rule_files import FileError
 from app.environment import SettingsError
 from app.limiter.errors import NotReady, StoreError
 from app.rules.errors import Refused

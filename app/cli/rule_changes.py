@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from app.api.counter_schemas import ClientSchema
-from app.api.rule_forms import answered, patched, rule_from
-from app.api.rule_schemas import ClientToBlockSchema
-from app.api.rule_warnings import if_told, warnings_of, warnings_of_block
+from app.api.admin.counter_schemas import ClientSchema
+from app.api.admin.rules.rule_json import answered, patched, rule_from
+from app.api.admin.rules.rule_warnings import if_told, warnings_of, warnings_of_block
+from app.api.admin.rules.schemas import ClientToBlockSchema
 from app.cli.commands import (
     agree,
     as_json,

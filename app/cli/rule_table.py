@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.api.rule_forms import answered
+from app.api.admin.rules.rule_json import answered
 from app.cli.commands import say_json, say_table
 from app.rules.rule import Limit, Rule
 

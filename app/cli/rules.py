@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from app.api.rule_forms import answered, rule_from
-from app.api.rule_schemas import RuleSchema
-from app.api.rule_warnings import if_told, warnings_of
+from app.api.admin.rules.rule_json import answered, rule_from
+from app.api.admin.rules.rule_warnings import if_told, warnings_of
+from app.api.admin.rules.schemas import RuleSchema
 from app.cli.commands import (
     agree,
     as_json,

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from app.api.rule_forms import answered, answered_document
-from app.api.rule_warnings import if_told, warnings_of
-from app.api.template_schemas import ApplicationSchema
+from app.api.admin.rules.rule_json import answered, answered_document
+from app.api.admin.rules.rule_warnings import if_told, warnings_of
+from app.api.admin.template_schemas import ApplicationSchema
 from app.cli.commands import (
     agree,
     as_json,

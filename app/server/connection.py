@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import gevent
 from gevent import get_hub, getcurrent
 
-from app.api.bodies import MAX_BYTES, SECONDS, SHORT
+from app.api.request_body import MAX_BYTES, SECONDS, SHORT
 from app.server.plain import MAX_HEAD, Plain, plain
 from app.server.sending import Sender
 

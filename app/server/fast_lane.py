@@ -15,11 +15,11 @@ import gevent
 from gunicorn.util import close_graceful, http_date
 from opentelemetry.trace import Span
 
-from app.api.bodies import LATE
+from app.api.check.batching import Taken, Turn, unexpected
+from app.api.check.handler import CheckHandler, Reply, Request
 from app.api.correlation import chosen
-from app.api.handler import CheckHandler, Reply, Request
 from app.api.problems import Problem
-from app.api.turn import Taken, Turn, unexpected
+from app.api.request_body import LATE
 from app.observability import logs
 from app.server.bounded_socket import UNREAD_BYTES
 from app.server.connection import Connection

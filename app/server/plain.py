@@ -13,7 +13,7 @@ from functools import lru_cache
 import msgspec
 
 from app.api.auth import Credentials
-from app.api.decoding import JSON_TYPES
+from app.api.check.decoding import JSON_TYPES
 from app.observability.tracing import Parent, parent_of
 
 MAX_HEAD = 4096

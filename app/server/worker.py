@@ -10,7 +10,7 @@ import gevent
 from gunicorn.util import close, write_error
 from gunicorn.workers.ggevent import GeventWorker
 
-from app.api.bodies import SECONDS
+from app.api.request_body import SECONDS
 from app.server.acceptor import Acceptor
 from app.server.addresses import Addresses
 from app.server.bounded_socket import READ_BYTES, BoundedSocket

@@ -13,7 +13,7 @@ from flask import Flask
 from app.api import auth, problems
 from devstack import Valkey
 from tests.api.conftest import MakeKey
-from tests.api.wire import problem_of
+from tests.api.raw_http import problem_of
 from tests.support.node import ADMIN_KEY, Node
 
 UNAUTHENTICATED = {"/health", "/livez", "/readyz", "/circuit-breaker-status", "/metrics", "/openapi.json", "/docs"}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from app.api.error_messages import MAX_ERRORS, flat
-from tests.api.wire import JSON, exchange, post, request, statuses
+from tests.api.raw_http import JSON, exchange, post, request, statuses
 from tests.support.node import ADMIN_KEY, Node
 from tests.support.pace import slowness
 from tests.support.processes import cpu_seconds

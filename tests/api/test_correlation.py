@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from tests.api.wire import CLOSE, exchange, post, request
+from tests.api.raw_http import CLOSE, exchange, post, request
 from tests.support.node import Node
 
 HEADER = "X-Correlation-ID"

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from tests.api.conftest import MakeKey, OtherTenant, PutRules
-from tests.api.wire import CLOSE, exchange, problem_of, request
+from tests.api.raw_http import CLOSE, exchange, problem_of, request
 from tests.support.node import Node
 
 SETTINGS = {"FAST_LANE": "false", "MAX_NEW_CLIENTS_PER_MINUTE": 2, "RATELIMIT_HEADERS": "legacy"}  # of own_node

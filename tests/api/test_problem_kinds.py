@@ -7,7 +7,7 @@ import re
 import pytest
 
 from app.api.problem_kinds import KINDS, PAGE, type_of
-from tests.api.wire import problem_of
+from tests.api.raw_http import problem_of
 from tests.support.node import ADMIN_KEY, ROOT, Node
 
 CHECK, RULES = "/v1/check", "/v1/admin/rules"

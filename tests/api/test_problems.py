@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from app.api.bodies import MAX_BYTES_OF_IMPORT
-from tests.api.wire import CLOSE, HOST, JSON, exchange, post, problem_of, request, statuses
+from app.api.request_body import MAX_BYTES_OF_IMPORT
+from tests.api.raw_http import CLOSE, HOST, JSON, exchange, post, problem_of, request, statuses
 from tests.support.node import ADMIN_KEY, Node
 
 CHECK = b'{"client_id":"problem"}'

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.wire import CLOSE, JSON, RawAnswer, post, request, statuses
+from tests.api.raw_http import CLOSE, JSON, RawAnswer, post, request, statuses
 from tests.support.burden import answered, burden
 from tests.support.matrix import ATTACKS, Figures
 from tests.support.node import ADMIN_KEY, Node

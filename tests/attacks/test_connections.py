@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from devstack import Valkey
-from tests.api.wire import HOST, JSON, post
+from tests.api.raw_http import HOST, JSON, post
 from tests.support.answers import Answers
 from tests.support.burden import burden
 from tests.support.matrix import ATTACKS, Figures

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from devstack import Valkey
-from tests.api.wire import CLOSE, post
+from tests.api.raw_http import CLOSE, post
 from tests.attacks.conftest import MakeKey
 from tests.support.burden import answered, burden
 from tests.support.matrix import ATTACKS, Figures

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.wire import HOST, JSON, statuses
+from tests.api.raw_http import HOST, JSON, statuses
 from tests.server.doors import spoken
 from tests.support.burst import Burst
 from tests.support.matrix import ATTACKS, Figures

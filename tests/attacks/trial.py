@@ -15,7 +15,7 @@ from collections import Counter
 from typing import Any
 
 from devstack import Valkey
-from tests.api.wire import post
+from tests.api.raw_http import post
 from tests.attacks.actions import RULE, Action, Episode
 from tests.support.answers import Answers
 from tests.support.node import ADMIN_KEY, Node

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import requests
 
-from app.api.bodies import MAX_BYTES_OF_IMPORT
+from app.api.request_body import MAX_BYTES_OF_IMPORT
 from tests.support.node import Node, free_port
 from tests.support.traefik import Traefik
 from tests.support.unfaithful import Unfaithful

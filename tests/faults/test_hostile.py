@@ -12,9 +12,9 @@ import pytest
 import redis
 
 from devstack import Valkey
+from tests.api.check.test_strict_input import NOT_JSON, NOT_VALID
+from tests.api.raw_http import CLOSE, HOST, JSON, exchange, post, request, statuses
 from tests.api.test_problems import BARE, REFUSED
-from tests.api.test_strict_input import NOT_JSON, NOT_VALID
-from tests.api.wire import CLOSE, HOST, JSON, exchange, post, request, statuses
 from tests.faults.conftest import StartNode, StartRedis
 from tests.support.answers import Answers
 from tests.support.burst import Burst

@@ -21,7 +21,7 @@ from app.observability.logs import (
     TextFormatter,
     correlation_id,
 )
-from tests.api.wire import exchange
+from tests.api.raw_http import exchange
 from tests.support.node import ADMIN_KEY, Node
 
 LINE = re.compile(

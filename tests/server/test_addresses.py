@@ -10,7 +10,7 @@ import pytest
 
 from app.server.addresses import Addresses
 from devstack import Valkey
-from tests.api.wire import RawAnswer, problem_of, request
+from tests.api.raw_http import RawAnswer, problem_of, request
 from tests.support.answers import Answers
 from tests.support.node import Node
 

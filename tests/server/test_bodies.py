@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.api.wire import post, statuses
+from tests.api.raw_http import post, statuses
 from tests.server.doors import Doors, answers, spoken
 from tests.support.answers import Answers, Received
 from tests.support.examples import examples

@@ -26,7 +26,7 @@ import redis
 from gevent.socket import create_connection
 
 from devstack import Valkey, runtime_directory
-from tests.api.wire import post
+from tests.api.raw_http import post
 from tests.support.answers import Answers, Received
 from tests.support.node import Node
 

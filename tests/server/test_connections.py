@@ -16,7 +16,7 @@ import gevent.socket
 import pytest
 
 from devstack import Valkey
-from tests.api.wire import post, request
+from tests.api.raw_http import post, request
 from tests.support.answers import Answers
 from tests.support.faults import Figures
 from tests.support.node import Node

@@ -11,7 +11,7 @@ from gevent.socket import socketpair
 from app.server import connection as connections
 from app.server.connection import Connection
 from app.server.plain import Plain
-from tests.api.wire import post
+from tests.api.raw_http import post
 
 CHECK = post("/v1/check", b"{}")
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.server.head import MAX_HEAD, MAX_LINE, Head, end_of_head
-from tests.api.wire import post, request
+from tests.api.raw_http import post, request
 
 REST = b"whatever\r\n\r\nfollows"
 HEADS = {

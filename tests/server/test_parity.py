@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.api.wire import CLOSE, JSON, post, request
+from tests.api.raw_http import CLOSE, JSON, post, request
 from tests.server.doors import Doors, answers, spoken
 from tests.support.examples import examples
 from tests.support.node import ADMIN_KEY

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.api.wire import CLOSE, HOST, JSON, post, request
+from tests.api.raw_http import CLOSE, HOST, JSON, post, request
 from tests.server.doors import Doors, answers, spoken
 from tests.support.answers import Answers
 from tests.support.examples import examples

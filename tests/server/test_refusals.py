@@ -10,7 +10,7 @@ from gunicorn.http import errors
 from app.server.head import MAX_HEAD
 from app.server.refusals import refusal
 from devstack import Valkey
-from tests.api.wire import CLOSE, HOST, JSON, exchange, post, request, statuses
+from tests.api.raw_http import CLOSE, HOST, JSON, exchange, post, request, statuses
 from tests.support.node import ADMIN_KEY, Node
 
 SECRET = ADMIN_KEY.encode()

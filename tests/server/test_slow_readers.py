@@ -16,7 +16,7 @@ from gevent.socket import socketpair
 from app.server import sending
 from app.server.sending import Sender
 from devstack import Valkey
-from tests.api.wire import CLOSE, post, request, statuses
+from tests.api.raw_http import CLOSE, post, request, statuses
 from tests.server.test_pipelines import slow_reader
 from tests.support.node import Node
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from tests.api.wire import post, request
+from tests.api.raw_http import post, request
 from tests.server.doors import Doors
 from tests.support.answers import Answers
 from tests.support.node import Node

@@ -1,0 +1,1 @@
+"""`/v1/admin`: rules, tenants, keys, counters, for operators."""

@@ -1,0 +1,159 @@
+"""Tenants and API keys, for whoever may make them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from flask import current_app, g
+from flask_smorest.pagination import PaginationParameters
+from marshmallow import ValidationError
+
+from app.api.admin.api_key_schemas import (
+    BelongingsSchema,
+    KeyFilterSchema,
+    KeyRevocationSchema,
+    KeySchema,
+    NewKeySchema,
+    RotationSchema,
+    TenantDeletionSchema,
+    TenantSchema,
+)
+from app.api.admin.rules.routes import refresh
+from app.api.auth import author, requires
+from app.api.blueprint import StrictBlueprint, paged
+from app.api.problems import Problem
+from app.extensions import db
+from app.rules.sql.access.api_keys import ApiKeys, KeyRecord, can_expire_at
+from app.rules.sql.access.tenants import Tenant, Tenants
+
+blueprint = StrictBlueprint("access", __name__, url_prefix="/v1/admin", description="Tenants and API keys")
+
+ALL_TENANTS = "tenants:write"
+
+
+@blueprint.route("/tenants", methods=["GET"])
+@blueprint.response(200, TenantSchema(many=True))
+@blueprint.paginate()
+@requires(ALL_TENANTS)
+def list_tenants(pagination_parameters: PaginationParameters) -> list[Tenant]:
+    """All tenants, oldest first."""
+    return paged(pagination_parameters, _tenants().page)
+
+
+@blueprint.route("/tenants", methods=["POST"])
+@blueprint.arguments(TenantSchema)
+@blueprint.response(201, TenantSchema)
+@requires(ALL_TENANTS)
+def create_tenant(sent: dict[str, str]) -> Tenant:
+    """Create a tenant. It can do nothing yet: make a key for it."""
+    return _tenants().create(sent["name"], author())
+
+
+@blueprint.route("/tenants/<int:tenant_id>", methods=["DELETE"])
+@blueprint.arguments(TenantDeletionSchema, location="query")
+@blueprint.response(204)
+@blueprint.alt_response(200, schema=BelongingsSchema, success=True)
+@requires(ALL_TENANTS)
+def delete_tenant(sent: dict[str, bool], tenant_id: int) -> tuple[dict[str, Any], int] | None:
+    """Delete the tenant, its rules, keys and counters; with `dry_run=true` only say what would go. Its audit stays.
+
+    The counters are out of reach at once, and out of Redis some ten seconds later.
+    """
+    if sent["dry_run"]:
+        return {"dry_run": True} | _tenants().belongings(tenant_id), 200
+    _tenants().delete(tenant_id, author())
+    refresh()
+    current_app.extensions["ratelimiter"].deleted_tenants.forget_soon(tenant_id)
+    return None
+
+
+@blueprint.route("/api-keys", methods=["GET"])
+@blueprint.arguments(KeyFilterSchema, location="query")
+@blueprint.response(200, KeySchema(many=True))
+@blueprint.paginate()
+@requires("keys:write")
+def list_keys(filters: dict[str, Any], pagination_parameters: PaginationParameters) -> list[KeyRecord]:
+    """The tenant's keys in force, or those revoked, oldest first."""
+    keys = ApiKeys(db.session(), _tenant_id(filters.get("tenant")))
+    return paged(pagination_parameters, partial(keys.page, revoked=filters["revoked"]))
+
+
+@blueprint.route("/api-keys", methods=["POST"])
+@blueprint.arguments(KeySchema)
+@blueprint.response(201, NewKeySchema)
+@requires("keys:write")
+def create_key(sent: dict[str, Any]) -> dict[str, Any]:
+    """Make a key. The answer is the only one that shows it.
+
+    It has no scope that the caller's key lacks, and expires with that key at the latest (by default).
+    """
+    tenant_id, expires_at = _tenant_id(sent.get("tenant")), sent.get("expires_at")
+    if expires_at is not None and not can_expire_at(expires_at, _now()):
+        raise ValidationError("This must be in the future, and within 100 years.", "expires_at")
+    return _shown(*_keys().create(tenant_id, sent["name"], sent["scopes"], expires_at, author()))
+
+
+@blueprint.route("/api-keys/<key_id>/rotate", methods=["POST"])
+@blueprint.arguments(RotationSchema)
+@blueprint.response(201, NewKeySchema)
+@requires("keys:write")
+def rotate_key(sent: dict[str, int], key_id: str) -> dict[str, Any]:
+    """Make a key with the same name, scopes and expiry. The old one goes on for the overlap.
+
+    Not of a key that has a scope that the caller's key lacks, or that outlives it.
+    """
+    return _shown(*_keys().rotate(_plausible(key_id), sent["overlap_seconds"], author()))
+
+
+@blueprint.route("/api-keys/<key_id>", methods=["DELETE"])
+@blueprint.arguments(KeyRevocationSchema, location="query")
+@blueprint.response(204)
+@requires("keys:write")
+def revoke_key(sent: dict[str, bool], key_id: str) -> None:
+    """Revoke the key, everywhere within a second. Not one that has a scope that the caller's key lacks.
+
+    What it made goes on, unless `children=true`: then its rotations go too, and all that any of them made.
+    """
+    _keys().revoke(_plausible(key_id), author(), children=sent["children"])
+    refresh()
+
+
+def _tenants() -> Tenants:
+    return Tenants(db.session(), g.principal.tenant_id)
+
+
+def _keys() -> ApiKeys:
+    """Those the caller may touch."""
+    tenant_id = None if ALL_TENANTS in g.principal.scopes else g.principal.tenant_id
+    return ApiKeys(db.session(), tenant_id, asked_by=g.principal.key_id)
+
+
+def _now() -> datetime:
+    return datetime.fromtimestamp(current_app.extensions["ratelimiter"].clock(), UTC)
+
+
+def _tenant_id(name: str | None) -> int:
+    """The tenant of that name, one's own without a name. Without `tenants:write` no other name tells anything."""
+    if name is None:
+        own: int = g.principal.tenant_id
+        return own
+    tenant = _tenants().named(name)
+    if ALL_TENANTS not in g.principal.scopes and (tenant is None or tenant.id != g.principal.tenant_id):
+        raise Problem(
+            403, f"the API key lacks the scope {ALL_TENANTS}, which another tenant's keys need", kind="scope-missing"
+        )
+    if tenant is None:
+        raise ValidationError("There is no tenant of that name.", "tenant")
+    return tenant.id
+
+
+def _plausible(key_id: str) -> str:
+    """PostgreSQL takes no NUL, and no key has one."""
+    return key_id.replace("\0", "")
+
+
+def _shown(record: KeyRecord, key: str) -> dict[str, Any]:
+    refresh()
+    return {"key": key} | {name: getattr(record, name) for name in KeySchema().fields}

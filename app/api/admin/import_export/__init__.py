@@ -1,0 +1,1 @@
+"""All rules of a tenant as a file, JSON or YAML."""

@@ -1,0 +1,1 @@
+"""Rules over HTTP, one by one."""

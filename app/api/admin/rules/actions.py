@@ -1,0 +1,92 @@
+"""Rules as a whole: a client is blocked and let in again, a shadow is enforced."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import g
+from marshmallow import Schema, fields
+
+from app.api.admin.rules.routes import RULE, Answer, changed, changes, refresh
+from app.api.admin.rules.rule_json import answered
+from app.api.admin.rules.rule_warnings import if_told, warnings_of_block
+from app.api.admin.rules.schemas import ClientToBlockSchema, RuleAnswerSchema, StoredRuleSchema
+from app.api.auth import requires
+from app.api.blueprint import StrictBlueprint
+from app.api.etags import Precondition, conditional
+from app.api.schemas import MAX_CLIENT_ID, StrictSchema, text_field
+from app.extensions import db
+from app.rules.sql.merge import Merge
+from app.rules.sql.repository import RuleRepository
+
+blueprint = StrictBlueprint("actions", __name__, url_prefix="/v1/admin", description="Rules: block, promote")
+
+
+class BlockedClientSchema(StrictSchema):
+    client_id = text_field(MAX_CLIENT_ID, required=True, metadata={"description": "an id, or a pattern as it stands"})
+
+
+class BlockSchema(Schema):
+    """`rules`: those of the client that changed, as they are now; `deleted`: the ids of those that went with the block.
+    `warnings`, where there are any: which other rules still let some of the clients in, or keep them out."""
+
+    client_id = fields.String(required=True)
+    rules = fields.List(fields.Nested(StoredRuleSchema), required=True)
+    deleted = fields.List(fields.Integer(), required=True)
+    warnings = fields.List(fields.String())
+
+
+class NothingSchema(StrictSchema):
+    """There is nothing to say: a body is not read."""
+
+
+NO_BODY = {"required": False, "content": {"application/json": {"schema": NothingSchema}}}
+
+
+@blueprint.route("/rules/block", methods=["POST"])
+@blueprint.arguments(ClientToBlockSchema)
+@blueprint.response(200, BlockSchema)
+@requires("rules:write")
+def block_client(sent: dict[str, str]) -> dict[str, Any]:
+    """Deny the client (or pattern) everything: its rule for any endpoint, made if need be, and each for an endpoint.
+
+    Their limits are kept. More specific clients have rules of their own, which go on: `warnings` names them.
+    """
+    return _answer(sent["client_id"], changes().block(sent["client_id"]))
+
+
+@blueprint.route("/rules/unblock", methods=["POST"])
+@blueprint.arguments(BlockedClientSchema)
+@blueprint.response(200, BlockSchema)
+@requires("rules:write")
+def unblock_client(sent: dict[str, str]) -> dict[str, Any]:
+    """End a block: the rules of the client do again what they did before. One that was made to block is deleted."""
+    return _answer(sent["client_id"], changes().unblock(sent["client_id"]))
+
+
+@blueprint.route(RULE.removeprefix("/v1/admin") + "/promote", methods=["POST"])
+@blueprint.doc(requestBody=NO_BODY)
+@blueprint.response(200, RuleAnswerSchema)
+@conditional
+@requires("rules:write")
+def promote_rule(rule_id: int) -> Answer:
+    """Enforce a shadow rule.
+
+    Where its client and endpoint have an enforced rule already, that one becomes what the shadow says. It keeps its id,
+    its counters, and the fail mode and description that the shadow does not have; the shadow goes.
+    """
+    precondition = Precondition()
+    stored = changes().promote(rule_id, precondition)
+    return changed(stored, precondition.before)
+
+
+def _answer(client_id: str, merge: Merge) -> dict[str, Any]:
+    refresh()
+    rules = [*merge.created, *(after for _, after in merge.replaced), *merge.unchanged]
+    told = if_told(lambda: warnings_of_block(client_id, g.principal.tenant_id, RuleRepository(db.session()))) or []
+    body = {
+        "client_id": client_id,
+        "rules": [answered(rule) for rule in rules],
+        "deleted": [rule.id for rule in merge.deleted],
+    }
+    return body | ({"warnings": told} if told else {})

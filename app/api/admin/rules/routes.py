@@ -1,0 +1,231 @@
+"""Rules for operators: create, replace, edit, list, delete, and how each came to be. Each tenant sees its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from functools import partial
+from typing import Any
+
+from flask import Response, current_app, g, url_for
+from flask_smorest.pagination import PaginationParameters
+
+from app.api.admin.rules.request_schemas import (
+    RollbackSchema,
+    RuleDeletionSchema,
+    RuleFilterSchema,
+    RulePatchSchema,
+    RuleVersionSchema,
+)
+from app.api.admin.rules.rule_json import answered, patched, rule_from, shown_versions
+from app.api.admin.rules.rule_warnings import if_told, warnings_of
+from app.api.admin.rules.schemas import RuleAnswerSchema, RuleSchema, Sent, StoredRuleSchema, schema_of_stored
+from app.api.auth import author, requires
+from app.api.blueprint import StrictBlueprint, paged
+from app.api.etags import Precondition, conditional, shown
+from app.extensions import db
+from app.rules.documents import LIMIT_FIELDS
+from app.rules.errors import NotFound
+from app.rules.rule import Rule
+from app.rules.sql.changes import RuleChanges
+from app.rules.sql.history import REPLACE, History
+from app.rules.sql.repository import RuleRepository, in_one_state
+
+blueprint = StrictBlueprint("admin", __name__, description="Rules")
+
+Answer = tuple[dict[str, Any], int, dict[str, str]]
+RULE = "/v1/admin/rules/<int:rule_id>"
+PATIENCE_SECONDS = 0.4  # for other changes, of which 10,000 take a worker up to a second on a busy machine
+
+
+@blueprint.route("/v1/admin/rules", methods=["POST"])
+@blueprint.arguments(RuleSchema)
+@blueprint.response(201, RuleAnswerSchema)
+@blueprint.alt_response(200, schema=RuleAnswerSchema, success=True)
+@conditional
+@requires("rules:write")
+def put_rule(sent: Sent) -> Answer:
+    """Create the rule (201), or replace the one of the same client and endpoint (200)."""
+    precondition = Precondition()
+    stored, created = changes().put(as_rule(sent, _named(sent)), precondition)
+    body, status, headers = changed(stored, precondition.before, named=sent.names)
+    if created:
+        status, headers["Location"] = 201, url_for("admin.get_rule", rule_id=stored.id)
+    return body, status, headers
+
+
+@blueprint.route("/v1/admin/rules", methods=["GET"])
+@blueprint.arguments(RuleFilterSchema, location="query")
+@blueprint.response(200, StoredRuleSchema(many=True))
+@blueprint.paginate()
+@requires("rules:read")
+def list_rules(filters: dict[str, Any], pagination_parameters: PaginationParameters) -> list[dict[str, Any]]:
+    """The rules of the tenant, oldest first."""
+    rules = paged(pagination_parameters, partial(_repository().page, g.principal.tenant_id, filters))
+    return [answered(rule) for rule in rules]
+
+
+@blueprint.route(RULE, methods=["GET"])
+@blueprint.response(200, RuleAnswerSchema)
+@requires("rules:read")
+def get_rule(rule_id: int) -> Answer:
+    """One rule."""
+    rule = _own(rule_id)
+    return shown(rule, _with_warnings(rule, warnings_of(rule, None, _repository())))
+
+
+@blueprint.route(RULE, methods=["PUT"])
+@blueprint.arguments(schema_of_stored())
+@blueprint.response(200, RuleAnswerSchema)
+@conditional
+@requires("rules:write")
+def replace_rule(sent: dict[str, Any], rule_id: int) -> Answer:
+    """Replace the rule: what is not sent is the default, not the old."""
+    precondition = Precondition()
+    stored = changes().edit(rule_id, lambda stored: as_rule(sent, stored), precondition, REPLACE)
+    return changed(stored, precondition.before)
+
+
+@blueprint.route(RULE, methods=["PATCH"])
+@blueprint.arguments(RulePatchSchema)
+@blueprint.response(200, RuleAnswerSchema)
+@conditional
+@requires("rules:write")
+def patch_rule(sent: dict[str, Any], rule_id: int) -> Answer:
+    """Change the fields that are sent, and keep the others."""
+    precondition = Precondition()
+    stored = changes().edit(rule_id, lambda stored: as_rule(patched(stored, sent), stored), precondition)
+    return changed(stored, precondition.before)
+
+
+@blueprint.route(RULE, methods=["DELETE"])
+@blueprint.arguments(RuleDeletionSchema, location="query")
+@blueprint.response(204)
+@blueprint.alt_response(200, schema=RuleAnswerSchema, success=True)
+@conditional
+@requires("rules:write")
+def delete_rule(sent: dict[str, bool], rule_id: int) -> Answer | None:
+    """Delete the rule and its versions; with `dry_run=true` only say what would go, and what would decide again.
+
+    Its counters are never read again and expire by themselves.
+    """
+    if sent["dry_run"]:
+        rule = _own(rule_id)
+        return shown(rule, _with_warnings(rule, warnings_of(None, rule, _repository())))
+    changes().delete(rule_id, Precondition())
+    refresh()
+    return None
+
+
+@blueprint.route(f"{RULE}/versions", methods=["GET"])
+@blueprint.response(200, RuleVersionSchema(many=True))
+@blueprint.paginate()
+@requires("rules:read")
+def list_versions(rule_id: int, pagination_parameters: PaginationParameters) -> list[dict[str, Any]]:
+    """What the rule was, newest first, and what each version changed."""
+    wanted, rule = pagination_parameters, _own(rule_id)
+    history = History(db.session(), rule.tenant_id)
+    # One more than the page: what its last one changed is told by the one before.
+    rows, wanted.item_count = history.versions(rule_id, wanted.first_item, wanted.page_size + 1)
+    return shown_versions(rows)[: wanted.page_size]
+
+
+@blueprint.route(f"{RULE}/rollback", methods=["POST"])
+@blueprint.arguments(RollbackSchema)
+@blueprint.response(200, RuleAnswerSchema)
+@conditional
+@requires("rules:write")
+def roll_back_rule(sent: dict[str, int], rule_id: int) -> Answer:
+    """Make the rule again what it was at a version, as a new version."""
+    precondition = Precondition()
+    stored = changes().roll_back(rule_id, sent["version"], precondition)
+    return changed(stored, precondition.before)
+
+
+@blueprint.after_app_request
+def leave_out_the_type_of_nothing(response: Response) -> Response:
+    """flask-smorest makes every answer one of JSON."""
+    if response.status_code == 204:
+        del response.headers["Content-Type"]
+    return response
+
+
+@blueprint.route("/rules", methods=["GET"])
+@blueprint.response(200, {"type": "object", "additionalProperties": {"type": "object"}})
+@requires("rules:read")
+def rules() -> Response:
+    """The enforced rules of the tenant in the short form: client -> rate, window and endpoints."""
+    services = current_app.extensions["ratelimiter"]
+    settings, pace = services.settings, services.pace
+    table: dict[str, dict[str, Any]] = {"default": {"rate": settings.default_rate, "window": settings.default_window}}
+    for rule in pace(own_rules()):
+        if rule.enabled and not rule.shadow:
+            entry = table.setdefault("default" if rule.client_id == "*" else rule.client_id, {})
+            if rule.endpoint is None:
+                entry.update(_short(rule))
+            else:
+                entry.setdefault("endpoints", {})[rule.endpoint] = _short(rule)
+    members = (f"{json.dumps(client)}:{json.dumps(entry)}" for client, entry in pace(table.items()))
+    return Response(f"{{{','.join(members)}}}\n", content_type="application/json")
+
+
+def own_rules() -> list[Rule]:
+    """All rules of the caller's tenant, read in a transaction that is over then."""
+    session, pace = in_one_state(db.session()), current_app.extensions["ratelimiter"].pace
+    rules = RuleRepository(session, pace).rules(g.principal.tenant_id)
+    session.rollback()
+    return rules
+
+
+def changes() -> RuleChanges:
+    """Changes of the caller's tenant, in the caller's name."""
+    pace = current_app.extensions["ratelimiter"].pace
+    return RuleChanges(db.session(), g.principal.tenant_id, author(), pace)
+
+
+def as_rule(sent: dict[str, Any], stored: Rule | None = None) -> Rule:
+    """The rule that was sent, in the caller's tenant, to be put in the place of `stored`."""
+    algorithm = current_app.extensions["ratelimiter"].settings.algorithm
+    return rule_from(sent, tenant_id=g.principal.tenant_id, default_algorithm=algorithm, stored=stored)
+
+
+def changed(rule: Rule, before: Rule | None, *, named: Collection[str] | None = None) -> Answer:
+    """The answer to a change. `named`: the fields that were sent, where the others fell back to their defaults."""
+    refresh()
+    told = if_told(lambda: warnings_of(rule, before, _repository(), named=named)) or []
+    return shown(rule, _with_warnings(rule, told))
+
+
+def refresh() -> None:
+    """Let this worker decide by a change before it answers; the others follow by themselves. So does this one where it
+    reads many other changes just then: an emergency block is answered within a second."""
+    current_app.extensions["ratelimiter"].reloader.refresh(PATIENCE_SECONDS)
+
+
+def _repository() -> RuleRepository:
+    return RuleRepository(db.session())
+
+
+def _own(rule_id: int) -> Rule:
+    rule = _repository().get(g.principal.tenant_id, rule_id)
+    if rule is None:
+        raise NotFound(f"there is no rule {rule_id}")
+    return rule
+
+
+def _with_warnings(rule: Rule, told: list[str]) -> dict[str, Any]:
+    return answered(rule) | ({"warnings": told} if told else {})
+
+
+def _named(sent: dict[str, Any]) -> Rule | None:
+    """The stored rule that was sent back, if one was: only answers have limits and the first one's fields beside."""
+    if not sent.get("limits") or not sent.keys() & set(LIMIT_FIELDS):
+        return None
+    who = {name: sent[name] for name in ("client_id", "endpoint", "shadow")}
+    return next(iter(_repository().rules(g.principal.tenant_id, **who)), None)
+
+
+def _short(rule: Rule) -> dict[str, Any]:
+    if rule.action != "limit":
+        return {"action": rule.action}
+    return {"rate": rule.limits[0].rate, "window": rule.limits[0].window}

@@ -1,0 +1,58 @@
+"""Templates, as marshmallow schemas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, validates_schema
+
+from app.api.admin.rules.schemas import RuleSchema, StoredRuleSchema, client_pattern_field, possible_client
+from app.api.schemas import BoundedList, ReadOnly, StrictSchema, name_field
+
+MAX_TEMPLATE_RULES = 20
+OF_STORED_RULES = ("client_id", "id", "version", "created_at", "updated_at")
+
+
+class TemplateRuleSchema(RuleSchema):
+    """A rule for whichever client the template will be applied to."""
+
+    class Meta:
+        exclude = (*OF_STORED_RULES, "warnings")
+
+
+class TemplateSchema(TemplateRuleSchema):
+    """`rules`, or the fields of a single one."""
+
+    name = name_field(required=True)  # it stands in paths
+    builtin = ReadOnly(type="boolean")
+    rules = BoundedList(fields.Nested(TemplateRuleSchema), 1, MAX_TEMPLATE_RULES)
+
+    @validates_schema
+    def _holds_together(self, data: dict[str, Any], *, partial: Any, **_: Any) -> None:
+        if "rules" not in data:
+            super()._holds_together(data, partial=partial)
+        elif {"rate", "window", "limits"} & data.keys():
+            raise ValidationError("Give either rules or the fields of one, not both.", "rules")
+
+    @validates_schema
+    def _one_each(self, data: dict[str, Any], **_: Any) -> None:
+        who = [(rule["endpoint"], rule["shadow"]) for rule in data.get("rules", ())]
+        if len(set(who)) < len(who):
+            raise ValidationError("Two of them are for the same endpoint.", "rules")
+
+
+class StoredTemplateRuleSchema(StoredRuleSchema):
+    class Meta:
+        exclude = OF_STORED_RULES
+
+
+class StoredTemplateSchema(Schema):
+    name = fields.String(required=True)
+    description = fields.String(required=True)
+    builtin = fields.Boolean(required=True)
+    rules = fields.List(fields.Nested(StoredTemplateRuleSchema), required=True)
+
+
+class ApplicationSchema(StrictSchema):
+    client_id = client_pattern_field()
+    client_id.validators.append(possible_client)

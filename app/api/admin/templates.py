@@ -1,0 +1,88 @@
+"""Templates, and how to apply them to a client or a pattern."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import g
+from flask_smorest import Page
+
+from app.api.admin.rules.routes import as_rule, changes, refresh
+from app.api.admin.rules.rule_json import answered, answered_document
+from app.api.admin.rules.rule_warnings import if_told, warnings_of
+from app.api.admin.rules.schemas import RuleAnswerSchema
+from app.api.admin.template_schemas import ApplicationSchema, StoredTemplateSchema, TemplateSchema
+from app.api.auth import author, requires
+from app.api.blueprint import StrictBlueprint
+from app.api.etags import Precondition, conditional
+from app.extensions import db
+from app.rules.documents import Document, document_of
+from app.rules.sql.repository import RuleRepository
+from app.rules.sql.templates import Template, Templates
+
+blueprint = StrictBlueprint("templates", __name__, url_prefix="/v1/admin/templates", description="Templates")
+
+
+@blueprint.route("", methods=["GET"])
+@blueprint.response(200, StoredTemplateSchema(many=True))
+@blueprint.paginate(Page)
+@requires("rules:read")
+def list_templates() -> list[dict[str, Any]]:
+    """Built-in templates, then the tenant's own."""
+    return [_shown(template) for template in _templates().all()]
+
+
+@blueprint.route("", methods=["POST"])
+@blueprint.arguments(TemplateSchema)
+@blueprint.response(201, StoredTemplateSchema)
+@blueprint.alt_response(200, schema=StoredTemplateSchema, success=True)
+@conditional
+@requires("rules:write")
+def put_template(sent: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """Create a template (201), or replace the tenant's own of that name (200). Rules made from it stay as they are."""
+    name, description = sent.pop("name"), sent.pop("description")
+    rules = sent.pop("rules", None) or [sent]
+    template = Template(name, description, tuple(_document(rule) for rule in rules))
+    return _shown(template), 201 if _templates().put(template, author(), Precondition().holds_of_any) else 200
+
+
+@blueprint.route("/<name>", methods=["DELETE"])
+@blueprint.response(204)
+@requires("rules:write")
+def delete_template(name: str) -> None:
+    """Delete a template of the tenant's own. Rules made from it stay."""
+    _templates().delete(name.replace("\0", ""), author())  # PostgreSQL takes no NUL, and no name has one
+
+
+@blueprint.route("/<name>/apply", methods=["POST"])
+@blueprint.arguments(ApplicationSchema)
+@blueprint.response(200, RuleAnswerSchema(many=True))
+@requires("rules:write")
+def apply_template(sent: dict[str, str], name: str) -> list[dict[str, Any]]:
+    """Create or replace the rules that the template says, for a client or a pattern. All or none."""
+    template = _templates().get(name.replace("\0", ""))
+    merge = changes().merge(template.rules_for(sent["client_id"], g.principal.tenant_id))
+    refresh()
+    rules = (*merge.created, *(new for _, new in merge.replaced), *merge.unchanged)
+    repository = RuleRepository(db.session())
+    told: dict[int, list[str]] = if_told(lambda: {rule.id: warnings_of(rule, None, repository) for rule in rules}) or {}
+    return [answered(rule) | ({"warnings": told[rule.id]} if told.get(rule.id) else {}) for rule in rules]
+
+
+def _templates() -> Templates:
+    return Templates(db.session(), g.principal.tenant_id)
+
+
+def _document(sent: dict[str, Any]) -> Document:
+    document = document_of(as_rule({"client_id": "", **sent}))
+    del document["client_id"]
+    return document
+
+
+def _shown(template: Template) -> dict[str, Any]:
+    return {
+        "name": template.name,
+        "description": template.description,
+        "builtin": template.builtin,
+        "rules": [answered_document(document) for document in template.rules],
+    }

@@ -1,0 +1,249 @@
+"""The whole behaviour of `/v1/check` and `/v1/check/batch`: bytes in, Reply out. Doors only adapt it to a server."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import msgspec
+from opentelemetry.trace import Span
+
+from app.api.auth import Authenticator, Credentials, Principal
+from app.api.check.batch_pieces import Pieces
+from app.api.check.decoding import decode_batch, decode_check, valid_check
+from app.api.check.encoding import JSON, Encoder
+from app.api.problems import CONTENT_TYPE, UNEXPECTED, Problem
+from app.limiter.decision import Check, Decision, Question
+from app.limiter.errors import NotReady, RequestIdConflict, Unavailable
+from app.limiter.limiter import Answer, Limiter, RuleSource
+from app.limiter.new_client_budget import Newcomers
+from app.observability.logs import correlation_id as current_correlation_id
+from app.observability.metrics import CHECK_DURATION
+from app.observability.sampling import Tracing
+from app.observability.tracing import Parent, answered, within
+from app.rules.yielding import PIECE_SECONDS
+
+log = logging.getLogger(__name__)
+
+CHECK, BATCH = "POST /v1/check", "POST /v1/check/batch"
+# Checks of a batch in one piece. Most take 3 us, those with the most limits and the longest ids 20.
+MOST_TOGETHER = 250
+# Pieces under way at a time. Of long batches one works while another waits for Redis; short ones, of some 100 checks,
+# take a millisecond and do not wait for long ones. These let the loop look at its sockets more rarely: a rest costs as
+# much as five checks.
+SHORT_BYTES, SHORT_AT_ONCE, SHORT_SECONDS, LONG_AT_ONCE = 8 * 1024, 32, 0.01, 2
+# Where many patterns have to be tried, fewer: each may take half a microsecond, but most client ids have to try none.
+LEAST_TOGETHER, TRIES = 25, 5_000
+
+
+class Request(NamedTuple):
+    """What of an HTTP request matters here. `parent`: whose trace it continues, if any.
+
+    `known`: the caller and the members of the check, where a door has both already; None: credentials and body say it.
+    `form`: how a decision is answered; None: as a check's.
+    """
+
+    raw_body: bytes
+    credentials: Credentials
+    correlation_id: str
+    parent: Parent | None = None
+    known: tuple[Principal, dict[str, Any]] | None = None
+    form: Callable[[Decision], Reply] | None = None
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """An HTTP answer. `head` is its header lines, each with its line end.
+
+    What frames the body, and the correlation id, are the door's to add.
+    """
+
+    status: int
+    head: bytes
+    body: bytes
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        lines = self.head.decode("latin-1").split("\r\n")[:-1]
+        return [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
+
+
+class CheckHandler:
+    """Decodes, authenticates, decides and encodes. `clock` is monotonic seconds; `tracing` None makes no spans.
+
+    `newcomers` judges the clients of callers without a key, where their number is bounded.
+    """
+
+    def __init__(
+        self,
+        *,
+        rules: RuleSource,
+        limiter: Limiter,
+        authenticator: Authenticator,
+        encoder: Encoder,
+        newcomers: Newcomers | None,
+        tracing: Tracing | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._rules = rules
+        self._limiter = limiter
+        self._authenticator = authenticator
+        self._encoder = encoder
+        self._newcomers = newcomers
+        self._clock = clock
+        self._tracing = tracing
+        self.traced = tracing is not None  # whether `span` has to be asked
+        self._short = Pieces(clock, at_once=SHORT_AT_ONCE, seconds=SHORT_SECONDS)
+        self._long = Pieces(clock, at_once=LONG_AT_ONCE, seconds=PIECE_SECONDS)
+
+    def span(self, request: Request, name: str = CHECK) -> Span | None:
+        """Begin the span of the request; None where its trace is not recorded."""
+        tracing = self._tracing
+        return None if tracing is None else tracing.begin(name, request.correlation_id, request.parent)
+
+    @property
+    def probe_due(self) -> bool:
+        """Whether the next check may wait for a store that has failed, and those answered together with it."""
+        return self._limiter.probe_due
+
+    def handle_check(self, request: Request, span: Span | None = None) -> Reply:
+        """Answer one check, inside its span if that has begun already."""
+        return _within(span or self.span(request), self._single, request)
+
+    def handle_batch(self, request: Request) -> Reply:
+        """Answer a batch of checks."""
+        return _within(self.span(request, BATCH), self._batch, request)
+
+    def handle_checks(self, requests: Sequence[Request]) -> list[Reply]:
+        """Answer single checks that came together: each as if alone, but in one trip to Redis."""
+        started = self._clock()
+        if len(requests) == 1:  # what is logged on a trip that several share belongs to none of them
+            current_correlation_id.set(requests[0].correlation_id)
+        asked = [self._asked(request) for request in requests]
+        answers = iter(self._decide([question for question in asked if not isinstance(question, Problem)]))
+        replies = [
+            self._reply(question if isinstance(question, Problem) else next(answers), request)
+            for question, request in zip(asked, requests, strict=True)
+        ]
+        CHECK_DURATION.observe_many(self._clock() - started, len(requests))
+        return replies
+
+    def admit(self, credentials: Credentials) -> None:
+        """Raises Problem 401 or 403 for a caller who may not check."""
+        self._authenticator.principal(credentials, "check")
+
+    def refuse(self, problem: Problem, correlation_id: str) -> Reply:
+        """The answer that a problem is."""
+        current_correlation_id.set(correlation_id)
+        lines = [("Content-Type", CONTENT_TYPE), *problem.headers.items()]
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines).encode("latin-1")
+        return Reply(problem.status, head, problem.body())
+
+    def _asked(self, request: Request) -> Question | Problem:
+        try:
+            if request.known is None:
+                principal = self._authenticator.principal(request.credentials, "check")
+                check = decode_check(request.raw_body)
+            else:
+                principal, members = request.known
+                check = valid_check(members)
+            return (principal.tenant_id, check) if self._newcomers is None else self.question(principal, check)
+        except Problem as problem:
+            return problem
+        except Exception:  # a bug that one request meets is not for those beside it
+            current_correlation_id.set(request.correlation_id)
+            log.exception("cannot read a check")
+            return Problem(500, UNEXPECTED)
+
+    def decide(self, principal: Principal, checks: Sequence[Check]) -> Sequence[Answer | Problem]:
+        """The answers to the checks of a caller who may check, in order and in one trip to Redis."""
+        if self._newcomers is not None and principal.anonymous:
+            return self._decide([self.question(principal, check) for check in checks])
+        tenant_id = principal.tenant_id
+        return self._decide([(tenant_id, check) for check in checks])
+
+    def question(self, principal: Principal, check: Check) -> Question:
+        """The check of this caller, judged as one of a newcomer where it is."""
+        if self._newcomers is not None and principal.anonymous:
+            check = self._newcomers.judge(principal.tenant_id, check)
+        return principal.tenant_id, check
+
+    def _decide(self, questions: Sequence[Question]) -> Sequence[Answer | Problem]:
+        try:
+            return self._limiter.check(questions)
+        except NotReady:
+            detail = "no rules are known yet: the database has not answered since the start"
+            return [Problem(503, detail, kind="no-rules", headers={"Retry-After": "1"})] * len(questions)
+
+    def _reply(self, answer: Answer | Problem, request: Request) -> Reply:
+        if not isinstance(answer, Decision):
+            return self.refuse(_as_problem(answer), request.correlation_id)
+        if log.isEnabledFor(logging.DEBUG):
+            current_correlation_id.set(request.correlation_id)
+            log.debug("check of rule %s: %s", answer.plan.rule.public_id, answer.reason)
+        if request.form is not None:
+            current_correlation_id.set(request.correlation_id)
+            return request.form(answer)
+        return Reply(200, self._encoder.head(answer), self._encoder.body(answer).encode())
+
+    def _single(self, request: Request) -> Reply:
+        return self.handle_checks([request])[0]
+
+    def _batch(self, request: Request) -> Reply:
+        started = self._clock()
+        current_correlation_id.set(request.correlation_id)
+        try:
+            principal = self._authenticator.principal(request.credentials, "check")
+            pieces = self._short if len(request.raw_body) <= SHORT_BYTES else self._long
+            with pieces if pieces is self._long else nullcontext():
+                checks = decode_batch(request.raw_body)
+            reply = self._results(principal, checks, pieces)
+        except Problem as problem:
+            reply = self.refuse(problem, request.correlation_id)
+        CHECK_DURATION.observe(self._clock() - started)
+        return reply
+
+    def _together(self, tenant_id: int) -> int:
+        """How many checks of the tenant may be decided without a turn for others."""
+        book = self._rules.book
+        tried = book.tried(tenant_id) if book is not None else 0
+        return max(LEAST_TOGETHER, min(MOST_TOGETHER, TRIES // max(tried, 1)))
+
+    def _results(self, principal: Principal, checks: Sequence[Check], pieces: Pieces) -> Reply:
+        results: list[str] = []
+        body, together = self._encoder.body, self._together(principal.tenant_id)
+        for first in range(0, len(checks), together):
+            if first:
+                pieces.give_way()
+            with pieces:
+                answers = self.decide(principal, checks[first : first + together])
+                if isinstance(answers[0], Problem):  # then all are the same one
+                    raise answers[0]
+                results += [body(answer) if isinstance(answer, Decision) else _as_error(answer) for answer in answers]
+        return Reply(200, JSON, f'{{"results":[{",".join(results)}]}}'.encode())
+
+
+def _within(span: Span | None, handle: Callable[[Request], Reply], request: Request) -> Reply:
+    """Answer the request by `handle`, inside its span if it has one."""
+    if span is None:
+        return handle(request)
+    with within(span):
+        reply = handle(request)
+        answered(span, reply.status)
+    return reply
+
+
+def _as_problem(answer: Unavailable | RequestIdConflict | Problem) -> Problem:
+    if isinstance(answer, Problem):
+        return answer
+    if isinstance(answer, RequestIdConflict):
+        return Problem(409, str(answer), kind="request-id-conflict")
+    headers = {"Retry-After": str(answer.retry_after_seconds)}
+    return Problem(503, str(answer), kind="cannot-decide", headers=headers)
+
+
+def _as_error(answer: Unavailable | RequestIdConflict | Problem) -> str:
+    """In place of a result."""
+    return json.dumps({"error": _as_problem(answer).document()})

@@ -1,0 +1,100 @@
+"""What a proxy asks about its client, as a check; and the decision, as a status that proxies understand.
+
+For Flask's views (routes.py), and for the WSGI door (wsgi_door.py), which takes questions as they normally come.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from functools import lru_cache
+
+from msgspec.structs import replace
+
+from app.api.auth import Authenticator, RuleSource
+from app.api.check.encoding import JSON, Encoder
+from app.api.check.handler import Reply, Request
+from app.api.forward_auth.identity import Callers, Header
+from app.api.problems import CONTENT_TYPE, Problem
+from app.api.schemas import MAX_LIMIT_KEY
+from app.limiter.decision import Decision
+from app.rules.rule import DEFAULT_TENANT, DEFAULT_TENANT_ID
+
+log = logging.getLogger(__name__)
+
+PROBLEM = f"Content-Type: {CONTENT_TYPE}\r\n".encode()
+NO_TENANT = "no tenant has the name in AUTHORIZE_TENANT: /v1/authorize refuses every request"
+MAX_PLAIN = len("limit_key=&cost=") + MAX_LIMIT_KEY + 9  # nothing longer is plain
+PLAIN = re.compile(r"(?:limit_key=([A-Za-z0-9._-]{1,128}))?(?:(?:^|&)cost=([1-9][0-9]{0,8}))?")
+
+
+class Authorizer:
+    """Makes checks of what proxies ask. They are decided by the rules of one tenant: `tenant` is its name.
+
+    A key of another tenant is refused: by its own tenant's rules its holder would pass the limits of this one.
+    """
+
+    def __init__(
+        self, *, authenticator: Authenticator, callers: Callers, rules: RuleSource, tenant: str, encoder: Encoder
+    ) -> None:
+        self._encoder = encoder
+        self._authenticator = authenticator
+        self._callers = callers
+        self._rules = rules
+        self._tenant = tenant
+        self._missing = False  # the log says so once
+
+    def check(self, request: Request, limit_key: str, cost: int, *, peer: str, header: Header) -> Request:
+        """The request with the check that it is, to be answered as proxies understand it.
+
+        Raises Problem 400, 401, 403 or 503.
+        """
+        principal = self._authenticator.principal(request.credentials, "check")
+        tenant_id = self._tenant_id()
+        if principal.tenant_id != tenant_id:
+            if not principal.anonymous:
+                detail = "the API key belongs to another tenant than the one whose limits hold here"
+                raise Problem(403, detail, kind="key-of-another-tenant")
+            principal = replace(principal, tenant_id=tenant_id)
+        client_id = self._callers.client_id(peer, header, None if principal.anonymous else principal)
+        check = {"client_id": client_id, "limit_key": limit_key, "cost": cost}
+        return request._replace(known=(principal, check), form=self._reply)
+
+    def _reply(self, decision: Decision) -> Reply:
+        """A denial is an answer to a check; a proxy needs a status that it does not let pass."""
+        head = self._encoder.head(decision)
+        if decision.allowed:
+            return Reply(200, head, self._encoder.body(decision).encode())
+        document = Problem(429, _reason(decision), kind="denied").document() | self._encoder.members(decision)
+        return Reply(429, head.replace(JSON, PROBLEM, 1), json.dumps(document, separators=(",", ":")).encode())
+
+    def _tenant_id(self) -> int:
+        if self._tenant == DEFAULT_TENANT:
+            return DEFAULT_TENANT_ID
+        book = self._rules.book
+        found = None if book is None else book.tenants.get(self._tenant)
+        if found is None:
+            if not self._missing:
+                log.warning(NO_TENANT)
+            self._missing = True
+            raise Problem(503, NO_TENANT, kind="no-tenant", headers={"Retry-After": "1"})
+        self._missing = False
+        return found
+
+
+def plain_question(query: str) -> tuple[str, int] | None:
+    """limit_key and cost of a query without anything unusual; None: for Flask to read, or to refuse."""
+    return _known_question(query) if len(query) <= MAX_PLAIN else None
+
+
+# A route asks the same each time. An entry takes up to 600 bytes, so all of them 0.6 MB.
+@lru_cache(maxsize=1024)
+def _known_question(query: str) -> tuple[str, int] | None:
+    found = PLAIN.fullmatch(query)
+    return (found[1] or "global", int(found[2] or 1)) if found else None
+
+
+def _reason(decision: Decision) -> str:
+    wait_us = decision.retry_after_us
+    return "waiting does not help" if wait_us is None else f"ask again in {-(-wait_us // 1_000) / 1000:g} seconds"

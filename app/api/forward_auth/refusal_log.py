@@ -1,0 +1,40 @@
+"""Says in the log why nobody passes: what a proxy is told often reaches nobody."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+from app.api.auth import Principal
+from app.api.forward_auth.identity import Callers, Header
+from app.api.problems import Problem
+
+SILENCE_SECONDS = 60.0
+UNNAMED = "a request names no client in a way that AUTHORIZE_BY allows"  # the detail may show what a client sent
+
+log = logging.getLogger(__name__)
+
+
+class ToldCallers(Callers):
+    """As Callers; refusals are lines in the log, of each status at most one a minute. `clock` is monotonic seconds."""
+
+    def __init__(self, *, clock: Callable[[], float], **callers: Any) -> None:
+        super().__init__(**callers)
+        self._clock = clock
+        self._silent_until: dict[int, float] = {}
+
+    def client_id(self, peer: str, header: Header, key: Principal | None) -> str:
+        try:
+            return super().client_id(peer, header, key)
+        except Problem as problem:
+            self._tell(problem)
+            raise
+
+    def _tell(self, problem: Problem) -> None:
+        now = self._clock()
+        if now >= self._silent_until.get(problem.status, now):
+            self._silent_until[problem.status] = now + SILENCE_SECONDS
+            why = problem.detail if problem.status == HTTPStatus.FORBIDDEN else UNNAMED
+            log.warning("/v1/authorize answers %d, so requests do not pass: %s", problem.status, why)

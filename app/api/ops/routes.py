@@ -1,0 +1,123 @@
+"""For operators and machines: health, readiness, breaker, metrics, the OpenAPI document. No key needed."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import Any
+
+from apispec import APISpec
+from flask import Response, current_app, request
+from flask_smorest import Blueprint
+from werkzeug.routing import Map
+
+from app.api import schemas
+from app.api.auth import public
+from app.api.openapi.document import finished
+from app.api.problems import Problem
+from app.extensions import api
+from app.limiter.fallback.fallback import MEANING
+from app.observability.exposition import CONTENT_TYPE
+from app.observability.metrics import ACTIVE_CLIENTS, BREAKER_STATE
+from app.rules.garbage import long_work
+from app.version import __version__
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+blueprint = Blueprint("health", __name__, description="Health, metrics")
+
+
+def _services() -> Any:
+    return current_app.extensions["ratelimiter"]
+
+
+@blueprint.route("/health")
+@blueprint.response(200, schemas.HealthSchema)
+@public
+def health() -> dict[str, Any]:
+    """What works, and why the node is degraded where it is: Redis or the database does not answer or cannot do what it
+    should, the breaker is not closed, rules cannot be used, or nodes differ in what decides."""
+    services = _services()
+    services.condition.ask()
+    reasons, rules = services.condition.reasons(), services.reloader.freshness()
+    return {
+        "status": "healthy" if services.condition.healthy else "degraded",
+        "reasons": list(reasons.values()),
+        "service": services.settings.service_name,
+        "version": __version__,
+        "redis_available": services.condition.redis_available,
+        "fail_mode": services.settings.fail_mode,
+        "without_redis": MEANING[services.settings.fail_mode],
+        "database_available": rules.database_available,
+        "rules_version": rules.version,
+        "rules_age_seconds": rules.age_seconds,
+        "rules_notified": services.upkeep.notified,
+        "saved_rules_age_seconds": services.reloader.saved_age_seconds,
+    }
+
+
+@blueprint.route("/livez")
+@blueprint.response(200, schemas.LifeSchema)
+@public
+def livez() -> dict[str, str]:
+    """The worker answers."""
+    return {"status": "alive"}
+
+
+@blueprint.route("/readyz")
+@blueprint.response(200, schemas.LifeSchema)
+@public
+def readyz() -> dict[str, str]:
+    """Send traffic here: rules are known and the node is not draining. Redis's state plays no part."""
+    services = _services()
+    if services.drain.draining:
+        raise Problem(503, "draining: this node is about to stop", kind="draining")
+    if services.reloader.book is None:
+        detail = "no rules are known yet: the database has not answered since the start"
+        raise Problem(503, detail, kind="no-rules")
+    return {"status": "ready"}
+
+
+@blueprint.route("/circuit-breaker-status")
+@blueprint.response(200, schemas.BreakerSchema)
+@public
+def circuit_breaker_status() -> Any:
+    """The node's breaker in front of Redis: every worker gives the same answer."""
+    return _services().breaker.status()
+
+
+@blueprint.route("/metrics")
+@blueprint.response(200, {"type": "string"}, content_type="text/plain")
+@public
+def metrics() -> Response:
+    """Prometheus metrics, added up over the node's workers."""
+    services = _services()
+    if services.metrics is None:
+        raise Problem(404, "metrics are off: ENABLE_METRICS=false")
+    with long_work:
+        ACTIVE_CLIENTS.set(services.active_clients.estimate(services.pace))
+        BREAKER_STATE.set(services.breaker.state_number)
+        services.condition.show()
+        return Response(services.metrics(), content_type=CONTENT_TYPE)
+
+
+@blueprint.route("/openapi.json")
+@blueprint.response(200, {"type": "object"})
+@public
+def openapi() -> Response:
+    """This API as OpenAPI 3.1."""
+    return Response(_document(api.spec, current_app.url_map), mimetype="application/json")
+
+
+@lru_cache(maxsize=1)  # it takes some 30 ms to make
+def _document(spec: APISpec, routes: Map) -> bytes:
+    document = finished(spec, routes.iter_rules())
+    return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
+
+
+@blueprint.after_app_request
+def leave_out_invented_methods(response: Response) -> Response:
+    """The method is a label of the request metrics, and callers can send any word as one."""
+    if request.method not in METHODS:
+        request.prom_do_not_track = True  # type: ignore[attr-defined]
+    return response
