@@ -26,12 +26,12 @@ def create_app(settings: Settings | None = None) -> Flask:
     from app.api.forward_auth import routes as forward_auth_routes
     from app.api.openapi import swagger_ui
     from app.api.ops import routes as ops_routes
-    from app.cli import running
+    from app.cli.resources import devstack_servers
     from app.config import Settings
     from app.observability import logs
     from app.rules.sql.database.engine import ENGINE_OPTIONS, RULES_ENGINE, RULES_ENGINE_OPTIONS
 
-    settings = settings or running.settings_of_command(Settings.from_env())
+    settings = settings or devstack_servers.settings_of_command(Settings.from_env())
     logs.configure(settings.log_level, settings.log_format)
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # `/v1//check` is 404 like any other unknown path, not a redirect

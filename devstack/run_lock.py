@@ -40,7 +40,7 @@ def claimed(data_dir: Path, pause: Pause) -> Iterator[tuple[Lock, Path]]:
 
 
 def take_note(lock: Lock, sockets: Path, *, servers: Mapping[str, str]) -> None:
-    """Says whose the lock is, and of `servers` the URLs by their variables, for app/cli/running.py."""
+    """Says whose the lock is, and the URLs of `servers` by variable: for app/cli/resources/devstack_servers.py."""
     lock.write(json.dumps({"pid": os.getpid(), "sockets": str(sockets), "servers": dict(servers)}))
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 from flask import Flask
 
-from app.cli.later import Later, Migrations
-from app.cli.means import Means
+from app.cli.lazy import Later, Migrations
+from app.cli.resources.context import Means
 from app.version import __version__
 
 if TYPE_CHECKING:
@@ -23,49 +23,52 @@ GROUPS = {
     "rules": (
         "Rules: look, change, import, export, validate, compare, roll back.",
         {
-            "list": ("rules:list_rules", "The rules of a tenant, oldest first."),
-            "show": ("rules:show_rule", "One rule, all of its fields."),
-            "set": ("rules:set_rule", "Create the rule of this client"),
-            "edit": ("rule_changes:edit_rule", "Change the named fields and keep the others."),
-            "delete": ("rules:delete_rule", "Delete a rule."),
-            "block": ("rule_changes:block", "Deny a client (an id, a network or a pattern) everything"),
-            "unblock": ("rule_changes:unblock", "Unblock a client."),
-            "promote": ("rule_changes:promote", "Enforce a shadow rule."),
-            "load-examples": ("rules:load_examples", "Store the example rules, once per database."),
-            "validate": ("files:validate", "Check a file of rules."),
-            "diff": ("files:diff", "What importing the file would change."),
-            "import": ("files:import_rules", "Create or replace all rules of the file, or none of them."),
-            "export": ("files:export", "All rules of a tenant, as a file that `import` takes."),
-            "history": ("history:history", "The versions of a rule, newest first."),
-            "rollback": ("history:roll_back", "Restore a version of a rule."),
-            "prune": ("history:prune_history", "Delete old audit events and versions."),
+            "list": ("rules.crud:list_rules", "The rules of a tenant, oldest first."),
+            "show": ("rules.crud:show_rule", "One rule, all of its fields."),
+            "set": ("rules.crud:set_rule", "Create the rule of this client"),
+            "edit": ("rules.changes:edit_rule", "Change the named fields and keep the others."),
+            "delete": ("rules.crud:delete_rule", "Delete a rule."),
+            "block": ("rules.changes:block", "Deny a client (an id, a network or a pattern) everything"),
+            "unblock": ("rules.changes:unblock", "Unblock a client."),
+            "promote": ("rules.changes:promote", "Enforce a shadow rule."),
+            "load-examples": ("rules.crud:load_examples", "Store the example rules, once per database."),
+            "validate": ("rules.files:validate", "Check a file of rules."),
+            "diff": ("rules.files:diff", "What importing the file would change."),
+            "import": ("rules.files:import_rules", "Create or replace all rules of the file, or none of them."),
+            "export": ("rules.files:export", "All rules of a tenant, as a file that `import` takes."),
+            "history": ("rules.history:history", "The versions of a rule, newest first."),
+            "rollback": ("rules.history:roll_back", "Restore a version of a rule."),
+            "prune": ("rules.history:prune_history", "Delete old audit events and versions."),
         },
     ),
     "tenants": (
         "Tenants: list, create, delete.",
         {
-            "list": ("access:list_tenants", "All tenants."),
-            "create": ("access:create_tenant", "Create a tenant."),
-            "delete": ("access:delete_tenant", "Delete a tenant."),
+            "list": ("api_keys:list_tenants", "All tenants."),
+            "create": ("api_keys:create_tenant", "Create a tenant."),
+            "delete": ("api_keys:delete_tenant", "Delete a tenant."),
         },
     ),
     "keys": (
         "API keys: create, list, rotate, revoke.",
         {
-            "list": ("access:list_keys", "The keys of a tenant."),
-            "create": ("access:create_key", "Create a key and show it once."),
-            "rotate": ("access:rotate_key", "Replace a key by one with its name, scopes and expiry"),
-            "revoke": ("access:revoke_key", "Revoke a key of any tenant."),
-            "rotate-secret": ("access:rotate_secret", "Replace the secret of key hashes."),
+            "list": ("api_keys:list_keys", "The keys of a tenant."),
+            "create": ("api_keys:create_key", "Create a key and show it once."),
+            "rotate": ("api_keys:rotate_key", "Replace a key by one with its name, scopes and expiry"),
+            "revoke": ("api_keys:revoke_key", "Revoke a key of any tenant."),
+            "rotate-secret": ("api_keys:rotate_secret", "Replace the secret of key hashes."),
         },
     ),
     "templates": (
         "Templates: list, show, apply, delete.",
         {
-            "list": ("templates:list_templates", "Built-in templates, then the tenant's own."),
-            "show": ("templates:show_template", "The rules of a template."),
-            "apply": ("templates:apply_template", "Create or replace the template's rules for a client or a pattern."),
-            "delete": ("templates:delete_template", "Delete a template of the tenant's own."),
+            "list": ("rules.templates:list_templates", "Built-in templates, then the tenant's own."),
+            "show": ("rules.templates:show_template", "The rules of a template."),
+            "apply": (
+                "rules.templates:apply_template",
+                "Create or replace the template's rules for a client or a pattern.",
+            ),
+            "delete": ("rules.templates:delete_template", "Delete a template of the tenant's own."),
         },
     ),
     "counters": (
@@ -77,10 +80,13 @@ GROUPS = {
     ),
 }
 COMMANDS = {
-    "explain": ("explain:explain_check", "Which rule decides a check of this client and key, why, and what is left."),
-    "limited": ("limited:limited", "The clients denied most in the last hour on all nodes"),
+    "explain": (
+        "rules.explain:explain_check",
+        "Which rule decides a check of this client and key, why, and what is left.",
+    ),
+    "limited": ("denied_clients:limited", "The clients denied most in the last hour on all nodes"),
     "audit": ("audit:audit", "Changes with their authors, newest first."),
-    "client-id": ("digest:client_id", "The client id that the SDK makes of an API key or of a cookie's value."),
+    "client-id": ("client_id:client_id", "The client id that the SDK makes of an API key or of a cookie's value."),
 }
 
 

@@ -19,7 +19,7 @@ import psycopg2
 import pytest
 
 from app.cli import COMMANDS, GROUPS
-from app.cli.later import Later
+from app.cli.lazy import Later
 from app.cli.times import DurationType, moment
 from app.limiter.denied_clients import LimitedClients
 from app.limiter.redis.store import RedisStore

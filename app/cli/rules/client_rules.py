@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.cli.means import session, settings
+from app.cli.resources.context import session, settings
 from app.rules.rule import Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 from app.rules.sql.repository import RuleRepository

@@ -14,7 +14,7 @@ from app.api.admin.import_export.rule_files import InvalidRules, in_pieces, read
 from app.api.admin.rules.rule_json import shown_merge
 from app.api.admin.rules.rule_warnings import warnings_of_merge
 from app.api.problems import Problem
-from app.cli.commands import (
+from app.cli.command import (
     agree,
     as_json,
     asking,
@@ -26,8 +26,8 @@ from app.cli.commands import (
     say_json,
     tenant_named,
 )
-from app.cli.means import one_state, rest, session, settings
 from app.cli.progress import progress
+from app.cli.resources.context import one_state, rest, session, settings
 from app.rules.rule import DEFAULT_TENANT_ID, Rule
 from app.rules.sql.changes import RuleChanges
 from app.rules.sql.history import Author

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import click
 
-from app.cli.commands import command
+from app.cli.command import command
 
 DIGITS = 32  # as sdk/src/ratelimiter_client/identify.py has it
 

@@ -9,7 +9,7 @@ import click
 from app.api.admin.rules.rule_json import answered, answered_document
 from app.api.admin.rules.rule_warnings import if_told, warnings_of
 from app.api.admin.template_schemas import ApplicationSchema
-from app.cli.commands import (
+from app.cli.command import (
     agree,
     as_json,
     asking,
@@ -21,8 +21,8 @@ from app.cli.commands import (
     say_table,
     tenant_named,
 )
-from app.cli.means import session
-from app.cli.rule_table import say_rules, shown_limits
+from app.cli.resources.context import session
+from app.cli.rules.table import say_rules, shown_limits
 from app.rules.documents import differences, document_of
 from app.rules.sql.changes import RuleChanges
 from app.rules.sql.history import Author

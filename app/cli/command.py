@@ -15,8 +15,8 @@ from flask import current_app
 from flask.cli import ScriptInfo
 
 from app.api.correlation import chosen
-from app.cli.means import rest, session
-from app.cli.operators import operator
+from app.cli.operator import operator
+from app.cli.resources.context import rest, session
 from app.rules.errors import NotFound
 from app.rules.sql.access.tenants import Tenant, Tenants
 from app.rules.sql.history import Author
@@ -38,7 +38,7 @@ class Command(click.Command):
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise  # the last, of a reader such as `head` that has enough, ends the program without a word
         except Exception as error:
-            from app.cli.refusals import line_of
+            from app.cli.error_lines import line_of
 
             line = line_of(error)
             if line is None:

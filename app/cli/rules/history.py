@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from app.api.admin.rules.rule_json import shown_versions
-from app.cli.commands import (
+from app.cli.command import (
     agree,
     as_json,
     asking,
@@ -17,7 +17,7 @@ from app.cli.commands import (
     table,
     tenant_named,
 )
-from app.cli.means import session, settings
+from app.cli.resources.context import session, settings
 from app.rules.errors import NotFound
 from app.rules.sql.changes import RuleChanges
 from app.rules.sql.history import Author, History, prune

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from app.cli.commands import (
+from app.cli.command import (
     agree,
     as_json,
     asking,
@@ -19,7 +19,7 @@ from app.cli.commands import (
     say_table,
     tenant_named,
 )
-from app.cli.means import session
+from app.cli.resources.context import session
 from app.cli.times import DurationType
 from app.rules.api_key import SCOPES
 from app.rules.rule import MAX_NAME
@@ -65,7 +65,7 @@ def create_tenant(name: str, author: Author) -> None:
 @by_operator
 def delete_tenant(name: str, yes: bool, author: Author) -> None:
     """Delete a tenant: at once if it is empty, else after showing what it deletes."""
-    from app.cli.sweep import forget_counters  # which takes Redis, as no other command here does
+    from app.cli.tenant_cleanup import forget_counters  # which takes Redis, as no other command here does
 
     tenant = tenant_named(name)
     goes = Tenants(session()).belongings(tenant.id)

@@ -8,10 +8,10 @@ import click
 
 from app.api.admin.counter_json import shown, shown_candidate
 from app.api.admin.counter_schemas import QuestionSchema
-from app.cli.books import book_of_client
-from app.cli.commands import as_json, command, many, of_tenant, say_json, tenant_named
-from app.cli.means import session, store
-from app.cli.rule_table import shown_limits
+from app.cli.command import as_json, command, many, of_tenant, say_json, tenant_named
+from app.cli.resources.context import session, store
+from app.cli.rules.client_rules import book_of_client
+from app.cli.rules.table import shown_limits
 from app.limiter.counters import Counters, Reading, counting
 from app.rules.matching.explanation import Candidate, explain
 from app.rules.rule import DEFAULT_RULE_ID, Rule

@@ -9,7 +9,7 @@ import click
 from app.api.admin.rules.rule_json import answered, rule_from
 from app.api.admin.rules.rule_warnings import if_told, warnings_of
 from app.api.admin.rules.schemas import RuleSchema
-from app.cli.commands import (
+from app.cli.command import (
     agree,
     as_json,
     asking,
@@ -21,9 +21,9 @@ from app.cli.commands import (
     say_table,
     tenant_named,
 )
-from app.cli.means import session, settings
-from app.cli.rule_options import sent, single_fields
-from app.cli.rule_table import say_rules, shown_limits
+from app.cli.resources.context import session, settings
+from app.cli.rules.options import sent, single_fields
+from app.cli.rules.table import say_rules, shown_limits
 from app.rules.documents import LIMIT_FIELDS, document_of, lost
 from app.rules.errors import NotFound
 from app.rules.rule import Rule

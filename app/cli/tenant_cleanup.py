@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from types import SimpleNamespace
 
-from app.cli.means import means, session, store
+from app.cli.resources.context import means, session, store
 from app.limiter.denied_clients import LimitedClients
 from app.limiter.redis.tenant_cleanup import SETTLE_SECONDS, DeletedTenants
 from app.rules.sql.ruleset_version import Editions

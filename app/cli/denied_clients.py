@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import click
 
-from app.cli.books import book_of
-from app.cli.commands import as_json, command, of_tenant, say_json, say_table, tenant_named
-from app.cli.means import session, store
-from app.cli.rule_table import shown_limits
+from app.cli.command import as_json, command, of_tenant, say_json, say_table, tenant_named
+from app.cli.resources.context import session, store
+from app.cli.rules.client_rules import book_of
+from app.cli.rules.table import shown_limits
 from app.limiter.denied_clients import LimitedClients
 from app.rules.rule import Rule
 from app.rules.sql.repository import RuleRepository

@@ -10,7 +10,7 @@ from app.api.admin.counter_schemas import ClientSchema
 from app.api.admin.rules.rule_json import answered, patched, rule_from
 from app.api.admin.rules.rule_warnings import if_told, warnings_of, warnings_of_block
 from app.api.admin.rules.schemas import ClientToBlockSchema
-from app.cli.commands import (
+from app.cli.command import (
     agree,
     as_json,
     asking,
@@ -22,9 +22,9 @@ from app.cli.commands import (
     say_json,
     tenant_named,
 )
-from app.cli.means import session, settings
-from app.cli.rule_options import sent, single_fields
-from app.cli.rules import as_seen, stored
+from app.cli.resources.context import session, settings
+from app.cli.rules.crud import as_seen, stored
+from app.cli.rules.options import sent, single_fields
 from app.rules.documents import differences, document_of
 from app.rules.promotion import promoted
 from app.rules.rule import Rule

@@ -9,7 +9,7 @@ import click
 from flask import current_app
 
 if TYPE_CHECKING:
-    from app.cli.redis_store import Store
+    from app.cli.resources.redis import Store
     from app.config import Settings
 
 
@@ -69,7 +69,7 @@ def one_state() -> Any:
 
 def store() -> Store:
     """Redis, over connections that end with the command. No check waits for it."""
-    from app.cli.redis_store import connected
+    from app.cli.resources.redis import connected
 
     context = click.get_current_context().find_root()
     if "store" not in context.meta:
@@ -79,7 +79,7 @@ def store() -> Store:
 
 
 def _settings() -> Settings:
-    from app.cli.running import settings_of_command
+    from app.cli.resources.devstack_servers import settings_of_command
     from app.config import Settings
     from app.environment import SettingsError
     from app.observability import logs

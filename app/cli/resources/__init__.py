@@ -1,0 +1,1 @@
+"""What commands work with: settings, a database session, Redis."""

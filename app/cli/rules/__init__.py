@@ -1,0 +1,1 @@
+"""`flask rules`, `flask templates` and `flask explain`."""
