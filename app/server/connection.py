@@ -15,7 +15,7 @@ import gevent
 from gevent import get_hub, getcurrent
 
 from app.api.request_body import MAX_BYTES, SECONDS, SHORT
-from app.server.plain import MAX_HEAD, Plain, plain
+from app.server.canonical_request import MAX_HEAD, Plain, plain
 from app.server.sending import Sender
 
 READ_BYTES = 16 * 1024  # what is behind it waits in the socket

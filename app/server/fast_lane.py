@@ -22,8 +22,8 @@ from app.api.problems import Problem
 from app.api.request_body import LATE
 from app.observability import logs
 from app.server.bounded_socket import UNREAD_BYTES
+from app.server.canonical_request import Plain
 from app.server.connection import Connection
-from app.server.plain import Plain
 
 CHECK = b"/v1/check"
 STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}

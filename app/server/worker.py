@@ -15,7 +15,7 @@ from app.server.acceptor import Acceptor
 from app.server.addresses import Addresses
 from app.server.bounded_socket import READ_BYTES, BoundedSocket
 from app.server.fast_lane import FastLane
-from app.server.patience import Patience
+from app.server.idle_timeouts import Patience
 from app.server.refusals import refusal
 
 HEAD_SECONDS = 5.0  # where connections are not kept alive, for their only head

@@ -9,8 +9,8 @@ import pytest
 from gevent.socket import socketpair
 
 from app.server import connection as connections
+from app.server.canonical_request import Plain
 from app.server.connection import Connection
-from app.server.plain import Plain
 from tests.api.raw_http import post
 
 CHECK = post("/v1/check", b"{}")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.observability.collectors import Collector, collector
-from tests.structure.test_house import SOURCES
+from tests.structure.test_layout import SOURCES
 from tests.support.node import ROOT, Node
 
 SECRET = "s3cret-that-nobody-may-read"

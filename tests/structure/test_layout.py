@@ -58,6 +58,13 @@ def test_clocks_are_arguments() -> None:
         assert not names & {"time.time", "time.monotonic", "datetime.now", "time.perf_counter"}, path
 
 
+def test_rooms_stay_small() -> None:
+    """A folder whose names are seen at a glance: at most 14 modules, or scripts, besides the sub-folders."""
+    folders = [folder for top in ("app", "devstack") for folder in (ROOT / top).rglob("*") if folder.is_dir()]
+    sizes = {str(folder): len([*folder.glob("[!_]*.py"), *folder.glob("*.lua")]) for folder in folders}
+    assert {folder: size for folder, size in sizes.items() if size > 14} == {}
+
+
 def test_files_stay_small() -> None:
     sources = [*SOURCES, *(ROOT / "sdk/src").rglob("*.py")]
     assert [path.name for path in sources if len(path.read_text().splitlines()) > 300] == []
