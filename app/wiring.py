@@ -50,9 +50,10 @@ from app.observability.sampling import Tracing
 from app.rules.rule import default_rule
 from app.rules.rule_book import RuleBook
 from app.rules.sql.access.key_use import KeyUse
-from app.rules.sql.database.engine import RULES_ENGINE, DatabaseRules, bound_transactions, place_of
+from app.rules.sql.database.engine import RULES_ENGINE, bound_transactions, place_of
 from app.rules.sql.database.statement_spans import trace_statements
 from app.rules.sql.nodes import Nodes, SharedClock
+from app.rules.sql.snapshot_source import DatabaseRules
 from app.rules.sync.refresh_loop import Upkeep
 from app.rules.sync.reloader import RuleReloader
 from app.rules.sync.snapshot_file import SnapshotFile

@@ -29,7 +29,8 @@ from sqlalchemy import create_engine
 
 from app.rules.rule import default_rule
 from app.rules.rule_book import RuleBook
-from app.rules.sql.database.engine import ENGINE_OPTIONS, DatabaseRules, cooperate_with_gevent
+from app.rules.sql.database.engine import ENGINE_OPTIONS, cooperate_with_gevent
+from app.rules.sql.snapshot_source import DatabaseRules
 from app.rules.sync.reloader import RuleReloader
 from app.rules.sync.snapshot_file import SnapshotFile
 from app.rules.yielding import Unhurried

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 from app.rules.sql.changes import RuleChanges
-from app.rules.sql.database.engine import DatabaseRules
+from app.rules.sql.snapshot_source import DatabaseRules
 from app.rules.yielding import LET_GO, at_once, let_go
 from tests.support.steps import Steps
 from tests.support.stored import AUTHOR, rule

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.rules.errors import Forbidden
 from app.rules.sql.access.api_keys import ApiKeys
-from app.rules.sql.database.engine import DatabaseRules
+from app.rules.sql.snapshot_source import DatabaseRules
 from tests.support.stored import AUTHOR
 
 SCOPES = ["keys:write", "check"]

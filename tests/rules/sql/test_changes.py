@@ -14,10 +14,10 @@ from app.rules.errors import Conflict, NotFound, Stale
 from app.rules.examples import EXAMPLES
 from app.rules.rule import Limit
 from app.rules.sql.changes import load_examples
-from app.rules.sql.database.engine import DatabaseRules
 from app.rules.sql.history import AuditFilter, History
 from app.rules.sql.repository import RuleRepository
 from app.rules.sql.ruleset_version import Editions
+from app.rules.sql.snapshot_source import DatabaseRules
 from tests.support.stored import audited, changes, counters, put_rule, rule
 
 

@@ -18,8 +18,8 @@ from app.rules.sql.access.api_keys import ApiKeys
 from app.rules.sql.access.key_use import KeyUse
 from app.rules.sql.access.tenants import Tenants
 from app.rules.sql.changes import RuleChanges
-from app.rules.sql.database.engine import DatabaseRules
 from app.rules.sql.history import AuditFilter, Author, History, prune
+from app.rules.sql.snapshot_source import DatabaseRules
 from tests.conftest import flask
 from tests.support.node import ROOT
 

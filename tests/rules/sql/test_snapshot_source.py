@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session
 
 from app.rules.rule import Limit, Rule
 from app.rules.rule_book import Snapshot
-from app.rules.sql.database.engine import RULES_AT_ONCE, DatabaseRules
 from app.rules.sql.repository import RuleRepository
 from app.rules.sql.ruleset_version import CHANNEL, Editions
+from app.rules.sql.snapshot_source import RULES_AT_ONCE, DatabaseRules
 from tests.support.stored import changes, put_rule, rule
 
 

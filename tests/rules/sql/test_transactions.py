@@ -17,10 +17,10 @@ from app.rules.sql.access.api_keys import ApiKeys
 from app.rules.sql.access.tenants import RULES_AT_ONCE, Tenants
 from app.rules.sql.changes import RuleChanges
 from app.rules.sql.database import transactions
-from app.rules.sql.database.engine import DatabaseRules
 from app.rules.sql.database.transactions import KEYS, LOCKS, changing, keep_out
 from app.rules.sql.repository import RuleRepository
 from app.rules.sql.ruleset_version import Editions
+from app.rules.sql.snapshot_source import DatabaseRules
 from tests.support.stored import AUTHOR, changes, put_rule, rule
 
 Inside = Callable[[], None]
