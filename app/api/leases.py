@@ -12,8 +12,9 @@ from app.api.auth import requires
 from app.api.blueprint import StrictBlueprint
 from app.api.check.handler import Reply
 from app.api.check.routes import response_of
+from app.api.check.schemas import DecisionSchema
 from app.api.problems import CONTENT_TYPE, Problem, ProblemSchema
-from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, DecisionSchema, StrictSchema, amount, text_field
+from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, StrictSchema, amount, text_field
 from app.limiter.decision import Check
 from app.limiter.errors import Unavailable
 

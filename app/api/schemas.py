@@ -1,4 +1,4 @@
-"""What callers may send and what they get, as marshmallow schemas. Unknown fields are refused everywhere."""
+"""Fields and schemas that refuse what is unknown, repeated or unbounded: every other schema is made of them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, missing, pre_load, validate
 
 from app.api.error_messages import MAX_ERRORS
-from app.rules.rule import ALGORITHMS, FAIL_MODES, MAX_AMOUNT
+from app.rules.rule import MAX_AMOUNT
 
-MAX_BATCH = 1000
 MAX_CLIENT_ID = 256
 MAX_LIMIT_KEY = 128
 MAX_DESCRIPTION = 1000
@@ -133,87 +132,3 @@ class ReadOnly(fields.Field):
 
     def deserialize(self, *_: Any, **__: Any) -> Any:
         return missing
-
-
-class CheckSchema(StrictSchema):
-    """May this client do this now?"""
-
-    client_id = text_field(MAX_CLIENT_ID, required=True, metadata={"example": "user_123"})
-    limit_key = text_field(MAX_LIMIT_KEY, load_default="global", metadata={"example": "login"})
-    cost = amount(0, load_default=1, metadata={"description": "units to consume; 0 looks without consuming"})
-    request_id = name_field()
-
-
-class BatchSchema(StrictSchema):
-    """Up to 1000 checks, independent of each other, decided in order."""
-
-    checks = BoundedList(fields.Nested(CheckSchema), 1, MAX_BATCH, required=True)
-
-
-REASONS = (
-    "within_limit",
-    "over_limit",
-    "cost_exceeds_limit",
-    "allowed_by_rule",
-    "blocked_by_rule",
-    "shadow",
-    "degraded",
-)
-RULE_ID = {"oneOf": [{"$ref": "#/components/schemas/DefaultRule"}, {"type": "integer"}]}
-NO_RULE_ID = {"oneOf": [{"type": "null"}, *RULE_ID["oneOf"]]}
-
-
-class DecisionSchema(Schema):
-    """The answer to a check. Built by hand on the hot path; this documents it."""
-
-    allowed = fields.Boolean(required=True)
-    remaining = fields.Integer(required=True)
-    retry_after_ms = fields.Integer(
-        required=True, allow_none=True, metadata={"description": "0 when allowed; null when waiting never helps"}
-    )
-    limit = fields.Integer(required=True)
-    window = fields.Integer(required=True, metadata={"description": "seconds"})
-    reset_at = fields.Float(required=True, metadata={"description": "Unix time at which remaining is back at limit"})
-    algorithm = fields.String(required=True, allow_none=True, validate=validate.OneOf(ALGORITHMS))
-    rule_id = fields.Raw(required=True, metadata=RULE_ID)
-    reason = fields.String(required=True)
-    degraded = fields.Boolean(required=True)
-
-
-class BatchResultSchema(Schema):
-    results = fields.List(fields.Raw(), required=True)  # of which document.py tells more
-
-
-class LifeSchema(Schema):
-    status = fields.String(required=True)
-
-
-class HealthSchema(Schema):
-    """What works. `reasons`: a sentence for each cause why the node is degraded. A healthy node has none, or one about
-    nodes that differ in FAIL_MODE or NODES, which decide nothing as long as Redis answers.
-
-    `redis_available`: whether Redis can decide all checks. `without_redis`: what happens to checks while it cannot,
-    where their rule says nothing. `rules_age_seconds`: since the rules were last confirmed current; null: none are
-    known. `rules_notified`: whether this worker hears of changed rules at once; if not, polls find them in two seconds.
-    `saved_rules_age_seconds`: since the rules on disk, by which a start without the database decides, were last
-    confirmed current; null: there are none.
-    """
-
-    status = fields.String(required=True, validate=validate.OneOf(("healthy", "degraded")))
-    reasons = fields.List(fields.String(), required=True)
-    service = fields.String(required=True)
-    version = fields.String(required=True, metadata={"description": "of the service"})
-    redis_available = fields.Boolean(required=True)
-    fail_mode = fields.String(required=True, validate=validate.OneOf(FAIL_MODES))
-    without_redis = fields.String(required=True)
-    database_available = fields.Boolean(required=True)
-    rules_version = fields.Integer(required=True, allow_none=True)
-    rules_age_seconds = fields.Float(required=True, allow_none=True)
-    rules_notified = fields.Boolean(required=True)
-    saved_rules_age_seconds = fields.Float(required=True, allow_none=True)
-
-
-class BreakerSchema(Schema):
-    state = fields.String(required=True, validate=validate.OneOf(("closed", "open", "half_open")))
-    failure_count = fields.Integer(required=True)
-    time_until_retry_seconds = fields.Float(required=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from marshmallow import Schema, fields
 
+from app.api.check.schemas import NO_RULE_ID, RULE_ID
 from app.api.query_schemas import FilterSchema, QuerySchema
-from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, NO_RULE_ID, RULE_ID, StrictSchema, text_field
+from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, StrictSchema, text_field
 
 CHECK = ("limit_key", "cost", "request_id")  # what a check has besides: callers may send it, and it says nothing here
 

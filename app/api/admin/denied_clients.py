@@ -10,9 +10,10 @@ from marshmallow import Schema, fields
 
 from app.api.auth import requires
 from app.api.blueprint import StrictBlueprint
+from app.api.check.schemas import RULE_ID
 from app.api.problems import Problem
 from app.api.query_schemas import FilterSchema
-from app.api.schemas import MAX_CLIENT_ID, RULE_ID, text_field
+from app.api.schemas import MAX_CLIENT_ID, text_field
 from app.limiter.errors import StoreError
 
 blueprint = StrictBlueprint("limited", __name__, description="Who is limited")

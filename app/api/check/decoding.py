@@ -10,9 +10,10 @@ from typing import Any, NoReturn
 from marshmallow import Schema, ValidationError, fields
 
 from app.api.check.fast_decoding import check_of, plain_batch, plain_check
+from app.api.check.schemas import MAX_BATCH, BatchSchema, CheckSchema
 from app.api.error_messages import WHOLE
 from app.api.problems import INVALID, Problem
-from app.api.schemas import MAX_BATCH, BatchSchema, BoundedList, CheckSchema, Repeating
+from app.api.schemas import BoundedList, Repeating
 from app.limiter.decision import Check
 
 

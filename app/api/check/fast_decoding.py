@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.api.schemas import MAX_BATCH, MAX_CLIENT_ID, MAX_LIMIT_KEY, UNPRINTABLE
+from app.api.check.schemas import MAX_BATCH
+from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, UNPRINTABLE
 from app.limiter.decision import Check
 from app.rules.rule import MAX_AMOUNT
 

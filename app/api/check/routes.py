@@ -9,8 +9,8 @@ from flask_smorest import Blueprint
 
 from app.api.auth import authenticated_in_handler
 from app.api.check.handler import Reply
+from app.api.check.schemas import BatchResultSchema, BatchSchema, CheckSchema, DecisionSchema
 from app.api.problems import ProblemSchema
-from app.api.schemas import BatchResultSchema, BatchSchema, CheckSchema, DecisionSchema
 
 blueprint = Blueprint("check", __name__, url_prefix="/v1", description="May this client do this now?")
 

@@ -16,9 +16,10 @@ from werkzeug.routing import Rule
 from app.api.auth import authenticated_in_handler, credentials_of_request
 from app.api.check.handler import Request
 from app.api.check.routes import response_of
+from app.api.check.schemas import DecisionSchema
 from app.api.problems import CONTENT_TYPE, ProblemSchema
 from app.api.query_schemas import QuerySchema
-from app.api.schemas import MAX_LIMIT_KEY, DecisionSchema, text_field
+from app.api.schemas import MAX_LIMIT_KEY, text_field
 from app.observability.logs import correlation_id
 from app.rules.rule import MAX_AMOUNT
 

@@ -11,10 +11,10 @@ from apispec import APISpec
 from werkzeug.routing import Rule
 
 from app.api.auth import SECURITY_SCHEMES
+from app.api.check.schemas import REASONS
 from app.api.openapi import headers as openapi_headers
 from app.api.openapi.examples import DECISION, REQUESTS
 from app.api.problem_kinds import BLANK, KINDS, type_of
-from app.api.schemas import REASONS
 from app.rules.rule import ACTIONS, ALGORITHMS, FAIL_MODES
 
 Json = dict[str, Any]

@@ -11,9 +11,9 @@ from flask import Response, current_app, request
 from flask_smorest import Blueprint
 from werkzeug.routing import Map
 
-from app.api import schemas
 from app.api.auth import public
 from app.api.openapi.document import finished
+from app.api.ops import schemas
 from app.api.problems import Problem
 from app.extensions import api
 from app.limiter.fallback.fallback import MEANING

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from app.api.check.decoding import _valid, decode_batch, decode_check, parsed
 from app.api.check.fast_decoding import plain_batch, plain_check
+from app.api.check.schemas import BatchSchema, CheckSchema
 from app.api.problems import Problem
-from app.api.schemas import BatchSchema, CheckSchema
 from app.limiter.decision import Check
 
 NAMES = st.sampled_from(["client_id", "limit_key", "cost", "request_id", "checks", "other"])

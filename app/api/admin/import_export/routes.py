@@ -13,8 +13,8 @@ from flask_smorest import Blueprint
 from gevent.lock import BoundedSemaphore
 
 from app.api.admin.import_export.rule_files import YAML, YAML_TYPES, InvalidRules, in_pieces, read_rules, write_rules
+from app.api.admin.import_export.schemas import ExportSchema, ImportOptionsSchema, ImportSchema, MergeSchema
 from app.api.admin.import_export.unsent_files import Unsent
-from app.api.admin.rules.request_schemas import ExportSchema, ImportOptionsSchema, ImportSchema, MergeSchema
 from app.api.admin.rules.routes import changes, refresh
 from app.api.admin.rules.rule_json import shown_merge_lists
 from app.api.admin.rules.rule_warnings import warnings_of_merge

@@ -1,0 +1,59 @@
+"""Checks and their answers, as marshmallow schemas."""
+
+from __future__ import annotations
+
+from marshmallow import Schema, fields, validate
+
+from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, BoundedList, StrictSchema, amount, name_field, text_field
+from app.rules.rule import ALGORITHMS
+
+MAX_BATCH = 1000
+
+
+class CheckSchema(StrictSchema):
+    """May this client do this now?"""
+
+    client_id = text_field(MAX_CLIENT_ID, required=True, metadata={"example": "user_123"})
+    limit_key = text_field(MAX_LIMIT_KEY, load_default="global", metadata={"example": "login"})
+    cost = amount(0, load_default=1, metadata={"description": "units to consume; 0 looks without consuming"})
+    request_id = name_field()
+
+
+class BatchSchema(StrictSchema):
+    """Up to 1000 checks, independent of each other, decided in order."""
+
+    checks = BoundedList(fields.Nested(CheckSchema), 1, MAX_BATCH, required=True)
+
+
+REASONS = (
+    "within_limit",
+    "over_limit",
+    "cost_exceeds_limit",
+    "allowed_by_rule",
+    "blocked_by_rule",
+    "shadow",
+    "degraded",
+)
+RULE_ID = {"oneOf": [{"$ref": "#/components/schemas/DefaultRule"}, {"type": "integer"}]}
+NO_RULE_ID = {"oneOf": [{"type": "null"}, *RULE_ID["oneOf"]]}
+
+
+class DecisionSchema(Schema):
+    """The answer to a check. Built by hand on the hot path; this documents it."""
+
+    allowed = fields.Boolean(required=True)
+    remaining = fields.Integer(required=True)
+    retry_after_ms = fields.Integer(
+        required=True, allow_none=True, metadata={"description": "0 when allowed; null when waiting never helps"}
+    )
+    limit = fields.Integer(required=True)
+    window = fields.Integer(required=True, metadata={"description": "seconds"})
+    reset_at = fields.Float(required=True, metadata={"description": "Unix time at which remaining is back at limit"})
+    algorithm = fields.String(required=True, allow_none=True, validate=validate.OneOf(ALGORITHMS))
+    rule_id = fields.Raw(required=True, metadata=RULE_ID)
+    reason = fields.String(required=True)
+    degraded = fields.Boolean(required=True)
+
+
+class BatchResultSchema(Schema):
+    results = fields.List(fields.Raw(), required=True)  # of which document.py tells more
