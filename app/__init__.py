@@ -17,7 +17,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """
     from app import cli, extensions, wiring
     from app.api import auth, correlation, leases, problems, request_body, request_tracing, response_headers
-    from app.api.admin import api_keys, audit, counters, denied_clients, templates
+    from app.api.admin import api_keys, audit, counters, denied_clients, templates, tenants
     from app.api.admin.import_export import routes as import_export_routes
     from app.api.admin.rules import actions as rule_actions
     from app.api.admin.rules import routes as rule_routes
@@ -70,6 +70,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         templates,
         counters,
         denied_clients,
+        tenants,
         api_keys,
         audit,
         ops_routes,

@@ -44,9 +44,9 @@ GROUPS = {
     "tenants": (
         "Tenants: list, create, delete.",
         {
-            "list": ("api_keys:list_tenants", "All tenants."),
-            "create": ("api_keys:create_tenant", "Create a tenant."),
-            "delete": ("api_keys:delete_tenant", "Delete a tenant."),
+            "list": ("tenants:list_tenants", "All tenants."),
+            "create": ("tenants:create_tenant", "Create a tenant."),
+            "delete": ("tenants:delete_tenant", "Delete a tenant."),
         },
     ),
     "keys": (

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from app.cli.command import as_json, command, of_tenant, say_changes, say_json, table, tenant_named
+from app.cli.command import as_json, command, of_tenant, tenant_named
+from app.cli.output import say_changes, say_json, table
 from app.cli.resources.context import session
 from app.cli.times import MomentType
 from app.rules.documents import differences

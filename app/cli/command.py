@@ -1,12 +1,10 @@
-"""What all commands share: errors are one line, answers are tables for people and JSON for scripts."""
+"""What all commands share: options, the operator, errors of one line."""
 
 from __future__ import annotations
 
 import gc
-import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -22,8 +20,6 @@ from app.rules.sql.access.tenants import Tenant, Tenants
 from app.rules.sql.history import Author
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
-
-WIDEST = 60  # characters of a cell
 
 
 class Command(click.Command):
@@ -100,44 +96,3 @@ def tenant_named(name: str) -> Tenant:
     if tenant is None:
         raise NotFound(f"there is no tenant {name}")
     return tenant
-
-
-def many(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
-
-
-def say_json(value: Any) -> None:
-    click.echo(json.dumps(value, default=_plain, ensure_ascii=False, indent=2))
-
-
-def say_table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, widest: int | None = WIDEST) -> None:
-    for line in table(head, rows, widest=widest):
-        click.echo(line)
-
-
-def say_changes(changes: dict[str, dict[str, Any]], *, err: bool = False) -> None:
-    for field, change in changes.items():
-        click.echo(f"    {field}: {change['from']} -> {change['to']}", err=err)
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, widest: int | None = WIDEST) -> list[str]:
-    """The lines of a table: columns as wide as their texts, of which those longer than `widest` are cut."""
-    lines = [head, *([_cut(_cell(value), widest) for value in row] for row in rows)]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(head))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, datetime):
-        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-
-
-def _cut(text: str, widest: int | None) -> str:
-    return text if widest is None or len(text) <= widest else f"{text[: widest - 1]}…"
-
-
-def _plain(value: Any) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -6,7 +6,8 @@ import click
 
 from app.api.admin.counter_json import forget, shown
 from app.api.admin.counter_schemas import ClientSchema, ResetSchema
-from app.cli.command import as_json, by_operator, command, of_tenant, say_json, say_table, tenant_named
+from app.cli.command import as_json, by_operator, command, of_tenant, tenant_named
+from app.cli.output import say_json, say_table
 from app.cli.resources.context import session, store
 from app.cli.rules.client_rules import book_of_client
 from app.limiter.counters import Counters, counting

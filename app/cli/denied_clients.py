@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import click
 
-from app.cli.command import as_json, command, of_tenant, say_json, say_table, tenant_named
+from app.cli.command import as_json, command, of_tenant, tenant_named
+from app.cli.output import say_json, say_table
 from app.cli.resources.context import session, store
 from app.cli.rules.client_rules import book_of
 from app.cli.rules.table import shown_limits

@@ -1,8 +1,8 @@
-"""Tenants and API keys, as marshmallow schemas."""
+"""API keys, as marshmallow schemas."""
 
 from __future__ import annotations
 
-from marshmallow import Schema, fields, validate
+from marshmallow import fields, validate
 
 from app.api.query_schemas import FilterSchema, QuerySchema, Switch
 from app.api.schemas import BoundedList, Moment, StrictSchema, text_field
@@ -11,27 +11,6 @@ from app.rules.rule import MAX_NAME
 
 DAY_SECONDS = 86_400
 MAX_OVERLAP_SECONDS = 30 * DAY_SECONDS
-
-
-class TenantSchema(StrictSchema):
-    """Owns rules and keys; what one tenant has no other can see."""
-
-    id = fields.Integer(dump_only=True)
-    name = text_field(MAX_NAME, required=True)
-    created_at = fields.DateTime(dump_only=True)
-
-
-class TenantDeletionSchema(QuerySchema):
-    dry_run = Switch(load_default=False, metadata={"description": "answer what would go with it, delete nothing"})
-
-
-class BelongingsSchema(Schema):
-    """What goes when a tenant is deleted."""
-
-    dry_run = fields.Boolean(required=True)
-    name = fields.String(required=True)
-    rules = fields.Integer(required=True)
-    keys = fields.Integer(required=True)
 
 
 class KeySchema(StrictSchema):

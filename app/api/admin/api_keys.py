@@ -1,4 +1,4 @@
-"""Tenants and API keys, for whoever may make them."""
+"""API keys: create, list, rotate, revoke."""
 
 from __future__ import annotations
 
@@ -10,63 +10,17 @@ from flask import current_app, g
 from flask_smorest.pagination import PaginationParameters
 from marshmallow import ValidationError
 
-from app.api.admin.api_key_schemas import (
-    BelongingsSchema,
-    KeyFilterSchema,
-    KeyRevocationSchema,
-    KeySchema,
-    NewKeySchema,
-    RotationSchema,
-    TenantDeletionSchema,
-    TenantSchema,
-)
+from app.api.admin.api_key_schemas import KeyFilterSchema, KeyRevocationSchema, KeySchema, NewKeySchema, RotationSchema
 from app.api.admin.rules.routes import refresh
+from app.api.admin.tenants import ALL_TENANTS
 from app.api.auth import author, requires
 from app.api.blueprint import StrictBlueprint, paged
 from app.api.problems import Problem
 from app.extensions import db
 from app.rules.sql.access.api_keys import ApiKeys, KeyRecord, can_expire_at
-from app.rules.sql.access.tenants import Tenant, Tenants
+from app.rules.sql.access.tenants import Tenants
 
-blueprint = StrictBlueprint("access", __name__, url_prefix="/v1/admin", description="Tenants and API keys")
-
-ALL_TENANTS = "tenants:write"
-
-
-@blueprint.route("/tenants", methods=["GET"])
-@blueprint.response(200, TenantSchema(many=True))
-@blueprint.paginate()
-@requires(ALL_TENANTS)
-def list_tenants(pagination_parameters: PaginationParameters) -> list[Tenant]:
-    """All tenants, oldest first."""
-    return paged(pagination_parameters, _tenants().page)
-
-
-@blueprint.route("/tenants", methods=["POST"])
-@blueprint.arguments(TenantSchema)
-@blueprint.response(201, TenantSchema)
-@requires(ALL_TENANTS)
-def create_tenant(sent: dict[str, str]) -> Tenant:
-    """Create a tenant. It can do nothing yet: make a key for it."""
-    return _tenants().create(sent["name"], author())
-
-
-@blueprint.route("/tenants/<int:tenant_id>", methods=["DELETE"])
-@blueprint.arguments(TenantDeletionSchema, location="query")
-@blueprint.response(204)
-@blueprint.alt_response(200, schema=BelongingsSchema, success=True)
-@requires(ALL_TENANTS)
-def delete_tenant(sent: dict[str, bool], tenant_id: int) -> tuple[dict[str, Any], int] | None:
-    """Delete the tenant, its rules, keys and counters; with `dry_run=true` only say what would go. Its audit stays.
-
-    The counters are out of reach at once, and out of Redis some ten seconds later.
-    """
-    if sent["dry_run"]:
-        return {"dry_run": True} | _tenants().belongings(tenant_id), 200
-    _tenants().delete(tenant_id, author())
-    refresh()
-    current_app.extensions["ratelimiter"].deleted_tenants.forget_soon(tenant_id)
-    return None
+blueprint = StrictBlueprint("api_keys", __name__, url_prefix="/v1/admin", description="Tenants and API keys")
 
 
 @blueprint.route("/api-keys", methods=["GET"])
@@ -120,10 +74,6 @@ def revoke_key(sent: dict[str, bool], key_id: str) -> None:
     refresh()
 
 
-def _tenants() -> Tenants:
-    return Tenants(db.session(), g.principal.tenant_id)
-
-
 def _keys() -> ApiKeys:
     """Those the caller may touch."""
     tenant_id = None if ALL_TENANTS in g.principal.scopes else g.principal.tenant_id
@@ -139,7 +89,7 @@ def _tenant_id(name: str | None) -> int:
     if name is None:
         own: int = g.principal.tenant_id
         return own
-    tenant = _tenants().named(name)
+    tenant = Tenants(db.session(), g.principal.tenant_id).named(name)
     if ALL_TENANTS not in g.principal.scopes and (tenant is None or tenant.id != g.principal.tenant_id):
         raise Problem(
             403, f"the API key lacks the scope {ALL_TENANTS}, which another tenant's keys need", kind="scope-missing"

@@ -37,7 +37,8 @@ TAGS = {
     "admin": "rules",
     "actions": "rules",
     "transfer": "files",
-    "access": "tenants and keys",
+    "tenants": "tenants and keys",
+    "api_keys": "tenants and keys",
     "docs": "documentation",
 }
 TAGS |= {"health": "operations", "limited": "counters"}

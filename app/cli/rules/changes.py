@@ -10,18 +10,8 @@ from app.api.admin.counter_schemas import ClientSchema
 from app.api.admin.rules.rule_json import answered, patched, rule_from
 from app.api.admin.rules.rule_warnings import if_told, warnings_of, warnings_of_block
 from app.api.admin.rules.schemas import ClientToBlockSchema
-from app.cli.command import (
-    agree,
-    as_json,
-    asking,
-    by_operator,
-    command,
-    many,
-    of_tenant,
-    say_changes,
-    say_json,
-    tenant_named,
-)
+from app.cli.command import agree, as_json, asking, by_operator, command, of_tenant, tenant_named
+from app.cli.output import many, say_changes, say_json
 from app.cli.resources.context import session, settings
 from app.cli.rules.crud import as_seen, stored
 from app.cli.rules.options import sent, single_fields

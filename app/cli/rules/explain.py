@@ -8,7 +8,8 @@ import click
 
 from app.api.admin.counter_json import shown, shown_candidate
 from app.api.admin.counter_schemas import QuestionSchema
-from app.cli.command import as_json, command, many, of_tenant, say_json, tenant_named
+from app.cli.command import as_json, command, of_tenant, tenant_named
+from app.cli.output import many, say_json
 from app.cli.resources.context import session, store
 from app.cli.rules.client_rules import book_of_client
 from app.cli.rules.table import shown_limits

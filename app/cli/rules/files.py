@@ -14,18 +14,8 @@ from app.api.admin.import_export.rule_files import InvalidRules, in_pieces, read
 from app.api.admin.rules.rule_json import shown_merge
 from app.api.admin.rules.rule_warnings import warnings_of_merge
 from app.api.problems import Problem
-from app.cli.command import (
-    agree,
-    as_json,
-    asking,
-    by_operator,
-    command,
-    many,
-    of_tenant,
-    say_changes,
-    say_json,
-    tenant_named,
-)
+from app.cli.command import agree, as_json, asking, by_operator, command, of_tenant, tenant_named
+from app.cli.output import many, say_changes, say_json
 from app.cli.progress import progress
 from app.cli.resources.context import one_state, rest, session, settings
 from app.rules.rule import DEFAULT_TENANT_ID, Rule

@@ -5,18 +5,8 @@ from __future__ import annotations
 import click
 
 from app.api.admin.rules.rule_json import shown_versions
-from app.cli.command import (
-    agree,
-    as_json,
-    asking,
-    by_operator,
-    command,
-    of_tenant,
-    say_changes,
-    say_json,
-    table,
-    tenant_named,
-)
+from app.cli.command import agree, as_json, asking, by_operator, command, of_tenant, tenant_named
+from app.cli.output import say_changes, say_json, table
 from app.cli.resources.context import session, settings
 from app.rules.errors import NotFound
 from app.rules.sql.changes import RuleChanges

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.api.admin.rules.rule_json import answered
-from app.cli.command import say_json, say_table
+from app.cli.output import say_json, say_table
 from app.rules.rule import Limit, Rule
 
 HEAD = ("ID", "VERSION", "CLIENT", "ENDPOINT", "ACTION", "LIMITS", "NOTES")

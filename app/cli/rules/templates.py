@@ -9,18 +9,8 @@ import click
 from app.api.admin.rules.rule_json import answered, answered_document
 from app.api.admin.rules.rule_warnings import if_told, warnings_of
 from app.api.admin.template_schemas import ApplicationSchema
-from app.cli.command import (
-    agree,
-    as_json,
-    asking,
-    by_operator,
-    command,
-    of_tenant,
-    say_changes,
-    say_json,
-    say_table,
-    tenant_named,
-)
+from app.cli.command import agree, as_json, asking, by_operator, command, of_tenant, tenant_named
+from app.cli.output import say_changes, say_json, say_table
 from app.cli.resources.context import session
 from app.cli.rules.table import say_rules, shown_limits
 from app.rules.documents import differences, document_of

@@ -1,0 +1,84 @@
+"""Tenants: list, create, delete."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import current_app, g
+from flask_smorest.pagination import PaginationParameters
+from marshmallow import Schema, fields
+
+from app.api.admin.rules.routes import refresh
+from app.api.auth import author, requires
+from app.api.blueprint import StrictBlueprint, paged
+from app.api.query_schemas import QuerySchema, Switch
+from app.api.schemas import StrictSchema, text_field
+from app.extensions import db
+from app.rules.rule import MAX_NAME
+from app.rules.sql.access.tenants import Tenant, Tenants
+
+
+class TenantSchema(StrictSchema):
+    """Owns rules and keys; what one tenant has no other can see."""
+
+    id = fields.Integer(dump_only=True)
+    name = text_field(MAX_NAME, required=True)
+    created_at = fields.DateTime(dump_only=True)
+
+
+class TenantDeletionSchema(QuerySchema):
+    dry_run = Switch(load_default=False, metadata={"description": "answer what would go with it, delete nothing"})
+
+
+class BelongingsSchema(Schema):
+    """What goes when a tenant is deleted."""
+
+    dry_run = fields.Boolean(required=True)
+    name = fields.String(required=True)
+    rules = fields.Integer(required=True)
+    keys = fields.Integer(required=True)
+
+
+blueprint = StrictBlueprint("tenants", __name__, url_prefix="/v1/admin", description="Tenants and API keys")
+
+ALL_TENANTS = "tenants:write"
+
+
+@blueprint.route("/tenants", methods=["GET"])
+@blueprint.response(200, TenantSchema(many=True))
+@blueprint.paginate()
+@requires(ALL_TENANTS)
+def list_tenants(pagination_parameters: PaginationParameters) -> list[Tenant]:
+    """All tenants, oldest first."""
+    return paged(pagination_parameters, _tenants().page)
+
+
+@blueprint.route("/tenants", methods=["POST"])
+@blueprint.arguments(TenantSchema)
+@blueprint.response(201, TenantSchema)
+@requires(ALL_TENANTS)
+def create_tenant(sent: dict[str, str]) -> Tenant:
+    """Create a tenant. It can do nothing yet: make a key for it."""
+    return _tenants().create(sent["name"], author())
+
+
+@blueprint.route("/tenants/<int:tenant_id>", methods=["DELETE"])
+@blueprint.arguments(TenantDeletionSchema, location="query")
+@blueprint.response(204)
+@blueprint.alt_response(200, schema=BelongingsSchema, success=True)
+@requires(ALL_TENANTS)
+def delete_tenant(sent: dict[str, bool], tenant_id: int) -> tuple[dict[str, Any], int] | None:
+    """Delete the tenant, its rules, keys and counters; with `dry_run=true` only say what would go. Its audit stays.
+
+    The counters are out of reach at once, and out of Redis some ten seconds later.
+    """
+    if sent["dry_run"]:
+        return {"dry_run": True} | _tenants().belongings(tenant_id), 200
+    _tenants().delete(tenant_id, author())
+    refresh()
+    current_app.extensions["ratelimiter"].deleted_tenants.forget_soon(tenant_id)
+    return None
+
+
+def _tenants() -> Tenants:
+    return Tenants(db.session(), g.principal.tenant_id)
