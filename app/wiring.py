@@ -50,6 +50,7 @@ from app.observability.sampling import Tracing
 from app.rules.rule import default_rule
 from app.rules.rule_book import RuleBook
 from app.rules.sql.access.key_use import KeyUse
+from app.rules.sql.database.change_listener import ChangeListener
 from app.rules.sql.database.engine import RULES_ENGINE, bound_transactions, place_of
 from app.rules.sql.database.statement_spans import trace_statements
 from app.rules.sql.nodes import Nodes, SharedClock
@@ -198,7 +199,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         key_use=key_use,
         clock=now,
         reloader=reloader,
-        upkeep=Upkeep(reloader, rules_engine),
+        upkeep=Upkeep(reloader, partial(ChangeListener, rules_engine, jitter=lambda: random.uniform(0.8, 1.2))),
         store=store,
         breaker=breaker,
         condition=condition,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy.orm import Session
-
 from app.limiter.counters import Counters, Reading, Store
 from app.rules.matching.explanation import Candidate
 from app.rules.rule_book import RuleBook
@@ -47,7 +45,7 @@ def shown_candidate(candidate: Candidate) -> dict[str, Any]:
 
 
 def forget(
-    session: Session, store: Store, book: RuleBook, *, tenant_id: int, client_id: str, limit_key: str | None, by: Author
+    session: Any, store: Store, book: RuleBook, *, tenant_id: int, client_id: str, limit_key: str | None, by: Author
 ) -> int:
     """Delete the client's counters: of all candidates, or of the rule that decides `limit_key`. How many at most.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import gevent
 from gevent.event import Event
-from sqlalchemy import Engine
 
 from app.observability.background import forever
 from app.rules.sql.database.change_listener import ChangeListener
@@ -23,12 +23,15 @@ SAVE_SECONDS = (0.2, 0.6)
 
 
 class Upkeep:
-    """Three greenlets: one polls, one listens for the hint to poll at once, one saves."""
+    """Three greenlets: one polls, one listens for the hint to poll at once, one saves.
 
-    def __init__(self, reloader: RuleReloader, engine: Engine) -> None:
+    `listen` makes the listener, given what it calls for each hint.
+    """
+
+    def __init__(self, reloader: RuleReloader, listen: Callable[[Callable[[], None]], ChangeListener]) -> None:
         self._reloader = reloader
         self._changed = Event()
-        self._listener = ChangeListener(engine, self._changed.set, jitter=lambda: random.uniform(0.8, 1.2))
+        self._listener = listen(self._changed.set)
 
     @property
     def notified(self) -> bool:
