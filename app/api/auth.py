@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from flask import Flask, current_app, g, request
 from flask_smorest import Blueprint
 
 from app.api.problems import Problem
+from app.limiter.store import RuleSource
 from app.observability.logs import correlation_id
 from app.rules.api_key import SCOPES, ApiKey, id_of
 from app.rules.rule import DEFAULT_TENANT_ID
-from app.rules.rule_book import RuleBook
 from app.rules.sql.history import Author
 
 PUBLIC = "public"
@@ -77,11 +77,6 @@ class Credentials(msgspec.Struct, frozen=True):
         if self.api_key not in (None, key):  # one of them would not be verified
             raise Unauthorized("two different API keys were sent: send one", "two-keys")
         return key
-
-
-class RuleSource(Protocol):
-    @property
-    def book(self) -> RuleBook | None: ...
 
 
 class Authenticator:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from msgspec.structs import replace
 
@@ -12,14 +11,9 @@ from app.limiter.compiled_rule import Charge, Plan
 from app.limiter.decision import Outcome
 from app.limiter.errors import StoreError
 from app.limiter.keys import Keyspace, counter_names
+from app.limiter.store import CounterStore
 from app.rules.rule import Limit, Rule
 from app.rules.rule_book import RuleBook
-
-
-class Store(Protocol):
-    def check(self, charges: Sequence[Charge]) -> list[Outcome | StoreError]: ...
-
-    def send(self, commands: Sequence[tuple[bytes, ...]], operation: str) -> list[Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +29,7 @@ class Reading:
 class Counters:
     """The counters of one client under the rules of one book."""
 
-    def __init__(self, store: Store, book: RuleBook, tenant_id: int, client_id: str) -> None:
+    def __init__(self, store: CounterStore, book: RuleBook, tenant_id: int, client_id: str) -> None:
         self._store = store
         self._client = Keyspace(book.edition.key_secret).client(tenant_id, client_id)
 

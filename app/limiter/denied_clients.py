@@ -14,19 +14,19 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from hashlib import blake2b
 from itertools import islice
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from app.limiter.errors import StoreError, StoreFault
 from app.limiter.keys import Keyspace
+from app.limiter.store import CommandSender, RuleSource
 from app.observability.heavy_hitters import HeavyHitters
 from app.rules.rule import Rule
-from app.rules.rule_book import RuleBook
 
 log = logging.getLogger(__name__)
 
@@ -44,19 +44,10 @@ class Limited(NamedTuple):
     denied: int
 
 
-class RuleSource(Protocol):
-    @property
-    def book(self) -> RuleBook | None: ...
-
-
-class Store(Protocol):
-    def send(self, commands: Sequence[tuple[bytes, ...]], operation: str) -> list[Any]: ...
-
-
 class LimitedClients:
     """Belongs to one worker. No check should wait for `store`'s link; `clock` is Unix time in seconds."""
 
-    def __init__(self, *, store: Store, rules: RuleSource, clock: Callable[[], float]) -> None:
+    def __init__(self, *, store: CommandSender, rules: RuleSource, clock: Callable[[], float]) -> None:
         self._store = store
         self._rules = rules
         self._clock = clock

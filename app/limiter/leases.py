@@ -18,9 +18,10 @@ from app.limiter.decision import Decision, LeaseOutcome, Question, decided, outr
 from app.limiter.errors import StoreError, StoreFault
 from app.limiter.fallback.fallback import Ladder
 from app.limiter.keys import HASH_LENGTH, lease_name, public_part
-from app.limiter.limiter import LimitedClients, Limiter, beside
+from app.limiter.limiter import Limiter, beside
 from app.limiter.redis.script_calls import NONSENSE
 from app.limiter.redis.scripts import lease_script, return_script
+from app.limiter.store import DenialCounter
 from app.observability.active_clients import ActiveClients
 from app.rules.errors import NotFound
 
@@ -49,7 +50,7 @@ class Leases:
         limiter: Limiter,
         ladder: Ladder,
         active_clients: ActiveClients,
-        limited_clients: LimitedClients,
+        limited_clients: DenialCounter,
         clock: Callable[[], float],
     ) -> None:
         self._limiter = limiter

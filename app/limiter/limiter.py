@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
-from typing import Protocol
 
 from msgspec.structs import replace
 
-from app.limiter.breaker.guarded import Outcomes, Store, guarded
+from app.limiter.breaker.guarded import Outcomes, guarded
 from app.limiter.breaker.per_primary import Guard
 from app.limiter.compiled_rule import Charge
 from app.limiter.compiled_rules import Plans
@@ -16,22 +15,11 @@ from app.limiter.denial_cache import DenialCache
 from app.limiter.errors import NotReady, RequestIdConflict, StoreError, Unavailable
 from app.limiter.fallback.fallback import Ladder
 from app.limiter.fallback.fallback_log import ModeLog
+from app.limiter.store import DenialCounter, RuleSource, Store
 from app.observability.active_clients import ActiveClients
 from app.observability.metrics import SHADOW_BLOCKED
 from app.observability.rule_counts import Counts
-from app.rules.rule import Rule
-from app.rules.rule_book import RuleBook
 from app.rules.yielding import Pace
-
-
-class LimitedClients(Protocol):
-    def denied(self, tenant_id: int, client_id: str, rule: Rule) -> None: ...
-
-
-class RuleSource(Protocol):
-    @property
-    def book(self) -> RuleBook | None: ...
-
 
 Answer = Decision | Unavailable | RequestIdConflict
 # Of the store, or the error that kept it from deciding; None where the rule counts nothing.
@@ -53,7 +41,7 @@ class Limiter:
         mode_log: ModeLog,
         denials: DenialCache,
         active_clients: ActiveClients,
-        limited_clients: LimitedClients,
+        limited_clients: DenialCounter,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 
 from app.limiter.breaker.breaker import Breaker
-from app.limiter.breaker.guarded import Store
 from app.limiter.breaker.shared_state import Circuit
 from app.limiter.denial_cache import DenialCache
 from app.limiter.denied_clients import LimitedClients
@@ -14,7 +13,8 @@ from app.limiter.errors import no_failure_of_the_store
 from app.limiter.fallback.fallback import Ladder
 from app.limiter.fallback.fallback_log import ModeLog
 from app.limiter.fallback.local_store import LocalStore
-from app.limiter.limiter import Limiter, RuleSource
+from app.limiter.limiter import Limiter
+from app.limiter.store import RuleSource, Store
 from app.observability.active_clients import ActiveClients
 
 

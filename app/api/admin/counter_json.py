@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.limiter.counters import Counters, Reading, Store
+from app.limiter.counters import Counters, Reading
+from app.limiter.store import CounterStore
 from app.rules.matching.explanation import Candidate
 from app.rules.rule_book import RuleBook
 from app.rules.sql.database.transactions import changing
@@ -45,7 +46,14 @@ def shown_candidate(candidate: Candidate) -> dict[str, Any]:
 
 
 def forget(
-    session: Any, store: Store, book: RuleBook, *, tenant_id: int, client_id: str, limit_key: str | None, by: Author
+    session: Any,
+    store: CounterStore,
+    book: RuleBook,
+    *,
+    tenant_id: int,
+    client_id: str,
+    limit_key: str | None,
+    by: Author,
 ) -> int:
     """Delete the client's counters: of all candidates, or of the rule that decides `limit_key`. How many at most.
 

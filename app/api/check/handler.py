@@ -18,8 +18,9 @@ from app.api.check.encoding import JSON, Encoder
 from app.api.problems import CONTENT_TYPE, UNEXPECTED, Problem
 from app.limiter.decision import Check, Decision, Question
 from app.limiter.errors import NotReady, RequestIdConflict, Unavailable
-from app.limiter.limiter import Answer, Limiter, RuleSource
+from app.limiter.limiter import Answer, Limiter
 from app.limiter.new_client_budget import Newcomers
+from app.limiter.store import RuleSource
 from app.observability.logs import correlation_id as current_correlation_id
 from app.observability.metrics import CHECK_DURATION
 from app.observability.sampling import Tracing

@@ -12,13 +12,14 @@ from functools import lru_cache
 
 from msgspec.structs import replace
 
-from app.api.auth import Authenticator, RuleSource
+from app.api.auth import Authenticator
 from app.api.check.encoding import JSON, Encoder
 from app.api.check.handler import Reply, Request
 from app.api.forward_auth.identity import Callers, Header
 from app.api.problems import CONTENT_TYPE, Problem
 from app.api.schemas import MAX_LIMIT_KEY
 from app.limiter.decision import Decision
+from app.limiter.store import RuleSource
 from app.rules.rule import DEFAULT_TENANT, DEFAULT_TENANT_ID
 
 log = logging.getLogger(__name__)

@@ -17,6 +17,7 @@ from app.limiter.breaker.per_primary import Guard
 from app.limiter.errors import StoreError, StoreUnavailable
 from app.limiter.redis.inspection import CANNOT, Findings, RedisInspection
 from app.limiter.redis.preflight import MissingPermission
+from app.limiter.store import ProbedStore
 from app.observability.background import forever
 from app.observability.logs import first_line
 from app.observability.metrics import DEGRADED_REASONS, REASONS, REDIS_MEMORY_USED
@@ -42,10 +43,6 @@ FALLBACK = ("FAIL_MODE", "NODES")  # decide nothing as long as Redis answers: th
 log = logging.getLogger(__name__)
 
 
-class Store(Protocol):
-    def trouble(self) -> StoreError | None: ...
-
-
 class Rules(Protocol):
     def freshness(self) -> Freshness: ...
 
@@ -56,7 +53,7 @@ class Condition:
     def __init__(
         self,
         *,
-        store: Store,
+        store: ProbedStore,
         inspection: RedisInspection,
         breaker: Guard,
         rules: Rules,

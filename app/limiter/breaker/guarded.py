@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from app.limiter.breaker.per_primary import Guard
 from app.limiter.compiled_rule import Charge
 from app.limiter.decision import Outcome
 from app.limiter.errors import StoreError, StoreFault, StoreUnavailable
+from app.limiter.store import Store
 
 Outcomes = Sequence[Outcome | StoreError]
-
-
-class Store(Protocol):
-    def check(self, charges: Sequence[Charge]) -> list[Outcome | StoreError]: ...
 
 
 def guarded(breaker: Guard, store: Store, charges: Sequence[Charge], whose: str = "") -> tuple[Outcomes, bool]:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from app.limiter.denied_clients import RuleSource
 from app.limiter.errors import StoreError, StoreFull, StoreUnavailable
 from app.limiter.keys import IN_USE_BY, Keyspace
 from app.limiter.redis.preflight import (
@@ -25,6 +24,7 @@ from app.limiter.redis.preflight import (
     permission_trial,
 )
 from app.limiter.redis.resp import packed
+from app.limiter.store import InspectedServer, InspectedStore, RuleSource
 
 FULL = 0.95  # of maxmemory: from here on the next minutes of new clients may not fit
 IN_USE_SECONDS, MARK_SECONDS = 300, b"3600"  # longer than several looks, of all nodes
@@ -39,18 +39,6 @@ MEMBER = "REDIS_URL names a member of a cluster, so fail_mode decides for some c
 EVICTS = "Redis forgets limits when its memory is full: maxmemory-policy is {}, use noeviction"
 NEARLY = "the memory of Redis is full or nearly full: raise maxmemory, or bound new clients"
 REFUSES = "Redis is full and refuses charges, so fail_mode decides the checks that it would admit: {}"
-
-
-class Server(Protocol):
-    def answers(self, commands: Sequence[bytes], operation: str) -> list[Any]: ...
-
-    def drop(self) -> None: ...
-
-
-class Store(Protocol):
-    def servers(self) -> Sequence[Server]: ...
-
-    def send(self, commands: Sequence[tuple[bytes, ...]], operation: str) -> list[Any]: ...
 
 
 @dataclass(slots=True)
@@ -75,7 +63,13 @@ class RedisInspection:
     """
 
     def __init__(
-        self, *, store: Store, deciding: Store, single: bool, rules: RuleSource, clock: Callable[[], float]
+        self,
+        *,
+        store: InspectedStore,
+        deciding: InspectedStore,
+        single: bool,
+        rules: RuleSource,
+        clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._deciding = deciding
@@ -105,7 +99,7 @@ class RedisInspection:
             self._missing = ""
         return found
 
-    def _look_at(self, server: Server, found: Findings) -> None:
+    def _look_at(self, server: InspectedServer, found: Findings) -> None:
         probes = member_trial() if self._single else ()
         answers = server.answers([*permission_trial(INFO), *probes], "look")
         missing = missing_in(answers[:2])

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Protocol
 
 import gevent
 
-from app.limiter.denied_clients import RuleSource
 from app.limiter.errors import StoreError
 from app.limiter.keys import Keyspace
+from app.limiter.store import CleanedStore, CommandSender, DenialKeys, RuleSource
 
 log = logging.getLogger(__name__)
 
@@ -23,18 +22,6 @@ log = logging.getLogger(__name__)
 SETTLE_SECONDS = 9.0
 # In one step Redis looks at so many keys, in 0.2 ms, and then has time for others: 3 s for a million.
 STEP_KEYS, REST_SECONDS = 500, 0.001
-
-
-class Server(Protocol):
-    def send(self, commands: Sequence[tuple[bytes, ...]], operation: str) -> list[Any]: ...
-
-
-class Store(Server, Protocol):
-    def servers(self) -> Sequence[Server]: ...
-
-
-class LimitedClients(Protocol):
-    def keys(self, tenant_id: int) -> list[bytes]: ...
 
 
 class DeletedTenants:
@@ -46,9 +33,9 @@ class DeletedTenants:
     def __init__(
         self,
         *,
-        store: Store,
+        store: CleanedStore,
         rules: RuleSource,
-        limited_clients: LimitedClients,
+        limited_clients: DenialKeys,
         settle_seconds: float = SETTLE_SECONDS,
     ) -> None:
         self._store = store
@@ -79,7 +66,7 @@ class DeletedTenants:
         except StoreError as error:
             log.warning("tenant %d was deleted, its counters are left to expire: %s", tenant_id, error)
 
-    def _sweep(self, server: Server, pattern: bytes) -> int:
+    def _sweep(self, server: CommandSender, pattern: bytes) -> int:
         """Delete all keys of the server that match; how many."""
         cursor, deleted = b"0", 0
         while True:

@@ -19,8 +19,8 @@ from app.api.check.handler import LEAST_TOGETHER, CheckHandler, Request
 from app.limiter.compiled_rule import Charge
 from app.limiter.decision import Outcome
 from app.limiter.errors import StoreError
-from app.limiter.limiter import RuleSource
 from app.limiter.redis.store import RedisStore
+from app.limiter.store import RuleSource
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 from tests.api.conftest import PutRules

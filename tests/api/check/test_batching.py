@@ -18,8 +18,9 @@ from app.api.auth import Authenticator, Credentials
 from app.api.check.batching import MOST, Taken, Turn
 from app.api.check.encoding import Encoder
 from app.api.check.handler import CheckHandler, Reply, Request
-from app.limiter.limiter import Limiter, RuleSource
+from app.limiter.limiter import Limiter
 from app.limiter.redis.store import RedisStore
+from app.limiter.store import RuleSource
 from app.rules.rule import default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 from devstack import Valkey

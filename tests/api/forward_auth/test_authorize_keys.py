@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from app.api.auth import Authenticator, Credentials, RuleSource
+from app.api.auth import Authenticator, Credentials
 from app.api.check.encoding import Encoder
 from app.api.check.handler import Request
 from app.api.forward_auth.authorizer import Authorizer
 from app.api.forward_auth.identity import Callers
 from app.api.problems import Problem
+from app.limiter.store import RuleSource
 from app.rules.rule import default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 from devstack import Valkey

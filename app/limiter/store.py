@@ -1,0 +1,73 @@
+"""The Protocols between the decision, Redis and the rules: what each side asks of the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from app.limiter.compiled_rule import Charge
+from app.limiter.decision import Outcome
+from app.limiter.errors import StoreError
+from app.rules.rule import Rule
+from app.rules.rule_book import RuleBook
+
+
+class RuleSource(Protocol):
+    """Where the current rules are: None while none are known."""
+
+    @property
+    def book(self) -> RuleBook | None: ...
+
+
+class Store(Protocol):
+    """Decides charges in order, each with its outcome or its own error. Raises StoreError where the call failed."""
+
+    def check(self, charges: Sequence[Charge]) -> list[Outcome | StoreError]: ...
+
+
+class CommandSender(Protocol):
+    """Sends commands that no check waits for, each in words. Raises StoreError if any failed."""
+
+    def send(self, commands: Sequence[tuple[bytes, ...]], operation: str) -> list[Any]: ...
+
+
+class CounterStore(Store, CommandSender, Protocol):
+    """Decides, and sends commands."""
+
+
+class CleanedStore(CommandSender, Protocol):
+    """`servers`: those that have all keys between them."""
+
+    def servers(self) -> Sequence[CommandSender]: ...
+
+
+class InspectedServer(Protocol):
+    """One server. An error is a value among its answers."""
+
+    def answers(self, commands: Sequence[bytes], operation: str) -> list[Any]: ...
+
+    def drop(self) -> None: ...
+
+
+class InspectedStore(CommandSender, Protocol):
+    """`servers`: those that have all keys between them."""
+
+    def servers(self) -> Sequence[InspectedServer]: ...
+
+
+class ProbedStore(Protocol):
+    """`trouble`: why checks cannot be decided; None where they can."""
+
+    def trouble(self) -> StoreError | None: ...
+
+
+class DenialCounter(Protocol):
+    """Counts a denial, in memory alone: on the path of a check."""
+
+    def denied(self, tenant_id: int, client_id: str, rule: Rule) -> None: ...
+
+
+class DenialKeys(Protocol):
+    """The keys in Redis that hold a tenant's denials."""
+
+    def keys(self, tenant_id: int) -> list[bytes]: ...
