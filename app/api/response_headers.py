@@ -1,4 +1,4 @@
-"""A header that keeps browsers from guessing what an answer is."""
+"""Headers of every answer that Flask gives, whichever view made it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,34 @@ from flask import Flask, Response, request
 
 from app.api.auth import IN_HANDLER, stated
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
 
 def init_app(app: Flask) -> None:
-    """`X-Content-Type-Options: nosniff` on everything but checks: programs read those, and each byte counts there."""
+    """`X-Content-Type-Options: nosniff` on everything but checks: programs read those, and each byte counts there.
+
+    A 204 has no Content-Type, and an invented method is no label of a metric.
+    """
 
     @app.after_request
     def forbid_guessing(response: Response) -> Response:
         if stated(app, request.endpoint) != IN_HANDLER:
             response.headers["X-Content-Type-Options"] = "nosniff"
         return response
+
+    app.after_request(_leave_out_the_type_of_nothing)
+    app.after_request(_leave_out_invented_methods)
+
+
+def _leave_out_the_type_of_nothing(response: Response) -> Response:
+    """flask-smorest makes every answer one of JSON."""
+    if response.status_code == 204:
+        del response.headers["Content-Type"]
+    return response
+
+
+def _leave_out_invented_methods(response: Response) -> Response:
+    """The method is a label of the request metrics, and callers can send any word as one."""
+    if request.method not in METHODS:
+        request.prom_do_not_track = True  # type: ignore[attr-defined]
+    return response

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from apispec import APISpec
-from flask import Response, current_app, request
+from flask import Response, current_app
 from flask_smorest import Blueprint
 from werkzeug.routing import Map
 
@@ -21,8 +21,6 @@ from app.observability.exposition import CONTENT_TYPE
 from app.observability.metrics import ACTIVE_CLIENTS, BREAKER_STATE
 from app.rules.garbage import long_work
 from app.version import __version__
-
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 blueprint = Blueprint("health", __name__, description="Health, metrics")
 
@@ -113,11 +111,3 @@ def openapi() -> Response:
 def _document(spec: APISpec, routes: Map) -> bytes:
     document = finished(spec, routes.iter_rules())
     return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
-
-
-@blueprint.after_app_request
-def leave_out_invented_methods(response: Response) -> Response:
-    """The method is a label of the request metrics, and callers can send any word as one."""
-    if request.method not in METHODS:
-        request.prom_do_not_track = True  # type: ignore[attr-defined]
-    return response

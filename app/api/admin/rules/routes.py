@@ -142,14 +142,6 @@ def roll_back_rule(sent: dict[str, int], rule_id: int) -> Answer:
     return changed(stored, precondition.before)
 
 
-@blueprint.after_app_request
-def leave_out_the_type_of_nothing(response: Response) -> Response:
-    """flask-smorest makes every answer one of JSON."""
-    if response.status_code == 204:
-        del response.headers["Content-Type"]
-    return response
-
-
 @blueprint.route("/rules", methods=["GET"])
 @blueprint.response(200, {"type": "object", "additionalProperties": {"type": "object"}})
 @requires("rules:read")
