@@ -7,7 +7,6 @@ import random
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,6 +20,7 @@ from app.api.check.handler import CheckHandler
 from app.api.forward_auth.authorizer import Authorizer
 from app.api.forward_auth.refusal_log import ToldCallers
 from app.api.ops.condition import Condition
+from app.api.services import Services
 from app.config import Settings
 from app.extensions import db
 from app.limiter.breaker.breaker import Breaker, Transitions
@@ -68,32 +68,6 @@ PROBE_TRIPS = 4  # a probe connects, calls, and calls again with the scripts whe
 NO_REDIS = "Redis cannot decide; until it can, fail_mode decides (%s for rules without one): %s"
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What views and hooks need of the wired application: `app.extensions["ratelimiter"]`."""
-
-    settings: Settings
-    check_handler: CheckHandler
-    encoder: Encoder
-    leases: Leases
-    authenticator: Authenticator
-    authorizer: Authorizer
-    key_use: KeyUse
-    clock: SharedClock
-    reloader: RuleReloader
-    upkeep: Upkeep
-    store: RedisStore | ClusterStore
-    breaker: Guard
-    condition: Condition
-    active_clients: ActiveClients
-    limited_clients: LimitedClients
-    deleted_tenants: DeletedTenants
-    tracing: Tracing | None
-    metrics: Callable[[], bytes] | None
-    pace: Pace
-    drain: Drain
 
 
 def wire(app: Flask, settings: Settings) -> Services:

@@ -11,6 +11,7 @@ from flask import Flask, current_app, g, request
 from flask_smorest import Blueprint
 
 from app.api.problems import Problem
+from app.api.services import services
 from app.limiter.store import RuleSource
 from app.observability.logs import correlation_id
 from app.rules.api_key import SCOPES, ApiKey, id_of
@@ -190,5 +191,5 @@ def init_app(app: Flask) -> None:
         if authentication is None:
             raise Problem(403, "this route does not state its authentication")
         if authentication not in (PUBLIC, IN_HANDLER):
-            authenticator: Authenticator = current_app.extensions["ratelimiter"].authenticator
+            authenticator: Authenticator = services().authenticator
             g.principal = authenticator.principal(credentials_of_request(), authentication)

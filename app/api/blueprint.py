@@ -17,6 +17,7 @@ from webargs.flaskparser import FlaskParser
 
 from app.api.check.decoding import parsed, require_json
 from app.api.request_body import read_body
+from app.api.services import services
 
 T = TypeVar("T")
 
@@ -62,7 +63,7 @@ def _written_in_pieces(view: Callable[..., Any], schema: Schema) -> Callable[...
     @wraps(view)
     def answer(*args: Any, **kwargs: Any) -> tuple[Response, Any, Any]:
         items, status, headers = unpack_tuple_response(view(*args, **kwargs))
-        pace, write = current_app.extensions["ratelimiter"].pace, current_app.json.dumps
+        pace, write = services().pace, current_app.json.dumps
         text = ",".join(write(schema.dump(item, many=False), separators=(",", ":")) for item in pace(items))
         return Response(f"[{text}]\n", content_type="application/json"), status, headers
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from flask import Response, current_app, g
+from flask import Response, g
 from marshmallow import Schema, fields
 
 from app.api.auth import requires
@@ -15,6 +15,7 @@ from app.api.check.routes import response_of
 from app.api.check.schemas import DecisionSchema
 from app.api.problems import CONTENT_TYPE, Problem, ProblemSchema
 from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, StrictSchema, amount, text_field
+from app.api.services import services
 from app.limiter.decision import Check
 from app.limiter.errors import Unavailable
 
@@ -67,17 +68,17 @@ def _documented(view: Any) -> Any:
 def create_lease(sent: dict[str, Any]) -> Response:
     """Grant permits for a time, as many as every limit of the rule has left, charged at once. What is not returned
     counts as used."""
-    services = current_app.extensions["ratelimiter"]
+    wired = services()
     check = Check(sent["client_id"], sent["limit_key"], sent["permits"])
-    question = services.check_handler.question(g.principal, check)
+    question = wired.check_handler.question(g.principal, check)
     try:
-        grant = services.leases.acquire(question, sent["ttl_ms"])
+        grant = wired.leases.acquire(question, sent["ttl_ms"])
     except Unavailable as error:
         raise _without_redis(error) from error
-    decision = services.encoder.body(grant.decision)
+    decision = wired.encoder.body(grant.decision)
     lease = {"lease_id": grant.lease_id, "granted": grant.granted, "expires_at": grant.expires_at}
     body = f"{json.dumps(lease, separators=(',', ':'))[:-1]},{decision[1:]}"
-    return response_of(Reply(200, services.encoder.head(grant.decision), body.encode()))
+    return response_of(Reply(200, wired.encoder.head(grant.decision), body.encode()))
 
 
 @blueprint.route("/<lease_id>/return", methods=["POST"])
@@ -87,7 +88,7 @@ def create_lease(sent: dict[str, Any]) -> Response:
 @requires("check")
 def return_lease(sent: dict[str, int], lease_id: str) -> dict[str, Any]:
     """Credit the permits that were not used to the window they came from. Asked again it answers the same."""
-    leases = current_app.extensions["ratelimiter"].leases
+    leases = services().leases
     try:
         returned = leases.release(g.principal.tenant_id, lease_id, sent["unused"])
     except Unavailable as error:

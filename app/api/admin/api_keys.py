@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from flask import current_app, g
+from flask import g
 from flask_smorest.pagination import PaginationParameters
 from marshmallow import ValidationError
 
@@ -16,6 +16,7 @@ from app.api.admin.tenants import ALL_TENANTS
 from app.api.auth import author, requires
 from app.api.blueprint import StrictBlueprint, paged
 from app.api.problems import Problem
+from app.api.services import services
 from app.extensions import db
 from app.rules.sql.access.api_keys import ApiKeys, KeyRecord, can_expire_at
 from app.rules.sql.access.tenants import Tenants
@@ -81,7 +82,7 @@ def _keys() -> ApiKeys:
 
 
 def _now() -> datetime:
-    return datetime.fromtimestamp(current_app.extensions["ratelimiter"].clock(), UTC)
+    return datetime.fromtimestamp(services().clock(), UTC)
 
 
 def _tenant_id(name: str | None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import current_app, g
+from flask import g
 from flask_smorest.pagination import PaginationParameters
 
 from app.api.admin.counter_json import forget, shown, shown_candidate
@@ -12,6 +12,7 @@ from app.api.admin.counter_schemas import ClientSchema, CounterSchema, Explanati
 from app.api.admin.rules.routes import refresh
 from app.api.auth import author, requires
 from app.api.blueprint import StrictBlueprint
+from app.api.services import services
 from app.extensions import db
 from app.limiter.counters import Counters, counting
 from app.limiter.errors import NotReady
@@ -31,7 +32,7 @@ MAX_CANDIDATES = 1000  # explained at a time, by precedence
 def explain_check(question: dict[str, str]) -> dict[str, Any]:
     """Every rule that could decide this check, which one does and why, and what is left of each. Charges nothing."""
     book, tenant_id = _book(), g.principal.tenant_id
-    pace = current_app.extensions["ratelimiter"].pace
+    pace = services().pace
     disabled = RuleRepository(db.session(), pace).rules(tenant_id, enabled=False)
     candidates = explain(book, tenant_id, question["client_id"], question["limit_key"], disabled=disabled, pace=pace)
     winners = {candidate.rule.shadow: candidate.rule.public_id for candidate in candidates if candidate.wins}
@@ -65,18 +66,18 @@ def list_counters(question: dict[str, str], pagination_parameters: PaginationPar
 def reset_counters(sent: dict[str, str]) -> None:
     """Forget what the client has consumed: of all its rules, or of the one that decides this `limit_key`."""
     refresh()  # a rule that another worker has just made counts too
-    store, tenant_id = current_app.extensions["ratelimiter"].store, g.principal.tenant_id
+    store, tenant_id = services().store, g.principal.tenant_id
     client_id, limit_key = sent["client_id"], sent.get("limit_key")
     forget(db.session(), store, _book(), tenant_id=tenant_id, client_id=client_id, limit_key=limit_key, by=author())
     refresh()
 
 
 def counters_of(book: RuleBook, tenant_id: int, client_id: str) -> Counters:
-    return Counters(current_app.extensions["ratelimiter"].store, book, tenant_id, client_id)
+    return Counters(services().store, book, tenant_id, client_id)
 
 
 def _book() -> RuleBook:
-    book: RuleBook | None = current_app.extensions["ratelimiter"].reloader.book
+    book: RuleBook | None = services().reloader.book
     if book is None:
         raise NotReady
     return book

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import current_app, g
+from flask import g
 from flask_smorest import Page
 from marshmallow import Schema, fields
 
@@ -14,6 +14,7 @@ from app.api.check.schemas import RULE_ID
 from app.api.problems import Problem
 from app.api.query_schemas import FilterSchema
 from app.api.schemas import MAX_CLIENT_ID, text_field
+from app.api.services import services
 from app.limiter.errors import StoreError
 
 blueprint = StrictBlueprint("limited", __name__, description="Who is limited")
@@ -42,7 +43,7 @@ def list_limited_clients(filters: dict[str, str]) -> list[dict[str, Any]]:
     A denial appears a few seconds late.
     """
     try:
-        most = current_app.extensions["ratelimiter"].limited_clients.most(g.principal.tenant_id, **filters)
+        most = services().limited_clients.most(g.principal.tenant_id, **filters)
     except StoreError as error:
         raise Problem(503, "Redis does not answer", kind="redis-unavailable", headers={"Retry-After": "1"}) from error
     return [entry._asdict() | {"rule_id": entry.rule_id or "default"} for entry in most]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import current_app, g
+from flask import g
 from flask_smorest.pagination import PaginationParameters
 from marshmallow import Schema, fields
 
@@ -13,6 +13,7 @@ from app.api.auth import author, requires
 from app.api.blueprint import StrictBlueprint, paged
 from app.api.query_schemas import QuerySchema, Switch
 from app.api.schemas import StrictSchema, text_field
+from app.api.services import services
 from app.extensions import db
 from app.rules.rule import MAX_NAME
 from app.rules.sql.access.tenants import Tenant, Tenants
@@ -76,7 +77,7 @@ def delete_tenant(sent: dict[str, bool], tenant_id: int) -> tuple[dict[str, Any]
         return {"dry_run": True} | _tenants().belongings(tenant_id), 200
     _tenants().delete(tenant_id, author())
     refresh()
-    current_app.extensions["ratelimiter"].deleted_tenants.forget_soon(tenant_id)
+    services().deleted_tenants.forget_soon(tenant_id)
     return None
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response, current_app, request
+from flask import Response, request
 from flask.blueprints import BlueprintSetupState
 from flask_smorest import Blueprint
 from marshmallow import fields, validate
@@ -20,6 +20,7 @@ from app.api.check.schemas import DecisionSchema
 from app.api.problems import CONTENT_TYPE, ProblemSchema
 from app.api.query_schemas import QuerySchema
 from app.api.schemas import MAX_LIMIT_KEY, text_field
+from app.api.services import services
 from app.observability.logs import correlation_id
 from app.rules.rule import MAX_AMOUNT
 
@@ -67,13 +68,13 @@ def authorize_below(limit_key: str) -> Response:
 
 
 def _answer(limit_key: str, cost: int) -> Response:
-    services = current_app.extensions["ratelimiter"]
+    wired = services()
     if request.method in FREE:
         cost = 0
     asked = Request(b"", credentials_of_request(), correlation_id.get())
     header, peer = request.headers.get, request.remote_addr or ""
-    check = services.authorizer.check(asked, limit_key, cost, peer=peer, header=header)
-    [decided] = services.check_handler.handle_checks([check])
+    check = wired.authorizer.check(asked, limit_key, cost, peer=peer, header=header)
+    [decided] = wired.check_handler.handle_checks([check])
     return response_of(decided)
 
 

@@ -15,6 +15,7 @@ from app.api.auth import public
 from app.api.openapi.document import finished
 from app.api.ops import schemas
 from app.api.problems import Problem
+from app.api.services import services
 from app.extensions import api
 from app.limiter.fallback.fallback import MEANING
 from app.observability.exposition import CONTENT_TYPE
@@ -25,32 +26,28 @@ from app.version import __version__
 blueprint = Blueprint("health", __name__, description="Health, metrics")
 
 
-def _services() -> Any:
-    return current_app.extensions["ratelimiter"]
-
-
 @blueprint.route("/health")
 @blueprint.response(200, schemas.HealthSchema)
 @public
 def health() -> dict[str, Any]:
     """What works, and why the node is degraded where it is: Redis or the database does not answer or cannot do what it
     should, the breaker is not closed, rules cannot be used, or nodes differ in what decides."""
-    services = _services()
-    services.condition.ask()
-    reasons, rules = services.condition.reasons(), services.reloader.freshness()
+    wired = services()
+    wired.condition.ask()
+    reasons, rules = wired.condition.reasons(), wired.reloader.freshness()
     return {
-        "status": "healthy" if services.condition.healthy else "degraded",
+        "status": "healthy" if wired.condition.healthy else "degraded",
         "reasons": list(reasons.values()),
-        "service": services.settings.service_name,
+        "service": wired.settings.service_name,
         "version": __version__,
-        "redis_available": services.condition.redis_available,
-        "fail_mode": services.settings.fail_mode,
-        "without_redis": MEANING[services.settings.fail_mode],
+        "redis_available": wired.condition.redis_available,
+        "fail_mode": wired.settings.fail_mode,
+        "without_redis": MEANING[wired.settings.fail_mode],
         "database_available": rules.database_available,
         "rules_version": rules.version,
         "rules_age_seconds": rules.age_seconds,
-        "rules_notified": services.upkeep.notified,
-        "saved_rules_age_seconds": services.reloader.saved_age_seconds,
+        "rules_notified": wired.upkeep.notified,
+        "saved_rules_age_seconds": wired.reloader.saved_age_seconds,
     }
 
 
@@ -67,10 +64,10 @@ def livez() -> dict[str, str]:
 @public
 def readyz() -> dict[str, str]:
     """Send traffic here: rules are known and the node is not draining. Redis's state plays no part."""
-    services = _services()
-    if services.drain.draining:
+    wired = services()
+    if wired.drain.draining:
         raise Problem(503, "draining: this node is about to stop", kind="draining")
-    if services.reloader.book is None:
+    if wired.reloader.book is None:
         detail = "no rules are known yet: the database has not answered since the start"
         raise Problem(503, detail, kind="no-rules")
     return {"status": "ready"}
@@ -81,7 +78,7 @@ def readyz() -> dict[str, str]:
 @public
 def circuit_breaker_status() -> Any:
     """The node's breaker in front of Redis: every worker gives the same answer."""
-    return _services().breaker.status()
+    return services().breaker.status()
 
 
 @blueprint.route("/metrics")
@@ -89,14 +86,14 @@ def circuit_breaker_status() -> Any:
 @public
 def metrics() -> Response:
     """Prometheus metrics, added up over the node's workers."""
-    services = _services()
-    if services.metrics is None:
+    wired = services()
+    if wired.metrics is None:
         raise Problem(404, "metrics are off: ENABLE_METRICS=false")
     with long_work:
-        ACTIVE_CLIENTS.set(services.active_clients.estimate(services.pace))
-        BREAKER_STATE.set(services.breaker.state_number)
-        services.condition.show()
-        return Response(services.metrics(), content_type=CONTENT_TYPE)
+        ACTIVE_CLIENTS.set(wired.active_clients.estimate(wired.pace))
+        BREAKER_STATE.set(wired.breaker.state_number)
+        wired.condition.show()
+        return Response(wired.metrics(), content_type=CONTENT_TYPE)
 
 
 @blueprint.route("/openapi.json")

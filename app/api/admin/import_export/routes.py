@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from io import BytesIO
 
-from flask import Response, current_app, g, request
+from flask import Response, g, request
 from flask_smorest import Blueprint
 from gevent.lock import BoundedSemaphore
 
@@ -21,6 +21,7 @@ from app.api.admin.rules.rule_warnings import warnings_of_merge
 from app.api.auth import requires
 from app.api.problems import Problem
 from app.api.request_body import MAX_BYTES_OF_IMPORT, read_body
+from app.api.services import services
 from app.extensions import db
 from app.rules.garbage import long_work
 from app.rules.rule import Rule
@@ -116,7 +117,7 @@ def _merged(rules: list[Rule], options: dict[str, bool], *, large: bool) -> list
 
 
 def _read(raw: bytes, *, yaml: bool) -> list[Rule]:
-    algorithm = current_app.extensions["ratelimiter"].settings.algorithm
+    algorithm = services().settings.algorithm
     pace = Together(time.monotonic)
     try:
         return read_rules(
@@ -161,5 +162,5 @@ def _bounded(pieces: Iterator[bytes], most: int) -> list[bytes] | None:
 
 
 def _pace() -> Pace:
-    pace: Pace = current_app.extensions["ratelimiter"].pace
+    pace: Pace = services().pace
     return pace

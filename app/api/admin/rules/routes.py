@@ -7,7 +7,7 @@ from collections.abc import Collection
 from functools import partial
 from typing import Any
 
-from flask import Response, current_app, g, url_for
+from flask import Response, g, url_for
 from flask_smorest.pagination import PaginationParameters
 
 from app.api.admin.rules.request_schemas import (
@@ -23,6 +23,7 @@ from app.api.admin.rules.schemas import RuleAnswerSchema, RuleSchema, Sent, Stor
 from app.api.auth import author, requires
 from app.api.blueprint import StrictBlueprint, paged
 from app.api.etags import Precondition, conditional, shown
+from app.api.services import services
 from app.extensions import db
 from app.rules.documents import LIMIT_FIELDS
 from app.rules.errors import NotFound
@@ -147,8 +148,8 @@ def roll_back_rule(sent: dict[str, int], rule_id: int) -> Answer:
 @requires("rules:read")
 def rules() -> Response:
     """The enforced rules of the tenant in the short form: client -> rate, window and endpoints."""
-    services = current_app.extensions["ratelimiter"]
-    settings, pace = services.settings, services.pace
+    wired = services()
+    settings, pace = wired.settings, wired.pace
     table: dict[str, dict[str, Any]] = {"default": {"rate": settings.default_rate, "window": settings.default_window}}
     for rule in pace(own_rules()):
         if rule.enabled and not rule.shadow:
@@ -163,7 +164,7 @@ def rules() -> Response:
 
 def own_rules() -> list[Rule]:
     """All rules of the caller's tenant, read in a transaction that is over then."""
-    session, pace = in_one_state(db.session()), current_app.extensions["ratelimiter"].pace
+    session, pace = in_one_state(db.session()), services().pace
     rules = RuleRepository(session, pace).rules(g.principal.tenant_id)
     session.rollback()
     return rules
@@ -171,13 +172,13 @@ def own_rules() -> list[Rule]:
 
 def changes() -> RuleChanges:
     """Changes of the caller's tenant, in the caller's name."""
-    pace = current_app.extensions["ratelimiter"].pace
+    pace = services().pace
     return RuleChanges(db.session(), g.principal.tenant_id, author(), pace)
 
 
 def as_rule(sent: dict[str, Any], stored: Rule | None = None) -> Rule:
     """The rule that was sent, in the caller's tenant, to be put in the place of `stored`."""
-    algorithm = current_app.extensions["ratelimiter"].settings.algorithm
+    algorithm = services().settings.algorithm
     return rule_from(sent, tenant_id=g.principal.tenant_id, default_algorithm=algorithm, stored=stored)
 
 
@@ -191,7 +192,7 @@ def changed(rule: Rule, before: Rule | None, *, named: Collection[str] | None = 
 def refresh() -> None:
     """Let this worker decide by a change before it answers; the others follow by themselves. So does this one where it
     reads many other changes just then: an emergency block is answered within a second."""
-    current_app.extensions["ratelimiter"].reloader.refresh(PATIENCE_SECONDS)
+    services().reloader.refresh(PATIENCE_SECONDS)
 
 
 def _repository() -> RuleRepository:

@@ -1,0 +1,69 @@
+"""What views and hooks need of the wired application, typed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from flask import current_app
+
+if TYPE_CHECKING:
+    from app.api.auth import Authenticator
+    from app.api.check.encoding import Encoder
+    from app.api.check.handler import CheckHandler
+    from app.api.forward_auth.authorizer import Authorizer
+    from app.api.ops.condition import Condition
+    from app.config import Settings
+    from app.limiter.breaker.per_primary import Guard
+    from app.limiter.denied_clients import LimitedClients
+    from app.limiter.leases import Leases
+    from app.limiter.redis.cluster_store import ClusterStore
+    from app.limiter.redis.store import RedisStore
+    from app.limiter.redis.tenant_cleanup import DeletedTenants
+    from app.observability.active_clients import ActiveClients
+    from app.observability.sampling import Tracing
+    from app.rules.sql.access.key_use import KeyUse
+    from app.rules.sql.nodes import SharedClock
+    from app.rules.sync.refresh_loop import Upkeep
+    from app.rules.sync.reloader import RuleReloader
+    from app.rules.yielding import Pace
+
+
+class Draining(Protocol):
+    """Whether the node is about to stop."""
+
+    @property
+    def draining(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What views and hooks need of the wired application: `app.extensions["ratelimiter"]`."""
+
+    settings: Settings
+    check_handler: CheckHandler
+    encoder: Encoder
+    leases: Leases
+    authenticator: Authenticator
+    authorizer: Authorizer
+    key_use: KeyUse
+    clock: SharedClock
+    reloader: RuleReloader
+    upkeep: Upkeep
+    store: RedisStore | ClusterStore
+    breaker: Guard
+    condition: Condition
+    active_clients: ActiveClients
+    limited_clients: LimitedClients
+    deleted_tenants: DeletedTenants
+    tracing: Tracing | None
+    metrics: Callable[[], bytes] | None
+    pace: Pace
+    drain: Draining
+
+
+def services() -> Services:
+    """Those of the application that handles the request."""
+    found: Services = current_app.extensions["ratelimiter"]
+    return found
