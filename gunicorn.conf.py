@@ -143,7 +143,7 @@ def _spare_the_collector():
 
 def post_worker_init(worker):
     from app.rules.sql.database.engine import cooperate_with_gevent
-    from app.wiring import start_worker
+    from app.worker_lifecycle import start_worker
 
     # Ctrl-C in a terminal reaches the whole process group; the master alone decides what becomes of the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -166,7 +166,7 @@ def post_request(worker, req, environ, resp):
 
 
 def worker_exit(server, worker):
-    from app.wiring import stop_worker
+    from app.worker_lifecycle import stop_worker
 
     app = getattr(worker, "wsgi", None)  # none where the worker failed to start
     if app is not None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """The application, wired but not connected: workers connect after the fork (`wiring.start_worker`).
+    """The application, wired but not connected: workers connect after the fork (`worker_lifecycle.start_worker`).
 
     Its parts are imported here, not with the package: a command needs few of them.
     """

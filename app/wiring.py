@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import socket
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
-import gevent
 from flask import Flask
 from prometheus_flask_exporter import PrometheusMetrics
 
@@ -28,8 +25,8 @@ from app.limiter.breaker.per_primary import Breakers, Guard
 from app.limiter.breaker.shared_state import Circuit
 from app.limiter.denial_cache import DenialCache
 from app.limiter.denied_clients import LimitedClients
-from app.limiter.errors import StoreError, no_failure_of_the_store
-from app.limiter.fallback.fallback import MEANING, Ladder
+from app.limiter.errors import no_failure_of_the_store
+from app.limiter.fallback.fallback import Ladder
 from app.limiter.fallback.fallback_log import ModeLog
 from app.limiter.fallback.local_store import LocalStore
 from app.limiter.leases import Leases
@@ -43,7 +40,6 @@ from app.limiter.redis.store import RedisStore, connect
 from app.limiter.redis.tenant_cleanup import DeletedTenants
 from app.observability import metric_files
 from app.observability.active_clients import ActiveClients
-from app.observability.background import forever
 from app.observability.exposition import exposition
 from app.observability.metrics import RULE_COUNTS
 from app.observability.sampling import Tracing
@@ -61,13 +57,9 @@ from app.rules.sync.snapshot_file import SnapshotFile
 from app.rules.yielding import Pace, Unhurried
 from app.server.stopping import Drain
 
-FLUSH_SECONDS = 5.0  # of denials to Redis, with jitter of a fifth
 UNHURRIED_MS = 1000  # for what no check waits for
 PROBE_SECONDS = 1.0  # at least, before a probe is given up: its worker may be busy
 PROBE_TRIPS = 4  # a probe connects, calls, and calls again with the scripts where Redis lost them
-NO_REDIS = "Redis cannot decide; until it can, fail_mode decides (%s for rules without one): %s"
-
-log = logging.getLogger(__name__)
 
 
 def wire(app: Flask, settings: Settings) -> Services:
@@ -187,42 +179,6 @@ def wire(app: Flask, settings: Settings) -> Services:
     )
 
 
-def start_worker(services: Services, *, place: int) -> None:
-    """Begin what belongs to one worker, after the fork: traces, the first rules, the scripts. `place`: from 0."""
-    gevent.get_hub().print_exception = _log_failure  # else it would go to standard error, in a form of its own
-    RULE_COUNTS.take(place)
-    if services.tracing is not None:
-        services.tracing.start()
-    services.upkeep.start()
-    if place == 0:  # one line a node
-        _say_fail_mode(services.settings.fail_mode)
-    try:
-        services.store.load_scripts()
-    except StoreError as error:  # Redis may come later; checks load what is missing
-        if place == 0:
-            log.warning(NO_REDIS, services.settings.fail_mode, error)
-    services.condition.start(place=place)
-    gevent.spawn(forever, "counting denied clients", partial(_flush_denials, services.limited_clients))
-    gevent.spawn(forever, "noting the use of keys", services.key_use.turn)
-
-
-def stop_worker(services: Services) -> None:
-    """End what should end in order: take leave of other nodes, save the rules, export the last spans."""
-    services.condition.stop()
-    services.upkeep.stop()
-    if services.tracing is not None:
-        services.tracing.stop()
-
-
-def _say_fail_mode(fail_mode: str) -> None:
-    level = logging.WARNING if fail_mode == "open" else logging.INFO
-    log.log(level, "FAIL_MODE=%s: while Redis cannot decide, %s", fail_mode, MEANING[fail_mode])
-
-
-def _log_failure(greenlet: object, *error: Any) -> None:
-    log.error("%s failed", greenlet, exc_info=error)
-
-
 def _tracing(settings: Settings) -> Tracing | None:
     if not settings.jaeger_enabled:
         return None
@@ -232,11 +188,6 @@ def _tracing(settings: Settings) -> Tracing | None:
         endpoint=None if settings.otel_exporter_otlp_endpoint else jaeger,
         sampler_from_environment=settings.otel_traces_sampler is not None,
     )
-
-
-def _flush_denials(limited_clients: LimitedClients) -> None:
-    gevent.sleep(FLUSH_SECONDS * random.uniform(0.8, 1.2))
-    limited_clients.flush()
 
 
 def _redis(settings: Settings, timeout_ms: int) -> tuple[RedisStore | ClusterStore, Guard]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from app.observability.logs import MOST
-from app.wiring import NO_REDIS
+from app.worker_lifecycle import NO_REDIS
 from tests.api.raw_http import problem_of
 from tests.support.node import Node
 

@@ -1,0 +1,63 @@
+"""What begins with a worker after the fork, and what ends with it in order."""
+
+from __future__ import annotations
+
+import logging
+import random
+from functools import partial
+from typing import Any
+
+import gevent
+
+from app.api.services import Services
+from app.limiter.denied_clients import LimitedClients
+from app.limiter.errors import StoreError
+from app.limiter.fallback.fallback import MEANING
+from app.observability.background import forever
+from app.observability.metrics import RULE_COUNTS
+
+FLUSH_SECONDS = 5.0  # of denials to Redis, with jitter of a fifth
+NO_REDIS = "Redis cannot decide; until it can, fail_mode decides (%s for rules without one): %s"
+
+log = logging.getLogger(__name__)
+
+
+def start_worker(services: Services, *, place: int) -> None:
+    """Begin what belongs to one worker, after the fork: traces, the first rules, the scripts. `place`: from 0."""
+    gevent.get_hub().print_exception = _log_failure  # else it would go to standard error, in a form of its own
+    RULE_COUNTS.take(place)
+    if services.tracing is not None:
+        services.tracing.start()
+    services.upkeep.start()
+    if place == 0:  # one line a node
+        _say_fail_mode(services.settings.fail_mode)
+    try:
+        services.store.load_scripts()
+    except StoreError as error:  # Redis may come later; checks load what is missing
+        if place == 0:
+            log.warning(NO_REDIS, services.settings.fail_mode, error)
+    services.condition.start(place=place)
+    gevent.spawn(forever, "counting denied clients", partial(_flush_denials, services.limited_clients))
+    gevent.spawn(forever, "noting the use of keys", services.key_use.turn)
+
+
+def stop_worker(services: Services) -> None:
+    """End what should end in order: take leave of other nodes, save the rules, export the last spans."""
+    services.condition.stop()
+    services.upkeep.stop()
+    if services.tracing is not None:
+        services.tracing.stop()
+
+
+def _say_fail_mode(fail_mode: str) -> None:
+    level = logging.WARNING if fail_mode == "open" else logging.INFO
+    log.log(level, "FAIL_MODE=%s: while Redis cannot decide, %s", fail_mode, MEANING[fail_mode])
+
+
+def _log_failure(greenlet: object, *error: Any) -> None:
+    log.error("%s failed", greenlet, exc_info=error)
+
+
+def _flush_denials(limited_clients: LimitedClients) -> None:
+    gevent.sleep(FLUSH_SECONDS * random.uniform(0.8, 1.2))
+    limited_clients.flush()
