@@ -22,7 +22,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from app.api.admin.rules import actions as rule_actions
     from app.api.admin.rules import routes as rule_routes
     from app.api.check import routes as check_routes
-    from app.api.check.wsgi_door import Shortcut
+    from app.api.check.wsgi_door import WsgiDoor
     from app.api.forward_auth import routes as forward_auth_routes
     from app.api.openapi import swagger_ui
     from app.api.ops import routes as ops_routes
@@ -49,7 +49,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     extensions.migrate.init_app(app, extensions.db)
     extensions.api.init_app(app)
     services = app.extensions["ratelimiter"] = wiring.wire(app, settings)
-    app.wsgi_app = Shortcut(services.check_handler, services.authorizer, app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = WsgiDoor(services.check_handler, services.authorizer, app.wsgi_app)  # type: ignore[method-assign]
     # In the order in which each request meets them.
     for concern in (
         correlation,

@@ -99,12 +99,12 @@ class Environment:
         return value
 
     def redis_url(self, name: str) -> str | None:
-        from app.limiter.redis.endpoint import Servers  # a command without Redis need not wait for its library
+        from app.limiter.redis.endpoint import RedisEndpoint  # a command without Redis need not wait for its library
 
         value = self.text(name)
         try:
             if value is not None:
-                Servers(value)
+                RedisEndpoint(value)
         except ValueError as error:
             raise SettingsError(refusal(name, value, str(error))) from None
         return value

@@ -15,29 +15,29 @@ from app.api.auth import Authenticator
 from app.api.check.encoding import Encoder
 from app.api.check.handler import CheckHandler
 from app.api.forward_auth.authorizer import Authorizer
-from app.api.forward_auth.refusal_log import ToldCallers
+from app.api.forward_auth.refusal_log import LoggingClientIdentifier
 from app.api.ops.condition import Condition
 from app.api.services import Services
 from app.config import Settings
 from app.extensions import db
 from app.limiter.breaker.breaker import Breaker, Transitions
-from app.limiter.breaker.per_primary import Breakers, Guard
+from app.limiter.breaker.per_primary import AnyBreaker, PrimaryBreakers
 from app.limiter.breaker.shared_state import Circuit
 from app.limiter.denial_cache import DenialCache
-from app.limiter.denied_clients import LimitedClients
+from app.limiter.denied_clients import DeniedClients
 from app.limiter.errors import no_failure_of_the_store
-from app.limiter.fallback.fallback import Ladder
-from app.limiter.fallback.fallback_log import ModeLog
+from app.limiter.fallback.fallback import Fallback
+from app.limiter.fallback.fallback_log import FallbackLog
 from app.limiter.fallback.local_store import LocalStore
 from app.limiter.leases import Leases
 from app.limiter.limiter import Limiter
-from app.limiter.new_client_budget import Newcomers
+from app.limiter.new_client_budget import NewClientBudget
 from app.limiter.redis.cluster import Cluster
 from app.limiter.redis.cluster_store import ClusterStore
-from app.limiter.redis.endpoint import CLUSTER, SINGLE, Servers
+from app.limiter.redis.endpoint import CLUSTER, SINGLE, RedisEndpoint
 from app.limiter.redis.inspection import RedisInspection
 from app.limiter.redis.store import RedisStore, connect
-from app.limiter.redis.tenant_cleanup import DeletedTenants
+from app.limiter.redis.tenant_cleanup import TenantCleanup
 from app.observability import metric_files
 from app.observability.active_clients import ActiveClients
 from app.observability.exposition import exposition
@@ -50,16 +50,16 @@ from app.rules.sql.database.change_listener import ChangeListener
 from app.rules.sql.database.engine import RULES_ENGINE, bound_transactions, place_of
 from app.rules.sql.database.statement_spans import trace_statements
 from app.rules.sql.nodes import Nodes, SharedClock
-from app.rules.sql.snapshot_source import DatabaseRules
-from app.rules.sync.refresh_loop import Upkeep
+from app.rules.sql.snapshot_source import SnapshotSource
+from app.rules.sync.refresh_loop import RefreshLoop
 from app.rules.sync.reloader import RuleReloader
 from app.rules.sync.snapshot_file import SnapshotFile
-from app.rules.yielding import Pace, Unhurried
+from app.rules.yielding import CooperativePace, Pace
 from app.server.stopping import Drain
 
-UNHURRIED_MS = 1000  # for what no check waits for
+BACKGROUND_MS = 1000  # for what no check waits for
 PROBE_SECONDS = 1.0  # at least, before a probe is given up: its worker may be busy
-PROBE_TRIPS = 4  # a probe connects, calls, and calls again with the scripts where Redis lost them
+PROBE_ROUND_TRIPS = 4  # a probe connects, calls, and calls again with the scripts where Redis lost them
 
 
 def wire(app: Flask, settings: Settings) -> Services:
@@ -72,47 +72,47 @@ def wire(app: Flask, settings: Settings) -> Services:
         if tracing is not None:
             trace_statements(each)
     key_use, now = KeyUse(engine), SharedClock(time.time)
-    unhurried = Unhurried(time.monotonic)
+    pace = CooperativePace(time.monotonic)
     default = default_rule(settings.default_rate, settings.default_window)
     reloader = RuleReloader(
-        source=DatabaseRules(rules_engine, unhurried),
-        saved=SnapshotFile(settings.data_dir / "rules.json", time.time, place_of(engine), unhurried),
-        build=partial(RuleBook, default=default, algorithm=settings.algorithm, pace=unhurried),
+        source=SnapshotSource(rules_engine, pace),
+        saved=SnapshotFile(settings.data_dir / "rules.json", time.time, place_of(engine), pace),
+        build=partial(RuleBook, default=default, algorithm=settings.algorithm, pace=pace),
         clock=time.monotonic,
-        pace=unhurried,
+        pace=pace,
     )
     store, breaker = _redis(settings, settings.redis_timeout_ms)
-    mode_log = ModeLog(time.monotonic)
+    fallback_log = FallbackLog(time.monotonic)
     active_clients = ActiveClients(time.monotonic)
-    unhurried_store, _ = _redis(settings, UNHURRIED_MS)
-    limited_clients = LimitedClients(store=unhurried_store, rules=reloader, clock=now)
+    background_store, _ = _redis(settings, BACKGROUND_MS)
+    denied_clients = DeniedClients(store=background_store, rules=reloader, clock=now)
     denials = DenialCache(time.monotonic)
-    ladder = Ladder(
+    fallback = Fallback(
         local=LocalStore(holders=settings.nodes * settings.web_concurrency),
         breaker=breaker,
         denials=denials,
         fail_mode=settings.fail_mode,
-        mode_log=mode_log,
+        fallback_log=fallback_log,
         clock=now,
     )
     limiter = Limiter(
         rules=reloader,
         store=store,
-        ladder=ladder,
+        fallback=fallback,
         breaker=breaker,
-        mode_log=mode_log,
+        fallback_log=fallback_log,
         denials=denials,
         active_clients=active_clients,
-        limited_clients=limited_clients,
+        denied_clients=denied_clients,
         clock=time.time,
         monotonic=time.monotonic,
     )
     reloader.then(limiter.follow)
     leases = Leases(
         limiter=limiter,
-        ladder=ladder,
+        fallback=fallback,
         active_clients=active_clients,
-        limited_clients=limited_clients,
+        denied_clients=denied_clients,
         clock=now,
     )
     authenticator = Authenticator(
@@ -128,16 +128,16 @@ def wire(app: Flask, settings: Settings) -> Services:
         limiter=limiter,
         authenticator=authenticator,
         encoder=encoder,
-        newcomers=_newcomers(settings),
+        new_client_budget=_new_client_budget(settings),
         tracing=tracing,
         clock=time.perf_counter,
     )
     condition = Condition(
         store=store,
         inspection=RedisInspection(
-            store=unhurried_store,
+            store=background_store,
             deciding=store,
-            single=Servers(settings.redis_url).topology == SINGLE,
+            single=RedisEndpoint(settings.redis_url).topology == SINGLE,
             rules=reloader,
             clock=now,
         ),
@@ -157,7 +157,9 @@ def wire(app: Flask, settings: Settings) -> Services:
         authenticator=authenticator,
         authorizer=Authorizer(
             authenticator=authenticator,
-            callers=ToldCallers(by=settings.authorize_by, trusted=settings.trusted_proxies, clock=time.monotonic),
+            identifier=LoggingClientIdentifier(
+                by=settings.authorize_by, trusted=settings.trusted_proxies, clock=time.monotonic
+            ),
             rules=reloader,
             tenant=settings.authorize_tenant,
             encoder=encoder,
@@ -165,16 +167,18 @@ def wire(app: Flask, settings: Settings) -> Services:
         key_use=key_use,
         clock=now,
         reloader=reloader,
-        upkeep=Upkeep(reloader, partial(ChangeListener, rules_engine, jitter=lambda: random.uniform(0.8, 1.2))),
+        refresh_loop=RefreshLoop(
+            reloader, partial(ChangeListener, rules_engine, jitter=lambda: random.uniform(0.8, 1.2))
+        ),
         store=store,
         breaker=breaker,
         condition=condition,
         active_clients=active_clients,
-        limited_clients=limited_clients,
-        deleted_tenants=DeletedTenants(store=unhurried_store, rules=reloader, limited_clients=limited_clients),
+        denied_clients=denied_clients,
+        tenant_cleanup=TenantCleanup(store=background_store, rules=reloader, denied_clients=denied_clients),
         tracing=tracing,
-        metrics=_metrics(app, settings, unhurried),
-        pace=unhurried,
+        metrics=_metrics(app, settings, pace),
+        pace=pace,
         drain=Drain(),
     )
 
@@ -190,30 +194,30 @@ def _tracing(settings: Settings) -> Tracing | None:
     )
 
 
-def _redis(settings: Settings, timeout_ms: int) -> tuple[RedisStore | ClusterStore, Guard]:
+def _redis(settings: Settings, timeout_ms: int) -> tuple[RedisStore | ClusterStore, AnyBreaker]:
     """What decides, over connections of its own, and what guards it. Opens none yet."""
     breaker = partial(
         Breaker,
         failures=settings.breaker_failures,
         reset_seconds=settings.breaker_reset_seconds,
-        lease_seconds=max(PROBE_SECONDS, PROBE_TRIPS * timeout_ms / 1000),
+        lease_seconds=max(PROBE_SECONDS, PROBE_ROUND_TRIPS * timeout_ms / 1000),
         clock=time.monotonic,
         exclude=[no_failure_of_the_store],
         listeners=[Transitions()],
     )
-    servers = Servers(settings.redis_url, timeout_ms / 1000)
-    if servers.topology != CLUSTER:
+    endpoint = RedisEndpoint(settings.redis_url, timeout_ms / 1000)
+    if endpoint.topology != CLUSTER:
         only = breaker(circuit=Circuit())
-        link = connect(settings.redis_url, timeout_ms=timeout_ms, clock=time.monotonic, replaced=only.probe_soon)
-        return RedisStore(link), only
-    breakers = Breakers(breaker, time.monotonic)
-    return ClusterStore(Cluster(servers, timeout_ms=timeout_ms, breakers=breakers, clock=time.monotonic)), breakers
+        connection = connect(settings.redis_url, timeout_ms=timeout_ms, clock=time.monotonic, replaced=only.probe_soon)
+        return RedisStore(connection), only
+    breakers = PrimaryBreakers(breaker, time.monotonic)
+    return ClusterStore(Cluster(endpoint, timeout_ms=timeout_ms, breakers=breakers, clock=time.monotonic)), breakers
 
 
-def _newcomers(settings: Settings) -> Newcomers | None:
+def _new_client_budget(settings: Settings) -> NewClientBudget | None:
     """None where new clients are not bounded: then they cost nothing."""
     per_minute, workers = settings.max_new_clients_per_minute, settings.web_concurrency
-    return Newcomers(per_minute=per_minute, workers=workers, clock=time.monotonic) if per_minute else None
+    return NewClientBudget(per_minute=per_minute, workers=workers, clock=time.monotonic) if per_minute else None
 
 
 def _metrics(app: Flask, settings: Settings, pace: Pace) -> Callable[[], bytes] | None:

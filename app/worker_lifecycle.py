@@ -10,7 +10,7 @@ from typing import Any
 import gevent
 
 from app.api.services import Services
-from app.limiter.denied_clients import LimitedClients
+from app.limiter.denied_clients import DeniedClients
 from app.limiter.errors import StoreError
 from app.limiter.fallback.fallback import MEANING
 from app.observability.background import forever
@@ -28,28 +28,28 @@ def start_worker(services: Services, *, place: int) -> None:
     RULE_COUNTS.take(place)
     if services.tracing is not None:
         services.tracing.start()
-    services.upkeep.start()
+    services.refresh_loop.start()
     if place == 0:  # one line a node
-        _say_fail_mode(services.settings.fail_mode)
+        _log_fail_mode(services.settings.fail_mode)
     try:
         services.store.load_scripts()
     except StoreError as error:  # Redis may come later; checks load what is missing
         if place == 0:
             log.warning(NO_REDIS, services.settings.fail_mode, error)
     services.condition.start(place=place)
-    gevent.spawn(forever, "counting denied clients", partial(_flush_denials, services.limited_clients))
-    gevent.spawn(forever, "noting the use of keys", services.key_use.turn)
+    gevent.spawn(forever, "counting denied clients", partial(_flush_denials, services.denied_clients))
+    gevent.spawn(forever, "noting the use of keys", services.key_use.write_used)
 
 
 def stop_worker(services: Services) -> None:
     """End what should end in order: take leave of other nodes, save the rules, export the last spans."""
     services.condition.stop()
-    services.upkeep.stop()
+    services.refresh_loop.stop()
     if services.tracing is not None:
         services.tracing.stop()
 
 
-def _say_fail_mode(fail_mode: str) -> None:
+def _log_fail_mode(fail_mode: str) -> None:
     level = logging.WARNING if fail_mode == "open" else logging.INFO
     log.log(level, "FAIL_MODE=%s: while Redis cannot decide, %s", fail_mode, MEANING[fail_mode])
 
@@ -58,6 +58,6 @@ def _log_failure(greenlet: object, *error: Any) -> None:
     log.error("%s failed", greenlet, exc_info=error)
 
 
-def _flush_denials(limited_clients: LimitedClients) -> None:
+def _flush_denials(denied_clients: DeniedClients) -> None:
     gevent.sleep(FLUSH_SECONDS * random.uniform(0.8, 1.2))
-    limited_clients.flush()
+    denied_clients.flush()

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import redis
 
-from app.limiter.compiled_rule import Charge, Plan
+from app.limiter.compiled_rule import Charge, CompiledRule
 from app.limiter.keys import Keyspace
 from app.limiter.redis.store import TOGETHER, RedisStore, connect
 from app.rules.rule import Limit, Rule
@@ -31,7 +31,7 @@ RESULT = Path(__file__).parent / "results" / "instructions.json"
 CLIENTS = (1_000, 1_000_000)
 CHECKS = (2_000, 12_000)
 AT_ONCE = {"alone": 1, "together": TOGETHER}  # checks in a trip
-PLAN = Plan(Rule(id=1, client_id="*", limits=(Limit(9_000, 1_000_000, "token_bucket"),)))
+PLAN = CompiledRule(Rule(id=1, client_id="*", limits=(Limit(9_000, 1_000_000, "token_bucket"),)))
 CHARGED = 1_000  # units of each client beforehand, so that no counter expires meanwhile
 START_SECONDS = 300
 REFERENCES = re.compile(r"I\s+refs:\s+([\d,]+)")

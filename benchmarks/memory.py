@@ -15,7 +15,7 @@ from typing import Any
 
 import redis
 
-from app.limiter.compiled_rule import Charge, Once, Plan
+from app.limiter.compiled_rule import Charge, ChargeRecord, CompiledRule
 from app.limiter.keys import Keyspace, answer_name, meaning
 from app.limiter.redis.store import RedisStore, connect
 from app.rules.rule import ALGORITHMS, MAX_LOGGED_RATE, Limit, Rule
@@ -31,11 +31,11 @@ PEEKS = 200
 
 def charge(limit: Limit, client: str, cost: int = 1) -> Charge:
     rule = Rule(id=123, client_id="*", limits=(limit,))
-    return Charge(Plan(rule), Keyspace(b"benchmark").client(1, client), cost)
+    return Charge(CompiledRule(rule), Keyspace(b"benchmark").client(1, client), cost)
 
 
 def key_of(asked: Charge) -> bytes:
-    return asked.client + asked.plan.names[0]
+    return asked.client + asked.compiled.names[0]
 
 
 def per_client(store: RedisStore, client: redis.Redis) -> dict[str, int]:
@@ -53,9 +53,9 @@ def per_request_id(store: RedisStore, client: redis.Redis) -> dict[str, int]:
     sizes = {}
     for length in (16, 36, 64):
         asked = charge(Limit(1000, 3600, "token_bucket"), "user_123")
-        once = Once(answer_name("r" * length, shadow=False), meaning("global", 1) + asked.plan.terms)
-        store.check([Charge(asked.plan, asked.client, 1, once)])
-        sizes[str(length)] = client.memory_usage(asked.client + once.name, samples=0)
+        record = ChargeRecord(answer_name("r" * length, shadow=False), meaning("global", 1) + asked.compiled.terms)
+        store.check([Charge(asked.compiled, asked.client, 1, record)])
+        sizes[str(length)] = client.memory_usage(asked.client + record.name, samples=0)
     return sizes
 
 
@@ -66,7 +66,7 @@ def log(store: RedisStore, client: redis.Redis, entries: int) -> dict[str, float
         store.check([asked] * min(BATCH, entries - start), NOW_US + start)
     size = client.memory_usage(key_of(asked), samples=0)
     client.config_resetstat()
-    store.check([charge(asked.plan.rule.limits[0], f"log of {entries}", 0)] * PEEKS, NOW_US + 1_800_000_000)
+    store.check([charge(asked.compiled.rule.limits[0], f"log of {entries}", 0)] * PEEKS, NOW_US + 1_800_000_000)
     peeks_us = client.info("commandstats")["cmdstat_evalsha"]["usec"]  # of few calls: peeks travel together
     return {"bytes_per_entry": round(size / entries, 1), "check_us": round(peeks_us / PEEKS, 1)}
 

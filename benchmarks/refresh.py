@@ -30,10 +30,10 @@ from sqlalchemy import create_engine
 from app.rules.rule import default_rule
 from app.rules.rule_book import RuleBook
 from app.rules.sql.database.engine import ENGINE_OPTIONS, cooperate_with_gevent
-from app.rules.sql.snapshot_source import DatabaseRules
+from app.rules.sql.snapshot_source import SnapshotSource
 from app.rules.sync.reloader import RuleReloader
 from app.rules.sync.snapshot_file import SnapshotFile
-from app.rules.yielding import Unhurried
+from app.rules.yielding import CooperativePace
 from benchmarks.machine import described
 from devstack import Postgres, runtime_directory
 from tests.conftest import flask
@@ -93,12 +93,12 @@ def main() -> None:
         Postgres(data_dir=Path(home) / "postgres", socket_dir=sockets, durable=False) as postgres,
     ):
         flask("db", "upgrade", database_url=postgres.url)
-        unhurried = Unhurried(time.monotonic)
-        saved = SnapshotFile(Path(home) / "rules.json", time.time, pace=unhurried)
+        pace = CooperativePace(time.monotonic)
+        saved = SnapshotFile(Path(home) / "rules.json", time.time, pace=pace)
         engine = create_engine(postgres.url, **ENGINE_OPTIONS)
-        build = partial(RuleBook, default=default_rule(100, 60), algorithm="token_bucket", pace=unhurried)
-        source = DatabaseRules(engine, unhurried)
-        reloader = RuleReloader(source=source, saved=saved, build=build, clock=time.monotonic, pace=unhurried)
+        build = partial(RuleBook, default=default_rule(100, 60), algorithm="token_bucket", pace=pace)
+        source = SnapshotSource(engine, pace)
+        reloader = RuleReloader(source=source, saved=saved, build=build, clock=time.monotonic, pace=pace)
         reloader.start()
         gc.collect()
         gc.freeze()  # as the workers do

@@ -13,7 +13,7 @@ from functools import cache
 from typing import NamedTuple
 
 from app.limiter.algorithms import STEPS, State
-from app.limiter.compiled_rule import Charge, Plan
+from app.limiter.compiled_rule import Charge, CompiledRule
 from app.limiter.fallback.local_store import LocalStore
 from app.limiter.keys import Keyspace
 from app.rules.rule import Limit, Rule
@@ -111,9 +111,9 @@ def outages() -> list[Outage]:
     for nodes in NODES:
         for rate in (100, 1_000):
             holders = nodes * WORKERS
-            plan = Plan(Rule(id=1, client_id="*", limits=(Limit(rate, WINDOW, "fixed_window"),)))
+            compiled = CompiledRule(Rule(id=1, client_id="*", limits=(Limit(rate, WINDOW, "fixed_window"),)))
             store = LocalStore(holders=holders)  # all workers are alike: one is asked, and counted so many times
-            asked = Charge(plan, Keyspace(b"simulation").client(1, "client"), 1)
+            asked = Charge(compiled, Keyspace(b"simulation").client(1, "client"), 1)
             share = sum(store.check(asked, START + n)[1].allowed for n in range(rate + 1))
             found.append(Outage(nodes, rate, holders * share, max(rate, holders)))
     return found

@@ -27,9 +27,9 @@ import redis
 from app.api.auth import Authenticator, Credentials
 from app.api.check.encoding import Encoder
 from app.api.check.handler import CheckHandler, Request
-from app.api.check.wsgi_door import Shortcut
+from app.api.check.wsgi_door import WsgiDoor
 from app.api.forward_auth.authorizer import Authorizer
-from app.api.forward_auth.refusal_log import ToldCallers
+from app.api.forward_auth.refusal_log import LoggingClientIdentifier
 from app.limiter.redis.store import RedisStore, connect
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
@@ -65,15 +65,15 @@ class Worker:
             limiter=limiter_of(rules, store, clock=count(1_000, 1e-6).__next__),
             authenticator=authenticator,
             encoder=encoder,
-            newcomers=None,
+            new_client_budget=None,
             tracing=None,
             clock=time.perf_counter,
         )
-        callers = ToldCallers(by="address", trusted="", clock=time.monotonic)
+        callers = LoggingClientIdentifier(by="address", trusted="", clock=time.monotonic)
         authorizer = Authorizer(
             authenticator=authenticator, callers=callers, rules=rules, tenant="default", encoder=encoder
         )
-        self._door = Shortcut(self.handler, authorizer, _nowhere)
+        self._door = WsgiDoor(self.handler, authorizer, _nowhere)
 
     def alone(self, checks: int) -> None:
         for number in range(checks):

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import redis
 
-from app.limiter.compiled_rule import Charge, Once, Plan
+from app.limiter.compiled_rule import Charge, ChargeRecord, CompiledRule
 from app.limiter.keys import Keyspace, lease_name
-from app.limiter.redis.scripts import lease_script, return_script
+from app.limiter.redis.scripts import lease_release_script, lease_script
 from app.limiter.redis.store import RedisStore, connect
 from app.rules.rule import ALGORITHMS, MAX_LIMITS, MAX_LOGGED_RATE, Limit, Rule
 from benchmarks.machine import described
@@ -55,27 +55,27 @@ def filled(server: Server, algorithm: str, limits: int) -> Charge:
     """A charge of one unit of a client whose limits, so many of that algorithm, have nothing left."""
     rate = MAX_LOGGED_RATE if algorithm == "sliding_window" else FEW
     each = tuple(Limit(rate, WINDOW + number, algorithm, counter=number + 1) for number in range(limits))
-    plan = Plan(Rule(id=1, client_id="*", limits=each))
-    charge = Charge(plan, Keyspace(b"benchmark").client(1, f"{algorithm} {limits}"), 1)
+    compiled = CompiledRule(Rule(id=1, client_id="*", limits=each))
+    charge = Charge(compiled, Keyspace(b"benchmark").client(1, f"{algorithm} {limits}"), 1)
     for start in range(0, rate, 1_000):  # of a log, an entry a unit
         server.store.check([charge] * 1_000, NOW_US - rate + start)
     return charge
 
 
 def with_cost(charge: Charge, cost: int) -> Charge:
-    return Charge(charge.plan, charge.client, cost, charge.once)
+    return Charge(charge.compiled, charge.client, cost, charge.record)
 
 
 def of_checks(server: Server, algorithm: str, limits: int) -> dict[str, float]:
     """Microseconds of a denied check of another cost each time, of the same again, and of one that is admitted."""
     full = filled(server, algorithm, limits)
-    rate = full.plan.rule.limits[0].rate
+    rate = full.compiled.rule.limits[0].rate
     fresh = Keyspace(b"benchmark")
     return {
         "denied, costs differ": server.spent_us(lambda _: [with_cost(full, rate - n) for n in range(CHECKS)]),
         "denied again": server.spent_us(lambda _: [with_cost(full, rate // 2)] * CHECKS),
         "admitted": server.spent_us(
-            lambda number: [Charge(full.plan, fresh.client(1, f"{limits} {number} {n}"), 1) for n in range(CHECKS)]
+            lambda number: [Charge(full.compiled, fresh.client(1, f"{limits} {number} {n}"), 1) for n in range(CHECKS)]
         ),
     }
 
@@ -85,14 +85,14 @@ def of_a_log(server: Server) -> dict[str, float]:
     full = filled(server, "sliding_window", 1)
     half = NOW_US + WINDOW * 1_000_000 - MAX_LOGGED_RATE // 2
     spent = {"a charge that cuts off half of it": server.spent_us(lambda _: [full], half, rounds=1)}
-    plan, names = full.plan, {}
+    compiled, names = full.compiled, {}
 
     def lease(number: int) -> Sequence[Charge]:
-        names[number] = Once(lease_name(plan.names, f"nonce{number:011d}"), b"10000000", lease_script())
-        return [Charge(plan, full.client, 5, names[number])]
+        names[number] = ChargeRecord(lease_name(compiled.names, f"nonce{number:011d}"), b"10000000", lease_script())
+        return [Charge(compiled, full.client, 5, names[number])]
 
     def give_back(number: int) -> Sequence[Charge]:
-        return [Charge(plan, full.client, 5, Once(names[number].name, script=return_script()))]
+        return [Charge(compiled, full.client, 5, ChargeRecord(names[number].name, script=lease_release_script()))]
 
     spent["a lease"] = server.spent_us(lease, half + 1_000)
     spent["its return"] = server.spent_us(give_back, half + 2_000)

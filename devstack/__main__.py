@@ -10,7 +10,7 @@ import sys
 from app.config import Settings
 from app.environment import SettingsError
 from devstack.errors import StartError
-from devstack.launcher import House
+from devstack.launcher import Stack
 from devstack.processes.signals import Interrupted, Signals
 from devstack.service import ROOT
 from devstack.terminal import complain, say
@@ -46,26 +46,26 @@ def main() -> int:
         complain(str(error))
         return 1
     with Signals() as signals:
-        return _run(House(settings, signals.pause), signals, parent)
+        return _run(Stack(settings, signals.pause), signals, parent)
 
 
-def _run(house: House, signals: Signals, parent: int) -> int:
+def _run(stack: Stack, signals: Signals, parent: int) -> int:
     try:
-        number, code = _until_told_to_stop(house, signals, parent)
-        house.stop(number)
+        number, code = _until_told_to_stop(stack, signals, parent)
+        stack.stop(number)
     except Interrupted:
         complain("stopping at once")
-        house.kill()
+        stack.kill()
         return 1
     return code
 
 
-def _until_told_to_stop(house: House, signals: Signals, parent: int) -> tuple[int, int]:
+def _until_told_to_stop(stack: Stack, signals: Signals, parent: int) -> tuple[int, int]:
     """The signal to stop with, and the exit code."""
     try:
-        house.start()
+        stack.start()
         while os.getppid() == parent:
-            house.check()
+            stack.check()
             signals.pause(CHECK_SECONDS)
     except Interrupted as interruption:
         say(f"stopping ({interruption})")

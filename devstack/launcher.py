@@ -11,8 +11,8 @@ from app.config import Settings
 from devstack import address
 from devstack.admin_key import admin_key
 from devstack.errors import StartError
-from devstack.processes.supervised import Guarded, Pause
-from devstack.run_lock import claimed, take_note
+from devstack.processes.supervised import Pause, Supervised
+from devstack.run_lock import locked_data_dir, record_servers
 from devstack.servers.data_lock import Lock
 from devstack.servers.postgres import Postgres
 from devstack.servers.server import Server
@@ -21,7 +21,7 @@ from devstack.service import STOP_SECONDS, Service, wait_until_live, why_unreach
 from devstack.terminal import complain, say
 
 
-class House:
+class Stack:
     """Starts in the order of need, stops in the reverse one."""
 
     def __init__(self, settings: Settings, pause: Pause) -> None:
@@ -29,18 +29,18 @@ class House:
         self._pause = pause
         self._claim = ExitStack()
         self._servers: list[Server] = []
-        self._gunicorn: Guarded | None = None
+        self._gunicorn: Supervised | None = None
         self._live = False
 
     def start(self) -> None:
         """Returns when the service answers. Raises StartError, and leaves it to the caller to `stop` what started."""
         settings = self._settings
-        lock, sockets = self._claim.enter_context(claimed(settings.data_dir, self._pause))
+        lock, sockets = self._claim.enter_context(locked_data_dir(settings.data_dir, self._pause))
         address.check_address(settings.bind, settings.port)
         environment = os.environ | {"DATA_DIR": str(settings.data_dir)}
         environment.setdefault("PROMETHEUS_MULTIPROC_DIR", str(_made(sockets / "metrics")))
         servers = self._valkey(sockets) | self._postgres(sockets)
-        take_note(lock, sockets, servers=servers)
+        record_servers(lock, sockets, servers=servers)
         environment |= servers | self._admin_key()
         service = self._service(environment, lock)
         self._prepare_database(service)

@@ -17,7 +17,7 @@ from devstack.terminal import say
 
 
 @contextmanager
-def claimed(data_dir: Path, pause: Pause) -> Iterator[tuple[Lock, Path]]:
+def locked_data_dir(data_dir: Path, pause: Pause) -> Iterator[tuple[Lock, Path]]:
     """Makes `data_dir` ours. Gives the lock and a directory for sockets. Raises StartError when another run has it."""
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -32,14 +32,14 @@ def claimed(data_dir: Path, pause: Pause) -> Iterator[tuple[Lock, Path]]:
             lock.take(pause, lambda: _refuse_if_in_use(lock, data_dir))
         remove_runtime_directory(Path(_note(lock).get("sockets", "")))  # of a run that was killed
         with runtime_directory() as sockets:
-            take_note(lock, sockets, servers={})
+            record_servers(lock, sockets, servers={})
             yield lock, sockets
             lock.write("")
     finally:
         lock.close()
 
 
-def take_note(lock: Lock, sockets: Path, *, servers: Mapping[str, str]) -> None:
+def record_servers(lock: Lock, sockets: Path, *, servers: Mapping[str, str]) -> None:
     """Says whose the lock is, and the URLs of `servers` by variable: for app/cli/resources/devstack_servers.py."""
     lock.write(json.dumps({"pid": os.getpid(), "sockets": str(sockets), "servers": dict(servers)}))
 

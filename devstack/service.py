@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import psycopg2
 
 from devstack.errors import StartError
-from devstack.processes.supervised import Guarded, Pause, Program
+from devstack.processes.supervised import Pause, Program, Supervised
 from devstack.terminal import complain
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,7 +39,7 @@ class Service:
         """Runs `flask --app wsgi …` to its end. Raises StartError, after showing its output, when it fails."""
         with tempfile.TemporaryFile() as output:
             program = self._program("flask", "--app", "wsgi", *words)
-            process = Guarded(dataclasses.replace(program, output=output.fileno()), self.pause)
+            process = Supervised(dataclasses.replace(program, output=output.fileno()), self.pause)
             try:
                 code = process.wait(COMMAND_SECONDS)
             finally:
@@ -51,9 +51,9 @@ class Service:
                     f"flask {' '.join(words)} failed ({'it did not end in time' if code is None else f'exit {code}'})"
                 )
 
-    def serve(self) -> Guarded:
+    def serve(self) -> Supervised:
         """Starts gunicorn, which reads ./gunicorn.conf.py."""
-        return Guarded(self._program("gunicorn", "wsgi:app"), self.pause)
+        return Supervised(self._program("gunicorn", "wsgi:app"), self.pause)
 
     def _program(self, module: str, *arguments: str) -> Program:
         return Program(
@@ -68,7 +68,7 @@ class Service:
         )
 
 
-def wait_until_live(gunicorn: Guarded, *, host: str, port: int, pause: Pause) -> None:
+def wait_until_live(gunicorn: Supervised, *, host: str, port: int, pause: Pause) -> None:
     """Returns when /livez answers. Raises StartError when gunicorn ends or takes too long."""
     deadline = time.monotonic() + READY_SECONDS
     while not _live(host, port):

@@ -15,7 +15,7 @@ WHOLE = "_schema"  # in place of a name: what is wrong with the object itself
 Path = list[Any]  # member names and indices
 
 
-def told(messages: Any) -> dict[str, Any]:
+def bounded_messages(messages: Any) -> dict[str, Any]:
     """The first MAX_ERRORS of marshmallow's nest of messages, as far as MAX_BYTES reach."""
     return nested(_bounded(flat(messages)))
 

@@ -63,6 +63,6 @@ def conditional(view: View) -> View:
     return documented
 
 
-def shown(rule: Rule, body: Any) -> tuple[Any, int, dict[str, str]]:
+def with_etag(rule: Rule, body: Any) -> tuple[Any, int, dict[str, str]]:
     """An answer about a rule, with its ETag."""
     return body, 200, etag_of(rule.version)

@@ -13,7 +13,7 @@ from marshmallow import Schema, ValidationError, fields
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as NoSuchPath
 
-from app.api.error_messages import cut, told
+from app.api.error_messages import bounded_messages, cut
 from app.api.problem_kinds import type_of
 from app.limiter.errors import NotReady, StoreError
 from app.observability.logs import correlation_id, first_line
@@ -53,7 +53,7 @@ class Problem(Exception):
         self.kind = "invalid-request" if status == 422 else kind
         self.status = status
         self.detail = cut(detail, MAX_DETAIL)
-        self.errors = told(errors) if errors else None
+        self.errors = bounded_messages(errors) if errors else None
         self.headers = headers or {}
 
     def document(self) -> dict[str, Any]:

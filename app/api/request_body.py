@@ -18,7 +18,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.wsgi import get_content_length
 
 from app.api.problems import NO_SUCH_PATH, Problem
-from app.rules.yielding import Unhurried
+from app.rules.yielding import CooperativePace
 
 SECONDS = 2.0
 BYTES_PER_SECOND = 256 * 1024  # of an import give it a second more
@@ -121,7 +121,7 @@ def _sized_body(environ: dict[str, Any], length: int) -> bytes:
         while (missing := length - body.tell()) and (piece := stream.read(min(SLICE_BYTES, missing))):
             yield piece
 
-    if not _came(environ, slices(), body, length):
+    if not _received(environ, slices(), body, length):
         body.write(_waiting_bytes(environ, length - body.tell()))
         if body.tell() < length:
             _refuse(environ, 408, _late(environ))
@@ -145,21 +145,21 @@ def _chunked_body(environ: dict[str, Any], limit: int) -> bytes:
                 _refuse(environ, 400, f"the body has {number} chunks or more: send larger ones", kind="malformed-body")
             yield chunk
 
-    if not _came(environ, chunks(), body, limit + 1):
+    if not _received(environ, chunks(), body, limit + 1):
         _refuse(environ, 408, _late(environ))
     if body.tell() > limit:
         _refuse(environ, 413, f"the body has more than {limit} bytes")
     return body.getvalue()
 
 
-def _came(environ: dict[str, Any], pieces: Iterator[bytes], body: BytesIO, enough: int) -> bool:
+def _received(environ: dict[str, Any], pieces: Iterator[bytes], body: BytesIO, enough: int) -> bool:
     """Whether all pieces, or enough of them, came in time; they are added to the body.
 
     A timeout ends a wait. While bytes keep coming nobody waits, so the clock is asked too, and others get their turn.
     """
     deadline = time.monotonic() + SECONDS
     more = 1 / BYTES_PER_SECOND if environ["PATH_INFO"] == IMPORT else 0
-    paced = iter(Unhurried(time.monotonic)(pieces))
+    paced = iter(CooperativePace(time.monotonic)(pieces))
     try:
         while (left := deadline + body.tell() * more - time.monotonic()) > 0:
             with gevent.Timeout(left):

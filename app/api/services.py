@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from app.api.forward_auth.authorizer import Authorizer
     from app.api.ops.condition import Condition
     from app.config import Settings
-    from app.limiter.breaker.per_primary import Guard
-    from app.limiter.denied_clients import LimitedClients
+    from app.limiter.breaker.per_primary import AnyBreaker
+    from app.limiter.denied_clients import DeniedClients
     from app.limiter.leases import Leases
     from app.limiter.redis.cluster_store import ClusterStore
     from app.limiter.redis.store import RedisStore
-    from app.limiter.redis.tenant_cleanup import DeletedTenants
+    from app.limiter.redis.tenant_cleanup import TenantCleanup
     from app.observability.active_clients import ActiveClients
     from app.observability.sampling import Tracing
     from app.rules.sql.access.key_use import KeyUse
     from app.rules.sql.nodes import SharedClock
-    from app.rules.sync.refresh_loop import Upkeep
+    from app.rules.sync.refresh_loop import RefreshLoop
     from app.rules.sync.reloader import RuleReloader
     from app.rules.yielding import Pace
 
@@ -50,13 +50,13 @@ class Services:
     key_use: KeyUse
     clock: SharedClock
     reloader: RuleReloader
-    upkeep: Upkeep
+    refresh_loop: RefreshLoop
     store: RedisStore | ClusterStore
-    breaker: Guard
+    breaker: AnyBreaker
     condition: Condition
     active_clients: ActiveClients
-    limited_clients: LimitedClients
-    deleted_tenants: DeletedTenants
+    denied_clients: DeniedClients
+    tenant_cleanup: TenantCleanup
     tracing: Tracing | None
     metrics: Callable[[], bytes] | None
     pace: Pace

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 from flask import Flask
 
-from app.cli.lazy import Later, Migrations
-from app.cli.resources.context import Means
+from app.cli.lazy import LazyCommand, Migrations
+from app.cli.resources.context import CommandContext
 from app.version import __version__
 
 if TYPE_CHECKING:
@@ -92,15 +92,15 @@ COMMANDS = {
 
 def init_app(app: Flask, settings: Settings | None = None) -> None:
     """Add the commands. `settings` None: those of the environment, once a command asks for one."""
-    app.extensions["commands"] = Means(settings)
+    app.extensions["commands"] = CommandContext(settings)
     for name, (help, commands) in GROUPS.items():
         group = click.Group(name, help=help)
         for word, (place, does) in commands.items():
-            group.add_command(Later(word, place, does))
+            group.add_command(LazyCommand(word, place, does))
         app.cli.add_command(group)
     app.cli.add_command(show_version)
     for word, (place, does) in COMMANDS.items():
-        app.cli.add_command(Later(word, place, does))
+        app.cli.add_command(LazyCommand(word, place, does))
 
 
 @click.command("version")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from app.cli.command import agree, as_json, asking, by_operator, command, of_tenant, tenant_named
-from app.cli.output import say_json, say_table
+from app.cli.output import print_json, print_table
 from app.cli.resources.context import session
 from app.cli.tenants import MAX_LISTED, NameType
 from app.cli.times import DurationType
@@ -27,11 +27,11 @@ def list_keys(tenant: str, revoked: bool, as_json: bool) -> None:
     """The keys of a tenant, without their secrets: those are not stored."""
     found, _ = ApiKeys(session(), tenant_named(tenant).id).page(0, MAX_LISTED, revoked=revoked)
     if as_json:
-        say_json([asdict(key) for key in found])
+        print_json([asdict(key) for key in found])
         return
     head = ("ID", "NAME", "SCOPES", "CREATED", "EXPIRES", "LAST USED", "MADE BY")
     rows = ((k.id, k.name, " ".join(k.scopes), k.created_at, k.expires_at, k.last_used_at, k.maker) for k in found)
-    say_table(head, rows)
+    print_table(head, rows)
 
 
 @command("create")
@@ -89,7 +89,7 @@ def rotate_secret(yes: bool, author: Author) -> None:
 
 def _show(record: KeyRecord, key: str, as_json: bool) -> None:
     if as_json:
-        say_json({"key": key} | asdict(record))
+        print_json({"key": key} | asdict(record))
     else:
         click.echo(f"key {record.id}, shown this once:", err=True)
         click.echo(key)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from app.cli.command import as_json, command, of_tenant, tenant_named
-from app.cli.output import say_changes, say_json, table
+from app.cli.output import print_changes, print_json, table
 from app.cli.resources.context import session
 from app.cli.times import MomentType
 from app.rules.documents import differences
@@ -36,7 +36,7 @@ def audit(rule: int | None, limit: int, tenant: str, as_json: bool, **wanted: An
     found = AuditFilter(subject=subject, **wanted)
     events, total = History(session(), tenant_named(tenant).id).events(found, 0, limit)
     if as_json:
-        say_json([{name: getattr(event, name) for name in NAMES} for event in events])
+        print_json([{name: getattr(event, name) for name in NAMES} for event in events])
         return
     rows = ((event.at, event.actor, event.action, _subject(event), event.correlation_id) for event in events)
     head, *lines = table(("TIME", "BY", "ACTION", "WHAT", "CORRELATION ID"), rows)
@@ -44,7 +44,7 @@ def audit(rule: int | None, limit: int, tenant: str, as_json: bool, **wanted: An
     for line, event in zip(lines, events, strict=True):
         click.echo(line)
         if event.before and event.after and "client_id" in event.after:
-            say_changes(differences(event.before, event.after))
+            print_changes(differences(event.before, event.after))
     if total > len(events):
         click.echo(f"({total - len(events)} older ones: --limit)")
 

@@ -14,7 +14,7 @@ from flask.cli import ScriptInfo
 
 from app.api.correlation import chosen
 from app.cli.operator import operator
-from app.cli.resources.context import rest, session
+from app.cli.resources.context import end_transaction, session
 from app.rules.errors import NotFound
 from app.rules.sql.access.tenants import Tenant, Tenants
 from app.rules.sql.history import Author
@@ -87,7 +87,7 @@ def agree(question: str, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise click.ClickException(f"{question} Nothing was changed: without a terminal this needs --yes")
-    rest()
+    end_transaction()
     click.confirm(question, abort=True, err=True)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from app.api.admin.counter_json import forget, shown
+from app.api.admin.counter_json import forget, reading_answer
 from app.api.admin.counter_schemas import ClientSchema, ResetSchema
 from app.cli.command import as_json, by_operator, command, of_tenant, tenant_named
-from app.cli.output import say_json, say_table
+from app.cli.output import print_json, print_table
 from app.cli.resources.context import session, store
 from app.cli.rules.client_rules import book_of_client
 from app.limiter.counters import Counters, counting
@@ -30,11 +30,11 @@ def show_counters(client_id: str, tenant: str, as_json: bool) -> None:
     candidates = book.candidates(tenant_id, client_id)
     hidden = hidden_by(rule for rule in candidates if not rule.shadow)
     limits = [(rule, limit) for rule in counting(candidates) if rule.id not in hidden for limit in rule.limits]
-    readings = [shown(reading) for reading in Counters(store(), book, tenant_id, client_id).read(limits)]
+    readings = [reading_answer(reading) for reading in Counters(store(), book, tenant_id, client_id).read(limits)]
     if as_json:
-        say_json(readings)
+        print_json(readings)
     else:
-        say_table(HEAD, ([reading[name] for name in NAMES] for reading in readings))
+        print_table(HEAD, ([reading[name] for name in NAMES] for reading in readings))
 
 
 @command("reset")

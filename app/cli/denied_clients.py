@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import click
 
 from app.cli.command import as_json, command, of_tenant, tenant_named
-from app.cli.output import say_json, say_table
+from app.cli.output import print_json, print_table
 from app.cli.resources.context import session, store
 from app.cli.rules.client_rules import book_of
 from app.cli.rules.table import shown_limits
-from app.limiter.denied_clients import LimitedClients
+from app.limiter.denied_clients import DeniedClients
 from app.rules.rule import Rule
 from app.rules.sql.repository import RuleRepository
 
@@ -26,14 +26,14 @@ HEAD = ("CLIENT", "DENIED", "BY RULE", "OF CLIENT", "ENDPOINT", "ACTION", "LIMIT
 def limited(contains: str, tenant: str, as_json: bool) -> None:
     """The clients denied most in the last hour on all nodes, at most 100, and by which rules. Some seconds late."""
     tenant_id, book = tenant_named(tenant).id, book_of()
-    clients = LimitedClients(store=store(), rules=SimpleNamespace(book=book), clock=time.time)
+    clients = DeniedClients(store=store(), rules=SimpleNamespace(book=book), clock=time.time)
     most = clients.most(tenant_id, contains)
     if as_json:
-        say_json([entry._asdict() | {"rule_id": entry.rule_id or "default"} for entry in most])
+        print_json([entry._asdict() | {"rule_id": entry.rule_id or "default"} for entry in most])
         return
     stored = RuleRepository(session()).of_ids(sorted({entry.rule_id for entry in most}))
     rules = {rule.id: rule for rule in stored} | {0: book.match(tenant_id, "", "")}
-    say_table(HEAD, ((entry.client_id, entry.denied, *_described(entry.rule_id, rules)) for entry in most))
+    print_table(HEAD, ((entry.client_id, entry.denied, *_described(entry.rule_id, rules)) for entry in most))
 
 
 def _described(rule_id: int, rules: dict[int, Rule]) -> tuple[object, ...]:

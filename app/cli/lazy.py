@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 
-class Later(click.Command):
+class LazyCommand(click.Command):
     """Stands for a command of app/cli/. `place`: module and name."""
 
     def __init__(self, name: str, place: str, help: str) -> None:

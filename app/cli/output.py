@@ -16,16 +16,16 @@ def many(count: int, what: str) -> str:
     return f"{count} {what}{'s' * (count != 1)}"
 
 
-def say_json(value: Any) -> None:
-    click.echo(json.dumps(value, default=_plain, ensure_ascii=False, indent=2))
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, default=_json_default, ensure_ascii=False, indent=2))
 
 
-def say_table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, widest: int | None = WIDEST) -> None:
+def print_table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, widest: int | None = WIDEST) -> None:
     for line in table(head, rows, widest=widest):
         click.echo(line)
 
 
-def say_changes(changes: dict[str, dict[str, Any]], *, err: bool = False) -> None:
+def print_changes(changes: dict[str, dict[str, Any]], *, err: bool = False) -> None:
     for field, change in changes.items():
         click.echo(f"    {field}: {change['from']} -> {change['to']}", err=err)
 
@@ -49,5 +49,5 @@ def _cut(text: str, widest: int | None) -> str:
     return text if widest is None or len(text) <= widest else f"{text[: widest - 1]}…"
 
 
-def _plain(value: Any) -> str:
+def _json_default(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)

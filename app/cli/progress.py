@@ -31,13 +31,13 @@ class Progress:
         for item in items:
             yield item
             if time.monotonic() > self._next:
-                self._say()
+                self._print()
 
     def end(self) -> None:
         if self._at_terminal:
             click.echo(ERASE, nl=False, err=True)
 
-    def _say(self) -> None:
+    def _print(self) -> None:
         text = f"{self._what}: {self._far()}"
         click.echo(ERASE + text if self._at_terminal else text, nl=not self._at_terminal, err=True)
         self._next = time.monotonic() + (TERMINAL_SECONDS if self._at_terminal else LOG_SECONDS)

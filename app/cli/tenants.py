@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 
 from app.cli.command import agree, as_json, asking, by_operator, command, tenant_named
-from app.cli.output import many, say_json, say_table
+from app.cli.output import many, print_json, print_table
 from app.cli.resources.context import session
 from app.rules.rule import MAX_NAME
 from app.rules.sql.access.tenants import Tenants
@@ -31,9 +31,9 @@ def list_tenants(as_json: bool) -> None:
     """All tenants."""
     found, _ = Tenants(session()).page(0, MAX_LISTED)
     if as_json:
-        say_json([asdict(tenant) for tenant in found])
+        print_json([asdict(tenant) for tenant in found])
     else:
-        say_table(("ID", "NAME", "CREATED"), ((tenant.id, tenant.name, tenant.created_at) for tenant in found))
+        print_table(("ID", "NAME", "CREATED"), ((tenant.id, tenant.name, tenant.created_at) for tenant in found))
 
 
 @command("create")

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from app.limiter.keys import CLIENT_LENGTH, counter_names
 from app.limiter.redis.resp import bulk
-from app.limiter.redis.scripts import Script, check_script, checks_script, named, number
+from app.limiter.redis.scripts import Script, check_batch_script, check_script, named, number
 from app.observability.metrics import RULE_COUNTS
 from app.observability.rule_counts import Counts
 from app.rules.rule import ALGORITHMS, Limit, Rule
@@ -25,7 +25,7 @@ _double = Struct("<d").pack
 _numbers = count()
 
 
-class Plan(msgspec.Struct, gc=False, eq=False):
+class CompiledRule(msgspec.Struct, gc=False, eq=False):
     """How Redis is asked about one rule, and where its decisions are counted. The limits' algorithms are resolved.
 
     Of thousands few are in the processor's caches: what plans can share they share, and the rest lies close together.
@@ -52,7 +52,7 @@ class Plan(msgspec.Struct, gc=False, eq=False):
         self.names = counter_names(rule)
         self.work_us = CHECK_US + sum(LIMIT_US[str(limit.algorithm)] for limit in rule.limits)
         self.counts = self.counts or RULE_COUNTS.of(rule.id)
-        self.script = check_script(str(rule.limits[0].algorithm)) if len(rule.limits) == 1 else checks_script()
+        self.script = check_script(str(rule.limits[0].algorithm)) if len(rule.limits) == 1 else check_batch_script()
         self.keys = _cut(self.names)
         self.packed_limits, self.one_unit = _packed(rule.limits)
 
@@ -66,11 +66,11 @@ class Plan(msgspec.Struct, gc=False, eq=False):
         limits = [(limit.rate, limit.window, number(str(limit.algorithm)), limit.burst) for limit in self.rule.limits]
         return msgspec.msgpack.encode((self.rule.id, limits))
 
-    def as_of(self, terms: bytes) -> Plan:
+    def as_of(self, terms: bytes) -> CompiledRule:
         """As it would be with these terms, which the rule, or another in its place, had earlier."""
         rule_id, limits = msgspec.msgpack.decode(terms)
         found = (Limit(rate, window, named(algorithm), burst) for rate, window, algorithm, burst in limits)
-        return Plan(replace(self.rule, id=rule_id, limits=tuple(found)), self.counts)
+        return CompiledRule(replace(self.rule, id=rule_id, limits=tuple(found)), self.counts)
 
 
 def limits_in(terms: bytes) -> int:
@@ -83,7 +83,7 @@ def limits_in(terms: bytes) -> int:
     return len(limits) if known else 0
 
 
-class Once(msgspec.Struct, frozen=True, gc=False):
+class ChargeRecord(msgspec.Struct, frozen=True, gc=False):
     """What a charge is kept under: `name` is the client's one more key, `meaning` what the script is told of it.
 
     That is a request id, what check it stands for and by which terms; or with a `script` of leases a lease, and how
@@ -98,10 +98,10 @@ class Once(msgspec.Struct, frozen=True, gc=False):
 class Charge(msgspec.Struct, frozen=True, gc=False):
     """Asks to consume `cost` units of every limit of a plan's rule, or of none, for one client."""
 
-    plan: Plan
+    compiled: CompiledRule
     client: bytes
     cost: int
-    once: Once | None = None
+    record: ChargeRecord | None = None
 
 
 def _cut(names: tuple[bytes, ...]) -> tuple[bytes, ...]:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from app.limiter.compiled_rule import Charge, Once, Plan
+from app.limiter.compiled_rule import Charge, ChargeRecord, CompiledRule
 from app.limiter.decision import Check
-from app.limiter.keys import NEWCOMERS, Keyspace, answer_name, meaning
+from app.limiter.keys import NEW_CLIENTS, Keyspace, answer_name, meaning
 from app.observability.metrics import RULE_COUNTS
 from app.rules.rule import Rule
 from app.rules.rule_book import RuleBook
 from app.rules.yielding import Pace
 
 
-class Plans:
+class CompiledRules:
     """For as long as `book` is current. What the `previous` plans know of rules that have not changed is kept."""
 
-    def __init__(self, book: RuleBook, previous: Plans | None = None) -> None:
+    def __init__(self, book: RuleBook, previous: CompiledRules | None = None) -> None:
         self.book = book
-        secret = book.edition.key_secret
+        secret = book.ruleset_id.key_secret
         same = previous is not None and previous._keyspace.secret == secret
         self._keyspace: Keyspace = previous._keyspace if previous is not None and same else Keyspace(secret)
-        self._plans: dict[int, Plan] = {}
-        self._earlier: dict[int, Plan] = previous._handed_over() if previous is not None else {}
+        self._compiled_rules: dict[int, CompiledRule] = {}
+        self._earlier: dict[int, CompiledRule] = previous._handed_over() if previous is not None else {}
         # Nearly always: all rules have series of their own.
         self._same_series = previous is not None and book.series.last == previous.book.series.last
 
@@ -28,10 +28,10 @@ class Plans:
         """What the check asks of the store, by the rule that is enforced."""
         rule = self.book.match(tenant_id, check.client_id, check.limit_key)
         client = self._keyspace.client(tenant_id, check.client_id)
-        if check.request_id is None and not check.newcomer:  # most
-            return Charge(self._plans.get(rule.id) or self.plan(rule), client, check.cost)
-        if check.newcomer and rule.client_id != check.client_id:  # whom a rule names is no stranger
-            return self._charge(rule, self._keyspace.client(tenant_id, NEWCOMERS), check, whose=client)
+        if check.request_id is None and not check.new_client:  # most
+            return Charge(self._compiled_rules.get(rule.id) or self.compiled(rule), client, check.cost)
+        if check.new_client and rule.client_id != check.client_id:  # whom a rule names is no stranger
+            return self._charge(rule, self._keyspace.client(tenant_id, NEW_CLIENTS), check, whose=client)
         return self._charge(rule, client, check)
 
     def shadow_charge(self, tenant_id: int, check: Check, client: bytes) -> Charge | None:
@@ -39,42 +39,48 @@ class Plans:
         rule = self.book.match_shadow(tenant_id, check.client_id, check.limit_key)
         if rule is None:
             return None
-        whose = self._keyspace.client(tenant_id, check.client_id) if check.newcomer else b""
+        whose = self._keyspace.client(tenant_id, check.client_id) if check.new_client else b""
         return self._charge(rule, client, check, whose=whose)
 
     def client_named(self, tenant_id: int, public: str) -> bytes:
         """The part of keys of the tenant's client with this `public_part`."""
         return self._keyspace.named(tenant_id, public)
 
-    def plan(self, rule: Rule) -> Plan:
+    def compiled(self, rule: Rule) -> CompiledRule:
         """Of a rule of the book; made once."""
-        plan = self._plans.get(rule.id)
-        if plan is None:
+        compiled = self._compiled_rules.get(rule.id)
+        if compiled is None:
             earlier = self._earlier.pop(rule.id, None)
-            plan = self._plans[rule.id] = earlier if earlier is not None and self._still_good(earlier) else Plan(rule)
-        return plan
+            compiled = self._compiled_rules[rule.id] = (
+                earlier if earlier is not None and self._still_good(earlier) else CompiledRule(rule)
+            )
+        return compiled
 
-    def _handed_over(self) -> dict[int, Plan]:
+    def _handed_over(self) -> dict[int, CompiledRule]:
         """All plans, for those of the next book. A check that is still under way by this one makes its own anew."""
-        few, many = sorted((self._plans, self._earlier), key=len)
+        few, many = sorted((self._compiled_rules, self._earlier), key=len)
         many.update(few)
-        self._plans, self._earlier = {}, {}
+        self._compiled_rules, self._earlier = {}, {}
         return many
 
     def take_over(self, pace: Pace) -> None:
         """Keep what is still good of the previous plans, and free the rest: of 100,000 not in one piece, which would
         take 60 ms. A check that comes earlier takes its own."""
         for rule_id in pace(list(self._earlier)):
-            plan = self._earlier.pop(rule_id, None)
-            if plan is not None and self._still_good(plan):
-                self._plans[rule_id] = plan
+            compiled = self._earlier.pop(rule_id, None)
+            if compiled is not None and self._still_good(compiled):
+                self._compiled_rules[rule_id] = compiled
 
     def _charge(self, rule: Rule, client: bytes, check: Check, whose: bytes = b"") -> Charge:
-        plan = self.plan(rule)
+        compiled = self.compiled(rule)
         if check.request_id is None or not check.cost:
-            return Charge(plan, client, check.cost)
+            return Charge(compiled, client, check.cost)
         name = answer_name(check.request_id, shadow=rule.shadow, whose=whose)
-        return Charge(plan, client, check.cost, Once(name, meaning(check.limit_key, check.cost) + plan.terms))
+        return Charge(
+            compiled, client, check.cost, ChargeRecord(name, meaning(check.limit_key, check.cost) + compiled.terms)
+        )
 
-    def _still_good(self, plan: Plan) -> bool:
-        return self.book.decides_by(plan.rule) and (self._same_series or plan.counts is RULE_COUNTS.of(plan.rule.id))
+    def _still_good(self, compiled: CompiledRule) -> bool:
+        return self.book.decides_by(compiled.rule) and (
+            self._same_series or compiled.counts is RULE_COUNTS.of(compiled.rule.id)
+        )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from app.limiter.compiled_rule import Charge, Plan
+from app.limiter.compiled_rule import Charge, CompiledRule
 from app.limiter.decision import Outcome
 from app.limiter.errors import StoreError
 from app.limiter.keys import Keyspace, counter_names
@@ -31,11 +31,11 @@ class Counters:
 
     def __init__(self, store: CounterStore, book: RuleBook, tenant_id: int, client_id: str) -> None:
         self._store = store
-        self._client = Keyspace(book.edition.key_secret).client(tenant_id, client_id)
+        self._client = Keyspace(book.ruleset_id.key_secret).client(tenant_id, client_id)
 
     def read(self, limits: Sequence[tuple[Rule, Limit]]) -> list[Reading]:
         """What is left of each limit, in one trip that writes nothing. Raises StoreError."""
-        charges = [Charge(Plan(replace(rule, limits=(limit,))), self._client, cost=0) for rule, limit in limits]
+        charges = [Charge(CompiledRule(replace(rule, limits=(limit,))), self._client, cost=0) for rule, limit in limits]
         outcomes = self._store.check(charges) if charges else []
         return [_reading(rule, limit, outcome) for (rule, limit), outcome in zip(limits, outcomes, strict=True)]
 

@@ -13,17 +13,17 @@ import msgspec
 from app.rules.rule import MAX_AMOUNT, Limit
 
 if TYPE_CHECKING:
-    from app.limiter.compiled_rule import Plan
+    from app.limiter.compiled_rule import CompiledRule
 
 
 class Check(msgspec.Struct, frozen=True, gc=False):
-    """One question. `cost` in units; 0 is a peek. `newcomer`: counts together with all others that are."""
+    """One question. `cost` in units; 0 is a peek. `new_client`: counts together with all others that are."""
 
     client_id: str
     limit_key: str = "global"
     cost: int = 1
     request_id: str | None = None
-    newcomer: bool = False
+    new_client: bool = False
 
 
 Question = tuple[int, Check]  # with the id of the tenant whose caller asks
@@ -60,7 +60,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     `repeats`: the number of the remembered denial that it is once more; 0 where it is none.
     """
 
-    plan: Plan
+    compiled: CompiledRule
     outcome: Outcome
     reason: str
     degraded: bool = False
@@ -91,7 +91,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     @property
     def limit(self) -> Limit | None:
         """The binding one."""
-        return self.plan.rule.limits[self.outcome.binding] if self.outcome.binding >= 0 else None
+        return self.compiled.rule.limits[self.outcome.binding] if self.outcome.binding >= 0 else None
 
     @property
     def most_at_once(self) -> int:
@@ -99,22 +99,22 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
         return self.limit.capacity if self.limit else self.outcome.remaining
 
 
-def decided(plan: Plan, outcome: Outcome) -> Decision:
+def decided(compiled: CompiledRule, outcome: Outcome) -> Decision:
     """The decision that an outcome from Redis is."""
-    return Decision(plan, outcome, "within_limit" if outcome.allowed else _denied(outcome))
+    return Decision(compiled, outcome, "within_limit" if outcome.allowed else _denied(outcome))
 
 
-def degraded(plan: Plan, outcome: Outcome) -> Decision:
+def degraded(compiled: CompiledRule, outcome: Outcome) -> Decision:
     """The decision that an outcome is where Redis did not decide."""
-    return Decision(plan, outcome, "degraded" if outcome.allowed else _denied(outcome), degraded=True)
+    return Decision(compiled, outcome, "degraded" if outcome.allowed else _denied(outcome), degraded=True)
 
 
 def _denied(outcome: Outcome) -> str:
     return "cost_exceeds_limit" if outcome.retry_after_us is None else "over_limit"
 
 
-def outright(plan: Plan, now_us: int) -> Decision:
+def outright(compiled: CompiledRule, now_us: int) -> Decision:
     """The decision of a rule that counts nothing: it allows or blocks."""
-    if plan.rule.action == "allow":
-        return Decision(plan, Outcome(True, -1, MAX_AMOUNT, 0, 0, now_us), "allowed_by_rule")
-    return Decision(plan, Outcome(False, -1, 0, None, 0, now_us), "blocked_by_rule")
+    if compiled.rule.action == "allow":
+        return Decision(compiled, Outcome(True, -1, MAX_AMOUNT, 0, 0, now_us), "allowed_by_rule")
+    return Decision(compiled, Outcome(False, -1, 0, None, 0, now_us), "blocked_by_rule")

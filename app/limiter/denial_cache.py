@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from app.limiter.compiled_rule import Charge, Plan
+from app.limiter.compiled_rule import Charge, CompiledRule
 from app.limiter.decision import Decision, Outcome, Question
 from app.rules.rule import BUCKETS
 
@@ -26,7 +26,7 @@ MAX_DENIALS = 10_000  # of either kind, 8 and 5 MB; beyond it the oldest are for
 
 
 class Denial(NamedTuple):
-    plan: Plan
+    compiled: CompiledRule
     outcome: Outcome
     cost: int
     kept_at: float  # monotonic seconds
@@ -35,7 +35,7 @@ class Denial(NamedTuple):
 
     def at(self, now: float) -> Decision:
         """As it stands at that moment, its times counted down."""
-        return Decision(self.plan, self.outcome, "over_limit", age_us=self._age_us(now), repeats=self.number)
+        return Decision(self.compiled, self.outcome, "over_limit", age_us=self._age_us(now), repeats=self.number)
 
     def outcome_at(self, now: float) -> Outcome:
         """The same as an outcome."""
@@ -81,8 +81,8 @@ class DenialCache:
 
     def still(self, charge: Charge) -> Outcome | None:
         """The denial that holds while Redis cannot decide, as of now; None where none does."""
-        denial = self._exhausted.get((charge.client, charge.plan.rule.id))
-        if denial is None or charge.cost < denial.cost or denial.plan is not charge.plan:
+        denial = self._exhausted.get((charge.client, charge.compiled.rule.id))
+        if denial is None or charge.cost < denial.cost or denial.compiled is not charge.compiled:
             return None
         now = self._clock()
         return denial.outcome_at(now) if now < denial.until else None
@@ -96,10 +96,10 @@ class DenialCache:
         if outcome.allowed or wait_us is None:
             return
         now = self._clock()
-        denial = Denial(charge.plan, outcome, charge.cost, now, asked_at + wait_us / 1_000_000, next(self._numbers))
-        self._keep_exhausted((charge.client, charge.plan.rule.id), denial, now)
+        denial = Denial(charge.compiled, outcome, charge.cost, now, asked_at + wait_us / 1_000_000, next(self._numbers))
+        self._keep_exhausted((charge.client, charge.compiled.rule.id), denial, now)
         steady_us = _steady_us(charge, outcome)
-        if steady_us and charge.once is None and repeat:
+        if steady_us and charge.record is None and repeat:
             until = asked_at + min(MAX_SECONDS, steady_us / 1_000_000)
             self._latest = max(self._latest, until)
             self._make_room(self._denials)
@@ -113,7 +113,12 @@ class DenialCache:
     def _keep_exhausted(self, name: tuple[bytes, int], denial: Denial, now: float) -> None:
         """In the place of one that ends, or that says less: that of a greater cost."""
         before = self._exhausted.pop(name, None)
-        if before is not None and before.cost < denial.cost and now < before.until and before.plan is denial.plan:
+        if (
+            before is not None
+            and before.cost < denial.cost
+            and now < before.until
+            and before.compiled is denial.compiled
+        ):
             denial = before
         else:
             self._make_room(self._exhausted)
@@ -126,7 +131,7 @@ class DenialCache:
 
 def _steady_us(charge: Charge, outcome: Outcome) -> int:
     """For how long, at least, the same question gets the same answer but for its times. 0 where that is not known."""
-    limit = charge.plan.rule.limits[outcome.binding]
+    limit = charge.compiled.rule.limits[outcome.binding]
     wait_us = outcome.retry_after_us or 0
     if charge.cost == 1:
         return 0 if outcome.remaining else wait_us

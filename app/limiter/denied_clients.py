@@ -36,7 +36,7 @@ SHOWN = 100
 BUCKET_SECONDS, BUCKETS = 300, 12
 
 
-class Limited(NamedTuple):
+class DeniedClient(NamedTuple):
     """`denied`: how many checks of this client by this rule, at least. `rule_id` 0 is the built-in default."""
 
     client_id: str
@@ -44,7 +44,7 @@ class Limited(NamedTuple):
     denied: int
 
 
-class LimitedClients:
+class DeniedClients:
     """Belongs to one worker. No check should wait for `store`'s link; `clock` is Unix time in seconds."""
 
     def __init__(self, *, store: CommandSender, rules: RuleSource, clock: Callable[[], float]) -> None:
@@ -63,7 +63,7 @@ class LimitedClients:
         if not counts or book is None:
             return
         tenants: defaultdict[int, dict[bytes, int]] = defaultdict(dict)
-        keyspace, names = Keyspace(book.edition.key_secret), _Names(book.edition.key_secret)
+        keyspace, names = Keyspace(book.ruleset_id.key_secret), _Names(book.ruleset_id.key_secret)
         for (tenant_id, rule_id, client_id), count in counts.items():
             tenants[tenant_id][names.sealed(rule_id, client_id)] = count
         try:
@@ -72,7 +72,7 @@ class LimitedClients:
         except StoreError as error:
             log.debug("denials of the last seconds are not counted: %s", error)
 
-    def most(self, tenant_id: int, contains: str = "") -> list[Limited]:
+    def most(self, tenant_id: int, contains: str = "") -> list[DeniedClient]:
         """The tenant's clients and rules with the most denials, at most SHOWN. Raises StoreError.
 
         `contains`: only clients with this text in their id.
@@ -88,9 +88,11 @@ class LimitedClients:
                 counts.update({member: int(score) for member, score in zip(members[::2], members[1::2], strict=True)})
             except (TypeError, ValueError):
                 raise StoreFault("the answer is no list of members and scores") from None
-        names = _Names(book.edition.key_secret)
+        names = _Names(book.ruleset_id.key_secret)
         opened = ((names.opened(member), count) for member, count in counts.most_common())
-        found = (Limited(name[1], name[0], count) for name, count in opened if name is not None and contains in name[1])
+        found = (
+            DeniedClient(name[1], name[0], count) for name, count in opened if name is not None and contains in name[1]
+        )
         return list(islice(found, SHOWN))
 
     def keys(self, tenant_id: int) -> list[bytes]:
@@ -98,7 +100,7 @@ class LimitedClients:
         book, newest = self._rules.book, self._bucket()
         if book is None:
             return []
-        keyspace = Keyspace(book.edition.key_secret)
+        keyspace = Keyspace(book.ruleset_id.key_secret)
         return [keyspace.denials(tenant_id, bucket) for bucket in range(newest - BUCKETS, newest + 1)]
 
     def _bucket(self) -> int:

@@ -46,7 +46,7 @@ HEALTH = b"rl:{health----------------}"  # the client that only /health asks abo
 KNOWN_BYTES = 16 * 1024 * 1024
 CLIENT_BYTES = 220  # of one, beside its id: the hash, and its part of a dictionary that has just grown
 _TO_URL, _FROM_URL = bytes.maketrans(b"+/", b"-_"), bytes.maketrans(b"-_", b"+/")
-NEWCOMERS = "\n"  # in place of a client id, which has no control characters: all newcomers of a tenant
+NEW_CLIENTS = "\n"  # in place of a client id, which has no control characters: all new clients of a tenant
 
 
 IN_USE_BY = b"rl:{in-use-by}"

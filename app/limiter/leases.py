@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from app.limiter.compiled_rule import Charge, Once
-from app.limiter.compiled_rules import Plans
+from app.limiter.compiled_rule import Charge, ChargeRecord
+from app.limiter.compiled_rules import CompiledRules
 from app.limiter.decision import Decision, LeaseOutcome, Question, decided, outright
 from app.limiter.errors import StoreError, StoreFault
-from app.limiter.fallback.fallback import Ladder
+from app.limiter.fallback.fallback import Fallback
 from app.limiter.keys import HASH_LENGTH, lease_name, public_part
-from app.limiter.limiter import Limiter, beside
+from app.limiter.limiter import Limiter, with_shadow
 from app.limiter.redis.script_calls import NONSENSE
-from app.limiter.redis.scripts import lease_script, return_script
+from app.limiter.redis.scripts import lease_release_script, lease_script
 from app.limiter.store import DenialCounter
 from app.observability.active_clients import ActiveClients
 from app.rules.errors import NotFound
@@ -48,49 +48,51 @@ class Leases:
         self,
         *,
         limiter: Limiter,
-        ladder: Ladder,
+        fallback: Fallback,
         active_clients: ActiveClients,
-        limited_clients: DenialCounter,
+        denied_clients: DenialCounter,
         clock: Callable[[], float],
     ) -> None:
         self._limiter = limiter
-        self._ladder = ladder
+        self._fallback = fallback
         self._active_clients = active_clients
-        self._limited_clients = limited_clients
+        self._denied_clients = denied_clients
         self._clock = clock
 
     def acquire(self, question: Question, ttl_ms: int) -> Grant:
         """Grant as many permits as the question costs, or as many as there are. Raises Unavailable and NotReady."""
-        plans, nonce = self._limiter.current_plans(), token_urlsafe(NONCE_BYTES)
-        charge = plans.charge(*question)
+        compiled_rules, nonce = self._limiter.current_rules(), token_urlsafe(NONCE_BYTES)
+        charge = compiled_rules.charge(*question)
         self._active_clients.add([charge.client])
-        lease = Once(lease_name(charge.plan.names, nonce), b"%d" % (ttl_ms * 1000), lease_script())
-        decision, granted = self._decided(charge, self._asked(replace(charge, once=lease)))
+        lease = ChargeRecord(lease_name(charge.compiled.names, nonce), b"%d" % (ttl_ms * 1000), lease_script())
+        decision, granted = self._decided(charge, self._asked(replace(charge, record=lease)))
         if not granted:
-            self._limited_clients.denied(question[0], question[1].client_id, charge.plan.rule)
+            self._denied_clients.denied(question[0], question[1].client_id, charge.compiled.rule)
             return Grant(decision, 0, None, None)
-        charge.plan.counts.granted(granted)
-        lease_id = f"{charge.plan.rule.id}.{public_part(charge.client)}.{nonce}"
+        charge.compiled.counts.granted(granted)
+        lease_id = f"{charge.compiled.rule.id}.{public_part(charge.client)}.{nonce}"
         expires_at = (decision.outcome.now_us + ttl_ms * 1000) / 1_000_000
-        return Grant(self._beside_shadow(plans, question, charge, granted, decision), granted, lease_id, expires_at)
+        return Grant(
+            self._beside_shadow(compiled_rules, question, charge, granted, decision), granted, lease_id, expires_at
+        )
 
     def release(self, tenant_id: int, lease_id: str, unused: int) -> int:
         """Credit what was not used; how many, the same however often it is asked.
 
         Raises NotFound where it is no lease of the tenant, or one that has expired; Unavailable and NotReady.
         """
-        plans, found = self._limiter.current_plans(), LEASE_ID.fullmatch(lease_id)
-        rule = plans.book.rule(tenant_id, int(found[1])) if found else None
+        compiled_rules, found = self._limiter.current_rules(), LEASE_ID.fullmatch(lease_id)
+        rule = compiled_rules.book.rule(tenant_id, int(found[1])) if found else None
         if found is None or rule is None:
             raise NotFound(GONE)
-        plan = plans.plan(rule)
-        lease = Once(lease_name(plan.names, found[3]), script=return_script())
-        outcome = self._asked(Charge(plan, plans.client_named(tenant_id, found[2]), unused, lease))
+        compiled = compiled_rules.compiled(rule)
+        lease = ChargeRecord(lease_name(compiled.names, found[3]), script=lease_release_script())
+        outcome = self._asked(Charge(compiled, compiled_rules.client_named(tenant_id, found[2]), unused, lease))
         if outcome is None:  # nothing was counted
             return 0
         if outcome.permits < 0:
             raise NotFound(GONE)
-        plan.counts.returned(outcome.remaining)
+        compiled.counts.returned(outcome.remaining)
         return outcome.permits
 
     def _asked(self, charge: Charge) -> LeaseOutcome | None:
@@ -99,22 +101,22 @@ class Leases:
         if outcome is None or isinstance(outcome, LeaseOutcome):
             return outcome
         error = outcome if isinstance(outcome, StoreError) else StoreFault(NONSENSE)
-        raise self._ladder.refused_lease(error) from error
+        raise self._fallback.refused_lease(error) from error
 
     def _decided(self, charge: Charge, outcome: LeaseOutcome | None) -> tuple[Decision, int]:
         """With how many permits that grants."""
         if outcome is not None:
-            return decided(charge.plan, outcome), outcome.permits
-        decision = outright(charge.plan, int(self._clock() * 1_000_000))
+            return decided(charge.compiled, outcome), outcome.permits
+        decision = outright(charge.compiled, int(self._clock() * 1_000_000))
         return decision, charge.cost if decision.allowed else 0
 
     def _beside_shadow(
-        self, plans: Plans, question: Question, charge: Charge, granted: int, decision: Decision
+        self, compiled_rules: CompiledRules, question: Question, charge: Charge, granted: int, decision: Decision
     ) -> Decision:
         """The decision, with what a shadow rule says to a check of as many units."""
         tenant_id, check = question
-        shadow = plans.shadow_charge(tenant_id, replace(check, cost=granted), charge.client)
+        shadow = compiled_rules.shadow_charge(tenant_id, replace(check, cost=granted), charge.client)
         if shadow is not None:
             [outcome] = self._limiter.outcomes([shadow])
-            decision = beside(shadow, outcome, decision)
+            decision = with_shadow(shadow, outcome, decision)
         return decision

@@ -1,4 +1,4 @@
-"""From questions to decisions: the rule, what is remembered, the store, and where it cannot decide, the ladder."""
+"""From questions to decisions: the rule, what is remembered, the store, and where it cannot decide, the fallback."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable, Container, Sequence
 from msgspec.structs import replace
 
 from app.limiter.breaker.guarded import Outcomes, guarded
-from app.limiter.breaker.per_primary import Guard
+from app.limiter.breaker.per_primary import AnyBreaker
 from app.limiter.compiled_rule import Charge
-from app.limiter.compiled_rules import Plans
+from app.limiter.compiled_rules import CompiledRules
 from app.limiter.decision import Decision, EarlierOutcome, Outcome, Question, decided, degraded, outright
 from app.limiter.denial_cache import DenialCache
 from app.limiter.errors import NotReady, RequestIdConflict, StoreError, Unavailable
-from app.limiter.fallback.fallback import Ladder
-from app.limiter.fallback.fallback_log import ModeLog
+from app.limiter.fallback.fallback import Fallback
+from app.limiter.fallback.fallback_log import FallbackLog
 from app.limiter.store import DenialCounter, RuleSource, Store
 from app.observability.active_clients import ActiveClients
 from app.observability.metrics import SHADOW_BLOCKED
@@ -36,26 +36,26 @@ class Limiter:
         *,
         rules: RuleSource,
         store: Store,
-        ladder: Ladder,
-        breaker: Guard,
-        mode_log: ModeLog,
+        fallback: Fallback,
+        breaker: AnyBreaker,
+        fallback_log: FallbackLog,
         denials: DenialCache,
         active_clients: ActiveClients,
-        limited_clients: DenialCounter,
+        denied_clients: DenialCounter,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
         self._rules = rules
         self._store = store
-        self._ladder = ladder
+        self._fallback = fallback
         self._breaker = breaker
-        self._mode_log = mode_log
+        self._fallback_log = fallback_log
         self._denials = denials
         self._active_clients = active_clients
-        self._limited_clients = limited_clients
+        self._denied_clients = denied_clients
         self._clock = clock
         self._monotonic = monotonic
-        self._plans: Plans | None = None
+        self._compiled_rules: CompiledRules | None = None
 
     @property
     def probe_due(self) -> bool:
@@ -64,49 +64,49 @@ class Limiter:
 
     def check(self, questions: Sequence[Question]) -> list[Answer]:
         """Decide in order, in one trip to the store. Raises NotReady while no rules are known."""
-        plans = self.current_plans()
+        compiled_rules = self.current_rules()
         denied = self._denials.among(questions)
         undecided = questions
         if denied:
             undecided = [question for place, question in enumerate(questions) if place not in denied]
-        answers = self._ask(plans, undecided) if undecided else []
+        answers = self._ask(compiled_rules, undecided) if undecided else []
         for place, decision in denied.items():  # whose clients were marked as active when Redis was asked
             answers.insert(place, decision)
         self._count(questions, answers)
         return answers
 
-    def current_plans(self) -> Plans:
+    def current_rules(self) -> CompiledRules:
         """Those of the current rules. Raises NotReady while none are known."""
-        book, plans = self._rules.book, self._plans
+        book, compiled_rules = self._rules.book, self._compiled_rules
         if book is None:
             raise NotReady
-        if plans is None or plans.book is not book:
-            plans = self._plans = Plans(book, plans)
+        if compiled_rules is None or compiled_rules.book is not book:
+            compiled_rules = self._compiled_rules = CompiledRules(book, compiled_rules)
             self._denials.clear()
-        return plans
+        return compiled_rules
 
     def follow(self, pace: Pace) -> None:
         """Decide by the current rules from here on, and take over in pieces what is known of those before."""
         if self._rules.book is not None:
-            self.current_plans().take_over(pace)
+            self.current_rules().take_over(pace)
 
-    def _ask(self, plans: Plans, questions: Sequence[Question]) -> list[Answer]:
+    def _ask(self, compiled_rules: CompiledRules, questions: Sequence[Question]) -> list[Answer]:
         """The answers to what is not denied already."""
-        charges = [plans.charge(tenant_id, check) for tenant_id, check in questions]
+        charges = [compiled_rules.charge(tenant_id, check) for tenant_id, check in questions]
         self._active_clients.add([charge.client for charge in charges])
-        shadows = _shadow_charges(plans, questions, charges) if plans.book.has_shadows else {}
+        shadows = _shadow_charges(compiled_rules, questions, charges) if compiled_rules.book.has_shadows else {}
         asked_at = self._monotonic()
         outcomes = self.outcomes([*charges, *shadows.values()])
         answers = [
-            decided(charge.plan, outcome) if type(outcome) is Outcome else self._otherwise(charge, outcome)
+            decided(charge.compiled, outcome) if type(outcome) is Outcome else self._otherwise(charge, outcome)
             for charge, outcome in zip(charges, outcomes, strict=False)
         ]
-        if plans is self._plans:  # else the rules have changed meanwhile
+        if compiled_rules is self._compiled_rules:  # else the rules have changed meanwhile
             self._remember(questions, charges, outcomes, asked_at, but=shadows)
         for (place, shadow), outcome in zip(shadows.items(), outcomes[len(charges) :], strict=True):
             answer = answers[place]
             if isinstance(answer, Decision):
-                answers[place] = beside(shadow, outcome, answer)
+                answers[place] = with_shadow(shadow, outcome, answer)
         return answers
 
     def _remember(
@@ -125,26 +125,26 @@ class Limiter:
 
     def outcomes(self, charges: Sequence[Charge]) -> Sequence[Stored]:
         """What the store says to each, in one trip through the breaker."""
-        asked = [charge for charge in charges if charge.plan.charges]
+        asked = [charge for charge in charges if charge.compiled.charges]
         stored: Outcomes = ()
         if asked:
             stored, decides = guarded(self._breaker, self._store, asked)
             if decides:
-                self._mode_log.redis_decided()
+                self._fallback_log.redis_decided()
         if len(asked) == len(charges):
             return stored
         found = iter(stored)
-        return [next(found) if charge.plan.charges else None for charge in charges]
+        return [next(found) if charge.compiled.charges else None for charge in charges]
 
     def _otherwise(self, charge: Charge, stored: Stored) -> Answer:
         """The answer where Redis was not asked, could not decide, or repeats what it decided by earlier terms."""
-        if not charge.plan.charges:
-            return outright(charge.plan, int(self._clock() * 1_000_000))
+        if not charge.compiled.charges:
+            return outright(charge.compiled, int(self._clock() * 1_000_000))
         if isinstance(stored, EarlierOutcome):
-            return decided(charge.plan.as_of(stored.terms), stored)
+            return decided(charge.compiled.as_of(stored.terms), stored)
         if isinstance(stored, RequestIdConflict):
             return stored
-        fallen_back = self._ladder.decide(charge, stored)
+        fallen_back = self._fallback.decide(charge, stored)
         return fallen_back if isinstance(fallen_back, Unavailable) else degraded(*fallen_back)
 
     def _count(self, questions: Sequence[Question], answers: Sequence[Answer]) -> None:
@@ -153,35 +153,37 @@ class Limiter:
         denied: dict[Counts, int] = {}
         for (tenant_id, check), answer in zip(questions, answers, strict=True):
             if check.cost and isinstance(answer, Decision):
-                plan = answer.plan
+                compiled = answer.compiled
                 if answer.outcome.allowed:
-                    admitted[plan.counts] = admitted.get(plan.counts, 0) + 1
+                    admitted[compiled.counts] = admitted.get(compiled.counts, 0) + 1
                 else:
-                    denied[plan.counts] = denied.get(plan.counts, 0) + 1
-                    self._limited_clients.denied(tenant_id, check.client_id, plan.rule)
+                    denied[compiled.counts] = denied.get(compiled.counts, 0) + 1
+                    self._denied_clients.denied(tenant_id, check.client_id, compiled.rule)
         for counts, number in admitted.items():
             counts.allowed(number)
         for counts, number in denied.items():
             counts.blocked(number)
 
 
-def _shadow_charges(plans: Plans, questions: Sequence[Question], charges: Sequence[Charge]) -> dict[int, Charge]:
+def _shadow_charges(
+    compiled_rules: CompiledRules, questions: Sequence[Question], charges: Sequence[Charge]
+) -> dict[int, Charge]:
     """By the place of the question: what a shadow rule asks beside the enforced one."""
     found = {}
     for place, (question, charge) in enumerate(zip(questions, charges, strict=True)):
-        shadow = plans.shadow_charge(*question, charge.client)
+        shadow = compiled_rules.shadow_charge(*question, charge.client)
         if shadow is not None:
             found[place] = shadow
     return found
 
 
-def beside(shadow: Charge, outcome: Stored, decision: Decision) -> Decision:
+def with_shadow(shadow: Charge, outcome: Stored, decision: Decision) -> Decision:
     """The enforced rule's decision, with the reason where only the shadow rule would have denied."""
-    rule = shadow.plan.rule
+    rule = shadow.compiled.rule
     blocked = rule.action == "block" and shadow.cost > 0
     denies = blocked or (isinstance(outcome, Outcome) and not outcome.allowed)
-    if shadow.cost and (isinstance(outcome, Outcome) or not shadow.plan.charges):
-        counts = shadow.plan.counts
+    if shadow.cost and (isinstance(outcome, Outcome) or not shadow.compiled.charges):
+        counts = shadow.compiled.counts
         (counts.blocked if denies else counts.allowed)(1)
     if not denies:
         return decision

@@ -22,7 +22,7 @@ KNOWN_MINUTES = 10
 _marks = Struct("<4I").unpack
 
 
-class Newcomers:
+class NewClientBudget:
     """Made before the fork: the workers of a node know the same clients. `clock` is monotonic seconds.
 
     `per_minute`: of the node. Each of its `workers` spends its own part, at least one.
@@ -36,12 +36,12 @@ class Newcomers:
         self._minute, self._left = 0, 0
 
     def judge(self, tenant_id: int, check: Check) -> Check:
-        """The check; with `newcomer` set where its client is to share a counter. A peek introduces nobody."""
+        """The check; with `new_client` set where its client is to share a counter. A peek introduces nobody."""
         minute = KNOWN_MINUTES + int(self._clock() / 60)
         marks = self._marks_of(tenant_id, check.client_id)
         unknown = min(map(self._minutes.__getitem__, marks)) <= minute - KNOWN_MINUTES
         if unknown and not self._room(minute):
-            return replace(check, newcomer=True)
+            return replace(check, new_client=True)
         if check.cost:
             self._left -= unknown
             for mark in marks:  # aligned stores without a lock: whoever is last writes nearly the same

@@ -17,11 +17,11 @@ REST_SECONDS = (
 )
 
 
-def forever(name: str, turn: Callable[[], object]) -> NoReturn:
+def forever(name: str, step: Callable[[], object]) -> NoReturn:
     """Call `turn`, which waits by itself, again and again. A failure is logged and counted, and work goes on."""
     while True:
         try:
-            turn()
+            step()
         except Exception:
             BACKGROUND_ERRORS.labels(name).inc()
             log.exception("%s failed, and will be tried again", name)

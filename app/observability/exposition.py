@@ -49,7 +49,7 @@ def exposition(directory: Path | None, rule_counts: RuleCounts, pace: Pace) -> b
 def _by_rule(rule_counts: RuleCounts, pace: Pace) -> Iterator[str]:
     totals = rule_counts.totals(pace)
     shown = [
-        (_braces(_told(labels)), counts, labels is DEFAULT.labels)
+        (_braces(_labels_of_rule(labels)), counts, labels is DEFAULT.labels)
         for labels, counts in pace(totals.items())
         if not labels.shadow
     ]
@@ -63,13 +63,13 @@ def _by_rule(rule_counts: RuleCounts, pace: Pace) -> Iterator[str]:
     for of_rule, counts in pace(totals.items()):
         if of_rule.shadow:
             for would, count in zip(WOULD, counts, strict=False):
-                yield f"{SHADOW_RULE[0]}{_braces(_told(of_rule) | {'would': would})} {count!r}\n"
+                yield f"{SHADOW_RULE[0]}{_braces(_labels_of_rule(of_rule) | {'would': would})} {count!r}\n"
     for _ in pace(range(len(shown))):  # to free all in one piece takes some milliseconds
         shown.pop()
         totals.popitem()
 
 
-def _told(labels: LabelsOfRule) -> Labels:
+def _labels_of_rule(labels: LabelsOfRule) -> Labels:
     return {name: value for name, value in labels._asdict().items() if value and name != "shadow"}
 
 

@@ -15,13 +15,13 @@ from app.rules.matching.pattern_index import Matches
 from app.rules.matching.tenant_rules import TenantRules
 from app.rules.metric_series import RuleSeries
 from app.rules.rule import Limit, Rule
-from app.rules.validation import require_sound
-from app.rules.yielding import Pace, at_once
+from app.rules.validation import require_valid
+from app.rules.yielding import Pace, unpaced
 
 LARGE = 1000  # items, which take a third of a millisecond to free
 
 
-class Edition(NamedTuple):
+class RulesetId(NamedTuple):
     """Which state of which database. Two databases may reach the same version, never with the same secret; a database
     may reach it twice, once before a restored backup, never with the same `drawn`, which is random at each change."""
 
@@ -47,8 +47,8 @@ class Snapshot:
     drawn: str = ""
 
     @property
-    def edition(self) -> Edition:
-        return Edition(self.version, self.key_secret, self.drawn)
+    def ruleset_id(self) -> RulesetId:
+        return RulesetId(self.version, self.key_secret, self.drawn)
 
 
 class RuleBook:
@@ -65,9 +65,9 @@ class RuleBook:
         default: Rule,
         algorithm: str,
         previous: RuleBook | None = None,
-        pace: Pace = at_once,
+        pace: Pace = unpaced,
     ) -> None:
-        self.edition = snapshot.edition
+        self.ruleset_id = snapshot.ruleset_id
         self.keys = {key.id: key for key in pace(snapshot.keys)}
         self.key_hash = KeyHash(snapshot.key_hash_secret)
         self.tenants = snapshot.tenants
@@ -128,7 +128,7 @@ class RuleBook:
         if previous is not None and previous._stored.get(rule.id) is rule:
             ready = previous._ready[rule.id]
         else:
-            require_sound(rule)
+            require_valid(rule)
             ready = _resolved(rule, self._algorithm)
         self._stored[rule.id], self._ready[rule.id] = rule, ready
         return ready

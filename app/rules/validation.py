@@ -18,15 +18,15 @@ from app.rules.rule import (
 )
 
 
-class UnsoundRule(ValueError):
+class InvalidRule(ValueError):
     """Names the rule and what is wrong with it."""
 
 
-def require_sound(rule: Rule) -> None:
-    """Raises UnsoundRule. The admin API refuses all of this too; a hand in the database or in the file may not."""
+def require_valid(rule: Rule) -> None:
+    """Raises InvalidRule. The admin API refuses all of this too; a hand in the database or in the file may not."""
     problem = _problem(rule)
     if problem is not None:
-        raise UnsoundRule(f"rule {rule.public_id} of tenant {rule.tenant_id}: {problem}")
+        raise InvalidRule(f"rule {rule.public_id} of tenant {rule.tenant_id}: {problem}")
 
 
 def _problem(rule: Rule) -> str | None:

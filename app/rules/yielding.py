@@ -18,7 +18,7 @@ class Pace(Protocol):
     def __call__(self, items: Iterable[T], /) -> Iterable[T]: ...
 
 
-def at_once(items: Iterable[T]) -> Iterable[T]:
+def unpaced(items: Iterable[T]) -> Iterable[T]:
     return items
 
 
@@ -33,7 +33,7 @@ def let_go(pace: Pace, *collections: list[Any] | dict[Any, Any]) -> None:
                 del things[-LET_GO:]
 
 
-class Unhurried:
+class CooperativePace:
     """Rests whenever its items have kept the worker for PIECE_SECONDS. `clock` is monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -50,7 +50,7 @@ class Unhurried:
                 rest_at = self._clock() + PIECE_SECONDS
 
 
-class Together(Unhurried):
+class SharedPace(CooperativePace):
     """The same for iterations within one another, which make one piece of work: they rest together."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -36,7 +36,7 @@ class Acceptor(StreamServer):
             self.max_accept = 1
         self._worker = handler_class
         self._refused = 0  # connections that no line of the log has told of
-        self._told = float("-inf")
+        self._logged_at = float("-inf")
         if self.family in (socket.AF_INET, socket.AF_INET6):
             for name, value in OPTIONS.items():
                 with suppress(AttributeError, OSError):
@@ -79,6 +79,6 @@ class Acceptor(StreamServer):
             client.recv(UNREAD_BYTES)  # a close with unread bytes may take the answer away
         client.close()
         self._refused += 1
-        if (now := time.monotonic()) - self._told >= QUIET_SECONDS:
+        if (now := time.monotonic()) - self._logged_at >= QUIET_SECONDS:
             self._worker.log.warning(TOO_MANY, self._refused, address, self._worker.addresses.most)
-            self._told, self._refused = now, 0
+            self._logged_at, self._refused = now, 0

@@ -37,7 +37,7 @@ SINGLE = frozenset(
 )
 
 
-class Plain(msgspec.Struct, frozen=True):
+class CanonicalRequest(msgspec.Struct, frozen=True):
     """A recognised head. Header values are latin-1 text, None where they were not sent."""
 
     path: bytes
@@ -50,7 +50,7 @@ class Plain(msgspec.Struct, frozen=True):
 # Clients repeat themselves: the head of a connection's next check is often the same to the byte. At most 9 MB: an entry
 # has the head, and what it says once more.
 @lru_cache(maxsize=1024)
-def plain(head: bytes) -> Plain | None:
+def parse_canonical(head: bytes) -> CanonicalRequest | None:
     """The request of a whole head (with the empty line that ends it); None where it is not plain."""
     line = REQUEST_LINE.match(head)
     if line is None or len(head) > MAX_HEAD or not FIELDS.fullmatch(head, line.end()):
@@ -66,13 +66,13 @@ def plain(head: bytes) -> Plain | None:
     return _request(line[1], fields) if len(lines) <= MAX_FIELDS else None
 
 
-def _request(path: bytes, fields: dict[bytes, bytes]) -> Plain | None:
+def _request(path: bytes, fields: dict[bytes, bytes]) -> CanonicalRequest | None:
     length = fields.get(b"content-length", b"")
     if not (b"host" in fields and LENGTH.fullmatch(length) and fields.get(b"content-type") in JSON):
         return None
     if fields.get(b"connection", b"keep-alive").lower() != b"keep-alive":
         return None
-    return Plain(
+    return CanonicalRequest(
         path,
         int(length),
         Credentials(_text(fields.get(b"authorization")), _text(fields.get(b"x-api-key"))),

@@ -15,7 +15,7 @@ import gevent
 from gevent import get_hub, getcurrent
 
 from app.api.request_body import MAX_BYTES, SECONDS, SHORT
-from app.server.canonical_request import MAX_HEAD, Plain, plain
+from app.server.canonical_request import MAX_HEAD, CanonicalRequest, parse_canonical
 from app.server.sending import Sender
 
 READ_BYTES = 16 * 1024  # what is behind it waits in the socket
@@ -31,11 +31,11 @@ class Lane(Protocol):
     `admits`: whether the caller is let in, asked before a long body is waited for.
     """
 
-    def take(self, connection: Connection, request: Plain, body: bytes) -> None: ...
+    def submit(self, connection: Connection, request: CanonicalRequest, body: bytes) -> None: ...
 
-    def admits(self, request: Plain) -> bool: ...
+    def admits(self, request: CanonicalRequest) -> bool: ...
 
-    def late(self, connection: Connection, request: Plain) -> None: ...
+    def late(self, connection: Connection, request: CanonicalRequest) -> None: ...
 
     def hurried(self) -> bool: ...
 
@@ -43,7 +43,7 @@ class Lane(Protocol):
 class Incomplete(NamedTuple):
     """A request whose body has not come whole."""
 
-    request: Plain
+    request: CanonicalRequest
     body: int  # where it begins
     end: int
     read: bytearray  # grows without being copied, however small its parts are
@@ -182,7 +182,7 @@ class Connection:
     def _advance(self) -> None:
         read = self._read
         body = read.find(b"\r\n\r\n", 0, MAX_HEAD) + 4
-        request = plain(read[:body]) if body > 3 else None
+        request = parse_canonical(read[:body]) if body > 3 else None
         if request is None or request.length > LIMITS[request.path]:
             self.end(read)
             return
@@ -196,7 +196,7 @@ class Connection:
             self._timer.start(self._guarded, self._too_late)
             return
         self.busy, self._read = True, read[end:]
-        self._lane.take(self, request, read[body:end])
+        self._lane.submit(self, request, read[body:end])
 
     def _complete(self, incomplete: Incomplete, data: bytes) -> None:
         request, body, end, read = incomplete
@@ -207,7 +207,7 @@ class Connection:
             self._stop_timer()
             self._incomplete = None
             self.busy, self._read = True, bytes(read[end:])
-            self._lane.take(self, request, bytes(read[body:end]))
+            self._lane.submit(self, request, bytes(read[body:end]))
 
     def _too_late(self) -> None:
         """The time for the body is over. What lies in the socket still counts: this worker may have been late."""

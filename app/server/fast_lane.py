@@ -15,14 +15,14 @@ import gevent
 from gunicorn.util import close_graceful, http_date
 from opentelemetry.trace import Span
 
-from app.api.check.batching import Taken, Turn, unexpected
+from app.api.check.batching import CheckBatcher, Pending, unexpected
 from app.api.check.handler import CheckHandler, Reply, Request
 from app.api.correlation import chosen
 from app.api.problems import Problem
 from app.api.request_body import LATE
 from app.observability import logs
 from app.server.bounded_socket import UNREAD_BYTES
-from app.server.canonical_request import Plain
+from app.server.canonical_request import CanonicalRequest
 from app.server.connection import Connection
 
 CHECK = b"/v1/check"
@@ -35,19 +35,19 @@ class FastLane:
     def __init__(self, worker: Any, handler: CheckHandler) -> None:
         self._worker = worker
         self._handler = handler
-        self._turn = Turn(handler, self._send_all)
+        self._batcher = CheckBatcher(handler, self._send_all)
         self._second, self._common = 0, b""
 
     def serve(self, client: Any) -> bytes | None:
         """Answer plain checks until the connection ends (None) or brings something else (those bytes)."""
         connection = Connection(client, self)
-        with self._worker.patience.with_(connection):
+        with self._worker.idle_timeouts.watching(connection):
             handed = connection.served()
         if connection.last:
             close_graceful(client, max_drain=UNREAD_BYTES)
         return handed
 
-    def take(self, connection: Connection, request: Plain, body: bytes) -> None:
+    def submit(self, connection: Connection, request: CanonicalRequest, body: bytes) -> None:
         """Answer the request: a check with the others of this turn; a batch, or a check to be traced, by itself."""
         handler = self._handler
         asked = Request(body, request.credentials, chosen(request.correlation_id), request.parent)
@@ -56,9 +56,9 @@ class FastLane:
         elif handler.traced and (span := handler.span(asked)) is not None:
             gevent.spawn_raw(self._answer_alone, connection, handler.handle_check, asked, span)
         else:
-            self._turn.take(connection, asked)
+            self._batcher.add(connection, asked)
 
-    def admits(self, request: Plain) -> bool:
+    def admits(self, request: CanonicalRequest) -> bool:
         """Whether the caller may check."""
         try:
             self._handler.admit(request.credentials)
@@ -66,7 +66,7 @@ class FastLane:
             return False
         return True
 
-    def late(self, connection: Connection, request: Plain) -> None:
+    def late(self, connection: Connection, request: CanonicalRequest) -> None:
         """Refuse a request whose body did not arrive in time."""
         reply = self._handler.refuse(Problem(408, LATE), correlation_id := chosen(request.correlation_id))
         self._send(connection, reply, correlation_id, self._server_and_date(), True)
@@ -86,13 +86,13 @@ class FastLane:
             reply = unexpected(self._handler, request)
         self._send_all([(connection, request)], [reply])
 
-    def _send_all(self, taken: Sequence[Taken[Connection]], replies: Sequence[Reply]) -> None:
+    def _send_all(self, pending: Sequence[Pending[Connection]], replies: Sequence[Reply]) -> None:
         worker, now, common = self._worker, time.monotonic(), self._server_and_date()
-        worker.nr += len(taken)
+        worker.nr += len(pending)
         if worker.nr >= worker.max_requests and worker.alive:
             worker.log.info("Autorestarting worker after current request.")
             worker.alive = False
-        for (connection, request), reply in zip(taken, replies, strict=True):
+        for (connection, request), reply in zip(pending, replies, strict=True):
             connection.since = now
             try:
                 self._send(connection, reply, request.correlation_id, common, not worker.alive)

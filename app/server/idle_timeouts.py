@@ -23,7 +23,7 @@ class Waiting(Protocol):
     def expire(self, before: float) -> None: ...
 
 
-class Patience:
+class IdleTimeouts:
     """Has `seconds` with every connection; HURRY_SECONDS while the worker is `hurried`.
 
     A request that comes within these before a stop is told that it was the last one there; a close might meet it.
@@ -37,7 +37,7 @@ class Patience:
         gevent.spawn(self._sweep)
 
     @contextmanager
-    def with_(self, connection: Waiting) -> Iterator[None]:
+    def watching(self, connection: Waiting) -> Iterator[None]:
         """Meanwhile the connection may be ended."""
         self._connections.add(connection)
         try:

@@ -15,7 +15,7 @@ from app.server.acceptor import Acceptor
 from app.server.addresses import Addresses
 from app.server.bounded_socket import READ_BYTES, BoundedSocket
 from app.server.fast_lane import FastLane
-from app.server.idle_timeouts import Patience
+from app.server.idle_timeouts import IdleTimeouts
 from app.server.refusals import refusal
 
 HEAD_SECONDS = 5.0  # where connections are not kept alive, for their only head
@@ -42,9 +42,9 @@ class Worker(GeventWorker):
         return not self.alive or any(acceptor.full() for acceptor in self.acceptors)
 
     @cached_property
-    def patience(self) -> Patience:
+    def idle_timeouts(self) -> IdleTimeouts:
         """Bounds how long this worker's connections may be idle, or take for a head."""
-        return Patience(self.cfg.keepalive or HEAD_SECONDS, self.hurried)
+        return IdleTimeouts(self.cfg.keepalive or HEAD_SECONDS, self.hurried)
 
     def timeout_ctx(self) -> AbstractContextManager[None]:
         """None: it is `patience` that ends a head which does not come in time."""
@@ -56,7 +56,7 @@ class Worker(GeventWorker):
     def handle_rest(self, listener: Any, client: Any, addr: Any, read: bytes) -> None:
         """Serve a connection, of which these bytes were read already, by gunicorn's own machinery."""
         bounded = BoundedSocket(client, hurried=self.hurried, read=read)
-        with self.patience.with_(bounded):
+        with self.idle_timeouts.watching(bounded):
             super().handle(listener, bounded, addr)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from devstack.errors import StartError
 from devstack.processes.identity import OWN, Identity
 
-GUARD = Path(__file__).with_name("supervisor.py")
+SUPERVISOR = Path(__file__).with_name("supervisor.py")
 STOP, HOLD = b"\0", b"\xff"
 POLL_SECONDS = 0.02
 MARGIN_SECONDS = 5.0  # for a guard to see the end of what it killed
@@ -40,7 +40,7 @@ class Program:
     guard_holds: tuple[int, ...] = ()  # as `keeps`, for the guard alone
 
 
-class Guarded:
+class Supervised:
     """A running program and its guard. Both start with the constructor, in a session of their own (no Ctrl-C)."""
 
     def __init__(self, program: Program, pause: Pause = time.sleep) -> None:
@@ -64,7 +64,7 @@ class Guarded:
 
     def send(self, number: int) -> None:
         """Signals the program; nothing happens when it has ended."""
-        self._tell(bytes([number]))
+        self._send_order(bytes([number]))
 
     def hold(self, *descriptors: int) -> None:
         """From now on its guard holds these open, in place of `guard_holds`."""
@@ -80,13 +80,13 @@ class Guarded:
 
     def stop(self) -> None:
         """Ends it: its stop signal, and after its grace time SIGKILL. Fine on a program that has ended."""
-        self._tell(STOP)
+        self._send_order(STOP)
         self.wait(self.program.grace_seconds + MARGIN_SECONDS)
         self._release()
 
     def kill(self) -> None:
         """Ends it at once, its children included."""
-        self._tell(bytes([signal.SIGKILL]))
+        self._send_order(bytes([signal.SIGKILL]))
         self._release()
 
     def _start_guard(self, descriptor: int) -> subprocess.Popen[bytes]:
@@ -99,7 +99,7 @@ class Guarded:
             "argv": program.argv,
         }
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", str(GUARD), json.dumps(order)],
+            [sys.executable, "-I", "-S", str(SUPERVISOR), json.dumps(order)],
             stdin=subprocess.DEVNULL,
             stdout=program.output,
             stderr=None if program.output is None else subprocess.STDOUT,
@@ -119,7 +119,7 @@ class Guarded:
             line += part
         return int(line)
 
-    def _tell(self, order: bytes) -> None:
+    def _send_order(self, order: bytes) -> None:
         with contextlib.suppress(OSError):  # the guard has ended, and so has the program
             self._channel.sendall(order)
 

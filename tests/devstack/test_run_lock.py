@@ -15,19 +15,19 @@ import pytest
 
 from devstack import StartError
 from devstack.admin_key import admin_key
-from devstack.run_lock import claimed
+from devstack.run_lock import locked_data_dir
 from devstack.socket_dir import make_runtime_directory
 
 HOLDER = "import fcntl, sys, time; fcntl.flock(0, fcntl.LOCK_EX); print('held', flush=True); time.sleep(60)"
 
 
 def test_a_second_run_is_refused_with_a_line(tmp_path: Path) -> None:
-    with claimed(tmp_path / "data", time.sleep) as (_, sockets):
+    with locked_data_dir(tmp_path / "data", time.sleep) as (_, sockets):
         assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
         assert sockets.is_dir()
         with (
             pytest.raises(StartError, match=rf"data is in use by process {os.getpid()}: stop that first"),
-            claimed(tmp_path / "data", time.sleep),
+            locked_data_dir(tmp_path / "data", time.sleep),
         ):
             pass
     assert not sockets.exists()
@@ -47,7 +47,7 @@ def test_the_next_run_waits_for_what_a_killed_one_left(tmp_path: Path, capsys: p
         holder.stdout.readline()
         timer = threading.Timer(0.3, holder.send_signal, (signal.SIGKILL,))
         timer.start()
-        with claimed(tmp_path, time.sleep):
+        with locked_data_dir(tmp_path, time.sleep):
             assert holder.wait(5) == -signal.SIGKILL
         timer.join()
     assert not left.exists()
@@ -58,7 +58,7 @@ def test_a_note_cannot_make_it_remove_anything_else(tmp_path: Path) -> None:
     precious = tmp_path / "rl-precious"
     precious.mkdir()
     (tmp_path / "run.lock").write_text(json.dumps({"pid": 0, "sockets": str(precious)}))
-    with claimed(tmp_path, time.sleep):
+    with locked_data_dir(tmp_path, time.sleep):
         pass
     assert precious.exists()
 
@@ -77,6 +77,6 @@ def test_a_directory_that_cannot_be_made_names_the_variable(tmp_path: Path) -> N
     (tmp_path / "file").touch()
     with (
         pytest.raises(StartError, match=rf"^DATA_DIR={tmp_path}/file/data: allowed is a directory .* \(Not a dir"),
-        claimed(tmp_path / "file" / "data", time.sleep),
+        locked_data_dir(tmp_path / "file" / "data", time.sleep),
     ):
         pass

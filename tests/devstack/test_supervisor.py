@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from devstack.processes.supervised import Guarded, Program
+from devstack.processes.supervised import Program, Supervised
 from devstack.service import ROOT
 from tests.devstack.processes import becomes_true, ends, parent_of, runs
 
@@ -22,11 +22,11 @@ STUBBORN = (
 )
 
 
-def guarded(tmp_path: Path, argv: tuple[str, ...] = SLEEP, grace_seconds: float = 10) -> Guarded:
+def guarded(tmp_path: Path, argv: tuple[str, ...] = SLEEP, grace_seconds: float = 10) -> Supervised:
     """A guarded program that is past its start."""
     log = tmp_path / "log"
     with log.open("wb") as output:
-        process = Guarded(Program(name="test", argv=argv, grace_seconds=grace_seconds, output=output.fileno()))
+        process = Supervised(Program(name="test", argv=argv, grace_seconds=grace_seconds, output=output.fileno()))
     assert becomes_true(lambda: log.read_text().startswith("up"))
     return process
 
@@ -52,14 +52,14 @@ def test_a_suspended_program_stops(tmp_path: Path) -> None:
 
 
 def test_the_exit_code_is_passed_on() -> None:
-    process = Guarded(Program(name="test", argv=("/bin/sh", "-c", "exit 7")))
+    process = Supervised(Program(name="test", argv=("/bin/sh", "-c", "exit 7")))
     assert process.wait(10) == 7
     process.stop()
 
 
 def test_a_program_that_cannot_run_says_so_in_its_output(tmp_path: Path) -> None:
     with (tmp_path / "log").open("wb") as output:
-        process = Guarded(Program(name="test", argv=(str(tmp_path / "missing"),), output=output.fileno()))
+        process = Supervised(Program(name="test", argv=(str(tmp_path / "missing"),), output=output.fileno()))
     assert process.wait(10) == 127
     process.stop()
     assert "missing" in (tmp_path / "log").read_text()

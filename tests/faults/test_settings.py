@@ -12,11 +12,11 @@ import psycopg2
 import pytest
 import redis
 
-from app.limiter.denied_clients import LimitedClients
+from app.limiter.denied_clients import DeniedClients
 from app.limiter.redis.inspection import RedisInspection
 from app.limiter.redis.store import RedisStore, connect
-from app.limiter.redis.tenant_cleanup import DeletedTenants
-from app.rules.rule_book import Edition
+from app.limiter.redis.tenant_cleanup import TenantCleanup
+from app.rules.rule_book import RulesetId
 from tests.faults.conftest import StartNode, StartRedis
 from tests.support.acl import PASSWORD, acl_command
 from tests.support.faults import Figures
@@ -99,18 +99,19 @@ def test_two_deployments_on_one_redis_do_not_hurt_each_other(
 
 
 @contextlib.contextmanager
-def own_deployment(
-    database_url: str, redis_url: str
-) -> Iterator[tuple[DeletedTenants, LimitedClients, RedisInspection]]:
+def own_deployment(database_url: str, redis_url: str) -> Iterator[tuple[TenantCleanup, DeniedClients, RedisInspection]]:
     """Parts of a node on this database."""
     with contextlib.closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT key_secret FROM rule_book")
         [secret] = cursor.fetchone()
     link = connect(redis_url, timeout_ms=20_000, clock=time.monotonic)
-    store, rules = RedisStore(link), SimpleNamespace(book=SimpleNamespace(edition=Edition(1, bytes.fromhex(secret))))
-    limited = LimitedClients(store=store, rules=rules, clock=time.time)
+    store, rules = (
+        RedisStore(link),
+        SimpleNamespace(book=SimpleNamespace(ruleset_id=RulesetId(1, bytes.fromhex(secret)))),
+    )
+    limited = DeniedClients(store=store, rules=rules, clock=time.time)
     yield (
-        DeletedTenants(store=store, rules=rules, limited_clients=limited, settle_seconds=0),
+        TenantCleanup(store=store, rules=rules, denied_clients=limited, settle_seconds=0),
         limited,
         RedisInspection(store=store, deciding=store, single=True, rules=rules, clock=time.time),
     )

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.limiter.algorithms import decide
-from app.limiter.compiled_rule import Charge, Once, Plan
+from app.limiter.compiled_rule import Charge, ChargeRecord, CompiledRule
 from app.limiter.decision import Check, Decision, Outcome, Question
 from app.limiter.denial_cache import DenialCache
 from app.limiter.limiter import Limiter
@@ -19,7 +19,7 @@ from app.rules.rule import ALGORITHMS, Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 from tests.support.limiters import limiter_of
 
-PLAN = Plan(Rule(id=1, client_id="*", limits=(Limit(5, 60, "gcra"),)))
+PLAN = CompiledRule(Rule(id=1, client_id="*", limits=(Limit(5, 60, "gcra"),)))
 CHARGE = Charge(PLAN, b"client", 1)
 QUESTION = (1, Check("client"))
 
@@ -86,14 +86,14 @@ def test_a_denial_of_any_cost_is_repeated_only_while_it_is_true(
     algorithm: str, rate: int, window: int, burst: int | None, costs: list[int], cost: int, age: float
 ) -> None:
     limits = (Limit(rate, window, algorithm, burst),)
-    plan, states, now_us = Plan(Rule(id=1, client_id="*", limits=limits)), [None], 10**15
+    compiled, states, now_us = CompiledRule(Rule(id=1, client_id="*", limits=limits)), [None], 10**15
     for charged in costs:
         changed, _ = decide(states, limits, charged, now_us)
         states, now_us = changed or states, now_us + 137
     _, outcome = decide(states, limits, cost, now_us)
     clock, question = Clock(), (1, Check("client", cost=cost))
     cache = DenialCache(clock)
-    cache.keep(question, Charge(plan, b"client", cost), outcome, asked_at=clock.now)
+    cache.keep(question, Charge(compiled, b"client", cost), outcome, asked_at=clock.now)
     clock.now += age
     told = repeated(cache, question)
     if told is not None:
@@ -106,10 +106,10 @@ def test_a_denial_of_any_cost_is_repeated_only_while_it_is_true(
 
 @pytest.mark.parametrize("algorithm", ["token_bucket", "gcra", "fixed_window"])
 def test_a_denial_of_many_units_is_repeated(clock: Clock, algorithm: str) -> None:
-    plan = Plan(Rule(id=1, client_id="*", limits=(Limit(10, 3600, algorithm),)))
+    compiled = CompiledRule(Rule(id=1, client_id="*", limits=(Limit(10, 3600, algorithm),)))
     cache, question = DenialCache(clock), (1, Check("client", cost=5))
     outcome = Outcome(False, 0, 2, 1_000_000_000, 2_800_000_000, 7_000_000)
-    cache.keep(question, Charge(plan, b"client", 5), outcome, asked_at=100.0)
+    cache.keep(question, Charge(compiled, b"client", 5), outcome, asked_at=100.0)
     clock.now = 100.9
     assert repeated(cache, question) is not None
     clock.now = 101.1
@@ -127,7 +127,7 @@ def test_while_redis_cannot_decide_the_last_denial_holds_for_all_its_wait_and_hi
     assert outcome is not None
     assert (outcome.allowed, outcome.retry_after_us, outcome.now_us) == (False, 1_000_000, 66_000_000)
     assert cache.still(Charge(PLAN, b"another", 3)) is None
-    assert cache.still(Charge(Plan(PLAN.rule), b"client", 3)) is None  # the rule was edited
+    assert cache.still(Charge(CompiledRule(PLAN.rule), b"client", 3)) is None  # the rule was edited
     clock.now = 160.0
     assert cache.still(Charge(PLAN, b"client", 3)) is None
 
@@ -165,7 +165,7 @@ def test_other_outcomes_are_not_kept(clock: Clock, outcome: Outcome) -> None:
 def test_a_denial_under_a_request_id_is_not_kept(clock: Clock) -> None:
     cache = DenialCache(clock)
     question = (1, Check("client", request_id="r"))
-    cache.keep(question, Charge(PLAN, b"client", 1, Once(b":q:r", b"m")), denial(), asked_at=100.0)
+    cache.keep(question, Charge(PLAN, b"client", 1, ChargeRecord(b":q:r", b"m")), denial(), asked_at=100.0)
     assert repeated(cache, question) is None
 
 
@@ -219,7 +219,7 @@ class Rules:
 
 
 def subject(store: RedisStore, rules: Rules) -> tuple[Limiter, CountingStore]:
-    counting = CountingStore(store._link)
+    counting = CountingStore(store._connection)
     # The clock stands still: no denial is forgotten by itself.
     limiter = limiter_of(rules, counting, clock=Clock())
     return limiter, counting

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import redis
 
-from app.limiter.denied_clients import BUCKET_SECONDS, BUCKETS, KEPT, SHOWN, Limited, LimitedClients
+from app.limiter.denied_clients import BUCKET_SECONDS, BUCKETS, KEPT, SHOWN, DeniedClient, DeniedClients
 from app.limiter.errors import StoreUnavailable
 from app.limiter.redis.store import RedisStore, connect
 from app.rules.rule import Limit, Rule, default_rule
@@ -19,7 +19,7 @@ from devstack import Valkey
 
 DEFAULT = default_rule(100, 60)
 RULE = Rule(id=7, client_id="*", limits=(Limit(5, 60),))
-Worker = Callable[..., LimitedClients]
+Worker = Callable[..., DeniedClients]
 
 
 class Clock:
@@ -52,15 +52,15 @@ def worker(url: str, database: redis.Redis, clock: Clock) -> Iterator[Worker]:
     """Makes workers of nodes that share a secret."""
     link = connect(url, timeout_ms=20_000, clock=time.monotonic)
 
-    def make(secret: bytes = b"secret") -> LimitedClients:
+    def make(secret: bytes = b"secret") -> DeniedClients:
         book = RuleBook(Snapshot(1, secret, ()), default=DEFAULT, algorithm="gcra")
-        return LimitedClients(store=RedisStore(link), rules=SimpleNamespace(book=book), clock=clock)
+        return DeniedClients(store=RedisStore(link), rules=SimpleNamespace(book=book), clock=clock)
 
     yield make
     link.drop()
 
 
-def deny(worker: LimitedClients, client_id: str, times: int, *, rule: Rule = RULE, tenant_id: int = 1) -> None:
+def deny(worker: DeniedClients, client_id: str, times: int, *, rule: Rule = RULE, tenant_id: int = 1) -> None:
     for _ in range(times):
         worker.denied(tenant_id, client_id, rule)
 
@@ -72,7 +72,11 @@ def test_the_denials_of_all_workers_are_added_up_by_client_and_rule(worker: Work
     deny(second, "joe@example.com", 2, rule=DEFAULT)
     deny(second, "zoë: *", 5)
     second.flush()
-    expected = [Limited("joe@example.com", 7, 7), Limited("zoë: *", 7, 5), Limited("joe@example.com", 0, 2)]
+    expected = [
+        DeniedClient("joe@example.com", 7, 7),
+        DeniedClient("zoë: *", 7, 5),
+        DeniedClient("joe@example.com", 0, 2),
+    ]
     assert first.most(1) == expected
     assert first.most(1) == expected  # looking counts nothing twice
 
@@ -108,7 +112,7 @@ def test_memory_is_bounded_and_the_most_denied_stay(worker: Worker, database: re
     assert database.zcard(key) == KEPT
     most = subject.most(1)
     assert len(most) == SHOWN
-    assert most[0] == Limited("heavy", 7, 500)
+    assert most[0] == DeniedClient("heavy", 7, 500)
 
 
 def test_redis_learns_no_names_and_another_secret_opens_none(worker: Worker, database: redis.Redis) -> None:
@@ -138,7 +142,7 @@ def test_what_an_earlier_release_sealed_is_passed_over(worker: Worker, database:
 def test_without_redis_counting_goes_on_and_looking_says_so(clock: Clock) -> None:
     book = RuleBook(Snapshot(1, b"", ()), default=DEFAULT, algorithm="gcra")
     away = RedisStore(connect("redis://127.0.0.1:1", timeout_ms=1000, clock=time.monotonic))
-    subject = LimitedClients(store=away, rules=SimpleNamespace(book=book), clock=clock)
+    subject = DeniedClients(store=away, rules=SimpleNamespace(book=book), clock=clock)
     deny(subject, "a", 1)
     subject.flush()
     with pytest.raises(StoreUnavailable):

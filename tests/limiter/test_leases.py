@@ -6,10 +6,10 @@ import pytest
 import redis
 from msgspec.structs import replace
 
-from app.limiter.compiled_rule import Charge, Once
+from app.limiter.compiled_rule import Charge, ChargeRecord
 from app.limiter.decision import LeaseOutcome
 from app.limiter.errors import StoreFault
-from app.limiter.redis.scripts import lease_script, return_script
+from app.limiter.redis.scripts import lease_release_script, lease_script
 from app.limiter.redis.store import RedisStore
 from app.rules.rule import BUCKETS, Limit
 from tests.support.deciders import SECOND, START
@@ -146,7 +146,7 @@ def test_a_log_is_searched_back_a_thousand_entries(store: RedisStore, redis_clie
         subject.lease(5, START + 1)
     for number in range(999):
         subject.check(2, START + 2 + number)
-    key = subject.client + subject.plan.names[0]
+    key = subject.client + subject.compiled.names[0]
     length, before = redis_client.strlen(key), subject.remaining(START + 2000)
     assert subject.give_back(0, 3, START + 2000) == 3
     assert subject.remaining(START + 2000) == before + 3
@@ -166,7 +166,7 @@ def test_the_same_instant_is_told_apart_by_its_units(store: RedisStore, redis_cl
     for number, units in ((1, 40), (0, 3), (2, 2)):
         assert subject.give_back(number, units, START) == units
     assert subject.remaining(START) == 100
-    assert totals_of(redis_client, subject.client + subject.plan.names[0]) == [0] * 3
+    assert totals_of(redis_client, subject.client + subject.compiled.names[0]) == [0] * 3
 
 
 TOTALS = """
@@ -194,22 +194,24 @@ def test_a_lease_is_kept_until_it_expires_and_a_return_prolongs_nothing(
         assert isinstance(outcome, LeaseOutcome)
         return outcome.permits
 
-    lease = Once(subject.name(0), b"2500000", lease_script())
-    assert ask(Charge(subject.plan, subject.client, 4, lease)) == 4
-    keys = [subject.client + subject.plan.names[0], subject.client + lease.name]
+    lease = ChargeRecord(subject.name(0), b"2500000", lease_script())
+    assert ask(Charge(subject.compiled, subject.client, 4, lease)) == 4
+    keys = [subject.client + subject.compiled.names[0], subject.client + lease.name]
     assert 2000 < redis_client.pttl(keys[1]) <= 2500
     assert redis_client.memory_usage(keys[1]) <= 160
     expire = [redis_client.pexpiretime(key) for key in keys]
-    assert ask(Charge(subject.plan, subject.client, 4, Once(lease.name, script=return_script()))) == 4
+    assert (
+        ask(Charge(subject.compiled, subject.client, 4, ChargeRecord(lease.name, script=lease_release_script()))) == 4
+    )
     assert [redis_client.pexpiretime(key) for key in keys] == expire
 
 
 def test_nothing_granted_keeps_no_lease(store: RedisStore, redis_client: redis.Redis, algorithm: str) -> None:
     subject = Leaser(store, [Limit(10, 60, algorithm)])
     subject.lease(10, START)
-    before = redis_client.dump(subject.client + subject.plan.names[0])
+    before = redis_client.dump(subject.client + subject.compiled.names[0])
     assert subject.lease(1, START).permits == 0
-    assert redis_client.dump(subject.client + subject.plan.names[0]) == before
+    assert redis_client.dump(subject.client + subject.compiled.names[0]) == before
     assert not redis_client.exists(subject.client + subject.name(1))
 
 
@@ -224,7 +226,7 @@ def test_a_counter_that_was_reset_gets_nothing_back(
 ) -> None:
     subject = Leaser(store, [Limit(10, 60, algorithm)])
     subject.lease(5, START)
-    redis_client.delete(subject.client + subject.plan.names[0])
+    redis_client.delete(subject.client + subject.compiled.names[0])
     assert subject.give_back(0, 5, START) == 0
     assert subject.remaining(START) == 10
 
@@ -247,6 +249,6 @@ def test_lost_scripts_are_loaded_again(store: RedisStore, redis_client: redis.Re
 
 def test_a_key_of_another_type_is_a_fault(store: RedisStore, redis_client: redis.Redis) -> None:
     subject = Leaser(store, [Limit(10, 60, "gcra")])
-    redis_client.sadd(subject.client + subject.plan.names[0], "something else")
-    [outcome] = store.check([Charge(subject.plan, subject.client, 1, Once(b":L:x", b"1", lease_script()))])
+    redis_client.sadd(subject.client + subject.compiled.names[0], "something else")
+    [outcome] = store.check([Charge(subject.compiled, subject.client, 1, ChargeRecord(b":L:x", b"1", lease_script()))])
     assert isinstance(outcome, StoreFault)

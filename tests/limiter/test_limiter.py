@@ -1,4 +1,4 @@
-"""The degradation ladder and the outright rules, on a Redis that is not there."""
+"""The fallback and the outright rules, on a Redis that is not there."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from app.limiter.compiled_rule import Charge, Plan
+from app.limiter.compiled_rule import Charge, CompiledRule
 from app.limiter.decision import Check, Decision
 from app.limiter.errors import NotReady, Unavailable
 from app.limiter.fallback.fallback_log import CALM_SECONDS
 from app.limiter.fallback.local_store import LocalStore
 from app.limiter.keys import Keyspace
 from app.limiter.limiter import Limiter
-from app.limiter.redis.connection import RedisLink
-from app.limiter.redis.socket import Wire
+from app.limiter.redis.connection import RedisConnection
+from app.limiter.redis.socket import RedisSocket
 from app.limiter.redis.store import RedisStore, connect
 from app.observability.active_clients import ActiveClients
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
-from app.rules.yielding import at_once
+from app.rules.yielding import unpaced
 from devstack import Valkey
 from tests.support.limiters import limiter_of
 
@@ -80,7 +80,7 @@ def test_local_enforces_this_workers_share(nowhere: RedisStore) -> None:
 
 def test_a_long_log_is_counted_locally_not_logged() -> None:
     local = LocalStore(holders=1)
-    short, long = (Plan(rule("*", id=n, limits=(Limit(n, 60, "sliding_window"),))) for n in (1_000, 1_001))
+    short, long = (CompiledRule(rule("*", id=n, limits=(Limit(n, 60, "sliding_window"),))) for n in (1_000, 1_001))
     assert local.check(Charge(short, b"a", 1), 10**15)[0].rule.limits[0].algorithm == "sliding_window"
     assert local.check(Charge(long, b"a", 1), 10**15)[0].rule.limits[0].algorithm == "sliding_window_counter"
 
@@ -144,9 +144,9 @@ def test_without_any_rules_nothing_is_decided(nowhere: RedisStore) -> None:
 
 def test_the_local_table_is_bounded() -> None:
     local = LocalStore(holders=1, max_counters=3)
-    plan = Plan(rule("*", limits=(Limit(1, 3600, "fixed_window"),)))
+    compiled = CompiledRule(rule("*", limits=(Limit(1, 3600, "fixed_window"),)))
     admitted = [
-        local.check(Charge(plan, name, 1), 10**15)[1].allowed for name in (b"a", b"b", b"c", b"a", b"d", b"b", b"a")
+        local.check(Charge(compiled, name, 1), 10**15)[1].allowed for name in (b"a", b"b", b"c", b"a", b"d", b"b", b"a")
     ]
     # The denial touched "a" too: "d" pushed "b" out, and then "b" pushed "c".
     assert admitted == [True, True, True, False, True, True, False]
@@ -159,19 +159,19 @@ def test_active_clients_are_estimated_and_forgotten_after_a_minute() -> None:
     for number in range(20_000):
         for _ in range(2):
             active.add([keyspace.client(1, f"client {number}")])
-    assert abs(active.estimate(at_once) - 20_000) < 600
+    assert abs(active.estimate(unpaced) - 20_000) < 600
     now[0] += 62
-    assert active.estimate(at_once) == 0
+    assert active.estimate(unpaced) == 0
 
 
 @pytest.mark.parametrize("fail_mode", ["open", "closed", "local"])
 def test_beyond_the_callers_that_may_wait_a_worker_refuses_at_once(fail_mode: str) -> None:
     """In every fail_mode: its own load says nothing of Redis, and must admit nobody."""
 
-    def connect() -> Wire:
+    def connect() -> RedisSocket:
         raise AssertionError("nobody waits, so nobody connects")
 
-    full = RedisLink(connect=connect, timeout_seconds=60, max_waiting=0, clock=time.monotonic)
+    full = RedisConnection(connect=connect, timeout_seconds=60, max_waiting=0, clock=time.monotonic)
     [answer] = limiter(RedisStore(full), fail_mode=fail_mode).check([(1, Check("a"))])
     assert isinstance(answer, Unavailable)
     assert answer.retry_after_seconds == 1

@@ -6,9 +6,9 @@ from copy import copy
 
 import pytest
 
-from app.limiter.compiled_rules import Plans
+from app.limiter.compiled_rules import CompiledRules
 from app.limiter.decision import Check
-from app.limiter.new_client_budget import KNOWN_MINUTES, Newcomers
+from app.limiter.new_client_budget import KNOWN_MINUTES, NewClientBudget
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 
@@ -30,9 +30,9 @@ def clock() -> Clock:
     return Clock()
 
 
-def shared(newcomers: Newcomers, *clients: str, cost: int = 1) -> int:
+def shared(new_client_budget: NewClientBudget, *clients: str, cost: int = 1) -> int:
     """How many of the clients were told to share a counter."""
-    return sum(newcomers.judge(1, Check(client, cost=cost)).newcomer for client in clients)
+    return sum(new_client_budget.judge(1, Check(client, cost=cost)).new_client for client in clients)
 
 
 def ids(count: int, kind: str = "new") -> list[str]:
@@ -40,41 +40,41 @@ def ids(count: int, kind: str = "new") -> list[str]:
 
 
 def test_the_budget_is_of_a_minute_and_those_within_it_stay_known(clock: Clock) -> None:
-    newcomers = Newcomers(per_minute=10, workers=1, clock=clock)
-    assert shared(newcomers, *ids(15)) == 5
-    assert shared(newcomers, *ids(10)) == 0
+    new_client_budget = NewClientBudget(per_minute=10, workers=1, clock=clock)
+    assert shared(new_client_budget, *ids(15)) == 5
+    assert shared(new_client_budget, *ids(10)) == 0
     clock.now += MINUTE
-    assert shared(newcomers, *ids(15)) == 0
-    assert shared(newcomers, *ids(30, "other")) == 25
+    assert shared(new_client_budget, *ids(15)) == 0
+    assert shared(new_client_budget, *ids(30, "other")) == 25
 
 
 def test_who_asks_again_in_time_stays_known_through_a_flood(clock: Clock) -> None:
-    newcomers = Newcomers(per_minute=100, workers=1, clock=clock)
-    assert shared(newcomers, "victim") == 0
+    new_client_budget = NewClientBudget(per_minute=100, workers=1, clock=clock)
+    assert shared(new_client_budget, "victim") == 0
     for minute in range(1, 40):
         clock.now += MINUTE
-        assert shared(newcomers, *ids(2000, f"flood {minute}")) == 1900
+        assert shared(new_client_budget, *ids(2000, f"flood {minute}")) == 1900
         if minute % (KNOWN_MINUTES - 1) == 0:
-            assert shared(newcomers, "victim") == 0
+            assert shared(new_client_budget, "victim") == 0
 
 
 def test_who_was_away_for_long_is_new_again(clock: Clock) -> None:
-    newcomers = Newcomers(per_minute=1, workers=1, clock=clock)
-    assert shared(newcomers, "away") == 0
+    new_client_budget = NewClientBudget(per_minute=1, workers=1, clock=clock)
+    assert shared(new_client_budget, "away") == 0
     clock.now += KNOWN_MINUTES * MINUTE
-    assert shared(newcomers, "another") == 0
-    assert shared(newcomers, "away") == 1
+    assert shared(new_client_budget, "another") == 0
+    assert shared(new_client_budget, "away") == 1
 
 
 def test_a_peek_spends_nothing_and_introduces_nobody_but_sees_what_a_check_would(clock: Clock) -> None:
-    newcomers = Newcomers(per_minute=1, workers=1, clock=clock)
-    assert shared(newcomers, *ids(3, "peek"), cost=0) == 0
-    assert shared(newcomers, "first") == 0
-    assert shared(newcomers, *ids(3, "peek"), cost=0) == 3
+    new_client_budget = NewClientBudget(per_minute=1, workers=1, clock=clock)
+    assert shared(new_client_budget, *ids(3, "peek"), cost=0) == 0
+    assert shared(new_client_budget, "first") == 0
+    assert shared(new_client_budget, *ids(3, "peek"), cost=0) == 3
 
 
 def test_workers_share_what_is_known_and_split_the_budget(clock: Clock) -> None:
-    one = Newcomers(per_minute=10, workers=2, clock=clock)
+    one = NewClientBudget(per_minute=10, workers=2, clock=clock)
     other = copy(one)  # as a fork does: the memory is the same, the rest is not
     assert shared(one, *ids(10)) == 5
     assert shared(other, *ids(5)) == 0
@@ -82,22 +82,22 @@ def test_workers_share_what_is_known_and_split_the_budget(clock: Clock) -> None:
 
 
 def test_a_tenant_is_not_known_for_another(clock: Clock) -> None:
-    newcomers = Newcomers(per_minute=1, workers=1, clock=clock)
-    assert not newcomers.judge(1, Check("a")).newcomer
-    assert newcomers.judge(2, Check("a")).newcomer
+    new_client_budget = NewClientBudget(per_minute=1, workers=1, clock=clock)
+    assert not new_client_budget.judge(1, Check("a")).new_client
+    assert new_client_budget.judge(2, Check("a")).new_client
 
 
 def test_newcomers_share_one_counter_per_rule_but_those_a_rule_names_and_answers_kept_do_not() -> None:
     hour = (Limit(10, 3600),)
     rules = (Rule(id=7, client_id="named", limits=hour), Rule(id=8, client_id="glob*", limits=hour))
     book = RuleBook(Snapshot(1, b"secret", rules), default=default_rule(100, 60), algorithm="gcra")
-    plans = Plans(book)
+    compiled_rules = CompiledRules(book)
 
     def charge(client: str, **fields: object) -> object:
-        asked = plans.charge(1, Check(client, **fields))  # type: ignore[arg-type]
-        return asked.client, asked.plan.names, asked.once and asked.once.name
+        asked = compiled_rules.charge(1, Check(client, **fields))  # type: ignore[arg-type]
+        return asked.client, asked.compiled.names, asked.record and asked.record.name
 
-    assert charge("a", newcomer=True) == charge("b", newcomer=True) != charge("a")
-    assert charge("glob 1", newcomer=True) == charge("glob 2", newcomer=True) != charge("a", newcomer=True)
-    assert charge("named", newcomer=True) == charge("named")
-    assert charge("a", newcomer=True, request_id="r") != charge("b", newcomer=True, request_id="r")
+    assert charge("a", new_client=True) == charge("b", new_client=True) != charge("a")
+    assert charge("glob 1", new_client=True) == charge("glob 2", new_client=True) != charge("a", new_client=True)
+    assert charge("named", new_client=True) == charge("named")
+    assert charge("a", new_client=True, request_id="r") != charge("b", new_client=True, request_id="r")

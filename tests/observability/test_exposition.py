@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.observability.exposition import exposition
 from app.observability.metric_files import FIRST_BYTES, entries
 from app.observability.rule_counts import COLUMNS, DEFAULT, Labels, RuleCounts, Series
-from app.rules.yielding import at_once
+from app.rules.yielding import unpaced
 
 MODES = ("min", "max", "sum", "mostrecent", "all", "livemin", "livemax", "livesum", "livemostrecent", "liveall")
 ODD = 'a "quoted" \\ and\nbroken line, \U0001f600'
@@ -64,7 +64,7 @@ def test_it_says_what_the_client_library_says(worker: Worker, tmp_path: Path) ->
                 gauge.labels(who).set(10 - number)
         summary.observe(number)
     mark_process_dead("12")
-    text = exposition(tmp_path, RuleCounts(), at_once).decode()
+    text = exposition(tmp_path, RuleCounts(), unpaced).decode()
     theirs = CollectorRegistry()
     MultiProcessCollector(theirs)
     expected = samples(generate_latest(theirs).decode())
@@ -88,7 +88,7 @@ def test_rules_are_shown_by_the_labels_they_have() -> None:
     counts.of(7).allowed(3)
     counts.of(8).blocked(2)
     counts.of(8).granted(5)
-    found = samples(exposition(None, counts, at_once).decode())
+    found = samples(exposition(None, counts, unpaced).decode())
     for name, labels, value in (
         ("allowed", {"client_id": "seven", "endpoint": "*"}, 3),
         ("blocked", {"client_id": "seven", "endpoint": "*"}, 0),
@@ -117,7 +117,7 @@ def test_without_room_new_series_are_lost_and_the_others_go_on(
     [told] = [record.getMessage() for record in caplog.records]
     assert "no room" in told
     assert "counter_0.db" in told
-    found = samples(exposition(tmp_path, RuleCounts(), at_once).decode())
+    found = samples(exposition(tmp_path, RuleCounts(), unpaced).decode())
     kept = {dict(key[2])["number"]: value for key, value in found.items() if key[1] == "things_total"}
     assert kept.pop("0") == 10
     assert kept == {str(number): number for number in range(1, 1 + len(kept))}
@@ -134,7 +134,7 @@ def test_without_room_for_a_file_all_is_lost_and_nobody_dies(
     gevent.sleep(0)
     assert len(caplog.records) == 1
     assert counter.labels("0")._value.get() == 1
-    assert "things_total" not in exposition(tmp_path, RuleCounts(), at_once).decode()
+    assert "things_total" not in exposition(tmp_path, RuleCounts(), unpaced).decode()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import pytest
 
 from app.observability import rule_counts
 from app.observability.rule_counts import COLUMNS, DEFAULT, SLOTS, Labels, RuleCounts, Series
-from app.rules.yielding import at_once
+from app.rules.yielding import unpaced
 
 ROUNDS = 2_000
 
@@ -19,7 +19,7 @@ def series(*ids: int) -> dict[int, Series]:
 
 
 def allowed(counts: RuleCounts) -> dict[str, float]:
-    return {labels.client_id: total[0] for labels, total in counts.totals(at_once).items()}
+    return {labels.client_id: total[0] for labels, total in counts.totals(unpaced).items()}
 
 
 def in_a_worker(work: Callable[[], None]) -> int:
@@ -53,7 +53,7 @@ def test_workers_that_count_at_the_same_time_and_after_one_another_are_added_up(
         workers = [in_a_worker(lambda place=place: work(place)) for place in range(3)]
         assert [os.waitpid(pid, 0)[1] for pid in workers] == [0, 0, 0]
     times = 2 * 3 * ROUNDS
-    assert counts.totals(at_once) == {
+    assert counts.totals(unpaced) == {
         DEFAULT.labels: [times, 0, 0, 0],
         rules[1].labels: [times, 0, 0, 0],
         rules[2].labels: [0, 3 * times, 5 * times, 4 * times],
@@ -102,7 +102,7 @@ def test_two_rules_with_the_same_labels_are_one_series() -> None:
     counts.follow({1: Series(1, labels), 2: Series(2, labels)}.get)
     counts.of(1).allowed(1)
     counts.of(2).allowed(2)
-    assert counts.totals(at_once)[labels][0] == 3
+    assert counts.totals(unpaced)[labels][0] == 3
 
 
 def test_rules_without_end_take_the_slots_of_those_that_have_gone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,6 +142,6 @@ def test_places_do_not_touch_one_another() -> None:
         counts.take(place)
         for rule_id in range(1, SLOTS + 1):
             counts.of(rule_id).returned(rule_id)
-    totals = counts.totals(at_once)
+    totals = counts.totals(unpaced)
     assert len(totals) == SLOTS + 1
     assert all(totals[rules[n].labels] == [0] * (COLUMNS - 1) + [2 * n] for n in range(1, SLOTS + 1))

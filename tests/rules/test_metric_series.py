@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from app.observability.rule_counts import DEFAULT, MAX_SERIES, Labels, Series
 from app.rules.metric_series import MAX_LABEL, MAX_SERIES_OF_TENANT, RuleSeries
 from app.rules.rule import DEFAULT_TENANT_ID, Limit, Rule
-from app.rules.yielding import at_once
+from app.rules.yielding import unpaced
 
 LIMITS = (Limit(5, 60, "gcra"),)
 
@@ -18,7 +18,7 @@ def rule(rule_id: int, tenant_id: int = DEFAULT_TENANT_ID, client_id: str = "x",
 
 
 def series_of(*rules: Rule) -> RuleSeries:
-    return RuleSeries({rule.id: rule for rule in rules}, at_once)
+    return RuleSeries({rule.id: rule for rule in rules}, unpaced)
 
 
 def test_labels_are_those_of_the_rule_cut_and_with_the_tenant() -> None:

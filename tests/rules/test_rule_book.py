@@ -8,7 +8,7 @@ import pytest
 
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
-from app.rules.validation import UnsoundRule
+from app.rules.validation import InvalidRule
 
 
 def book(*rules: Rule, algorithm: str = "token_bucket") -> RuleBook:
@@ -126,7 +126,7 @@ def test_patterns_that_went_are_gone_in_the_next_book() -> None:
 )
 def test_a_book_takes_no_rule_that_cannot_be_decided_by(unsound: dict[str, Any]) -> None:
     fields: dict[str, Any] = {"id": 7, "client_id": "a", "limits": (Limit(5, 60),)}
-    with pytest.raises(UnsoundRule, match="rule 7 of tenant 1"):
+    with pytest.raises(InvalidRule, match="rule 7 of tenant 1"):
         book(Rule(**fields | unsound))
 
 

@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 from app.rules.sql.changes import RuleChanges
-from app.rules.sql.snapshot_source import DatabaseRules
-from app.rules.yielding import LET_GO, at_once, let_go
+from app.rules.sql.snapshot_source import SnapshotSource
+from app.rules.yielding import LET_GO, let_go, unpaced
 from tests.support.steps import Steps
 from tests.support.stored import AUTHOR, rule
 
@@ -58,13 +58,13 @@ def steps() -> Steps:
 
 def test_imports_and_what_workers_read_of_them_come_in_pieces(session: Session, engine: Engine, steps: Steps) -> None:
     """All new, all changed, some changed, all deleted: each stored, read again and made into a book."""
-    changes, source = RuleChanges(session, 1, AUTHOR, steps), DatabaseRules(engine, steps)
+    changes, source = RuleChanges(session, 1, AUTHOR, steps), SnapshotSource(engine, steps)
     book: RuleBook | None = None
     for sent in (RULES, CHANGED, [*RULES[:100], *CHANGED[100:]], []):
         with steps:
             merge = changes.merge(sent, replace=True)
         with steps:
-            snapshot = source.other_than(book.edition if book else None)
+            snapshot = source.other_than(book.ruleset_id if book else None)
             assert snapshot is not None
             before = book
             book = RuleBook(snapshot, default=default_rule(100, 60), algorithm="gcra", previous=before, pace=steps)
@@ -76,7 +76,7 @@ def test_imports_and_what_workers_read_of_them_come_in_pieces(session: Session, 
 def test_rules_that_stay_are_the_same_objects_and_rules_that_went_are_forgotten(
     session: Session, engine: Engine
 ) -> None:
-    changes, source = RuleChanges(session, 1, AUTHOR), DatabaseRules(engine)
+    changes, source = RuleChanges(session, 1, AUTHOR), SnapshotSource(engine)
 
     def read() -> dict[str, Rule]:
         snapshot = source.other_than(None)
@@ -99,9 +99,9 @@ def test_a_book_that_is_let_go_leaves_the_next_one_whole() -> None:
     rules = tuple(replace(each, id=number + 1) for number, each in enumerate([*RULES, rule("ip:10.0.0.0/8")]))
     first = RuleBook(Snapshot(1, b"", rules), default=default_rule(100, 60), algorithm="gcra")
     book = RuleBook(Snapshot(2, b"", rules), default=default_rule(100, 60), algorithm="gcra", previous=first)
-    parts = first.large_parts(at_once)
+    parts = first.large_parts(unpaced)
     assert len(parts) >= 2
-    let_go(at_once, *parts)
+    let_go(unpaced, *parts)
     assert book.match(1, "client 0", "x").id == 1
     assert book.match(1, "client 1", "login").id == 2
     assert book.match(1, "ip:10.1.2.3", "x").id == COUNT + 1

@@ -9,7 +9,7 @@ import pytest
 from gevent.socket import socketpair
 
 from app.server import connection as connections
-from app.server.canonical_request import Plain
+from app.server.canonical_request import CanonicalRequest
 from app.server.connection import Connection
 from tests.api.raw_http import post
 
@@ -23,7 +23,7 @@ class Broken:
         self._place = place
         self.taken = 0
 
-    def take(self, connection: Connection, request: Plain, body: bytes) -> None:
+    def submit(self, connection: Connection, request: CanonicalRequest, body: bytes) -> None:
         self.taken += 1
         self._fail_at("the first take" if self.taken == 1 else "the next take")
         answer = b"x" * 10_000_000 if self._place == "the take after a slow answer" else b"x"
@@ -31,7 +31,7 @@ class Broken:
             self._fail_at("the take after a slow answer")
         gevent.spawn_raw(connection.answer, answer, close=False)
 
-    def late(self, connection: Connection, request: Plain) -> None:
+    def late(self, connection: Connection, request: CanonicalRequest) -> None:
         self._fail_at("a late body")
 
     def hurried(self) -> bool:

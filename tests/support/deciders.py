@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from app.limiter.algorithms import decide
-from app.limiter.compiled_rule import Charge, Plan
+from app.limiter.compiled_rule import Charge, CompiledRule
 from app.limiter.decision import Outcome
 from app.limiter.keys import Keyspace
 from app.limiter.redis.store import RedisStore
@@ -30,8 +30,8 @@ class LuaDecider:
         self._client = new_client()
 
     def check(self, limits: Sequence[Limit], cost: int, now_us: int) -> Outcome:
-        plan = Plan(Rule(id=1, client_id="*", limits=tuple(limits)))
-        outcome = self._store.check([Charge(plan, self._client, cost)], now_us)[0]
+        compiled = CompiledRule(Rule(id=1, client_id="*", limits=tuple(limits)))
+        outcome = self._store.check([Charge(compiled, self._client, cost)], now_us)[0]
         assert isinstance(outcome, Outcome), outcome
         return outcome
 

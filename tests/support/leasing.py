@@ -8,10 +8,10 @@ from fractions import Fraction
 
 from msgspec.structs import replace
 
-from app.limiter.compiled_rule import Charge, Once, Plan
+from app.limiter.compiled_rule import Charge, ChargeRecord, CompiledRule
 from app.limiter.decision import LeaseOutcome, Outcome
 from app.limiter.keys import lease_name
-from app.limiter.redis.scripts import lease_script, return_script
+from app.limiter.redis.scripts import lease_release_script, lease_script
 from app.limiter.redis.store import RedisStore
 from app.rules.rule import BUCKETS, Limit, Rule
 from tests.support.deciders import new_client
@@ -30,32 +30,34 @@ class Leaser:
         self._leases = 0
 
     def edit(self, limits: Sequence[Limit]) -> None:
-        self.plan = Plan(Rule(id=1, client_id="*", limits=tuple(limits)))
+        self.compiled = CompiledRule(Rule(id=1, client_id="*", limits=tuple(limits)))
 
     def check(self, cost: int, now_us: int) -> Outcome:
-        return self._asked(Charge(self.plan, self.client, cost), now_us)
+        return self._asked(Charge(self.compiled, self.client, cost), now_us)
 
     def lease(self, permits: int, now_us: int, ttl_us: int = TTL_US) -> LeaseOutcome:
-        once = Once(self.name(self._leases), b"%d" % ttl_us, lease_script())
+        record = ChargeRecord(self.name(self._leases), b"%d" % ttl_us, lease_script())
         self._leases += 1
-        return self._of_lease(Charge(self.plan, self.client, permits, once), now_us)
+        return self._of_lease(Charge(self.compiled, self.client, permits, record), now_us)
 
     def give_back(self, number: int, unused: int, now_us: int) -> int:
         """How many were credited; -1: there is no such lease."""
-        once = Once(self.name(number), script=return_script())
-        return self._of_lease(Charge(self.plan, self.client, unused, once), now_us).permits
+        record = ChargeRecord(self.name(number), script=lease_release_script())
+        return self._of_lease(Charge(self.compiled, self.client, unused, record), now_us).permits
 
     def remaining(self, now_us: int) -> int:
         """The least of all limits."""
         return self.check(0, now_us).remaining
 
     def each_remaining(self, now_us: int) -> list[int]:
-        plans = [Plan(replace(self.plan.rule, limits=(limit,))) for limit in self.plan.rule.limits]
-        return [self._asked(Charge(plan, self.client, 0), now_us).remaining for plan in plans]
+        compiled_rules = [
+            CompiledRule(replace(self.compiled.rule, limits=(limit,))) for limit in self.compiled.rule.limits
+        ]
+        return [self._asked(Charge(compiled, self.client, 0), now_us).remaining for compiled in compiled_rules]
 
     def name(self, number: int) -> bytes:
         """What follows the client's part in the key of a lease."""
-        return lease_name(self.plan.names, str(number))
+        return lease_name(self.compiled.names, str(number))
 
     def _of_lease(self, charge: Charge, now_us: int) -> LeaseOutcome:
         outcome = self._asked(charge, now_us)

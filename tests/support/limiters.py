@@ -8,10 +8,10 @@ from collections.abc import Callable
 from app.limiter.breaker.breaker import Breaker
 from app.limiter.breaker.shared_state import Circuit
 from app.limiter.denial_cache import DenialCache
-from app.limiter.denied_clients import LimitedClients
+from app.limiter.denied_clients import DeniedClients
 from app.limiter.errors import no_failure_of_the_store
-from app.limiter.fallback.fallback import Ladder
-from app.limiter.fallback.fallback_log import ModeLog
+from app.limiter.fallback.fallback import Fallback
+from app.limiter.fallback.fallback_log import FallbackLog
 from app.limiter.fallback.local_store import LocalStore
 from app.limiter.limiter import Limiter
 from app.limiter.store import RuleSource, Store
@@ -41,24 +41,24 @@ def limiter_of(
 ) -> Limiter:
     """Denied clients are counted, never sent. `clock` is monotonic, of what is remembered: denials, what was logged."""
     breaker = breaker or breaker_of()
-    mode_log = ModeLog(clock)
+    fallback_log = FallbackLog(clock)
     denials = DenialCache(clock)
     return Limiter(
         rules=rules,
         store=store,
-        ladder=Ladder(
+        fallback=Fallback(
             local=LocalStore(holders=holders),
             breaker=breaker,
             denials=denials,
             fail_mode=fail_mode,
-            mode_log=mode_log,
+            fallback_log=fallback_log,
             clock=time.time,
         ),
         breaker=breaker,
-        mode_log=mode_log,
+        fallback_log=fallback_log,
         denials=denials,
         active_clients=ActiveClients(time.monotonic),
-        limited_clients=LimitedClients(store=None, rules=rules, clock=time.time),
+        denied_clients=DeniedClients(store=None, rules=rules, clock=time.time),
         clock=time.time,
         monotonic=clock,
     )

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg2
 
 from devstack import Postgres
-from devstack.processes.supervised import Guarded, Program
+from devstack.processes.supervised import Program, Supervised
 from tests.support.front import program
 from tests.support.node import free_port
 
@@ -51,7 +51,7 @@ auth_type = any
 
     def __enter__(self) -> Self:
         with self._log.open("wb") as output:
-            self._running = Guarded(
+            self._running = Supervised(
                 Program(name="PgBouncer", argv=self._argv, identity=self._identity, output=output.fileno())
             )
         deadline = time.monotonic() + START_SECONDS

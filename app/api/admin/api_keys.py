@@ -47,7 +47,7 @@ def create_key(sent: dict[str, Any]) -> dict[str, Any]:
     tenant_id, expires_at = _tenant_id(sent.get("tenant")), sent.get("expires_at")
     if expires_at is not None and not can_expire_at(expires_at, _now()):
         raise ValidationError("This must be in the future, and within 100 years.", "expires_at")
-    return _shown(*_keys().create(tenant_id, sent["name"], sent["scopes"], expires_at, author()))
+    return _key_answer(*_keys().create(tenant_id, sent["name"], sent["scopes"], expires_at, author()))
 
 
 @blueprint.route("/api-keys/<key_id>/rotate", methods=["POST"])
@@ -59,7 +59,7 @@ def rotate_key(sent: dict[str, int], key_id: str) -> dict[str, Any]:
 
     Not of a key that has a scope that the caller's key lacks, or that outlives it.
     """
-    return _shown(*_keys().rotate(_plausible(key_id), sent["overlap_seconds"], author()))
+    return _key_answer(*_keys().rotate(_plausible(key_id), sent["overlap_seconds"], author()))
 
 
 @blueprint.route("/api-keys/<key_id>", methods=["DELETE"])
@@ -105,6 +105,6 @@ def _plausible(key_id: str) -> str:
     return key_id.replace("\0", "")
 
 
-def _shown(record: KeyRecord, key: str) -> dict[str, Any]:
+def _key_answer(record: KeyRecord, key: str) -> dict[str, Any]:
     refresh()
     return {"key": key} | {name: getattr(record, name) for name in KeySchema().fields}

@@ -8,11 +8,11 @@ from app.limiter.counters import Counters, Reading
 from app.limiter.store import CounterStore
 from app.rules.matching.explanation import Candidate
 from app.rules.rule_book import RuleBook
-from app.rules.sql.database.transactions import changing
+from app.rules.sql.database.transactions import versioned_transaction
 from app.rules.sql.history import Author, History
 
 
-def shown(reading: Reading) -> dict[str, Any]:
+def reading_answer(reading: Reading) -> dict[str, Any]:
     """The reading as CounterSchema shows it."""
     rule, limit = reading.rule, reading.limit
     return {
@@ -29,7 +29,7 @@ def shown(reading: Reading) -> dict[str, Any]:
     }
 
 
-def shown_candidate(candidate: Candidate) -> dict[str, Any]:
+def candidate_answer(candidate: Candidate) -> dict[str, Any]:
     """The candidate as CandidateSchema shows it, but for its counters."""
     rule = candidate.rule
     return {
@@ -63,7 +63,7 @@ def forget(
         rules = book.candidates(tenant_id, client_id)
     else:
         rules = [book.match(tenant_id, client_id, limit_key)]
-    with changing(session, tenant_id):
+    with versioned_transaction(session, tenant_id):
         count = Counters(store, book, tenant_id, client_id).forget(rules)
         after = {"limit_key": limit_key, "counters": count}
         History(session, tenant_id).note(by, "counters.reset", f"client {client_id}", after=after)

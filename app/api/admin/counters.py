@@ -7,7 +7,7 @@ from typing import Any
 from flask import g
 from flask_smorest.pagination import PaginationParameters
 
-from app.api.admin.counter_json import forget, shown, shown_candidate
+from app.api.admin.counter_json import candidate_answer, forget, reading_answer
 from app.api.admin.counter_schemas import ClientSchema, CounterSchema, ExplanationSchema, QuestionSchema, ResetSchema
 from app.api.admin.rules.routes import refresh
 from app.api.auth import author, requires
@@ -37,7 +37,7 @@ def explain_check(question: dict[str, str]) -> dict[str, Any]:
     candidates = explain(book, tenant_id, question["client_id"], question["limit_key"], disabled=disabled, pace=pace)
     winners = {candidate.rule.shadow: candidate.rule.public_id for candidate in candidates if candidate.wins}
     return question | {
-        "rules_version": book.edition.version,
+        "rules_version": book.ruleset_id.version,
         "rule_id": winners.get(False),
         "shadow_rule_id": winners.get(True),
         "candidates": _with_counters(candidates[:MAX_CANDIDATES], counters_of(book, tenant_id, question["client_id"])),
@@ -56,7 +56,10 @@ def list_counters(question: dict[str, str], pagination_parameters: PaginationPar
     limits = [(rule, limit) for rule in rules for limit in rule.limits]
     wanted.item_count = len(limits)
     page = limits[wanted.first_item : wanted.last_item + 1]
-    return [shown(reading) for reading in counters_of(book, g.principal.tenant_id, question["client_id"]).read(page)]
+    return [
+        reading_answer(reading)
+        for reading in counters_of(book, g.principal.tenant_id, question["client_id"]).read(page)
+    ]
 
 
 @blueprint.route("/counters/reset", methods=["POST"])
@@ -89,6 +92,6 @@ def _with_counters(candidates: list[Candidate], counters: Counters) -> list[dict
     limits = [(rule, limit) for rules in counted for rule in rules for limit in rule.limits]
     readings = iter(counters.read(limits))
     return [
-        shown_candidate(each) | {"counters": [shown(next(readings)) for rule in rules for _ in rule.limits]}
+        candidate_answer(each) | {"counters": [reading_answer(next(readings)) for rule in rules for _ in rule.limits]}
         for each, rules in zip(candidates, counted, strict=True)
     ]

@@ -43,7 +43,7 @@ def list_limited_clients(filters: dict[str, str]) -> list[dict[str, Any]]:
     A denial appears a few seconds late.
     """
     try:
-        most = services().limited_clients.most(g.principal.tenant_id, **filters)
+        most = services().denied_clients.most(g.principal.tenant_id, **filters)
     except StoreError as error:
         raise Problem(503, "Redis does not answer", kind="redis-unavailable", headers={"Retry-After": "1"}) from error
     return [entry._asdict() | {"rule_id": entry.rule_id or "default"} for entry in most]

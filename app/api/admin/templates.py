@@ -8,8 +8,8 @@ from flask import g
 from flask_smorest import Page
 
 from app.api.admin.rules.routes import as_rule, changes, refresh
-from app.api.admin.rules.rule_json import answered, answered_document
-from app.api.admin.rules.rule_warnings import if_told, warnings_of
+from app.api.admin.rules.rule_json import document_answer, rule_answer
+from app.api.admin.rules.rule_warnings import if_readable, warnings_of
 from app.api.admin.rules.schemas import RuleAnswerSchema
 from app.api.admin.template_schemas import ApplicationSchema, StoredTemplateSchema, TemplateSchema
 from app.api.auth import author, requires
@@ -29,7 +29,7 @@ blueprint = StrictBlueprint("templates", __name__, url_prefix="/v1/admin/templat
 @requires("rules:read")
 def list_templates() -> list[dict[str, Any]]:
     """Built-in templates, then the tenant's own."""
-    return [_shown(template) for template in _templates().all()]
+    return [_template_answer(template) for template in _templates().all()]
 
 
 @blueprint.route("", methods=["POST"])
@@ -43,7 +43,7 @@ def put_template(sent: dict[str, Any]) -> tuple[dict[str, Any], int]:
     name, description = sent.pop("name"), sent.pop("description")
     rules = sent.pop("rules", None) or [sent]
     template = Template(name, description, tuple(_document(rule) for rule in rules))
-    return _shown(template), 201 if _templates().put(template, author(), Precondition().holds_of_any) else 200
+    return _template_answer(template), 201 if _templates().put(template, author(), Precondition().holds_of_any) else 200
 
 
 @blueprint.route("/<name>", methods=["DELETE"])
@@ -65,8 +65,10 @@ def apply_template(sent: dict[str, str], name: str) -> list[dict[str, Any]]:
     refresh()
     rules = (*merge.created, *(new for _, new in merge.replaced), *merge.unchanged)
     repository = RuleRepository(db.session())
-    told: dict[int, list[str]] = if_told(lambda: {rule.id: warnings_of(rule, None, repository) for rule in rules}) or {}
-    return [answered(rule) | ({"warnings": told[rule.id]} if told.get(rule.id) else {}) for rule in rules]
+    warnings: dict[int, list[str]] = (
+        if_readable(lambda: {rule.id: warnings_of(rule, None, repository) for rule in rules}) or {}
+    )
+    return [rule_answer(rule) | ({"warnings": warnings[rule.id]} if warnings.get(rule.id) else {}) for rule in rules]
 
 
 def _templates() -> Templates:
@@ -79,10 +81,10 @@ def _document(sent: dict[str, Any]) -> Document:
     return document
 
 
-def _shown(template: Template) -> dict[str, Any]:
+def _template_answer(template: Template) -> dict[str, Any]:
     return {
         "name": template.name,
         "description": template.description,
         "builtin": template.builtin,
-        "rules": [answered_document(document) for document in template.rules],
+        "rules": [document_answer(document) for document in template.rules],
     }

@@ -77,7 +77,7 @@ def delete_tenant(sent: dict[str, bool], tenant_id: int) -> tuple[dict[str, Any]
         return {"dry_run": True} | _tenants().belongings(tenant_id), 200
     _tenants().delete(tenant_id, author())
     refresh()
-    services().deleted_tenants.forget_soon(tenant_id)
+    services().tenant_cleanup.forget_soon(tenant_id)
     return None
 
 

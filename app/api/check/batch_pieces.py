@@ -12,7 +12,7 @@ from gevent.lock import BoundedSemaphore
 from app.rules.yielding import REST_SECONDS
 
 
-class Pieces:
+class BatchPieces:
     """`with pieces:` waits for one of `at_once` slots, and keeps it while the block runs. Belongs to one worker.
 
     After `seconds` of such blocks the slot rests until the event loop has looked at its sockets, however many

@@ -20,35 +20,35 @@ MOST = 100  # that a tenant's dearest patterns make take 40 ms; further ones sav
 
 log = logging.getLogger(__name__)
 
-Asker = TypeVar("Asker")
-Taken = tuple[Asker, Request]
+Waiter = TypeVar("Waiter")
+Pending = tuple[Waiter, Request]
 
 
-class Turn(Generic[Asker]):
+class CheckBatcher(Generic[Waiter]):
     """Belongs to one worker. `answered` is given all askers of a turn, and their replies in the same order."""
 
     def __init__(
-        self, handler: CheckHandler, answered: Callable[[Sequence[Taken[Asker]], Sequence[Reply]], None]
+        self, handler: CheckHandler, answered: Callable[[Sequence[Pending[Waiter]], Sequence[Reply]], None]
     ) -> None:
         self._handler = handler
         self._answered = answered
-        self._taken: list[Taken[Asker]] = []
+        self._pending: list[Pending[Waiter]] = []
 
-    def take(self, asker: Asker, request: Request) -> None:
+    def add(self, waiter: Waiter, request: Request) -> None:
         """Answer the check at the end of this turn: a lone one waits for nobody."""
-        if not self._taken:
-            gevent.spawn_raw(self._end)
-        self._taken.append((asker, request))
+        if not self._pending:
+            gevent.spawn_raw(self._decide)
+        self._pending.append((waiter, request))
 
-    def _end(self) -> None:
-        taken, self._taken = self._taken[:MOST], self._taken[MOST:]
-        if self._taken:
-            gevent.spawn_later(REST_SECONDS, self._end)
-        if len(taken) > 1 and self._probe_due():
-            for one in taken:  # the first waits, and nobody with him
+    def _decide(self) -> None:
+        pending, self._pending = self._pending[:MOST], self._pending[MOST:]
+        if self._pending:
+            gevent.spawn_later(REST_SECONDS, self._decide)
+        if len(pending) > 1 and self._probe_due():
+            for one in pending:  # the first waits, and nobody with him
                 gevent.spawn_raw(self._answer, [one])
         else:
-            self._answer(taken)
+            self._answer(pending)
 
     def _probe_due(self) -> bool:
         try:
@@ -57,13 +57,13 @@ class Turn(Generic[Asker]):
             log.exception("cannot find out whether the breaker should probe")
             return False
 
-    def _answer(self, taken: Sequence[Taken[Asker]]) -> None:
-        requests = [request for _, request in taken]
+    def _answer(self, pending: Sequence[Pending[Waiter]]) -> None:
+        requests = [request for _, request in pending]
         try:
             replies = self._handler.handle_checks(requests)
         except Exception:
             replies = [unexpected(self._handler, request) for request in requests]
-        self._answered(taken, replies)
+        self._answered(pending, replies)
 
 
 def unexpected(handler: CheckHandler, request: Request) -> Reply:

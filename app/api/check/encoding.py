@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from app.limiter.compiled_rule import Plan
+from app.limiter.compiled_rule import CompiledRule
 from app.limiter.decision import Decision
 from app.rules.rule import Limit
 
@@ -54,7 +54,7 @@ class Encoder:
         if decision.reason == "within_limit":
             outcome = decision.outcome
             try:
-                template = self._templates[decision.plan.number][outcome.binding]
+                template = self._templates[decision.compiled.number][outcome.binding]
             except KeyError:
                 template = self._template(decision)
             start, middle, end = template.admitted
@@ -94,7 +94,7 @@ class Encoder:
             "window": limit.window if limit else self._default_window,
             "reset_at": decision.reset_at_us / 1_000_000,
             "algorithm": limit.algorithm if limit else None,
-            "rule_id": decision.plan.rule.public_id,
+            "rule_id": decision.compiled.rule.public_id,
             "reason": decision.reason,
             "degraded": decision.degraded,
         }
@@ -111,7 +111,7 @@ class Encoder:
     def _body(self, decision: Decision, retry_after_ms: int | str) -> str:
         outcome = decision.outcome
         try:
-            template = self._templates[decision.plan.number][outcome.binding]
+            template = self._templates[decision.compiled.number][outcome.binding]
         except KeyError:
             template = self._template(decision)
         at = str(decision.reset_at_us)
@@ -127,7 +127,7 @@ class Encoder:
     def _head(self, decision: Decision, retry_seconds: int) -> bytes:
         outcome = decision.outcome
         try:
-            template = self._templates[decision.plan.number][outcome.binding]
+            template = self._templates[decision.compiled.number][outcome.binding]
         except KeyError:
             template = self._template(decision)
         lines = template.head[0]
@@ -148,7 +148,7 @@ class Encoder:
         template = Template(_cut(admitted), body, _cut(self._head_of(decision)))
         if len(self._templates) >= MAX_PLANS:
             self._templates.clear()
-        self._templates.setdefault(decision.plan.number, {})[decision.outcome.binding] = template
+        self._templates.setdefault(decision.compiled.number, {})[decision.outcome.binding] = template
         return template
 
     def _body_of(self, decision: Decision) -> str:
@@ -156,7 +156,7 @@ class Encoder:
         limit = decision.limit
         window = limit.window if limit else self._default_window
         algorithm = json.dumps(limit.algorithm if limit else None)
-        rule_id = json.dumps(decision.plan.rule.public_id)
+        rule_id = json.dumps(decision.compiled.rule.public_id)
         return (
             f'{{"allowed":%s,"remaining":%s,"retry_after_ms":%s,"limit":{decision.most_at_once},"window":{window},'
             f'"reset_at":%s,"algorithm":{algorithm},"rule_id":{rule_id},"reason":"%s","degraded":%s}}'
@@ -168,16 +168,16 @@ class Encoder:
             head += f"X-RateLimit-Limit: {decision.most_at_once}\r\n"
             head += f"X-RateLimit-Remaining: {CUT}\r\nX-RateLimit-Reset: {CUT}\r\n"
         elif self._dialect != "off":
-            policies, name = ", ".join(self._policies(decision)), _policy_name(decision.plan, decision.limit)
+            policies, name = ", ".join(self._policies(decision)), _policy_name(decision.compiled, decision.limit)
             head += f'RateLimit-Policy: {policies}\r\nRateLimit: "{name}";r={CUT};t={CUT}\r\n'
         return head
 
     def _policies(self, decision: Decision) -> list[str]:
         """draft-ietf-httpapi-ratelimit-headers-10: every limit is a policy, named by the rule and its place there."""
         if decision.limit is None:
-            return [f'"{_policy_name(decision.plan, None)}";q={decision.most_at_once};w={self._default_window}']
-        limits = decision.plan.rule.limits
-        return [f'"{_policy_name(decision.plan, limit)}";q={limit.capacity};w={limit.window}' for limit in limits]
+            return [f'"{_policy_name(decision.compiled, None)}";q={decision.most_at_once};w={self._default_window}']
+        limits = decision.compiled.rule.limits
+        return [f'"{_policy_name(decision.compiled, limit)}";q={limit.capacity};w={limit.window}' for limit in limits]
 
 
 def _cut(text: str) -> tuple[str, ...]:
@@ -185,7 +185,7 @@ def _cut(text: str) -> tuple[str, ...]:
     return tuple(map(sys.intern, text.split(CUT)))
 
 
-def _policy_name(plan: Plan, limit: Limit | None) -> str:
-    limits = plan.rule.limits
+def _policy_name(compiled: CompiledRule, limit: Limit | None) -> str:
+    limits = compiled.rule.limits
     place = f".{limits.index(limit) + 1}" if limit and len(limits) > 1 else ""
-    return f"{plan.rule.public_id}{place}"
+    return f"{compiled.rule.public_id}{place}"

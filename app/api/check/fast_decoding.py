@@ -18,23 +18,23 @@ from app.limiter.decision import Check
 from app.rules.rule import MAX_AMOUNT
 
 
-class PlainCheck(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+class CheckJson(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     client_id: Annotated[str, Meta(min_length=1, max_length=MAX_CLIENT_ID)]
     limit_key: Annotated[str, Meta(min_length=1, max_length=MAX_LIMIT_KEY)] | UnsetType = UNSET
     cost: Annotated[int, Meta(ge=0, le=MAX_AMOUNT)] | UnsetType = UNSET
     request_id: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._-]{1,64}\Z")] | UnsetType = UNSET
 
 
-class PlainBatch(msgspec.Struct, forbid_unknown_fields=True):
-    checks: Annotated[list[PlainCheck], Meta(min_length=1, max_length=MAX_BATCH)]
+class BatchJson(msgspec.Struct, forbid_unknown_fields=True):
+    checks: Annotated[list[CheckJson], Meta(min_length=1, max_length=MAX_BATCH)]
 
 
-_convert = partial(msgspec.convert, type=PlainCheck)
-_decode_check = msgspec.json.Decoder(PlainCheck).decode
-_decode_batch = msgspec.json.Decoder(PlainBatch).decode
+_convert = partial(msgspec.convert, type=CheckJson)
+_decode_check = msgspec.json.Decoder(CheckJson).decode
+_decode_batch = msgspec.json.Decoder(BatchJson).decode
 
 
-def plain_check(raw: bytes) -> Check | None:
+def fast_check(raw: bytes) -> Check | None:
     """The check, if it is one without escapes or unusual characters."""
     if b"\\" in raw:
         return None
@@ -46,7 +46,7 @@ def plain_check(raw: bytes) -> Check | None:
     return checks[0] if checks else None
 
 
-def plain_batch(raw: bytes) -> list[Check] | None:
+def fast_batch(raw: bytes) -> list[Check] | None:
     """The checks of a batch, if all of them are plain."""
     if b"\\" in raw:
         return None
@@ -72,7 +72,7 @@ def check_of(sent: Any) -> Check | None:
     return Check(item.client_id, limit_key, cost, request_id)
 
 
-def _checks(sent: list[PlainCheck], raw: bytes, quotes: int) -> list[Check] | None:
+def _checks(sent: list[CheckJson], raw: bytes, quotes: int) -> list[Check] | None:
     """With the defaults of what was not sent; None where a text is unusual, or a member was given more than once.
 
     The decoder lets the last of several win, but the quotation marks of all are there: a name has two, a text two more.

@@ -12,14 +12,14 @@ import msgspec
 from opentelemetry.trace import Span
 
 from app.api.auth import Authenticator, Credentials, Principal
-from app.api.check.batch_pieces import Pieces
+from app.api.check.batch_pieces import BatchPieces
 from app.api.check.decoding import decode_batch, decode_check, valid_check
 from app.api.check.encoding import JSON, Encoder
 from app.api.problems import CONTENT_TYPE, UNEXPECTED, Problem
 from app.limiter.decision import Check, Decision, Question
 from app.limiter.errors import NotReady, RequestIdConflict, Unavailable
 from app.limiter.limiter import Answer, Limiter
-from app.limiter.new_client_budget import Newcomers
+from app.limiter.new_client_budget import NewClientBudget
 from app.limiter.store import RuleSource
 from app.observability.logs import correlation_id as current_correlation_id
 from app.observability.metrics import CHECK_DURATION
@@ -84,7 +84,7 @@ class CheckHandler:
         limiter: Limiter,
         authenticator: Authenticator,
         encoder: Encoder,
-        newcomers: Newcomers | None,
+        new_client_budget: NewClientBudget | None,
         tracing: Tracing | None,
         clock: Callable[[], float],
     ) -> None:
@@ -92,12 +92,12 @@ class CheckHandler:
         self._limiter = limiter
         self._authenticator = authenticator
         self._encoder = encoder
-        self._newcomers = newcomers
+        self._new_client_budget = new_client_budget
         self._clock = clock
         self._tracing = tracing
         self.traced = tracing is not None  # whether `span` has to be asked
-        self._short = Pieces(clock, at_once=SHORT_AT_ONCE, seconds=SHORT_SECONDS)
-        self._long = Pieces(clock, at_once=LONG_AT_ONCE, seconds=PIECE_SECONDS)
+        self._short = BatchPieces(clock, at_once=SHORT_AT_ONCE, seconds=SHORT_SECONDS)
+        self._long = BatchPieces(clock, at_once=LONG_AT_ONCE, seconds=PIECE_SECONDS)
 
     def span(self, request: Request, name: str = CHECK) -> Span | None:
         """Begin the span of the request; None where its trace is not recorded."""
@@ -150,7 +150,7 @@ class CheckHandler:
             else:
                 principal, members = request.known
                 check = valid_check(members)
-            return (principal.tenant_id, check) if self._newcomers is None else self.question(principal, check)
+            return (principal.tenant_id, check) if self._new_client_budget is None else self.question(principal, check)
         except Problem as problem:
             return problem
         except Exception:  # a bug that one request meets is not for those beside it
@@ -160,15 +160,15 @@ class CheckHandler:
 
     def decide(self, principal: Principal, checks: Sequence[Check]) -> Sequence[Answer | Problem]:
         """The answers to the checks of a caller who may check, in order and in one trip to Redis."""
-        if self._newcomers is not None and principal.anonymous:
+        if self._new_client_budget is not None and principal.anonymous:
             return self._decide([self.question(principal, check) for check in checks])
         tenant_id = principal.tenant_id
         return self._decide([(tenant_id, check) for check in checks])
 
     def question(self, principal: Principal, check: Check) -> Question:
-        """The check of this caller, judged as one of a newcomer where it is."""
-        if self._newcomers is not None and principal.anonymous:
-            check = self._newcomers.judge(principal.tenant_id, check)
+        """The check of this caller, judged as one of a new client where it is."""
+        if self._new_client_budget is not None and principal.anonymous:
+            check = self._new_client_budget.judge(principal.tenant_id, check)
         return principal.tenant_id, check
 
     def _decide(self, questions: Sequence[Question]) -> Sequence[Answer | Problem]:
@@ -183,7 +183,7 @@ class CheckHandler:
             return self.refuse(_as_problem(answer), request.correlation_id)
         if log.isEnabledFor(logging.DEBUG):
             current_correlation_id.set(request.correlation_id)
-            log.debug("check of rule %s: %s", answer.plan.rule.public_id, answer.reason)
+            log.debug("check of rule %s: %s", answer.compiled.rule.public_id, answer.reason)
         if request.form is not None:
             current_correlation_id.set(request.correlation_id)
             return request.form(answer)
@@ -212,7 +212,7 @@ class CheckHandler:
         tried = book.tried(tenant_id) if book is not None else 0
         return max(LEAST_TOGETHER, min(MOST_TOGETHER, TRIES // max(tried, 1)))
 
-    def _results(self, principal: Principal, checks: Sequence[Check], pieces: Pieces) -> Reply:
+    def _results(self, principal: Principal, checks: Sequence[Check], pieces: BatchPieces) -> Reply:
         results: list[str] = []
         body, together = self._encoder.body, self._together(principal.tenant_id)
         for first in range(0, len(checks), together):

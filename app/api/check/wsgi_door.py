@@ -15,11 +15,11 @@ from gevent.event import AsyncResult
 from werkzeug.http import parse_options_header
 
 from app.api.auth import Credentials
-from app.api.check.batching import Taken, Turn, unexpected
+from app.api.check.batching import CheckBatcher, Pending, unexpected
 from app.api.check.decoding import JSON_TYPES, require_json
 from app.api.check.handler import CHECK, CheckHandler, Reply, Request
 from app.api.correlation import HEADER, chosen
-from app.api.forward_auth.authorizer import Authorizer, plain_question
+from app.api.forward_auth.authorizer import Authorizer, simple_query
 from app.api.problems import Problem
 from app.api.request_body import leave_unread, read_body
 from app.observability import logs
@@ -31,14 +31,14 @@ BODY = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}  # of which a GET seldom has
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
-class Shortcut:
+class WsgiDoor:
     """WSGI application; `rest` is the one for everything else."""
 
     def __init__(self, handler: CheckHandler, authorizer: Authorizer, rest: WsgiApp) -> None:
         self._handler = handler
         self._authorizer = authorizer
         self._handlers = {"/v1/check": self._check, "/v1/check/batch": handler.handle_batch}
-        self._turn = Turn(handler, _hand_out)
+        self._batcher = CheckBatcher(handler, _hand_out)
         self._rest = rest
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -67,7 +67,7 @@ class Shortcut:
             handle = self._handlers[path]
             return lambda request: handle(request._replace(raw_body=self._body(environ, request)))
         if method == "GET" and path == AUTHORIZE and not BODY & environ.keys():
-            question = plain_question(environ["QUERY_STRING"])
+            question = simple_query(environ["QUERY_STRING"])
             return question and (lambda request: self._authorize(environ, request, *question))
         return None
 
@@ -93,12 +93,12 @@ class Shortcut:
         span = self._handler.span(request, name)
         if span is not None:
             return self._handler.handle_check(request, span)
-        asker = AsyncResult()
-        self._turn.take(asker, request)
-        reply: Reply = asker.get()
+        waiter = AsyncResult()
+        self._batcher.add(waiter, request)
+        reply: Reply = waiter.get()
         return reply
 
 
-def _hand_out(taken: Sequence[Taken[AsyncResult]], replies: Sequence[Reply]) -> None:
-    for (asker, _), reply in zip(taken, replies, strict=True):
-        asker.set(reply)
+def _hand_out(pending: Sequence[Pending[AsyncResult]], replies: Sequence[Reply]) -> None:
+    for (waiter, _), reply in zip(pending, replies, strict=True):
+        waiter.set(reply)

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from app.api.auth import Authenticator
 from app.api.check.encoding import JSON, Encoder
 from app.api.check.handler import Reply, Request
-from app.api.forward_auth.identity import Callers, Header
+from app.api.forward_auth.identity import ClientIdentifier, Header
 from app.api.problems import CONTENT_TYPE, Problem
 from app.api.schemas import MAX_LIMIT_KEY
 from app.limiter.decision import Decision
@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 PROBLEM = f"Content-Type: {CONTENT_TYPE}\r\n".encode()
 NO_TENANT = "no tenant has the name in AUTHORIZE_TENANT: /v1/authorize refuses every request"
-MAX_PLAIN = len("limit_key=&cost=") + MAX_LIMIT_KEY + 9  # nothing longer is plain
-PLAIN = re.compile(r"(?:limit_key=([A-Za-z0-9._-]{1,128}))?(?:(?:^|&)cost=([1-9][0-9]{0,8}))?")
+MAX_SIMPLE = len("limit_key=&cost=") + MAX_LIMIT_KEY + 9  # nothing longer is plain
+SIMPLE = re.compile(r"(?:limit_key=([A-Za-z0-9._-]{1,128}))?(?:(?:^|&)cost=([1-9][0-9]{0,8}))?")
 
 
 class Authorizer:
@@ -37,11 +37,17 @@ class Authorizer:
     """
 
     def __init__(
-        self, *, authenticator: Authenticator, callers: Callers, rules: RuleSource, tenant: str, encoder: Encoder
+        self,
+        *,
+        authenticator: Authenticator,
+        identifier: ClientIdentifier,
+        rules: RuleSource,
+        tenant: str,
+        encoder: Encoder,
     ) -> None:
         self._encoder = encoder
         self._authenticator = authenticator
-        self._callers = callers
+        self._identifier = identifier
         self._rules = rules
         self._tenant = tenant
         self._missing = False  # the log says so once
@@ -58,7 +64,7 @@ class Authorizer:
                 detail = "the API key belongs to another tenant than the one whose limits hold here"
                 raise Problem(403, detail, kind="key-of-another-tenant")
             principal = replace(principal, tenant_id=tenant_id)
-        client_id = self._callers.client_id(peer, header, None if principal.anonymous else principal)
+        client_id = self._identifier.client_id(peer, header, None if principal.anonymous else principal)
         check = {"client_id": client_id, "limit_key": limit_key, "cost": cost}
         return request._replace(known=(principal, check), form=self._reply)
 
@@ -84,15 +90,15 @@ class Authorizer:
         return found
 
 
-def plain_question(query: str) -> tuple[str, int] | None:
+def simple_query(query: str) -> tuple[str, int] | None:
     """limit_key and cost of a query without anything unusual; None: for Flask to read, or to refuse."""
-    return _known_question(query) if len(query) <= MAX_PLAIN else None
+    return _known_query(query) if len(query) <= MAX_SIMPLE else None
 
 
 # A route asks the same each time. An entry takes up to 600 bytes, so all of them 0.6 MB.
 @lru_cache(maxsize=1024)
-def _known_question(query: str) -> tuple[str, int] | None:
-    found = PLAIN.fullmatch(query)
+def _known_query(query: str) -> tuple[str, int] | None:
+    found = SIMPLE.fullmatch(query)
     return (found[1] or "global", int(found[2] or 1)) if found else None
 
 

@@ -18,7 +18,7 @@ Address = IPv4Address | IPv6Address
 Header = Callable[[str], str | None]  # the value of the header of that name, in whatever case
 
 
-class Callers:
+class ClientIdentifier:
     """Names the client of a request by the first way of `by` (AUTHORIZE_BY) that says something.
 
     `trusted` are the addresses and networks of TRUSTED_PROXIES, separated by commas.
@@ -39,14 +39,14 @@ class Callers:
             elif way == BY_ADDRESS:
                 named = ADDRESS + self._origin(peer, header(FORWARDED_FOR))
             else:
-                named = self._said(peer, way.removeprefix(BY_HEADER), header)
+                named = self._from_header(peer, way.removeprefix(BY_HEADER), header)
             if named:
                 return named
         raise Problem(
             400, f"the request names no client; AUTHORIZE_BY allows: {', '.join(self._ways)}", kind="no-client"
         )
 
-    def _said(self, peer: str, name: str, header: Header) -> str | None:
+    def _from_header(self, peer: str, name: str, header: Header) -> str | None:
         value = header(name)
         if value is None:
             return None
@@ -63,13 +63,13 @@ class Callers:
         if forwarded_for is None:
             if self._trusts(_address(peer)):
                 raise Problem(400, f"the trusted proxy {peer} sent no {FORWARDED_FOR}", kind="no-client")
-            return _shown(_address(peer))
+            return _address_text(_address(peer))
         self._require_trust(peer, FORWARDED_FOR)
         for hop in reversed(forwarded_for.split(",")):
             address = _address(hop)
             if not self._trusts(address):
                 break
-        return _shown(address)
+        return _address_text(address)
 
     def _require_trust(self, peer: str, header: str) -> None:
         if not self._trusts(_address(peer)):
@@ -95,7 +95,7 @@ def _address(text: str) -> Address:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def _shown(address: Address) -> str:
+def _address_text(address: Address) -> str:
     if isinstance(address, IPv4Address):
         return str(address)
     return str(IPv6Network((int(address), SUBSCRIBER_BITS), strict=False))

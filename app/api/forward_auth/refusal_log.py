@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 from app.api.auth import Principal
-from app.api.forward_auth.identity import Callers, Header
+from app.api.forward_auth.identity import ClientIdentifier, Header
 from app.api.problems import Problem
 
 SILENCE_SECONDS = 60.0
@@ -17,11 +17,11 @@ UNNAMED = "a request names no client in a way that AUTHORIZE_BY allows"  # the d
 log = logging.getLogger(__name__)
 
 
-class ToldCallers(Callers):
+class LoggingClientIdentifier(ClientIdentifier):
     """As Callers; refusals are lines in the log, of each status at most one a minute. `clock` is monotonic seconds."""
 
-    def __init__(self, *, clock: Callable[[], float], **callers: Any) -> None:
-        super().__init__(**callers)
+    def __init__(self, *, clock: Callable[[], float], **identifier: Any) -> None:
+        super().__init__(**identifier)
         self._clock = clock
         self._silent_until: dict[int, float] = {}
 
@@ -29,10 +29,10 @@ class ToldCallers(Callers):
         try:
             return super().client_id(peer, header, key)
         except Problem as problem:
-            self._tell(problem)
+            self._log_refusal(problem)
             raise
 
-    def _tell(self, problem: Problem) -> None:
+    def _log_refusal(self, problem: Problem) -> None:
         now = self._clock()
         if now >= self._silent_until.get(problem.status, now):
             self._silent_until[problem.status] = now + SILENCE_SECONDS

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import gevent
 
-from app.limiter.breaker.per_primary import Guard
+from app.limiter.breaker.per_primary import AnyBreaker
 from app.limiter.errors import StoreError, StoreUnavailable
 from app.limiter.redis.inspection import CANNOT, Findings, RedisInspection
 from app.limiter.redis.preflight import MissingPermission
@@ -55,7 +55,7 @@ class Condition:
         *,
         store: ProbedStore,
         inspection: RedisInspection,
-        breaker: Guard,
+        breaker: AnyBreaker,
         rules: Rules,
         nodes: Nodes,
         settings: Mapping[str, str],
@@ -146,7 +146,7 @@ class Condition:
         self._compare()
         self.show()
         if self._speaks:
-            self._tell()
+            self._log_changes()
         gevent.sleep(LOOK_SECONDS * random.uniform(0.8, 1.2))
 
     def _compare(self) -> None:
@@ -175,7 +175,7 @@ class Condition:
         }
         return {label: said for label, said in found.items() if said}
 
-    def _tell(self) -> None:
+    def _log_changes(self) -> None:
         """One line per change."""
         reasons = {label: said for label, said in self.reasons().items() if label in LOGGED_HERE}
         if self._found.shared:

@@ -46,7 +46,7 @@ def health() -> dict[str, Any]:
         "database_available": rules.database_available,
         "rules_version": rules.version,
         "rules_age_seconds": rules.age_seconds,
-        "rules_notified": wired.upkeep.notified,
+        "rules_notified": wired.refresh_loop.notified,
         "saved_rules_age_seconds": wired.reloader.saved_age_seconds,
     }
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from app.config import Settings
 
 
-class Means:
+class CommandContext:
     """Of one application. `settle_seconds`: how long deleting a tenant waits for the workers; None: as it must."""
 
     def __init__(self, settings: Settings | None) -> None:
@@ -27,14 +27,14 @@ class Means:
         return self._settings
 
 
-def means() -> Means:
-    found: Means = current_app.extensions["commands"]
+def command_context() -> CommandContext:
+    found: CommandContext = current_app.extensions["commands"]
     return found
 
 
 def settings() -> Settings:
     """Those of the environment; what says where Redis is was not looked at. Ends the command where one is wrong."""
-    return means().settings
+    return command_context().settings
 
 
 def session() -> Any:
@@ -52,18 +52,18 @@ def session() -> Any:
     return context.meta["session"]
 
 
-def rest() -> None:
+def end_transaction() -> None:
     """End the transaction, if there is one: it may not idle as long as what comes next may take."""
     context = click.get_current_context().find_root()
     if "session" in context.meta:
         context.meta["session"].rollback()
 
 
-def one_state() -> Any:
+def consistent_session() -> Any:
     """The session, in a new transaction that sees one state of all rules."""
     from app.rules.sql.repository import in_one_state
 
-    rest()
+    end_transaction()
     return in_one_state(session())
 
 

@@ -10,11 +10,11 @@ from typing import TypeAlias
 
 from app.environment import SettingsError, refusal
 from app.limiter.breaker.breaker import Breaker
-from app.limiter.breaker.per_primary import Breakers
+from app.limiter.breaker.per_primary import PrimaryBreakers
 from app.limiter.errors import no_failure_of_the_store
 from app.limiter.redis.cluster import Cluster
 from app.limiter.redis.cluster_store import ClusterStore
-from app.limiter.redis.endpoint import CLUSTER, Servers
+from app.limiter.redis.endpoint import CLUSTER, RedisEndpoint
 from app.limiter.redis.store import RedisStore, connect
 
 TIMEOUT_MS = 2000
@@ -27,22 +27,22 @@ Store: TypeAlias = RedisStore | ClusterStore
 def connected(url: str) -> Iterator[Store]:
     """The servers that the URL names. Opens no connection yet. Raises SettingsError."""
     try:
-        servers = Servers(url, TIMEOUT_MS / 1000)
+        endpoint = RedisEndpoint(url, TIMEOUT_MS / 1000)
     except ValueError as error:
         raise SettingsError(refusal(SETTING, url, str(error))) from None
-    if servers.topology == CLUSTER:
-        yield ClusterStore(Cluster(servers, timeout_ms=TIMEOUT_MS, breakers=_breakers(), clock=time.monotonic))
+    if endpoint.topology == CLUSTER:
+        yield ClusterStore(Cluster(endpoint, timeout_ms=TIMEOUT_MS, breakers=_breakers(), clock=time.monotonic))
         return
-    link = connect(url, timeout_ms=TIMEOUT_MS, clock=time.monotonic)
+    connection = connect(url, timeout_ms=TIMEOUT_MS, clock=time.monotonic)
     try:
-        yield RedisStore(link)
+        yield RedisStore(connection)
     finally:
-        link.drop()
+        connection.drop()
 
 
-def _breakers() -> Breakers:
+def _breakers() -> PrimaryBreakers:
     """A cluster asks for them; in the life of a command they hardly matter."""
-    return Breakers(
+    return PrimaryBreakers(
         partial(
             Breaker,
             failures=5,

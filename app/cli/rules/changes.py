@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from app.api.admin.counter_schemas import ClientSchema
-from app.api.admin.rules.rule_json import answered, patched, rule_from
-from app.api.admin.rules.rule_warnings import if_told, warnings_of, warnings_of_block
+from app.api.admin.rules.rule_json import patched, rule_answer, rule_from
+from app.api.admin.rules.rule_warnings import if_readable, warnings_of, warnings_of_block
 from app.api.admin.rules.schemas import ClientToBlockSchema
 from app.cli.command import agree, as_json, asking, by_operator, command, of_tenant, tenant_named
-from app.cli.output import many, say_changes, say_json
+from app.cli.output import many, print_changes, print_json
 from app.cli.resources.context import session, settings
 from app.cli.rules.crud import as_seen, stored
 from app.cli.rules.options import sent, single_fields
@@ -48,7 +48,7 @@ def edit_rule(rule_id: int, tenant: str, enabled: bool | None, author: Author, a
         return rule_from(patched(rule, named), tenant_id=rule.tenant_id, default_algorithm=algorithm, stored=rule)
 
     after = RuleChanges(session(), before.tenant_id, author).edit(rule_id, edited)
-    _say(f"rule {rule_id}: version {after.version}", before, after, as_json)
+    _print(f"rule {rule_id}: version {after.version}", before, after, as_json)
 
 
 @command("block")
@@ -61,7 +61,7 @@ def block(client_id: str, tenant: str, author: Author, as_json: bool) -> None:
     ClientToBlockSchema().load({"client_id": client_id})
     tenant_id = tenant_named(tenant).id
     merge = RuleChanges(session(), tenant_id, author).block(client_id)
-    _say_block(f"client {client_id}: blocked", client_id, tenant_id, merge, as_json)
+    _print_block(f"client {client_id}: blocked", client_id, tenant_id, merge, as_json)
 
 
 @command("unblock")
@@ -75,7 +75,7 @@ def unblock(client_id: str, tenant: str, author: Author, as_json: bool) -> None:
     tenant_id = tenant_named(tenant).id
     merge = RuleChanges(session(), tenant_id, author).unblock(client_id)
     said = "no longer blocked" if merge.changes_anything else "no rule of its own blocks it"
-    _say_block(f"client {client_id}: {said}", client_id, tenant_id, merge, as_json)
+    _print_block(f"client {client_id}: {said}", client_id, tenant_id, merge, as_json)
 
 
 @command("promote")
@@ -92,29 +92,29 @@ def promote(rule_id: int, tenant: str, yes: bool, author: Author, as_json: bool)
     before, after = twin or shadow, promoted(shadow, twin)
     if not yes:
         click.echo(f"rule {before.id} ({before.client_id}, {before.endpoint or 'any endpoint'}) becomes:", err=True)
-        say_changes(differences(document_of(before), document_of(after)), err=True)
+        print_changes(differences(document_of(before), document_of(after)), err=True)
     agree(f"Enforce what shadow rule {rule_id} says?", yes)
     changes = RuleChanges(session(), shadow.tenant_id, author)
     now = changes.promote(rule_id, as_seen(shadow), anything if yes else as_seen(twin))
-    _say(f"rule {now.id}: version {now.version} is enforced", before, now, as_json)
+    _print(f"rule {now.id}: version {now.version} is enforced", before, now, as_json)
 
 
-def _say(line: str, before: Rule, after: Rule, as_json: bool) -> None:
+def _print(line: str, before: Rule, after: Rule, as_json: bool) -> None:
     if as_json:
-        say_json(answered(after))
+        print_json(rule_answer(after))
     else:
         click.echo(line)
-        say_changes(differences(document_of(before), document_of(after)))
-    for warning in if_told(lambda: warnings_of(after, before, RuleRepository(session()))) or []:
+        print_changes(differences(document_of(before), document_of(after)))
+    for warning in if_readable(lambda: warnings_of(after, before, RuleRepository(session()))) or []:
         click.echo(warning, err=True)
 
 
-def _say_block(line: str, client_id: str, tenant_id: int, merge: Merge, as_json: bool) -> None:
+def _print_block(line: str, client_id: str, tenant_id: int, merge: Merge, as_json: bool) -> None:
     rules = [*merge.created, *(after for _, after in merge.replaced), *merge.unchanged]
     if as_json:
-        say_json({"rules": [answered(rule) for rule in rules], "deleted": [rule.id for rule in merge.deleted]})
+        print_json({"rules": [rule_answer(rule) for rule in rules], "deleted": [rule.id for rule in merge.deleted]})
     else:
         numbers = ", ".join(str(rule.id) for rule in (*rules, *merge.deleted))
         click.echo(f"{line} ({many(len(rules) + len(merge.deleted), 'rule')}: {numbers})" if numbers else line)
-    for warning in if_told(lambda: warnings_of_block(client_id, tenant_id, RuleRepository(session()))) or []:
+    for warning in if_readable(lambda: warnings_of_block(client_id, tenant_id, RuleRepository(session()))) or []:
         click.echo(warning, err=True)

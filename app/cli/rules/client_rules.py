@@ -6,14 +6,14 @@ from app.cli.resources.context import session, settings
 from app.rules.rule import Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 from app.rules.sql.repository import RuleRepository
-from app.rules.sql.ruleset_version import Editions
+from app.rules.sql.ruleset_version import RulesetVersions
 
 
 def book_of(*rules: Rule) -> RuleBook:
     """A book of these rules, with the deployment's default and the secret under which Redis's keys are spelled."""
-    edition = Editions(session()).current()
+    ruleset_id = RulesetVersions(session()).current()
     default = default_rule(settings().default_rate, settings().default_window)
-    snapshot = Snapshot(edition.version, edition.key_secret, rules)
+    snapshot = Snapshot(ruleset_id.version, ruleset_id.key_secret, rules)
     return RuleBook(snapshot, default=default, algorithm=settings().algorithm)
 
 

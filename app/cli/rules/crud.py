@@ -6,14 +6,14 @@ from typing import Any
 
 import click
 
-from app.api.admin.rules.rule_json import answered, rule_from
-from app.api.admin.rules.rule_warnings import if_told, warnings_of
+from app.api.admin.rules.rule_json import rule_answer, rule_from
+from app.api.admin.rules.rule_warnings import if_readable, warnings_of
 from app.api.admin.rules.schemas import RuleSchema
 from app.cli.command import agree, as_json, asking, by_operator, command, of_tenant, tenant_named
-from app.cli.output import say_changes, say_json, say_table
+from app.cli.output import print_changes, print_json, print_table
 from app.cli.resources.context import session, settings
 from app.cli.rules.options import sent, single_fields
-from app.cli.rules.table import say_rules, shown_limits
+from app.cli.rules.table import print_rules, shown_limits
 from app.rules.documents import LIMIT_FIELDS, document_of, lost
 from app.rules.errors import NotFound
 from app.rules.rule import Rule
@@ -31,7 +31,7 @@ from app.rules.sql.repository import RuleRepository
 def list_rules(tenant: str, as_json: bool, **filters: str | None) -> None:
     """The rules of a tenant, oldest first."""
     wanted = {name: value for name, value in filters.items() if value is not None}
-    say_rules(RuleRepository(session()).rules(tenant_named(tenant).id, **wanted), as_json)
+    print_rules(RuleRepository(session()).rules(tenant_named(tenant).id, **wanted), as_json)
 
 
 @command("show")
@@ -42,11 +42,11 @@ def show_rule(rule_id: int, tenant: str, as_json: bool) -> None:
     """One rule, all of its fields."""
     rule = stored(tenant, rule_id)
     if as_json:
-        say_json(answered(rule))
+        print_json(rule_answer(rule))
         return
-    shown = answered(rule) | {"limits": shown_limits(rule)}
+    shown = rule_answer(rule) | {"limits": shown_limits(rule)}
     rows = ((name, value) for name, value in shown.items() if name not in LIMIT_FIELDS)
-    say_table(("FIELD", "VALUE"), rows, widest=None)
+    print_table(("FIELD", "VALUE"), rows, widest=None)
 
 
 @command("set")
@@ -74,15 +74,15 @@ def set_rule(
     goes = {} if twin is None else lost(document_of(twin), document_of(rule), named)
     if twin is not None and goes and not yes:
         click.echo(f"rule {twin.id} has fields that this command does not name:", err=True)
-        say_changes(goes, err=True)
+        print_changes(goes, err=True)
         agree(f"Replace it? (`rules edit {twin.id}` changes only named fields.)", yes)
     expected = changes.anything if yes else as_seen(twin)
     replaced, created = changes.RuleChanges(session(), owner, author).put(rule, expected)
     if as_json:
-        say_json(answered(replaced))
+        print_json(rule_answer(replaced))
     else:
         click.echo(f"rule {replaced.id}: {'created' if created else f'replaced, version {replaced.version}'}")
-    for warning in if_told(lambda: warnings_of(replaced, twin, RuleRepository(session()))) or []:
+    for warning in if_readable(lambda: warnings_of(replaced, twin, RuleRepository(session()))) or []:
         click.echo(warning, err=True)
 
 

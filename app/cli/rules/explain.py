@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import click
 
-from app.api.admin.counter_json import shown, shown_candidate
+from app.api.admin.counter_json import candidate_answer, reading_answer
 from app.api.admin.counter_schemas import QuestionSchema
 from app.cli.command import as_json, command, of_tenant, tenant_named
-from app.cli.output import many, say_json
+from app.cli.output import many, print_json
 from app.cli.resources.context import session, store
 from app.cli.rules.client_rules import book_of_client
 from app.cli.rules.table import shown_limits
@@ -37,13 +37,13 @@ def explain_check(client_id: str, limit_key: str, everything: bool, tenant: str,
     readings = Counters(store(), book, tenant_id, client_id).read(limits)
     others = [each for each in found if not each.wins and (everything or _concerns(each, limit_key))]
     if as_json:
-        say_json([_document(each, readings) for each in (*winners, *others)])
+        print_json([_document(each, readings) for each in (*winners, *others)])
         return
     for winner in winners:
-        _say_winner(winner, readings)
+        _print_winner(winner, readings)
     for other in others:
         click.echo(f"not {_named(other.rule)}: {other.why}")
-    _say_hidden(winners[0].rule, [each for each in found if each.rule.endpoint not in (None, limit_key)])
+    _print_hidden(winners[0].rule, [each for each in found if each.rule.endpoint not in (None, limit_key)])
     others_too = [each for each in found if each not in (*winners, *others) and each.rule.id != DEFAULT_RULE_ID]
     if others_too:
         click.echo(f"({many(len(others_too), 'rule')} of other keys: --all)")
@@ -54,7 +54,7 @@ def _concerns(candidate: Candidate, limit_key: str) -> bool:
     return candidate.rule.endpoint in (None, limit_key) and candidate.rule.id != DEFAULT_RULE_ID
 
 
-def _say_winner(winner: Candidate, readings: Sequence[Reading]) -> None:
+def _print_winner(winner: Candidate, readings: Sequence[Reading]) -> None:
     rule = winner.rule
     what = {"allow": "allows everything", "block": "blocks everything"}.get(rule.action, shown_limits(rule))
     click.echo(f"{_named(rule)} {'would decide' if rule.shadow else 'decides'}: {what}")
@@ -67,7 +67,7 @@ def _say_winner(winner: Candidate, readings: Sequence[Reading]) -> None:
             )
 
 
-def _say_hidden(winner: Rule, of_other_keys: Sequence[Candidate]) -> None:
+def _print_hidden(winner: Rule, of_other_keys: Sequence[Candidate]) -> None:
     """What the winner also keeps from deciding: protections of other keys."""
     hidden = [each.rule for each in of_other_keys if each.hidden_by is not None and each.hidden_by.id == winner.id]
     for rule in hidden:
@@ -80,5 +80,5 @@ def _named(rule: Rule) -> str:
 
 
 def _document(candidate: Candidate, readings: Sequence[Reading]) -> dict[str, object]:
-    counters = [shown(reading) for reading in readings if reading.rule.id == candidate.rule.id]
-    return shown_candidate(candidate) | {"counters": counters}
+    counters = [reading_answer(reading) for reading in readings if reading.rule.id == candidate.rule.id]
+    return candidate_answer(candidate) | {"counters": counters}

@@ -11,13 +11,13 @@ from pathlib import Path
 import click
 
 from app.api.admin.import_export.rule_files import InvalidRules, in_pieces, read_rules, write_rules
-from app.api.admin.rules.rule_json import shown_merge
+from app.api.admin.rules.rule_json import merge_answer
 from app.api.admin.rules.rule_warnings import warnings_of_merge
 from app.api.problems import Problem
 from app.cli.command import agree, as_json, asking, by_operator, command, of_tenant, tenant_named
-from app.cli.output import many, say_changes, say_json
+from app.cli.output import many, print_changes, print_json
 from app.cli.progress import progress
-from app.cli.resources.context import one_state, rest, session, settings
+from app.cli.resources.context import consistent_session, end_transaction, session, settings
 from app.rules.rule import DEFAULT_TENANT_ID, Rule
 from app.rules.sql.changes import RuleChanges
 from app.rules.sql.history import Author
@@ -46,7 +46,7 @@ def validate(file: Path) -> None:
 def diff(file: Path, tenant: str, replace: bool, as_json: bool) -> None:
     """What importing the file would change."""
     owner = _owner(tenant)
-    _say(_compared(_read(file, owner), owner, replace), as_json)
+    _print(_compared(_read(file, owner), owner, replace), as_json)
 
 
 @command("import")
@@ -64,16 +64,16 @@ def import_rules(
     owner = _owner(tenant)
     rules, agreed = _read(file, owner), None
     if dry_run:
-        _say(_compared(rules, owner, replace), as_json)
+        _print(_compared(rules, owner, replace), as_json)
         return
     if replace and not yes:
         agreed = _compared(rules, owner, replace)
         if agreed.deleted:
-            _say(agreed, False, err=True)
+            _print(agreed, False, err=True)
             agree(f"Delete {many(len(agreed.deleted), 'rule')} that {file} does not have?", yes)
     with progress(f"storing what changes of {many(len(rules), 'rule')}") as pace:
         merge = RuleChanges(session(), owner, author, pace).merge(rules, replace=replace, agreed=agreed)
-    _say(merge, as_json)
+    _print(merge, as_json)
 
 
 @command("export")
@@ -83,8 +83,8 @@ def export(tenant: str, kind: str) -> None:
     """All rules of a tenant, as a file that `import` takes."""
     owner = _owner(tenant)
     with progress("reading the rules") as pace:
-        rules = RuleRepository(one_state(), pace).rules(owner)
-    rest()
+        rules = RuleRepository(consistent_session(), pace).rules(owner)
+    end_transaction()
     with progress("writing the rules") as pace:
         for piece in in_pieces(write_rules(pace(rules), yaml=kind == "yaml")):
             click.echo(piece, nl=False)
@@ -92,14 +92,14 @@ def export(tenant: str, kind: str) -> None:
 
 def _owner(tenant: str) -> int:
     owner = tenant_named(tenant).id
-    rest()
+    end_transaction()
     return owner
 
 
 def _compared(rules: list[Rule], tenant_id: int, replace: bool) -> Merge:
     with progress("comparing with the rules that are stored") as pace:
-        merge = RuleChanges(one_state(), tenant_id, NOBODY, pace).compare(rules, replace=replace)
-    rest()
+        merge = RuleChanges(consistent_session(), tenant_id, NOBODY, pace).compare(rules, replace=replace)
+    end_transaction()
     return merge
 
 
@@ -116,8 +116,8 @@ def _read(file: Path, tenant_id: int) -> list[Rule]:
             return read_rules(content, yaml=yaml, tenant_id=tenant_id, default_algorithm=algorithm, pace=pace)
     except Problem as problem:  # no JSON or YAML at all: what its parser says has the line in it
         line = re.search(r"\bline (\d+)", problem.detail)
-        told = problem.detail.replace("the body", "the file", 1)
-        click.echo(f"{file}:{line[1] if line else 1}: {told}", err=True)
+        warnings = problem.detail.replace("the body", "the file", 1)
+        click.echo(f"{file}:{line[1] if line else 1}: {warnings}", err=True)
     except InvalidRules as invalid:
         for error in invalid.errors:
             click.echo(f"{file}:{error.line or '?'}: {error}", err=True)
@@ -126,17 +126,17 @@ def _read(file: Path, tenant_id: int) -> list[Rule]:
     sys.exit(1)
 
 
-def _say(merge: Merge, as_json: bool, *, err: bool = False) -> None:
-    shown = shown_merge(merge)
+def _print(merge: Merge, as_json: bool, *, err: bool = False) -> None:
+    shown = merge_answer(merge)
     for warning in warnings_of_merge(merge):
         click.echo(warning, err=True)
     if as_json:
-        say_json(shown)
+        print_json(shown)
         return
     for name, sign in SIGNS.items():
         for rule in shown[name]:
             kind = " (shadow)" if rule["shadow"] else ""
             click.echo(f"{sign} {rule['client_id']} {rule['endpoint'] or '*'}{kind}", err=err)
             if name == "replaced":
-                say_changes(rule["changes"], err=err)
+                print_changes(rule["changes"], err=err)
     click.echo(", ".join(f"{len(rules)} {name}" for name, rules in shown.items()), err=err)

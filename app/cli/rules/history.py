@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from app.api.admin.rules.rule_json import shown_versions
+from app.api.admin.rules.rule_json import version_answers
 from app.cli.command import agree, as_json, asking, by_operator, command, of_tenant, tenant_named
-from app.cli.output import say_changes, say_json, table
+from app.cli.output import print_changes, print_json, table
 from app.cli.resources.context import session, settings
 from app.rules.errors import NotFound
 from app.rules.sql.changes import RuleChanges
@@ -24,16 +24,16 @@ def history(rule_id: int, tenant: str, as_json: bool) -> None:
     rows, total = History(session(), tenant_named(tenant).id).versions(rule_id, 0, MAX_VERSIONS)
     if not total:
         raise NotFound(f"there is no rule {rule_id}")
-    versions = shown_versions(rows)
+    versions = version_answers(rows)
     if as_json:
-        say_json(versions)
+        print_json(versions)
         return
     names = ("version", "updated_at", "change", "actor")
     head, *lines = table(("VERSION", "TIME", "CHANGE", "BY"), ([shown[name] for name in names] for shown in versions))
     click.echo(head)
     for line, shown in zip(lines, versions, strict=True):
         click.echo(line)
-        say_changes(shown["changes"] or {})
+        print_changes(shown["changes"] or {})
 
 
 @command("rollback")

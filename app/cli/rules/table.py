@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.api.admin.rules.rule_json import answered
-from app.cli.output import say_json, say_table
+from app.api.admin.rules.rule_json import rule_answer
+from app.cli.output import print_json, print_table
 from app.rules.rule import Limit, Rule
 
 HEAD = ("ID", "VERSION", "CLIENT", "ENDPOINT", "ACTION", "LIMITS", "NOTES")
 
 
-def say_rules(stored: Sequence[Rule], as_json: bool) -> None:
+def print_rules(stored: Sequence[Rule], as_json: bool) -> None:
     if as_json:
-        say_json([answered(rule) for rule in stored])
+        print_json([rule_answer(rule) for rule in stored])
         return
-    say_table(HEAD, ((r.id, r.version, r.client_id, r.endpoint, r.action, shown_limits(r), _notes(r)) for r in stored))
+    print_table(
+        HEAD, ((r.id, r.version, r.client_id, r.endpoint, r.action, shown_limits(r), _notes(r)) for r in stored)
+    )
 
 
 def shown_limits(rule: Rule) -> str:

@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from app.api.admin.rules.rule_json import answered, answered_document
-from app.api.admin.rules.rule_warnings import if_told, warnings_of
+from app.api.admin.rules.rule_json import document_answer, rule_answer
+from app.api.admin.rules.rule_warnings import if_readable, warnings_of
 from app.api.admin.template_schemas import ApplicationSchema
 from app.cli.command import agree, as_json, asking, by_operator, command, of_tenant, tenant_named
-from app.cli.output import say_changes, say_json, say_table
+from app.cli.output import print_changes, print_json, print_table
 from app.cli.resources.context import session
-from app.cli.rules.table import say_rules, shown_limits
+from app.cli.rules.table import print_rules, shown_limits
 from app.rules.documents import differences, document_of
 from app.rules.sql.changes import RuleChanges
 from app.rules.sql.history import Author
@@ -27,10 +27,10 @@ def list_templates(tenant: str, as_json: bool) -> None:
     """Built-in templates, then the tenant's own."""
     templates = Templates(session(), tenant_named(tenant).id).all()
     if as_json:
-        say_json([_document(template) for template in templates])
+        print_json([_document(template) for template in templates])
         return
     rows = ((t.name, t.builtin, len(t.rules), t.description) for t in templates)
-    say_table(("NAME", "BUILT IN", "RULES", "DESCRIPTION"), rows, widest=None)
+    print_table(("NAME", "BUILT IN", "RULES", "DESCRIPTION"), rows, widest=None)
 
 
 @command("show")
@@ -42,11 +42,11 @@ def show_template(name: str, tenant: str, as_json: bool) -> None:
     tenant_id = tenant_named(tenant).id
     template = Templates(session(), tenant_id).get(name)
     if as_json:
-        say_json(_document(template))
+        print_json(_document(template))
         return
     rules = template.rules_for("", tenant_id)
     rows = ((rule.endpoint, rule.action, shown_limits(rule), rule.fail_mode, rule.shadow) for rule in rules)
-    say_table(("ENDPOINT", "ACTION", "LIMITS", "FAIL MODE", "SHADOW"), rows)
+    print_table(("ENDPOINT", "ACTION", "LIMITS", "FAIL MODE", "SHADOW"), rows)
 
 
 @command("apply")
@@ -65,17 +65,19 @@ def apply_template(name: str, client_id: str, tenant: str, yes: bool, author: Au
     seen = None if yes else changes.compare(rules, replace=False)
     for before, after in seen.replaced if seen else ():
         click.echo(f"rule {before.id} ({client_id}, {before.endpoint or 'any endpoint'}):", err=True)
-        say_changes(differences(document_of(before), document_of(after)), err=True)
+        print_changes(differences(document_of(before), document_of(after)), err=True)
     if seen and seen.replaced:
         agree("Replace what is there?", yes)
     merge = changes.merge(rules, agreed=seen)
     done = [*merge.created, *(after for _, after in merge.replaced), *merge.unchanged]
     if as_json:
-        say_json([answered(rule) for rule in done])
+        print_json([rule_answer(rule) for rule in done])
     else:
-        say_rules(done, as_json=False)
+        print_rules(done, as_json=False)
     rules_now = RuleRepository(session())
-    for warning in if_told(lambda: [told for rule in done for told in warnings_of(rule, None, rules_now)]) or []:
+    for warning in (
+        if_readable(lambda: [warnings for rule in done for warnings in warnings_of(rule, None, rules_now)]) or []
+    ):
         click.echo(warning, err=True)
 
 
@@ -94,5 +96,5 @@ def delete_template(name: str, tenant: str, yes: bool, author: Author) -> None:
 
 
 def _document(template: Template) -> dict[str, Any]:
-    rules = [answered_document(document) for document in template.rules]
+    rules = [document_answer(document) for document in template.rules]
     return {"name": template.name, "description": template.description, "builtin": template.builtin, "rules": rules}

@@ -137,14 +137,14 @@ class Breaker(pybreaker.CircuitBreaker):
         return False
 
     def open(self) -> bool:
-        self._turn(OPEN, self._next_probe_at())
+        self._change_state(OPEN, self._next_probe_at())
         return True
 
     def half_open(self) -> None:
-        self._turn(HALF_OPEN, 0.0)
+        self._change_state(HALF_OPEN, 0.0)
 
     def close(self) -> None:
-        self._turn(CLOSED, 0.0)
+        self._change_state(CLOSED, 0.0)
 
     def _next_probe_at(self) -> float:
         return self._clock() + self.reset_timeout * random.uniform(1 - JITTER, 1)
@@ -159,7 +159,7 @@ class Breaker(pybreaker.CircuitBreaker):
                     return circuit.mark
                 mark = circuit.become(HALF_OPEN, now + self._lease_seconds) if now >= circuit.until else 0
             if mark:
-                self._tell(before, HALF_OPEN)
+                self._notify(before, HALF_OPEN)
                 return mark
         return None
 
@@ -176,17 +176,17 @@ class Breaker(pybreaker.CircuitBreaker):
             self._counted = failure
             circuit.failures += 1
         if mark & STATE == HALF_OPEN or circuit.failures >= self.fail_max:
-            self._turn(OPEN, self._next_probe_at(), of=mark)
+            self._change_state(OPEN, self._next_probe_at(), of=mark)
 
     def _succeeded(self, mark: int) -> None:
         if mark & STATE == HALF_OPEN:
-            self._turn(CLOSED, 0.0, of=mark)
+            self._change_state(CLOSED, 0.0, of=mark)
             return
         with self._circuit.lock:
             if self._circuit.mark == mark:
                 self._circuit.failures = 0
 
-    def _turn(self, state: int, until: float, of: int | None = None) -> None:
+    def _change_state(self, state: int, until: float, of: int | None = None) -> None:
         """Into this state, unless it is no longer the circuit `of` this mark."""
         circuit = self._circuit
         with circuit.lock:
@@ -194,9 +194,9 @@ class Breaker(pybreaker.CircuitBreaker):
             if of is not None and before != of:
                 return
             circuit.become(state, until)
-        self._tell(before & STATE, state)
+        self._notify(before & STATE, state)
 
-    def _tell(self, before: int, state: int) -> None:
+    def _notify(self, before: int, state: int) -> None:
         """Outside the lock: listeners may log."""
         if before != state:
             KINDS[state](self, prev_state=KINDS[before](self, None), notify=True)

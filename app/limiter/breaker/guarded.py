@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.limiter.breaker.per_primary import Guard
+from app.limiter.breaker.per_primary import AnyBreaker
 from app.limiter.compiled_rule import Charge
 from app.limiter.decision import Outcome
 from app.limiter.errors import StoreError, StoreFault, StoreUnavailable
@@ -13,7 +13,7 @@ from app.limiter.store import Store
 Outcomes = Sequence[Outcome | StoreError]
 
 
-def guarded(breaker: Guard, store: Store, charges: Sequence[Charge], whose: str = "") -> tuple[Outcomes, bool]:
+def guarded(breaker: AnyBreaker, store: Store, charges: Sequence[Charge], whose: str = "") -> tuple[Outcomes, bool]:
     """For each charge its outcome or its own error, and whether they prove that the store decides.
 
     Nothing is asked while the breaker is open. `whose`: what it guards, for the error where there are several.

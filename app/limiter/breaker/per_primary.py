@@ -9,18 +9,18 @@ from app.limiter.breaker.breaker import Breaker, BreakerStatus, status_of
 from app.limiter.breaker.shared_state import CLOSED, STATE, Circuit, Circuits
 
 
-class MakesBreaker(Protocol):
+class BreakerFactory(Protocol):
     def __call__(self, *, circuit: Circuit, name: str) -> Breaker: ...
 
 
-class Breakers:
+class PrimaryBreakers:
     """Made before the fork: breakers of one name open as one on the whole node. `clock` is monotonic seconds.
 
     To a limiter and to operators it is one breaker, which lets everything pass: each part of a trip meets its own. What
     it shows is the node's, also of primaries that another worker alone has met so far.
     """
 
-    def __init__(self, make: MakesBreaker, clock: Callable[[], float]) -> None:
+    def __init__(self, make: BreakerFactory, clock: Callable[[], float]) -> None:
         self._make = make
         self._clock = clock
         self._circuits = Circuits()
@@ -75,7 +75,7 @@ class Breakers:
         return worst[1]
 
 
-Guard = Breaker | Breakers  # what a limiter asks the store through
+AnyBreaker = Breaker | PrimaryBreakers  # what a limiter asks the store through
 
 
 def _badness(found: tuple[int, BreakerStatus]) -> tuple[int, int, float]:

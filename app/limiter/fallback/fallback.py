@@ -1,16 +1,16 @@
-"""The degradation ladder: what decides a check while Redis does not, by the rule's fail_mode."""
+"""The fallback: what decides a check while Redis does not, by the rule's fail_mode."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 
-from app.limiter.breaker.per_primary import Guard
-from app.limiter.compiled_rule import Charge, Plan
+from app.limiter.breaker.per_primary import AnyBreaker
+from app.limiter.compiled_rule import Charge, CompiledRule
 from app.limiter.decision import Outcome
 from app.limiter.denial_cache import DenialCache
 from app.limiter.errors import StoreBusy, StoreError, Unavailable
-from app.limiter.fallback.fallback_log import ModeLog
+from app.limiter.fallback.fallback_log import FallbackLog
 from app.limiter.fallback.local_store import LocalStore
 from app.observability.metrics import DEGRADED
 from app.rules.rule import FAIL_MODES, Rule
@@ -24,28 +24,28 @@ MEANING = {
 RETRY_SECONDS = 1  # what a 503 advises after a failed trip while the breaker is still closed
 
 
-class Ladder:
+class Fallback:
     """`fail_mode` is for rules that name none; `clock` is Unix time in seconds, Redis's being out of reach."""
 
     def __init__(
         self,
         *,
         local: LocalStore,
-        breaker: Guard,
+        breaker: AnyBreaker,
         denials: DenialCache,
         fail_mode: str,
-        mode_log: ModeLog,
+        fallback_log: FallbackLog,
         clock: Callable[[], float],
     ) -> None:
         self._local = local
         self._breaker = breaker
         self._denials = denials
         self._fail_mode = fail_mode
-        self._mode_log = mode_log
+        self._fallback_log = fallback_log
         self._clock = clock
         self._degraded = {mode: DEGRADED.labels(mode) for mode in FAIL_MODES}
 
-    def decide(self, charge: Charge, why: object) -> tuple[Plan, Outcome] | Unavailable:
+    def decide(self, charge: Charge, why: object) -> tuple[CompiledRule, Outcome] | Unavailable:
         """open: admitted; local: decided on this worker's share; closed: Unavailable. `why`: Redis did not decide.
 
         In every mode a client that Redis denied and that cannot have recovered stays denied, and a worker that has too
@@ -54,23 +54,23 @@ class Ladder:
         """
         if isinstance(why, StoreBusy):
             return Unavailable(RETRY_SECONDS)
-        mode = charge.plan.rule.fail_mode or self._fail_mode
+        mode = charge.compiled.rule.fail_mode or self._fail_mode
         self._degraded[mode].inc()
-        self._mode_log.fell_back(mode, why)
+        self._fallback_log.fell_back(mode, why)
         if mode == "closed":
             return self.unavailable()
         denied = self._denials.still(charge)
         if denied is not None:
-            return charge.plan, denied
+            return charge.compiled, denied
         now_us = int(self._clock() * 1_000_000)
         if mode == "local":
             return self._local.check(charge, now_us)
-        return charge.plan, _as_if_untouched(charge.plan.rule, now_us)
+        return charge.compiled, _as_if_untouched(charge.compiled.rule, now_us)
 
     def refused_lease(self, why: StoreError) -> Unavailable:
         """Nothing grants leases in Redis's stead. `why`: it did not."""
         if not isinstance(why, StoreBusy):
-            self._mode_log.refused_lease(why)
+            self._fallback_log.refused_lease(why)
         return self.unavailable()
 
     def unavailable(self) -> Unavailable:

@@ -16,7 +16,7 @@ _LEASES = 1 << len(FAIL_MODES)
 log = logging.getLogger(__name__)
 
 
-class ModeLog:
+class FallbackLog:
     """Made before the fork. `clock` is monotonic seconds, the node's own."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from msgspec.structs import replace
 
 from app.limiter.algorithms import State, decide
-from app.limiter.compiled_rule import Charge, Plan
+from app.limiter.compiled_rule import Charge, CompiledRule
 from app.limiter.decision import Outcome
 from app.rules.rule import Limit, Rule
 
@@ -23,29 +23,30 @@ class LocalStore:
         self._holders = holders
         self._max_counters = max_counters
         self._counters: OrderedDict[tuple[bytes, bytes], State] = OrderedDict()
-        self._shares: OrderedDict[int, tuple[Rule, Plan]] = OrderedDict()  # by rule, those of deleted ones for a while
+        # By rule, those of deleted ones for a while.
+        self._shares: OrderedDict[int, tuple[Rule, CompiledRule]] = OrderedDict()
 
-    def check(self, charge: Charge, now_us: int) -> tuple[Plan, Outcome]:
+    def check(self, charge: Charge, now_us: int) -> tuple[CompiledRule, Outcome]:
         """Decide on states in memory what would have gone to Redis; `now_us` of this machine.
 
         Returns the plan of the share that decided, whose limits the outcome is about.
         """
-        plan = self._share(charge.plan.rule)
-        keys = [(charge.client, name) for name in plan.names]
-        states, outcome = decide([self._counters.get(key) for key in keys], plan.rule.limits, charge.cost, now_us)
+        compiled = self._share(charge.compiled.rule)
+        keys = [(charge.client, name) for name in compiled.names]
+        states, outcome = decide([self._counters.get(key) for key in keys], compiled.rule.limits, charge.cost, now_us)
         for key, state in zip(keys, states or (), strict=False):
             if state is not None:
                 self._counters[key] = state
                 self._counters.move_to_end(key)
         while len(self._counters) > self._max_counters:
             self._counters.popitem(last=False)
-        return plan, outcome
+        return compiled, outcome
 
-    def _share(self, rule: Rule) -> Plan:
+    def _share(self, rule: Rule) -> CompiledRule:
         known = self._shares.get(rule.id)
         if known is None or known[0] is not rule:
             limits = tuple(self._share_of(limit) for limit in rule.limits)
-            known = self._shares[rule.id] = (rule, Plan(replace(rule, limits=limits)))
+            known = self._shares[rule.id] = (rule, CompiledRule(replace(rule, limits=limits)))
             if len(self._shares) > MAX_SHARES:
                 self._shares.popitem(last=False)
         self._shares.move_to_end(rule.id)

@@ -23,14 +23,14 @@ from redis.connection import AbstractConnection
 from redis.exceptions import ConnectionError, RedisError
 
 from app.limiter.breaker.breaker import Breaker
-from app.limiter.breaker.per_primary import Breakers
+from app.limiter.breaker.per_primary import PrimaryBreakers
 from app.limiter.errors import StoreError, StoreUnavailable
 from app.limiter.keys import SLOTS
 from app.limiter.redis.cluster_maps import Ranges, ask_for_maps, believed, ids_in, is_foreign, told_by
-from app.limiter.redis.connection import RedisLink
-from app.limiter.redis.endpoint import Address, Servers
+from app.limiter.redis.connection import RedisConnection
+from app.limiter.redis.endpoint import Address, RedisEndpoint
 from app.limiter.redis.resp import packed
-from app.limiter.redis.store import ELSEWHERE, RedisStore, link_by
+from app.limiter.redis.store import ELSEWHERE, RedisStore, multiplexed
 from app.observability.background import forever
 
 REFRESH_SECONDS = 0.5  # at least, between two questions for the map
@@ -47,8 +47,8 @@ class MemberStore(RedisStore):
 
     elsewhere = (*ELSEWHERE, "CLUSTERDOWN")
 
-    def __init__(self, link: RedisLink) -> None:
-        super().__init__(link, together=1)
+    def __init__(self, connection: RedisConnection) -> None:
+        super().__init__(connection, together=1)
 
 
 class AskingStore(MemberStore):
@@ -62,13 +62,13 @@ class AskingStore(MemberStore):
 class Primary:
     """A server of the cluster that a slot is, or was, said to be at. `breaker` is the node's for this server."""
 
-    __slots__ = ("address", "arriving", "breaker", "link", "store", "whose")
+    __slots__ = ("address", "arriving", "breaker", "connection", "store", "whose")
 
-    def __init__(self, address: Address, link: RedisLink, breaker: Breaker) -> None:
+    def __init__(self, address: Address, connection: RedisConnection, breaker: Breaker) -> None:
         self.address = address
-        self.link = link
-        self.store = MemberStore(link)
-        self.arriving = AskingStore(link)
+        self.connection = connection
+        self.store = MemberStore(connection)
+        self.arriving = AskingStore(connection)
         self.breaker = breaker
         self.whose = f"of {address} "  # for errors
 
@@ -76,8 +76,10 @@ class Primary:
 class Cluster:
     """Belongs to the worker that first asks it. `clock` is monotonic seconds."""
 
-    def __init__(self, servers: Servers, *, timeout_ms: int, breakers: Breakers, clock: Callable[[], float]) -> None:
-        self._servers = servers
+    def __init__(
+        self, endpoint: RedisEndpoint, *, timeout_ms: int, breakers: PrimaryBreakers, clock: Callable[[], float]
+    ) -> None:
+        self._endpoint = endpoint
         self._timeout_ms = timeout_ms
         self._breakers = breakers
         self._clock = clock
@@ -109,8 +111,8 @@ class Cluster:
         """The server at this address, whether the map has it yet or not."""
         known = self._known.get(address)
         if known is None:
-            link = link_by(lambda: self._connected(address), timeout_ms=self._timeout_ms, clock=self._clock)
-            known = self._known[address] = Primary(address, link, self._breakers.of(_name(address)))
+            connection = multiplexed(lambda: self._connected(address), timeout_ms=self._timeout_ms, clock=self._clock)
+            known = self._known[address] = Primary(address, connection, self._breakers.of(_name(address)))
         return known
 
     def moved(self, slot: int, address: Address) -> None:
@@ -145,7 +147,7 @@ class Cluster:
     def _learn_from(self, address: Address) -> bool:
         """By the connection that there is to a primary of the map."""
         try:
-            [reply] = self.primary(address).link.call(packed(b"CLUSTER", b"SLOTS"), 1)
+            [reply] = self.primary(address).connection.call(packed(b"CLUSTER", b"SLOTS"), 1)
             if isinstance(reply, hiredis.ReplyError) or not reply:
                 raise StoreError(reply or "it knows of no slots")
             self._learn(address, self._own(address, reply))
@@ -156,9 +158,9 @@ class Cluster:
 
     def _learn_anew(self) -> bool:
         """From the servers of the URL."""
-        told, failures = ask_for_maps(self._servers, self._timeout_ms / 2000, patiently=bool(self._members))
+        told, failures = ask_for_maps(self._endpoint, self._timeout_ms / 2000, patiently=bool(self._members))
         self._why = failures or self._why
-        chosen = believed(told, self._members, len(self._servers.addresses))
+        chosen = believed(told, self._members, len(self._endpoint.addresses))
         if chosen is None:
             return False
         self._learn(chosen, told[chosen])
@@ -166,7 +168,7 @@ class Cluster:
 
     def _connected(self, address: Address) -> AbstractConnection:
         """To a member of this cluster, once one is known. Raises RedisError."""
-        connection = self._servers.connect(address)
+        connection = self._endpoint.connect(address)
         try:
             if self._members:
                 self._own(address, told_by(connection))
@@ -198,7 +200,7 @@ class Cluster:
             gevent.spawn(_prepare, primary)
         for primary in set(self._known.values()) - now:
             del self._known[primary.address]
-            gevent.spawn_later(GRACE_SECONDS, primary.link.drop)
+            gevent.spawn_later(GRACE_SECONDS, primary.connection.drop)
 
 
 def _name(address: Address) -> str:

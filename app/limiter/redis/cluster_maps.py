@@ -14,7 +14,7 @@ import gevent
 from redis.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from app.limiter.redis.endpoint import Address, Servers
+from app.limiter.redis.endpoint import Address, RedisEndpoint
 
 SEVERAL = "REDIS_URL names servers of different clusters: checks go to that of %s, not to that of %s"
 
@@ -42,12 +42,12 @@ def is_foreign(told: Ranges, members: Collection[bytes]) -> bool:
     return bool(ids and members) and ids.isdisjoint(members)
 
 
-def ask_for_maps(servers: Servers, seconds: float, *, patiently: bool) -> tuple[dict[Address, Ranges], str]:
+def ask_for_maps(endpoint: RedisEndpoint, seconds: float, *, patiently: bool) -> tuple[dict[Address, Ranges], str]:
     """What each server of the URL tells over a connection of its own, and why the last of the others tells nothing.
 
     Those that take longer than `seconds` are not waited for where another one has answered, unless `patiently`.
     """
-    asking = {address: gevent.spawn(_asked, servers, address) for address in servers.addresses}
+    asking = {address: gevent.spawn(_asked, endpoint, address) for address in endpoint.addresses}
     gevent.wait(list(asking.values()), timeout=None if patiently else seconds)
     if not any(isinstance(asked.value, list) for asked in asking.values()):
         gevent.wait(list(asking.values()))
@@ -72,9 +72,9 @@ def believed(told: Mapping[Address, Ranges], members: Collection[bytes], asked: 
     return chosen
 
 
-def _asked(servers: Servers, address: Address) -> Asked:
+def _asked(endpoint: RedisEndpoint, address: Address) -> Asked:
     try:
-        connection = servers.connect(address)
+        connection = endpoint.connect(address)
         try:
             told = told_by(connection)
         finally:

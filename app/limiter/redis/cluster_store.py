@@ -27,8 +27,8 @@ REDIRECTIONS = 2  # that a command follows: a slot that moved may be moving on
 TRYAGAIN_SECONDS = 0.005  # before asking again about a slot whose keys are on their way
 
 # A primary, and whether it is asked about slots that are still on their way to it.
-Way = tuple[Primary, bool]
-Ways = dict[Way, list[int]]
+Route = tuple[Primary, bool]
+Routes = dict[Route, list[int]]
 
 
 class ClusterStore:
@@ -38,8 +38,8 @@ class ClusterStore:
     def check(self, charges: Sequence[Charge]) -> list[Outcome | StoreError]:
         """One trip to each primary that has some of the clients. Each charge gets its outcome or its own error."""
 
-        def ask(way: Way, places: list[int]) -> Sequence[Outcome | StoreError]:
-            found, _ = guarded(way[0].breaker, _store(way), [charges[place] for place in places], way[0].whose)
+        def ask(route: Route, places: list[int]) -> Sequence[Outcome | StoreError]:
+            found, _ = guarded(route[0].breaker, _store(route), [charges[place] for place in places], route[0].whose)
             return found
 
         return self._ask([slot(charge.client) for charge in charges], ask)
@@ -47,8 +47,8 @@ class ClusterStore:
     def send(self, commands: Sequence[tuple[bytes, ...]], operation: str) -> list[Any]:
         """As RedisStore's; the second word of each is its key."""
 
-        def ask(way: Way, places: list[int]) -> list[Any]:
-            return _store(way).replies([commands[place] for place in places], operation)
+        def ask(route: Route, places: list[int]) -> list[Any]:
+            return _store(route).replies([commands[place] for place in places], operation)
 
         return without_errors(self._ask([slot(words[1]) for words in commands], ask))
 
@@ -78,39 +78,39 @@ class ClusterStore:
             return troubles[0]
         return StoreUnavailable("some slots of the cluster have no primary") if None in slots else None
 
-    def _ask(self, slots: list[int], ask: Callable[[Way, list[int]], Sequence[Any]]) -> list[Any]:
+    def _ask(self, slots: list[int], ask: Callable[[Route, list[int]], Sequence[Any]]) -> list[Any]:
         """What `ask` gets for each of the slots, redirections followed."""
         answers: list[Any] = [None] * len(slots)
         try:
-            ways = self._ways(slots, answers)
+            routes = self._routes(slots, answers)
         except StoreError as error:
             return [error] * len(slots)
         for redirections in range(REDIRECTIONS + 1):
-            parts = _together([partial(_asked, ask, *part) for part in ways.items()])
-            for places, found in zip(ways.values(), parts, strict=True):
+            parts = _together([partial(_asked, ask, *part) for part in routes.items()])
+            for places, found in zip(routes.values(), parts, strict=True):
                 for place, answer in zip(places, found, strict=True):
                     answers[place] = answer
-            ways = self._redirections(ways, slots, answers) if redirections < REDIRECTIONS else {}
-            if not ways:
+            routes = self._redirections(routes, slots, answers) if redirections < REDIRECTIONS else {}
+            if not routes:
                 break
         return answers
 
-    def _ways(self, slots: list[int], answers: list[Any]) -> Ways:
+    def _routes(self, slots: list[int], answers: list[Any]) -> Routes:
         """Who to ask about which places; where there is nobody, that is the answer."""
-        primaries, ways = self._cluster.slots(), defaultdict[Way, list[int]](list)
+        primaries, routes = self._cluster.slots(), defaultdict[Route, list[int]](list)
         for place, number in enumerate(slots):
             primary = primaries[number]
             if primary:
-                ways[primary, False].append(place)
+                routes[primary, False].append(place)
             else:
                 answers[place] = StoreUnavailable(f"no primary has slot {number}")
                 self._cluster.doubt()
-        return ways
+        return routes
 
-    def _redirections(self, ways: Ways, slots: list[int], answers: list[Any]) -> Ways:
+    def _redirections(self, routes: Routes, slots: list[int], answers: list[Any]) -> Routes:
         """Who to ask instead, about what was not run; whatever failed makes the map doubtful."""
-        instead, again = defaultdict[Way, list[int]](list), False
-        for way, places in ways.items():
+        instead, again = defaultdict[Route, list[int]](list), False
+        for route, places in routes.items():
             for place in places:
                 answer = answers[place]
                 kind, _, rest = str(answer).partition(" ") if isinstance(answer, Redirected) else ("", "", "")
@@ -118,29 +118,29 @@ class ClusterStore:
                     self._cluster.doubt()
                 elif kind:
                     again |= kind == "TRYAGAIN"
-                    instead[self._way(kind, rest, way, slots[place])].append(place)
+                    instead[self._route(kind, rest, route, slots[place])].append(place)
         if again:
             gevent.sleep(TRYAGAIN_SECONDS)
         return instead
 
-    def _way(self, kind: str, rest: str, way: Way, slot: int) -> Way:
+    def _route(self, kind: str, rest: str, route: Route, slot: int) -> Route:
         if kind == "TRYAGAIN":
-            return way
+            return route
         host, _, port = rest.partition(" ")[2].rpartition(":")
-        address = Address(host or way[0].address.host, int(port))
+        address = Address(host or route[0].address.host, int(port))
         if kind == "MOVED":
             self._cluster.moved(slot, address)
         return self._cluster.primary(address), kind == "ASK"
 
 
-def _store(way: Way) -> RedisStore:
-    primary, arriving = way
+def _store(route: Route) -> RedisStore:
+    primary, arriving = route
     return primary.arriving if arriving else primary.store
 
 
-def _asked(ask: Callable[[Way, list[int]], Sequence[Any]], way: Way, places: list[int]) -> Sequence[Any]:
+def _asked(ask: Callable[[Route, list[int]], Sequence[Any]], route: Route, places: list[int]) -> Sequence[Any]:
     try:
-        return ask(way, places)
+        return ask(route, places)
     except StoreError as error:  # the trip failed
         return [error] * len(places)
 

@@ -26,7 +26,7 @@ from gevent import get_hub, getcurrent
 from redis.exceptions import ConnectionError, RedisError, TimeoutError
 
 from app.limiter.errors import StoreBusy
-from app.limiter.redis.socket import Wire
+from app.limiter.redis.socket import RedisSocket
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ LOOKS = 4  # a timeout: after the machine stood still, Redis has three quarters 
 STALLED = 1.5
 
 
-class Caller:
+class PendingCall:
     """A greenlet, its commands, and the replies it waits for. Once it was killed the greenlet is None, and its replies
     are dropped. `work_us`: what its commands may take Redis."""
 
@@ -63,7 +63,7 @@ class Caller:
                 log.exception("a caller of Redis ended with an error")
 
 
-class RedisLink:
+class RedisConnection:
     """Belongs to the worker whose greenlets first call it. `clock` is monotonic seconds.
 
     `connect` opens a wire; each of its steps takes the timeout at most. At most `max_waiting` callers wait at a time.
@@ -72,7 +72,7 @@ class RedisLink:
     def __init__(
         self,
         *,
-        connect: Callable[[], Wire],
+        connect: Callable[[], RedisSocket],
         timeout_seconds: float,
         max_waiting: int,
         clock: Callable[[], float],
@@ -81,10 +81,10 @@ class RedisLink:
         self._timeout = timeout_seconds
         self._max_waiting = max_waiting
         self._clock = clock
-        self._fresh: deque[Caller] = deque()  # not sent yet
-        self._sent: deque[Caller] = deque()  # in the order of their commands
+        self._fresh: deque[PendingCall] = deque()  # not sent yet
+        self._sent: deque[PendingCall] = deque()  # in the order of their commands
         self._work_us = 0  # of those that were sent
-        self._wire: Wire | None = None
+        self._socket: RedisSocket | None = None
         self._connecting = False
         self._flush_due = False
         self._timer: Any = None
@@ -98,7 +98,7 @@ class RedisLink:
         """
         if len(self._fresh) + len(self._sent) >= self._max_waiting:
             raise StoreBusy(f"{self._max_waiting} callers already wait for Redis")
-        caller = Caller(getcurrent(), commands, count, work_us)
+        caller = PendingCall(getcurrent(), commands, count, work_us)
         self._fresh.append(caller)
         self._schedule()
         try:
@@ -112,7 +112,7 @@ class RedisLink:
 
     def drop(self) -> None:
         """Give the connection up, for instance because its server was demoted. The next call opens another."""
-        if self._wire is not None:
+        if self._socket is not None:
             self._fail(ConnectionError("the connection was closed"))
 
     def _schedule(self) -> None:
@@ -126,13 +126,13 @@ class RedisLink:
 
     def _flush(self) -> None:
         self._flush_due = False
-        if self._wire is not None:
+        if self._socket is not None:
             self._send(self._leaving())
         elif not self._connecting:
             self._connecting = True
             gevent.spawn(self._open)
 
-    def _leaving(self) -> list[Caller]:
+    def _leaving(self) -> list[PendingCall]:
         """The callers to send for now. A caller that was killed while it waited sends nothing."""
         fresh, leaving = self._fresh, []
         while fresh and (not self._work_us or self._work_us + fresh[0].work_us <= MAX_WORK_US):
@@ -142,11 +142,11 @@ class RedisLink:
                 leaving.append(caller)
         return leaving
 
-    def _send(self, leaving: list[Caller]) -> None:
+    def _send(self, leaving: list[PendingCall]) -> None:
         begins = not self._sent
         self._sent.extend(leaving)
-        if self._wire is not None:
-            self._wire.send(b"".join([caller.commands for caller in leaving]))
+        if self._socket is not None:
+            self._socket.send(b"".join([caller.commands for caller in leaving]))
         if begins:
             self._wait_anew()
         if self._timer is None and self._sent:
@@ -154,30 +154,30 @@ class RedisLink:
 
     def _open(self) -> None:
         try:
-            wire = self._connected()
+            socket = self._connected()
         except RedisError as error:
             self._fail(error)
         except Exception as error:  # a name that cannot be looked up, for instance: nobody may wait for it for ever
             self._fail(ConnectionError(f"{type(error).__name__}: {error}"))
         else:
-            wire.start(self._heard, self._fail)
-            self._wire = wire
+            socket.start(self._on_replies, self._fail)
+            self._socket = socket
             if self._fresh:
                 self._flush()
         finally:
             self._connecting = False
 
-    def _connected(self) -> Wire:
+    def _connected(self) -> RedisSocket:
         """A connection; once more where a step timed out because this worker was held up."""
-        turns = [self._clock()]
+        wakeups = [self._clock()]
         timer = get_hub().loop.timer(self._timeout / LOOKS, self._timeout / LOOKS)
-        timer.start(lambda: turns.append(self._clock()))
+        timer.start(lambda: wakeups.append(self._clock()))
         try:
             return self._connect()
         except TimeoutError:
-            turns.append(self._clock())
+            wakeups.append(self._clock())
             stalled = STALLED * self._timeout
-            if turns[-1] - turns[0] < stalled or max(map(sub, turns[1:], turns)) < stalled / 2:
+            if wakeups[-1] - wakeups[0] < stalled or max(map(sub, wakeups[1:], wakeups)) < stalled / 2:
                 raise
         finally:
             timer.close()
@@ -186,7 +186,7 @@ class RedisLink:
     def _wait_anew(self) -> None:
         self._since, self._looks = self._clock(), 0
 
-    def _heard(self, replies: list[Any]) -> None:
+    def _on_replies(self, replies: list[Any]) -> None:
         """In the hub: hand the replies out in the order of the commands, then wake callers that have all of theirs.
 
         Waking them through the event loop instead makes the trips a third smaller, which costs a fifth more of
@@ -216,7 +216,7 @@ class RedisLink:
         self._timer.close()
         self._timer = None
         now = self._clock()
-        drained = self._wire is None or self._wire.look()
+        drained = self._socket is None or self._socket.look()
         if not self._sent:
             return
         self._looks += drained and now - self._since >= (self._looks + 1) * self._timeout / LOOKS
@@ -228,10 +228,10 @@ class RedisLink:
     def _fail(self, error: RedisError) -> None:
         """The connection is lost for all whose commands it took. Those not sent yet get another, but for those that
         waited behind a silent Redis."""
-        lost: list[Caller] = []
-        if self._wire is not None:
-            self._wire.close()
-            self._wire = None
+        lost: list[PendingCall] = []
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
             lost, self._sent, self._work_us = list(self._sent), deque(), 0
             silent = isinstance(error, TimeoutError)
         else:

@@ -34,7 +34,7 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-class Servers:
+class RedisEndpoint:
     """Raises ValueError, which says what is allowed. Opens no connection yet; each later step may take the timeout."""
 
     def __init__(self, url: str, timeout_seconds: float = 1.0) -> None:

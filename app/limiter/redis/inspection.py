@@ -19,9 +19,9 @@ from app.limiter.redis.preflight import (
     INFO,
     MissingPermission,
     is_elsewhere,
-    member_trial,
-    missing_in,
-    permission_trial,
+    membership_commands,
+    missing_among,
+    permission_commands,
 )
 from app.limiter.redis.resp import packed
 from app.limiter.store import InspectedServer, InspectedStore, RuleSource
@@ -100,9 +100,9 @@ class RedisInspection:
         return found
 
     def _look_at(self, server: InspectedServer, found: Findings) -> None:
-        probes = member_trial() if self._single else ()
-        answers = server.answers([*permission_trial(INFO), *probes], "look")
-        missing = missing_in(answers[:2])
+        probes = membership_commands() if self._single else ()
+        answers = server.answers([*permission_commands(INFO), *probes], "look")
+        missing = missing_among(answers[:2])
         may_look = INFO.decode() not in missing
         missing = [name for name in missing if name != INFO.decode()]
         if missing:
@@ -129,7 +129,7 @@ class RedisInspection:
         book = self._rules.book
         if book is None:
             return
-        keyspace = Keyspace(book.edition.key_secret)
+        keyspace = Keyspace(book.ruleset_id.key_secret)
         now = self._clock()
         [used_by] = self._store.send([(b"GET", IN_USE_BY)], "look")
         others = _others(used_by, keyspace.deployment, now)

@@ -16,7 +16,7 @@ from redis.connection import AbstractConnection
 from redis.exceptions import AskError, ConnectionError, NoPermissionError, RedisError, ResponseError
 
 from app.limiter.keys import HEALTH, SLOTS, health
-from app.limiter.redis.endpoint import SINGLE, Servers
+from app.limiter.redis.endpoint import SINGLE, RedisEndpoint
 from app.limiter.redis.resp import packed
 from app.limiter.redis.scripts import all_scripts, permissions_script
 
@@ -36,14 +36,14 @@ class MissingPermission(ConnectionError):
         self.commands = commands
 
 
-def permission_trial(*also: bytes) -> tuple[bytes, bytes]:
-    """Two commands, whose answers `missing_in` reads. `also`: INFO, where that is asked about beside the scripts'."""
+def permission_commands(*also: bytes) -> tuple[bytes, bytes]:
+    """Two commands, whose answers `missing_among` reads. `also`: INFO, where it is asked about beside the scripts'."""
     script = permissions_script()
     asked = packed(b"EVALSHA", script.sha, b"0", HEALTH, *COMMANDS, *also)
     return packed(b"SCRIPT", b"LOAD", script.source), asked
 
 
-def missing_in(answers: Sequence[Any]) -> list[str]:
+def missing_among(answers: Sequence[Any]) -> list[str]:
     """The commands that the user may not run; none where the server cannot tell just now, or speaks nonsense."""
     refused = [name for name, reply in zip(ASKING, answers, strict=True) if _is(reply, "NOPERM", NoPermissionError)]
     found = answers[1].split() if isinstance(answers[1], bytes) else []
@@ -53,8 +53,8 @@ def missing_in(answers: Sequence[Any]) -> list[str]:
 def permitted(connection: AbstractConnection) -> AbstractConnection:
     """The connection. Raises MissingPermission, or what else a connection raises; then it is closed."""
     try:
-        connection.send_packed_command(list(permission_trial()))
-        missing = missing_in([_answer(connection), _answer(connection)])
+        connection.send_packed_command(list(permission_commands()))
+        missing = missing_among([_answer(connection), _answer(connection)])
         if missing:
             raise MissingPermission(", ".join(missing))
     except BaseException:
@@ -64,7 +64,7 @@ def permitted(connection: AbstractConnection) -> AbstractConnection:
 
 
 @cache
-def member_trial() -> tuple[bytes, ...]:
+def membership_commands() -> tuple[bytes, ...]:
     """Commands whose answers `is_elsewhere` reads: each looks at a key in another part of a cluster's slots."""
     parts = (range(SLOTS * part // PARTS, SLOTS * (part + 1) // PARTS) for part in range(PARTS))
     return tuple(packed(b"GET", health(slots.__contains__)) for slots in parts)
@@ -80,16 +80,16 @@ def names_a_member(url: str) -> bool:
 
     Each step takes START_SECONDS at most. False where the server does not answer.
     """
-    servers = Servers(url, START_SECONDS)
-    if servers.topology != SINGLE:
+    endpoint = RedisEndpoint(url, START_SECONDS)
+    if endpoint.topology != SINGLE:
         return False
     try:
-        connection = servers.connect()
+        connection = endpoint.connect()
     except (RedisError, OSError):
         return False
     try:
-        connection.send_packed_command(list(member_trial()))
-        return any(is_elsewhere(_answer(connection)) for _ in member_trial())
+        connection.send_packed_command(list(membership_commands()))
+        return any(is_elsewhere(_answer(connection)) for _ in membership_commands())
     except (RedisError, OSError):
         return False
     finally:

@@ -11,7 +11,7 @@ from app.limiter.decision import EarlierOutcome, LeaseOutcome, Outcome
 from app.limiter.errors import RequestIdConflict, StoreError, StoreFault
 from app.limiter.keys import CLIENT_LENGTH
 from app.limiter.redis.resp import bulk
-from app.limiter.redis.scripts import Script, checks_script
+from app.limiter.redis.scripts import Script, check_batch_script
 
 T = TypeVar("T")
 
@@ -24,25 +24,27 @@ NONSENSE = "the answer is not one of this service's scripts"
 CALL_US = 2_000  # of Redis's time, by estimate: what a call may keep everybody else waiting
 
 
-class Trip(NamedTuple):
+class RoundTrip(NamedTuple):
     """Charges by the call that decides them, and how many microseconds all of that may take Redis."""
 
     calls: Sequence[Sequence[Charge]]
     work_us: int
 
 
-def trips_for(charges: Sequence[Charge], most: int, trip_us: int) -> list[Trip]:
-    """The charges in order, in calls of at most `most` charges and CALL_US, and trips of `trip_us`.
+def round_trips(charges: Sequence[Charge], most: int, round_trip_us: int) -> list[RoundTrip]:
+    """The charges in order, in calls of at most `most` charges and CALL_US, and trips of `round_trip_us`.
 
     A single charge that is more than that has a call, and a trip, of its own.
     """
-    work = [charge.plan.work_us for charge in charges]
+    work = [charge.compiled.work_us for charge in charges]
     if (total := sum(work)) <= CALL_US:  # nearly always
-        return [Trip([charges[start : start + most] for start in range(0, len(charges), most)], total)]
+        return [RoundTrip([charges[start : start + most] for start in range(0, len(charges), most)], total)]
     calls = _grouped(charges, work, CALL_US, most)
-    spent = [sum(charge.plan.work_us for charge in call) for call in calls]
-    trips = _grouped(list(zip(calls, spent, strict=True)), spent, trip_us, len(calls))
-    return [Trip([call for call, _ in trip], sum(work_us for _, work_us in trip)) for trip in trips]
+    spent = [sum(charge.compiled.work_us for charge in call) for call in calls]
+    grouped = _grouped(list(zip(calls, spent, strict=True)), spent, round_trip_us, len(calls))
+    return [
+        RoundTrip([call for call, _ in round_trip], sum(work_us for _, work_us in round_trip)) for round_trip in grouped
+    ]
 
 
 def _grouped(items: Sequence[T], work_us: Sequence[int], most_us: int, most: int) -> list[Sequence[T]]:
@@ -59,26 +61,26 @@ def _grouped(items: Sequence[T], work_us: Sequence[int], most_us: int, most: int
 def packed_call(charges: Sequence[Charge], now_us: int | None = None) -> bytes:
     """The EVALSHA that decides charges in order. Without `now_us`, Redis's clock decides."""
     charge = charges[0]
-    if len(charges) == 1 and charge.cost == 1 and charge.once is None and now_us is None:  # most that come alone
-        plan = charge.plan
-        plan.alone = plan.alone or tuple(_packed([Charge(plan, ANYBODY, 1)], None).split(ANYBODY))
-        return charge.client.join(plan.alone)
+    if len(charges) == 1 and charge.cost == 1 and charge.record is None and now_us is None:  # most that come alone
+        compiled = charge.compiled
+        compiled.alone = compiled.alone or tuple(_packed([Charge(compiled, ANYBODY, 1)], None).split(ANYBODY))
+        return charge.client.join(compiled.alone)
     return _packed(charges, now_us)
 
 
 def _packed(charges: Sequence[Charge], now_us: int | None) -> bytes:
     keys, asked = [], []
     for charge in charges:
-        plan, once = charge.plan, charge.once
-        keys.append(charge.client.join(plan.keys))
-        if once is None:
-            asked.append(plan.one_unit if charge.cost == 1 else plan.asked(charge.cost))  # most cost 1
+        compiled, record = charge.compiled, charge.record
+        keys.append(charge.client.join(compiled.keys))
+        if record is None:
+            asked.append(compiled.one_unit if charge.cost == 1 else compiled.asked(charge.cost))  # most cost 1
             continue
-        keys.append(bulk(charge.client + once.name))
-        if once.script is None:
-            asked.append(plan.asked(charge.cost, once.meaning))
+        keys.append(bulk(charge.client + record.name))
+        if record.script is None:
+            asked.append(compiled.asked(charge.cost, record.meaning))
         else:
-            asked += plan.asked(charge.cost), bulk(once.meaning)
+            asked += compiled.asked(charge.cost), bulk(record.meaning)
     packed_keys, now = b"".join(keys), b"" if now_us is None else b"%d" % now_us
     count = packed_keys.count(b"$")  # one in front of each key, and none in any
     head = b"*%d\r\n$7\r\nEVALSHA\r\n" % (4 + count + len(asked))
@@ -87,9 +89,9 @@ def _packed(charges: Sequence[Charge], now_us: int | None) -> bytes:
 
 def _script(charges: Sequence[Charge]) -> Script:
     if len(charges) > 1:
-        return checks_script()
-    once = charges[0].once
-    return once.script if once is not None and once.script is not None else charges[0].plan.script
+        return check_batch_script()
+    record = charges[0].record
+    return record.script if record is not None and record.script is not None else charges[0].compiled.script
 
 
 def read_reply(reply: bytes, charges: Sequence[Charge]) -> list[Outcome | StoreError]:
@@ -123,21 +125,21 @@ def _all_first(reply: bytes, count: int) -> bool:
 
 def _outcome(charge: Charge, row: tuple[int, ...]) -> Outcome | StoreError:
     binding, remaining, wait_us, reset_after_us, now_us = row
-    if 0 < binding <= len(charge.plan.names) and reset_after_us >= 0 < now_us:
+    if 0 < binding <= len(charge.compiled.names) and reset_after_us >= 0 < now_us:
         return Outcome(wait_us == 0, binding - 1, remaining, wait_us if wait_us >= 0 else None, reset_after_us, now_us)
     return StoreFault(NONSENSE)
 
 
 def read_part(reply: bytes, charge: Charge) -> Outcome | StoreError:
     """The outcome of one charge, also where it is not what a check found just now."""
-    once = charge.once
-    if not reply and once is not None and once.script is None:
+    record = charge.record
+    if not reply and record is not None and record.script is None:
         return RequestIdConflict("the request_id was used for a check with another limit_key or cost")
     if len(reply) == _OUTCOME.size:
         return _outcome(charge, _OUTCOME.unpack(reply))
-    if len(reply) == _LEASE.size and once is not None and once.script is not None:
+    if len(reply) == _LEASE.size and record is not None and record.script is not None:
         binding, remaining, wait_us, reset_after_us, now_us, permits = _LEASE.unpack(reply)
-        if 0 < binding <= len(charge.plan.names) and reset_after_us >= 0 < now_us:
+        if 0 < binding <= len(charge.compiled.names) and reset_after_us >= 0 < now_us:
             return LeaseOutcome(wait_us == 0, binding - 1, remaining, wait_us, reset_after_us, now_us, permits)
     elif len(reply) > _OUTCOME.size:
         binding, remaining, wait_us, reset_after_us, now_us = _OUTCOME.unpack(reply[: _OUTCOME.size])

@@ -20,8 +20,8 @@ from gevent.event import Event
 from redis.connection import AbstractConnection
 from redis.exceptions import ConnectionError, RedisError, ResponseError
 
-from app.limiter.redis.endpoint import Address, Servers
-from app.limiter.redis.sentinel_events import SentinelNews
+from app.limiter.redis.endpoint import Address, RedisEndpoint
+from app.limiter.redis.sentinel_events import SentinelEvents
 from app.observability.background import forever
 
 WATCH_SECONDS = 1.0
@@ -33,7 +33,7 @@ class Disagreement(ConnectionError):
     """The sentinels name several primaries, none of them later than the others or more often."""
 
 
-class Answer(NamedTuple):
+class SentinelReply(NamedTuple):
     """Of one sentinel. `epoch`: of the configuration it knows, -1 where it does not say. `others`: sentinels."""
 
     primary: Address
@@ -51,21 +51,21 @@ class Sentinels:
 
     def __init__(
         self,
-        servers: Servers,
+        endpoint: RedisEndpoint,
         give_up: Callable[[], None],
         replaced: Callable[[], bool] = lambda: True,
         watch_seconds: float = WATCH_SECONDS,
     ) -> None:
-        self._servers = servers
+        self._endpoint = endpoint
         self._give_up = give_up
         self._replaced = replaced
         self._watch_seconds = watch_seconds
-        self._known = list(servers.addresses)
+        self._known = list(endpoint.addresses)
         self._primary: Address | None = None  # that was connected to last
-        self._told: Address | None = None  # that needs no `replaced` any more
+        self._announced: Address | None = None  # that needs no `replaced` any more
         self._epoch = -1  # the highest that was heard of
         self._hinted = Event()
-        self._news = SentinelNews(servers, self._hinted.set)
+        self._events = SentinelEvents(endpoint, self._hinted.set)
         self._watching = False
 
     def connect(self) -> AbstractConnection:
@@ -90,11 +90,11 @@ class Sentinels:
             lost = True
         except RedisError:  # none answers: the connection there is stays
             lost = False
-        self._news.follow(self._known)
+        self._events.follow(self._known)
         if lost and before == self._primary:
             self._give_up()
-            if named and named != self._told and self._replaced():
-                self._told = named
+            if named and named != self._announced and self._replaced():
+                self._announced = named
         gevent.sleep(REST_SECONDS)
 
     def _named(self) -> Address:
@@ -106,7 +106,7 @@ class Sentinels:
         asking = {gevent.spawn(self._asked, sentinel): sentinel for sentinel in self._known}
         try:
             for asked in gevent.iwait(asking):
-                if isinstance(asked.value, Answer):
+                if isinstance(asked.value, SentinelReply):
                     answers.append(asked.value)
                 else:
                     failures.append(f"{asking[asked]} ({asked.value})")
@@ -115,23 +115,23 @@ class Sentinels:
         finally:
             gevent.killall(list(asking), block=False)
         if not answers:
-            raise ConnectionError(f"no sentinel names a primary of {self._servers.master}: {', '.join(failures)}")
-        heard = max(answer.epoch for answer in answers)
+            raise ConnectionError(f"no sentinel names a primary of {self._endpoint.master}: {', '.join(failures)}")
+        newest = max(answer.epoch for answer in answers)
         # One that is lower is believed where all say so: the sentinels were set up anew.
-        self._epoch = heard if len(answers) == len(asking) else max(heard, self._epoch)
-        self._known = remembered(self._servers.addresses, (other for answer in answers for other in answer.others))
+        self._epoch = newest if len(answers) == len(asking) else max(newest, self._epoch)
+        self._known = remembered(self._endpoint.addresses, (other for answer in answers for other in answer.others))
         return latest(answers)
 
-    def _asked(self, sentinel: Address) -> Answer | Exception:
+    def _asked(self, sentinel: Address) -> SentinelReply | Exception:
         try:
             return self._ask(sentinel)
         except (RedisError, LookupError, TypeError, ValueError) as error:  # all but the first: no answer of a sentinel
             return error
 
-    def _ask(self, sentinel: Address) -> Answer:
-        connection = self._servers.connect_to_sentinel(sentinel)
+    def _ask(self, sentinel: Address) -> SentinelReply:
+        connection = self._endpoint.connect_to_sentinel(sentinel)
         try:
-            master = self._servers.master
+            master = self._endpoint.master
             asked = [("SENTINEL", what, master) for what in ("GET-MASTER-ADDR-BY-NAME", "SENTINELS", "MASTER")]
             connection.send_packed_command(connection.pack_commands(asked))
             found, others = connection.read_response(), connection.read_response()
@@ -141,10 +141,10 @@ class Sentinels:
         if not found:
             raise ConnectionError(f"knows no primary of {master}")
         told = tuple(_address(other[b"ip"], other[b"port"]) for other in map(_fields, others))
-        return Answer(_address(*found), epoch, told)
+        return SentinelReply(_address(*found), epoch, told)
 
     def _opened(self, address: Address) -> AbstractConnection:
-        connection = self._servers.connect(address)
+        connection = self._endpoint.connect(address)
         try:
             connection.send_command("ROLE")
             role: list[Any] = connection.read_response()
@@ -153,11 +153,11 @@ class Sentinels:
         except BaseException:
             connection.disconnect()
             raise
-        self._primary = self._told = address
+        self._primary = self._announced = address
         return connection
 
 
-def latest(answers: Sequence[Answer]) -> Address:
+def latest(answers: Sequence[SentinelReply]) -> Address:
     """The primary with the highest epoch, then the most answers. Raises Disagreement where two are alike."""
     votes = Counter(answer.primary for answer in answers)
     epochs = {primary: max(answer.epoch for answer in answers if answer.primary == primary) for primary in votes}
@@ -172,7 +172,7 @@ def remembered(named: Iterable[Address], others: Iterable[Address]) -> list[Addr
     return list(dict.fromkeys([*named, *others]))[:KNOWN]
 
 
-def _settled(answers: Sequence[Answer], asked: int, epoch: int) -> bool:
+def _settled(answers: Sequence[SentinelReply], asked: int, epoch: int) -> bool:
     """Whether more than half of those asked say the same, of this epoch or a later one."""
     alike = Counter((answer.epoch, answer.primary) for answer in answers)
     return any(2 * number > asked and said >= epoch for (said, _), number in alike.items())

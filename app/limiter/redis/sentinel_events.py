@@ -15,7 +15,7 @@ from gevent.socket import wait_read
 from redis.connection import AbstractConnection
 from redis.exceptions import ConnectionError
 
-from app.limiter.redis.endpoint import Address, Servers
+from app.limiter.redis.endpoint import Address, RedisEndpoint
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +25,11 @@ FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 15.0
 SILENCE_SECONDS = 15.0  # after which a sentinel is asked whether it is still there
 
 
-class SentinelNews:
+class SentinelEvents:
     """Of one worker. `hint` is called when a sentinel tells of a failover of the primary that `servers` names."""
 
-    def __init__(self, servers: Servers, hint: Callable[[], None]) -> None:
-        self._servers = servers
+    def __init__(self, endpoint: RedisEndpoint, hint: Callable[[], None]) -> None:
+        self._endpoint = endpoint
         self._hint = hint
         self._listening: dict[Address, gevent.Greenlet[..., Any]] = {}
 
@@ -45,11 +45,11 @@ class SentinelNews:
         wait_seconds = FIRST_WAIT_SECONDS
         while True:
             try:
-                connection = self._servers.connect_to_sentinel(sentinel)
+                connection = self._endpoint.connect_to_sentinel(sentinel)
                 try:
                     _subscribe(connection)
                     wait_seconds = FIRST_WAIT_SECONDS
-                    self._hear(connection)
+                    self._read_message(connection)
                 finally:
                     connection.disconnect()
             except Exception as error:  # whatever it is, the sentinels are asked every second
@@ -57,15 +57,15 @@ class SentinelNews:
             gevent.sleep(wait_seconds)
             wait_seconds = min(2 * wait_seconds, LONGEST_WAIT_SECONDS)
 
-    def _hear(self, connection: AbstractConnection) -> None:
+    def _read_message(self, connection: AbstractConnection) -> None:
         """Never returns. Raises RedisError."""
         while True:
             if not _readable(connection, SILENCE_SECONDS):
                 connection.send_command("PING")
-                if not _readable(connection, self._servers.timeout_seconds):
+                if not _readable(connection, self._endpoint.timeout_seconds):
                     raise ConnectionError("it says nothing any more")
             kind, *said = connection.read_response()
-            if kind == b"message" and self._servers.master.encode() in said[-1].split():
+            if kind == b"message" and self._endpoint.master.encode() in said[-1].split():
                 self._hint()
 
 

@@ -18,7 +18,7 @@ INCOMPLETE = object()  # in place of a reply, where the rest of it is still to c
 READABLE, WRITABLE = 1, 2  # what an io watcher of the event loop waits for
 
 
-class Wire:
+class RedisSocket:
     """Takes over a connected redis-py connection: connecting, TLS, authentication and choice of database are its."""
 
     def __init__(self, connection: AbstractConnection) -> None:
@@ -33,10 +33,10 @@ class Wire:
         self._readable = loop.io(self._socket.fileno(), READABLE)
         self._writable = loop.io(self._socket.fileno(), WRITABLE)
 
-    def start(self, heard: Callable[[list[Any]], None], broken: Callable[[ConnectionError], None]) -> None:
+    def start(self, on_replies: Callable[[list[Any]], None], broken: Callable[[ConnectionError], None]) -> None:
         """Call `heard` with replies, or with none when a full socket took more; `broken` once it has ended. Both in the
         hub, after what lay in the socket was read."""
-        self._heard, self._broken = heard, broken
+        self._on_replies, self._broken = on_replies, broken
         self._readable.start(self.read)
 
     def send(self, data: bytes) -> None:
@@ -58,7 +58,7 @@ class Wire:
         else:
             self._writable.stop()
         if was_full and sent:  # the other side took what was in the way
-            self._heard([])
+            self._on_replies([])
 
     def look(self) -> bool:
         """Read and send what can be now, as if the event loop had its turn. False where more lies in the socket."""
@@ -91,7 +91,7 @@ class Wire:
         except (OSError, hiredis.HiredisError) as error:
             broken = ConnectionError(str(error))
         if replies:
-            self._heard(replies)
+            self._on_replies(replies)
         if broken and self._connection is not None:
             self._broken(broken)
         elif not drained and self._encrypted:  # of which the event loop may not hear

@@ -13,18 +13,18 @@ from opentelemetry.trace import SpanKind, get_current_span
 from redis.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from app.limiter.compiled_rule import Charge, Plan
+from app.limiter.compiled_rule import Charge, CompiledRule
 from app.limiter.decision import Outcome
 from app.limiter.errors import NotRun, Redirected, StoreError, StoreFault, StoreFull, StoreUnavailable
 from app.limiter.keys import HEALTH
-from app.limiter.redis.connection import MAX_WORK_US, RedisLink
-from app.limiter.redis.endpoint import SENTINEL, Servers
+from app.limiter.redis.connection import MAX_WORK_US, RedisConnection
+from app.limiter.redis.endpoint import SENTINEL, RedisEndpoint
 from app.limiter.redis.preflight import permitted
 from app.limiter.redis.resp import packed
-from app.limiter.redis.script_calls import NONSENSE, packed_call, read_part, read_reply, trips_for
+from app.limiter.redis.script_calls import NONSENSE, packed_call, read_part, read_reply, round_trips
 from app.limiter.redis.scripts import all_scripts
 from app.limiter.redis.sentinel import Sentinels
-from app.limiter.redis.socket import Wire
+from app.limiter.redis.socket import RedisSocket
 from app.observability.metrics import REDIS_ERRORS
 from app.observability.tracing import tracer, within
 from app.rules.rule import DEFAULT_RULE_ID, Limit, Rule
@@ -40,7 +40,9 @@ LOADS = tuple(packed(b"SCRIPT", b"LOAD", script.source) for script in all_script
 ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN")  # nothing was run
 EVALSHA = {"redis.command": "EVALSHA"}
 TOGETHER = 64  # checks in one call: what a call costs is spread, and Redis is held up for milliseconds at most
-LOOK = Plan(Rule(id=DEFAULT_RULE_ID, client_id="*", limits=(Limit(rate=1, window=1, algorithm="fixed_window"),)))
+LOOK = CompiledRule(
+    Rule(id=DEFAULT_RULE_ID, client_id="*", limits=(Limit(rate=1, window=1, algorithm="fixed_window"),))
+)
 
 
 class RedisStore:
@@ -48,8 +50,8 @@ class RedisStore:
 
     elsewhere: Sequence[str] = ELSEWHERE
 
-    def __init__(self, link: RedisLink, together: int = TOGETHER) -> None:
-        self._link = link
+    def __init__(self, connection: RedisConnection, together: int = TOGETHER) -> None:
+        self._connection = connection
         self._together = together
 
     def check(
@@ -62,7 +64,7 @@ class RedisStore:
         """
         outcomes: list[Outcome | StoreError] = []
         ahead = loads
-        for calls, work_us in trips_for(charges, self._together, MAX_WORK_US):
+        for calls, work_us in round_trips(charges, self._together, MAX_WORK_US):
             try:
                 replies = self._call([*ahead, *[packed_call(call, now_us) for call in calls]], "check", work_us)
             except StoreUnavailable as error:
@@ -127,11 +129,11 @@ class RedisStore:
         if operation == "check" and get_current_span().is_recording():  # a span that nobody sees costs too
             with within(tracer.start_span("redis.evalsha", kind=SpanKind.CLIENT, attributes=EVALSHA)):
                 try:
-                    return self._link.call(asked, len(commands), work_us)
+                    return self._connection.call(asked, len(commands), work_us)
                 except RedisError as error:
                     raise _lost(operation, error) from error
         try:
-            return self._link.call(asked, len(commands), work_us)
+            return self._connection.call(asked, len(commands), work_us)
         except RedisError as error:
             raise _lost(operation, error) from error
 
@@ -142,7 +144,7 @@ class RedisStore:
         REDIS_ERRORS.labels(operation).inc()
         if code in REPLACED or (code == "NOPERM" and operation == "check"):
             # The next connection finds out which server is the primary, and what this user may do there.
-            self._link.drop()
+            self._connection.drop()
         if code == "OOM":
             return StoreFull(str(reply))
         if code is None:
@@ -166,7 +168,7 @@ class RedisStore:
 
     def drop(self) -> None:
         """Give the connection up; the next call opens another, and asks the server anew what it may do there."""
-        self._link.drop()
+        self._connection.drop()
 
     def servers(self) -> Sequence[RedisStore]:
         """Those that have the keys between them."""
@@ -196,22 +198,26 @@ def _code(reply: Any) -> str | None:
 
 def connect(
     url: str, *, timeout_ms: int, clock: Callable[[], float], replaced: Callable[[], bool] = lambda: True
-) -> RedisLink:
+) -> RedisConnection:
     """A link to the server that decides, alone or under Sentinel. Opens no connection yet. `clock`: monotonic.
 
     It fails within the timeout and never repeats a command. `replaced` is called when the link was given up because the
     sentinels name another server, until it returns True.
     """
-    servers = Servers(url, timeout_ms / 1000)
-    link = link_by(lambda: opened(), timeout_ms=timeout_ms, clock=clock)
-    opened = Sentinels(servers, link.drop, replaced).connect if servers.topology == SENTINEL else servers.connect
-    return link
+    endpoint = RedisEndpoint(url, timeout_ms / 1000)
+    connection = multiplexed(lambda: opened(), timeout_ms=timeout_ms, clock=clock)
+    opened = (
+        Sentinels(endpoint, connection.drop, replaced).connect if endpoint.topology == SENTINEL else endpoint.connect
+    )
+    return connection
 
 
-def link_by(opened: Callable[[], AbstractConnection], *, timeout_ms: int, clock: Callable[[], float]) -> RedisLink:
+def multiplexed(
+    opened: Callable[[], AbstractConnection], *, timeout_ms: int, clock: Callable[[], float]
+) -> RedisConnection:
     """A link whose connections `opened` opens, to servers where the user may run all that scripts call."""
-    return RedisLink(
-        connect=lambda: Wire(permitted(opened())),
+    return RedisConnection(
+        connect=lambda: RedisSocket(permitted(opened())),
         timeout_seconds=timeout_ms / 1000,
         max_waiting=MAX_WAITING,
         clock=clock,

@@ -24,7 +24,7 @@ SETTLE_SECONDS = 9.0
 STEP_KEYS, REST_SECONDS = 500, 0.001
 
 
-class DeletedTenants:
+class TenantCleanup:
     """`rules`: under whose secret keys are spelled.
 
     `settle_seconds`: after a deletion, until no worker of any node adds anything.
@@ -35,12 +35,12 @@ class DeletedTenants:
         *,
         store: CleanedStore,
         rules: RuleSource,
-        limited_clients: DenialKeys,
+        denied_clients: DenialKeys,
         settle_seconds: float = SETTLE_SECONDS,
     ) -> None:
         self._store = store
         self._rules = rules
-        self._limited_clients = limited_clients
+        self._denied_clients = denied_clients
         self._settle_seconds = settle_seconds
 
     def forget(self, tenant_id: int) -> int:
@@ -52,9 +52,9 @@ class DeletedTenants:
         book = self._rules.book
         if book is None:
             return 0
-        pattern = Keyspace(book.edition.key_secret).of_tenant(tenant_id)
+        pattern = Keyspace(book.ruleset_id.key_secret).of_tenant(tenant_id)
         swept = sum(self._sweep(server, pattern) for server in self._store.servers())
-        return swept + self._unlink(self._limited_clients.keys(tenant_id))
+        return swept + self._unlink(self._denied_clients.keys(tenant_id))
 
     def forget_soon(self, tenant_id: int) -> None:
         """Do so aside."""

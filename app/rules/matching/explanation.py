@@ -13,7 +13,7 @@ from app.rules.matching.pattern_index import Matches
 from app.rules.matching.tenant_rules import TenantRules
 from app.rules.rule import DEFAULT_RULE_ID, Rule
 from app.rules.rule_book import RuleBook, Snapshot
-from app.rules.yielding import Pace, at_once
+from app.rules.yielding import Pace, unpaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def explain(
     limit_key: str,
     *,
     disabled: Sequence[Rule] = (),
-    pace: Pace = at_once,
+    pace: Pace = unpaced,
 ) -> list[Candidate]:
     """Every candidate for the check: by precedence, shadows after those enforced, then the default, then `disabled`."""
     winner = book.match(tenant_id, client_id, limit_key)
@@ -69,7 +69,7 @@ def deciding(rules: Iterable[Rule], client_id: str) -> list[Rule]:
     for rule in rules:
         if rule.enabled and not rule.shadow:
             enforced.add(rule)
-    enforced.index_patterns(None, Matches(), at_once)
+    enforced.index_patterns(None, Matches(), unpaced)
     candidates = enforced.candidates(client_id)
     hidden = hidden_by(candidates)
     return [rule for rule in candidates if rule.id not in hidden]

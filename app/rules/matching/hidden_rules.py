@@ -14,7 +14,7 @@ from heapq import heappop, heappush
 from app.rules.matching.networks import IPV6_BITS, SUBSCRIBER_BITS, lies_in
 from app.rules.matching.precedence import comes_first, covers, is_wide
 from app.rules.rule import Rule
-from app.rules.yielding import Pace, at_once, let_go
+from app.rules.yielding import Pace, let_go, unpaced
 
 MAX_PAIRS = 100_000  # of rules that are compared at a time: 0.2 s
 MAX_TOLD = 100
@@ -24,7 +24,7 @@ Place = tuple[str, str | None, bool]  # client, endpoint, shadow
 
 
 def warnings(
-    changed: Sequence[Rule], others: Iterable[Rule], *, before: Sequence[Rule] = (), pace: Pace = at_once
+    changed: Sequence[Rule], others: Iterable[Rule], *, before: Sequence[Rule] = (), pace: Pace = unpaced
 ) -> list[str]:
     """What the changed rules keep from deciding, what keeps them from it, and what decides again that they kept from it
     as they were `before`. `others`: the tenant's other rules, or those of `RuleRepository.beside`."""

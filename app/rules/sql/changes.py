@@ -18,19 +18,19 @@ from app.rules.matching.pattern_bounds import keeping_matchable
 from app.rules.promotion import promoted
 from app.rules.rule import DEFAULT_TENANT_ID, Rule
 from app.rules.sql import history
-from app.rules.sql.database.transactions import changing
+from app.rules.sql.database.transactions import versioned_transaction
 from app.rules.sql.history import CREATE, DELETE, REPLACE, ROLLBACK, UPDATE, Author, History, RuleChange
 from app.rules.sql.merge import Merge
 from app.rules.sql.repository import RuleRepository
-from app.rules.sql.ruleset_version import Editions
-from app.rules.yielding import Pace, at_once, let_go
+from app.rules.sql.ruleset_version import RulesetVersions
+from app.rules.yielding import Pace, let_go, unpaced
 
 MAX_RULES = 100_000  # of one tenant
 VERSIONS_SEARCHED = 1000  # of a rule, for what it was before it was blocked
 
 # Whether the caller still means this rule (None: there is none), asked when no other change can come between.
 Expected = Callable[[Rule | None], bool]
-Who = tuple[str, str | None, bool]
+Target = tuple[str, str | None, bool]
 
 
 def anything(_: Rule | None) -> bool:
@@ -40,7 +40,7 @@ def anything(_: Rule | None) -> bool:
 class RuleChanges:
     """Changes of one tenant's rules by one author. Each is durable on return, or raises and changes nothing."""
 
-    def __init__(self, session: Session, tenant_id: int, author: Author, pace: Pace = at_once) -> None:
+    def __init__(self, session: Session, tenant_id: int, author: Author, pace: Pace = unpaced) -> None:
         self._session = session
         self._tenant_id = tenant_id
         self._author = author
@@ -50,7 +50,7 @@ class RuleChanges:
 
     def put(self, rule: Rule, expected: Expected = anything) -> tuple[Rule, bool]:
         """Create the rule, or replace its twin: the one of the same client and endpoint. And whether it is new."""
-        with changing(self._session, self._tenant_id):
+        with versioned_transaction(self._session, self._tenant_id):
             current = self._rules.twin(rule)
             _require(expected, current)
             if current is not None:
@@ -65,7 +65,7 @@ class RuleChanges:
         self, rule_id: int, edited: Callable[[Rule], Rule], expected: Expected = anything, action: str = UPDATE
     ) -> Rule:
         """Replace the rule by what `edited` makes of it."""
-        with changing(self._session, self._tenant_id):
+        with versioned_transaction(self._session, self._tenant_id):
             current = self._current(rule_id, expected)
             rule = edited(current)
             twin = self._rules.twin(rule)
@@ -85,15 +85,15 @@ class RuleChanges:
         return self.edit(rule_id, as_it_was, expected, ROLLBACK)
 
     def delete(self, rule_id: int, expected: Expected = anything) -> None:
-        with changing(self._session, self._tenant_id):
+        with versioned_transaction(self._session, self._tenant_id):
             current = self._current(rule_id, expected)
             self._rules.delete([current])
             self._record([RuleChange(DELETE, current, None)])
 
     def compare(self, rules: Sequence[Rule], *, replace: bool) -> Merge:
         """What `merge` would change. Two of the rules must not be for the same client and endpoint."""
-        current = {_who(rule): rule for rule in self._pace(self._rules.rules(self._tenant_id))}
-        merge = Merge.of((current.pop(_who(rule), None), rule) for rule in self._pace(rules))
+        current = {_target(rule): rule for rule in self._pace(self._rules.rules(self._tenant_id))}
+        merge = Merge.of((current.pop(_target(rule), None), rule) for rule in self._pace(rules))
         (merge.deleted if replace else merge.others).extend(current.values())
         return merge
 
@@ -116,7 +116,7 @@ class RuleChanges:
 
         `action`: what the history calls it, unless rules are deleted; None: as it is of each rule.
         """
-        with changing(self._session, self._tenant_id):
+        with versioned_transaction(self._session, self._tenant_id):
             merge = wanted()
             if not merge.changes_anything:
                 self._session.rollback()
@@ -195,8 +195,8 @@ class RuleChanges:
 def load_examples(session: Session) -> int:
     """Store the example rules, once per database: a deleted example stays deleted. Returns how many."""
     rules = RuleRepository(session)
-    with changing(session, DEFAULT_TENANT_ID):
-        if not Editions(session).claim_examples():
+    with versioned_transaction(session, DEFAULT_TENANT_ID):
+        if not RulesetVersions(session).claim_examples():
             session.rollback()
             return 0
         stored = rules.add([rule for rule in EXAMPLES if rules.twin(rule) is None])
@@ -210,5 +210,5 @@ def _require(expected: Expected, current: Rule | None) -> None:
         raise Stale(f"the rule is at version {current.version} now" if current else "there is no such rule now")
 
 
-def _who(rule: Rule) -> Who:
+def _target(rule: Rule) -> Target:
     return rule.client_id, rule.endpoint, rule.shadow

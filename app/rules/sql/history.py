@@ -16,7 +16,7 @@ from app.rules.rule import Rule
 from app.rules.sql.database.bulk_sql import insert_rows
 from app.rules.sql.database.pagination import page_of
 from app.rules.sql.models import CLIENT_OF_EVENT, AuditEventRow, RuleRow, RuleVersionRow
-from app.rules.yielding import Pace, at_once
+from app.rules.yielding import Pace, unpaced
 
 CREATE, REPLACE, UPDATE, DELETE, ROLLBACK = "rule.create", "rule.replace", "rule.update", "rule.delete", "rule.rollback"
 BLOCK, UNBLOCK, PROMOTE = "rule.block", "rule.unblock", "rule.promote"
@@ -58,7 +58,7 @@ class History:
         self._session = session
         self._tenant_id = tenant_id
 
-    def record(self, author: Author, changes: Sequence[RuleChange], pace: Pace = at_once) -> None:
+    def record(self, author: Author, changes: Sequence[RuleChange], pace: Pace = unpaced) -> None:
         """Keep what the changes made of the rules, and who made them."""
         versions = (_version(author, change.action, change.after) for change in pace(changes) if change.after)
         insert_rows(self._session, RuleVersionRow, versions)
@@ -112,7 +112,9 @@ class History:
     def _rule_event(self, author: Author, change: RuleChange) -> dict[str, Any]:
         rule = change.after or change.before
         subject = f"rule {rule.id}" if rule else "rule"
-        return self._event(author, change.action, subject, _shown(change.before), _shown(change.after))
+        return self._event(
+            author, change.action, subject, _document_or_none(change.before), _document_or_none(change.after)
+        )
 
     def _event(
         self, author: Author, action: str, subject: str, before: Document | None, after: Document | None
@@ -161,5 +163,5 @@ def _version(author: Author, action: str, rule: Rule) -> dict[str, Any]:
     }
 
 
-def _shown(rule: Rule | None) -> Document | None:
+def _document_or_none(rule: Rule | None) -> Document | None:
     return {"id": rule.id, "version": rule.version} | document_of(rule) if rule else None

@@ -18,17 +18,17 @@ from app.rules.sql.database.bulk_sql import delete_rows, insert_rows, update_row
 from app.rules.sql.database.pagination import slice_of, total_of
 from app.rules.sql.models import LimitRow, RuleRow
 from app.rules.sql.rows import DECIDING, LIMITS, RULES, limit_columns, limit_of, rule_columns
-from app.rules.yielding import Pace, at_once, let_go
+from app.rules.yielding import Pace, let_go, unpaced
 
 ROWS_IN_PART = 500  # of an answer; a part is read in one piece
-WHO = (RuleRow.tenant_id, RuleRow.client_id, RuleRow.endpoint, RuleRow.shadow)
+TARGET = (RuleRow.tenant_id, RuleRow.client_id, RuleRow.endpoint, RuleRow.shadow)
 MAX_BESIDE = 500  # a reading of more would keep other greenlets waiting
 
 
 class RuleRepository:
     """Rules of one database session. `pace` is given what thousands of rules are done with one by one."""
 
-    def __init__(self, session: Session, pace: Pace = at_once) -> None:
+    def __init__(self, session: Session, pace: Pace = unpaced) -> None:
         self._session = session
         self._pace = pace
 
@@ -91,18 +91,18 @@ class RuleRepository:
 
     def twin(self, rule: Rule) -> Rule | None:
         """The stored rule of the same tenant, client and endpoint, shadow for shadow."""
-        who = {"client_id": rule.client_id, "endpoint": rule.endpoint, "shadow": rule.shadow}
-        return next(self._read(_of(rule.tenant_id, who)), None)
+        target = {"client_id": rule.client_id, "endpoint": rule.endpoint, "shadow": rule.shadow}
+        return next(self._read(_of(rule.tenant_id, target)), None)
 
     def add(self, rules: Sequence[Rule]) -> list[Rule]:
         """Insert rules of different clients or endpoints. Their counters are numbered from 1."""
-        added = {_who(rule): replace(rule, limits=numbered(rule.limits)) for rule in self._pace(rules)}
-        returning = (RuleRow.id, RuleRow.version, RuleRow.created_at, RuleRow.updated_at, *WHO)
+        added = {_target(rule): replace(rule, limits=numbered(rule.limits)) for rule in self._pace(rules)}
+        returning = (RuleRow.id, RuleRow.version, RuleRow.created_at, RuleRow.updated_at, *TARGET)
         rows = (rule_columns(rule, first_counter=1) for rule in self._pace(list(added.values())))
         stored = insert_rows(self._session, RuleRow, rows, returning)
-        for rule_id, version, created, updated, *who in self._pace(stored):
-            rule = added[tuple(who)]
-            added[tuple(who)] = replace(rule, id=rule_id, version=version, created_at=created, updated_at=updated)
+        for rule_id, version, created, updated, *target in self._pace(stored):
+            rule = added[tuple(target)]
+            added[tuple(target)] = replace(rule, id=rule_id, version=version, created_at=created, updated_at=updated)
         numbered_rules = list(added.values())
         let_go(self._pace, stored, added)
         self._insert_limits(numbered_rules)
@@ -166,7 +166,7 @@ def _in_parts(found: Select[Any]) -> Select[Any]:
     return found.execution_options(yield_per=ROWS_IN_PART)
 
 
-def _who(rule: Rule) -> tuple[Any, ...]:
+def _target(rule: Rule) -> tuple[Any, ...]:
     return rule.tenant_id, rule.client_id, rule.endpoint, rule.shadow
 
 

@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 
 from app.rules.api_key import ApiKey
 from app.rules.rule import Rule
-from app.rules.rule_book import Edition, Snapshot
+from app.rules.rule_book import RulesetId, Snapshot
 from app.rules.sql.models import ApiKeyRow, RuleBookRow, TenantRow
-from app.rules.yielding import Pace, at_once
+from app.rules.yielding import Pace, unpaced
 
 CHANNEL = "rules"  # of the notifications that the rules have changed
 
@@ -43,19 +43,19 @@ _KEYS = (
 )
 
 
-class Editions:
+class RulesetVersions:
     """Every method runs in the caller's transaction."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def current(self) -> Edition:
+    def current(self) -> RulesetId:
         """The version of all rules and of which database, one row read."""
         columns = (RuleBookRow.version, RuleBookRow.key_secret, RuleBookRow.edition)
         row = self._session.execute(select(*columns)).one()
-        return Edition(row.version, bytes.fromhex(row.key_secret), row.edition.hex)
+        return RulesetId(row.version, bytes.fromhex(row.key_secret), row.edition.hex)
 
-    def snapshot(self, rules: Iterable[Rule], pace: Pace = at_once) -> Snapshot:
+    def snapshot(self, rules: Iterable[Rule], pace: Pace = unpaced) -> Snapshot:
         """What a rule book is made of, given the rules. Only a repeatable-read transaction sees no change by half."""
         book = self._session.execute(select(RuleBookRow)).scalar_one()
         return Snapshot(

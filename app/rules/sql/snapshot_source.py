@@ -8,41 +8,41 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from app.rules.rule import Rule
-from app.rules.rule_book import Edition, Snapshot
+from app.rules.rule_book import RulesetId, Snapshot
 from app.rules.sql.repository import RuleRepository
-from app.rules.sql.ruleset_version import Editions
-from app.rules.yielding import Pace, at_once
+from app.rules.sql.ruleset_version import RulesetVersions
+from app.rules.yielding import Pace, unpaced
 
 RULES_AT_ONCE = 500  # rows of one answer, which is read in one piece
 
 
-class DatabaseRules:
+class SnapshotSource:
     """Snapshots read from the tables, each in one repeatable-read transaction.
 
     Rules whose rows have not changed since the last snapshot are the same objects as in that one, and are not read.
     """
 
-    def __init__(self, engine: Engine, pace: Pace = at_once) -> None:
+    def __init__(self, engine: Engine, pace: Pace = unpaced) -> None:
         self._engine = engine.execution_options(isolation_level="REPEATABLE READ")
         self._pace = pace
         self._key_secret: bytes | None = None
         self._marks: dict[int, str] = {}  # by id, of the rows that the rules were made of
         self._rules: dict[int, Rule] = {}
 
-    def other_than(self, edition: Edition | None) -> Snapshot | None:
+    def other_than(self, ruleset_id: RulesetId | None) -> Snapshot | None:
         """The current snapshot, or None where it is `edition`. Raises what SQLAlchemy raises."""
         with Session(self._engine) as session:
-            editions = Editions(session)
-            current = editions.current()
-            if current == edition:
+            ruleset_versions = RulesetVersions(session)
+            current = ruleset_versions.current()
+            if current == ruleset_id:
                 return None
             if current.key_secret != self._key_secret:  # another database: its marks mean other rows
                 self._key_secret, self._marks, self._rules = current.key_secret, {}, {}
-            return editions.snapshot(self._read(editions, RuleRepository(session)), self._pace)
+            return ruleset_versions.snapshot(self._read(ruleset_versions, RuleRepository(session)), self._pace)
 
-    def _read(self, editions: Editions, rules: RuleRepository) -> Iterable[Rule]:
+    def _read(self, ruleset_versions: RulesetVersions, rules: RuleRepository) -> Iterable[Rule]:
         ids, changed = list[int](), dict[int, str]()
-        for rule_id, mark in self._pace(editions.marks()):
+        for rule_id, mark in self._pace(ruleset_versions.marks()):
             ids.append(rule_id)
             if self._marks.get(rule_id) != mark:
                 changed[rule_id] = mark

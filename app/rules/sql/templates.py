@@ -14,7 +14,7 @@ from app.rules.documents import Document, document_of, rule_of
 from app.rules.errors import Conflict, NotFound, Stale
 from app.rules.rule import Limit, Rule
 from app.rules.sql.database.pagination import total_of
-from app.rules.sql.database.transactions import changing
+from app.rules.sql.database.transactions import versioned_transaction
 from app.rules.sql.history import Author, History
 from app.rules.sql.models import TemplateRow
 
@@ -109,7 +109,7 @@ class Templates:
         """Store the template under its name; whether it is new. `expected`: is told whether there is one already."""
         if template.name in BUILT_IN:
             raise Conflict(f"the template {template.name} is built in and cannot be changed", "built-in")
-        with changing(self._session, self._tenant_id):
+        with versioned_transaction(self._session, self._tenant_id):
             old = self._find(template.name)
             if not expected(old is not None):
                 raise Stale(f"the template {template.name} {'exists already' if old else 'does not exist'}")
@@ -125,7 +125,7 @@ class Templates:
         """Delete the tenant's template. Rules made from it stay."""
         if name in BUILT_IN:
             raise Conflict(f"the template {name} is built in and cannot be deleted", "built-in")
-        with changing(self._session, self._tenant_id):
+        with versioned_transaction(self._session, self._tenant_id):
             old = self.get(name)
             mine = (TemplateRow.tenant_id == self._tenant_id, TemplateRow.name == name)
             self._session.execute(delete(TemplateRow).where(*mine))
@@ -140,12 +140,12 @@ class Templates:
 
     def _note(self, action: str, before: Template | None, after: Template | None, author: Author) -> None:
         name = (after or before).name  # type: ignore[union-attr]
-        self._history.note(author, action, f"template {name}", _shown(before), _shown(after))
+        self._history.note(author, action, f"template {name}", _document_or_none(before), _document_or_none(after))
 
 
 def _template(row: TemplateRow) -> Template:
     return Template(row.name, row.description, tuple(row.rules))
 
 
-def _shown(template: Template | None) -> Document | None:
+def _document_or_none(template: Template | None) -> Document | None:
     return {"description": template.description, "rules": list(template.rules)} if template else None

@@ -22,7 +22,7 @@ REST_SECONDS = 0.05
 SAVE_SECONDS = (0.2, 0.6)
 
 
-class Upkeep:
+class RefreshLoop:
     """Three greenlets: one polls, one listens for the hint to poll at once, one saves.
 
     `listen` makes the listener, given what it calls for each hint.
@@ -36,7 +36,7 @@ class Upkeep:
     @property
     def notified(self) -> bool:
         """Whether this worker hears of changed rules at once; if not, a poll finds them within 1.2 seconds."""
-        return self._listener.hearing
+        return self._listener.receiving
 
     def start(self) -> None:
         """Load the first rules, then go on by itself. In the worker, after the fork."""

@@ -12,9 +12,9 @@ from typing import Protocol
 from app.observability.logs import first_line
 from app.observability.metrics import RULE_COUNTS, RULES_AGE, RULES_VERSION
 from app.rules.garbage import long_work
-from app.rules.rule_book import Edition, RuleBook, Snapshot
+from app.rules.rule_book import RuleBook, RulesetId, Snapshot
 from app.rules.sync.snapshot_file import Run, SnapshotFile, call
-from app.rules.yielding import Pace, at_once, let_go
+from app.rules.yielding import Pace, let_go, unpaced
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ SAVE_AGAIN_SECONDS = 2.0  # after an attempt to save that failed
 class Source(Protocol):
     """Where snapshots come from: the database."""
 
-    def other_than(self, edition: Edition | None) -> Snapshot | None: ...
+    def other_than(self, ruleset_id: RulesetId | None) -> Snapshot | None: ...
 
 
 class Build(Protocol):
@@ -51,7 +51,7 @@ class RuleReloader:
     """Holds the current `book`. `clock` is monotonic seconds."""
 
     def __init__(
-        self, *, source: Source, saved: SnapshotFile, build: Build, clock: Callable[[], float], pace: Pace = at_once
+        self, *, source: Source, saved: SnapshotFile, build: Build, clock: Callable[[], float], pace: Pace = unpaced
     ) -> None:
         self._source = source
         self._saved = saved
@@ -68,7 +68,7 @@ class RuleReloader:
         self._begun = 0
         self._one_at_a_time = threading.Lock()
         self._snapshot: Snapshot | None = None  # that the book was made of
-        self._on_disk: Edition | None = None
+        self._on_disk: RulesetId | None = None
         self._unsavable = ""
         self._save_at = self._started_at
         self.book: RuleBook | None = None
@@ -83,7 +83,7 @@ class RuleReloader:
         try:
             confirmed_at = self._clock() - (self._saved.age_seconds() or 0.0)
             self.book, self._confirmed_at = self._build(saved, previous=None), confirmed_at
-            self._snapshot, self._on_disk = saved, saved.edition
+            self._snapshot, self._on_disk = saved, saved.ruleset_id
             self._show()
             log.warning("deciding by the rules saved at version %d until the database answers", saved.version)
         except Exception:  # a damaged file must not keep the node from coming up
@@ -141,7 +141,7 @@ class RuleReloader:
             self._save_at = self._clock() + SAVE_AGAIN_SECONDS
         else:
             self._cannot_save("")
-            self._on_disk, self._confirmed_on_disk_at = snapshot.edition, confirmed_at
+            self._on_disk, self._confirmed_on_disk_at = snapshot.ruleset_id, confirmed_at
 
     @property
     def to_be_saved(self) -> bool:
@@ -149,7 +149,7 @@ class RuleReloader:
         if self._snapshot is None or self._confirmed_at is None or self._clock() < self._save_at:
             return False
         unnoted_seconds = self._confirmed_at - self._confirmed_on_disk_at
-        return self._snapshot.edition != self._on_disk or unnoted_seconds >= CONFIRM_SECONDS
+        return self._snapshot.ruleset_id != self._on_disk or unnoted_seconds >= CONFIRM_SECONDS
 
     @property
     def saved_age_seconds(self) -> float | None:
@@ -159,13 +159,13 @@ class RuleReloader:
     def freshness(self) -> Freshness:
         """What `/health` shows of the rules."""
         age = None if self._confirmed_at is None else self._clock() - self._confirmed_at
-        version = self.book.edition.version if self.book else None
+        version = self.book.ruleset_id.version if self.book else None
         return Freshness(version, age, not self._unavailable, bool(self._rejected))
 
     def _refresh(self) -> None:
         asked_at = self._clock()
         try:
-            snapshot = self._source.other_than(self.book.edition if self.book else None)
+            snapshot = self._source.other_than(self.book.ruleset_id if self.book else None)
         except Exception as error:  # whatever it is, the last good rules go on deciding
             self._cannot_read(first_line(error))
             return

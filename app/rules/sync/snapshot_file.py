@@ -18,8 +18,8 @@ import msgspec
 
 from app.rules.api_key import ApiKey
 from app.rules.rule import Rule
-from app.rules.rule_book import Edition, Snapshot
-from app.rules.yielding import Pace, at_once
+from app.rules.rule_book import RulesetId, Snapshot
+from app.rules.yielding import Pace, unpaced
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class SnapshotFile:
     read. Those of another server are, with a word: the database may have moved there, or be away under another address.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float], database: str = "", pace: Pace = at_once) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float], database: str = "", pace: Pace = unpaced) -> None:
         self._path = path
         self._clock = clock
         self._database = database
@@ -97,9 +97,9 @@ class SnapshotFile:
         `run` may wait for the disk elsewhere. Encoding is no such work: a thread would keep the interpreter to itself.
         """
         current_at = self._clock() - age_seconds
-        if not run(partial(self._holds, snapshot.edition)):
+        if not run(partial(self._holds, snapshot.ruleset_id)):
             body = list(self._pace(_encoded(snapshot)))
-            run(partial(self._write, snapshot.edition, body))
+            run(partial(self._write, snapshot.ruleset_id, body))
         with contextlib.suppress(OSError):
             os.utime(self._path, (current_at, current_at))
 
@@ -124,7 +124,7 @@ class SnapshotFile:
             return "their checksum is wrong"
         return ""
 
-    def _write(self, edition: Edition, body: Sequence[bytes]) -> None:
+    def _write(self, edition: RulesetId, body: Sequence[bytes]) -> None:
         """Replace the file in one step: a reader sees the old or the new one, a crash leaves one of them."""
         checksum = hashlib.sha256()
         for piece in body:
@@ -144,7 +144,7 @@ class SnapshotFile:
             os.unlink(temporary)  # half a file, with the secret in it
             raise
 
-    def _holds(self, edition: Edition) -> bool:
+    def _holds(self, edition: RulesetId) -> bool:
         """Whether this edition is there, whole."""
         head = _head(edition, self._database)
         try:
@@ -176,7 +176,7 @@ def _listed(items: Sequence[Rule | ApiKey]) -> Iterator[bytes]:
         yield (b"," if first else b"") + encoded[1:-1]
 
 
-def _head(edition: Edition, database: str) -> bytes:
+def _head(edition: RulesetId, database: str) -> bytes:
     version, secret, drawn = edition
     head = _Head(format=FORMAT, edition=(version, secret), revision=REVISION, drawn=drawn, database=database)
     return msgspec.json.encode(head)[:-1]

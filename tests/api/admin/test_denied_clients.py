@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from types import SimpleNamespace
 
-from app.limiter.denied_clients import LimitedClients
+from app.limiter.denied_clients import DeniedClients
 from app.limiter.keys import Keyspace
 from app.limiter.redis.store import RedisStore
 from app.rules.rule import Limit, Rule, default_rule
@@ -17,7 +17,7 @@ def test_the_clients_denied_most_come_first(node: Node, store: RedisStore, keysp
     """Counted here by a worker of another node, which shares Redis and, through the database, the secret."""
     default = default_rule(100, 60)
     book = RuleBook(Snapshot(1, keyspace.secret, ()), default=default, algorithm="gcra")
-    other = LimitedClients(store=store, rules=SimpleNamespace(book=book), clock=time.time)
+    other = DeniedClients(store=store, rules=SimpleNamespace(book=book), clock=time.time)
     for _ in range(20_000):
         other.denied(1, f"{client}-more", Rule(id=12, client_id="*", limits=(Limit(5, 60),)))
     for _ in range(10_000):

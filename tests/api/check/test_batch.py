@@ -173,7 +173,7 @@ def test_each_piece_of_a_batch_is_one_trip_and_all_are_decided_in_order(
             bootstrap_key=None, open_checks=True, rules=rules, used=lambda _: None, clock=time.time
         ),
         encoder=Encoder("off", 60),
-        newcomers=None,
+        new_client_budget=None,
         tracing=None,
         clock=time.perf_counter,
     )

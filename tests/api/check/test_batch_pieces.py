@@ -9,7 +9,7 @@ import gevent
 import pytest
 from gevent.socket import wait_read
 
-from app.api.check.batch_pieces import Pieces
+from app.api.check.batch_pieces import BatchPieces
 from app.rules.yielding import PIECE_SECONDS
 from tests.limiter.breaker.test_breaker import Clock
 
@@ -22,7 +22,7 @@ def all_of(work: Callable[[], None]) -> None:
 
 
 def test_so_many_are_under_way_and_no_more() -> None:
-    pieces, seen = Pieces(Clock(), at_once=AT_ONCE, seconds=PIECE_SECONDS), []
+    pieces, seen = BatchPieces(Clock(), at_once=AT_ONCE, seconds=PIECE_SECONDS), []
     under_way: set[gevent.Greenlet] = set()
 
     def work() -> None:
@@ -41,7 +41,7 @@ def test_so_many_are_under_way_and_no_more() -> None:
 def test_sockets_are_looked_at_however_many_requests_wait(pieces_each: int) -> None:
     """None of them waits for anything but its slot, as where every answer is known."""
     clock = Clock()
-    pieces, done, looked = Pieces(clock, at_once=AT_ONCE, seconds=PIECE_SECONDS), [], []
+    pieces, done, looked = BatchPieces(clock, at_once=AT_ONCE, seconds=PIECE_SECONDS), [], []
     here, other = socket.socketpair()
 
     def work() -> None:
@@ -67,7 +67,7 @@ def test_sockets_are_looked_at_however_many_requests_wait(pieces_each: int) -> N
 def test_short_requests_never_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even the last of many between which the event loop has looked."""
     clock = Clock()
-    pieces, rests = Pieces(clock, at_once=AT_ONCE, seconds=PIECE_SECONDS), []
+    pieces, rests = BatchPieces(clock, at_once=AT_ONCE, seconds=PIECE_SECONDS), []
     turn = gevent.sleep
     monkeypatch.setattr(gevent, "sleep", rests.append)
     for _ in range(5):
@@ -78,7 +78,7 @@ def test_short_requests_never_rest(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_long_request_lets_those_that_wait_go_first() -> None:
-    pieces, order = Pieces(Clock(), at_once=1, seconds=PIECE_SECONDS), []
+    pieces, order = BatchPieces(Clock(), at_once=1, seconds=PIECE_SECONDS), []
 
     def work(name: str, count: int) -> None:
         for _ in range(count):

@@ -15,7 +15,7 @@ import gevent
 from gevent.socket import wait_read
 
 from app.api.auth import Authenticator, Credentials
-from app.api.check.batching import MOST, Taken, Turn
+from app.api.check.batching import MOST, CheckBatcher, Pending
 from app.api.check.encoding import Encoder
 from app.api.check.handler import CheckHandler, Reply, Request
 from app.limiter.limiter import Limiter
@@ -46,7 +46,7 @@ def handler_of(limiter: Callable[[RuleSource], Limiter]) -> CheckHandler:
             bootstrap_key=None, open_checks=True, rules=rules, used=lambda _: None, clock=time.time
         ),
         encoder=Encoder("off", 60),
-        newcomers=None,
+        new_client_budget=None,
         tracing=None,
         clock=time.perf_counter,
     )
@@ -63,16 +63,16 @@ def test_of_a_turn_one_waits_with_the_probe_and_the_others_are_answered(valkey: 
     assert store.ping()  # connected
     handler = handler_of(partial(limiter_of, store=store, breaker=breaker))
 
-    def note(taken: Sequence[Taken[int]], replies: Sequence[Reply]) -> None:
-        answered.update({asker: json.loads(reply.body) for (asker, _), reply in zip(taken, replies, strict=True)})
+    def note(pending: Sequence[Pending[int]], replies: Sequence[Reply]) -> None:
+        answered.update({waiter: json.loads(reply.body) for (waiter, _), reply in zip(pending, replies, strict=True)})
 
-    turn = Turn(handler, note)
+    turn = CheckBatcher(handler, note)
     breaker.open()
     clock.now += 66
     os.kill(valkey.pid, signal.SIGSTOP)
     try:
         for caller in range(CALLERS):
-            turn.take(caller, request_of(caller))
+            turn.add(caller, request_of(caller))
         until(lambda: len(answered) >= CALLERS - 1)
         assert sorted(answered) == list(range(1, CALLERS))
         assert all(decision["degraded"] for decision in answered.values())
@@ -89,21 +89,21 @@ def test_a_crowded_turn_is_cut_and_the_loop_looks_at_its_sockets_in_between(stor
     looked: list[int] = []
     answered: list[int] = []
 
-    def note(taken: Sequence[Taken[int]], replies: Sequence[Reply]) -> None:
-        sizes.append(len(taken))
-        answered.extend(asker for asker, _ in taken)
+    def note(pending: Sequence[Pending[int]], replies: Sequence[Reply]) -> None:
+        sizes.append(len(pending))
+        answered.extend(waiter for waiter, _ in pending)
 
     def look() -> None:
         wait_read(other.fileno())
         looked.append(len(sizes))
 
-    turn = Turn(handler_of(partial(limiter_of, store=store)), note)
+    turn = CheckBatcher(handler_of(partial(limiter_of, store=store)), note)
     here, other = socket.socketpair()
     with here, other:
         here.send(b"ready")
         gevent.spawn(look)
         for caller in range(2 * MOST + 1):
-            turn.take(caller, request_of(caller))
+            turn.add(caller, request_of(caller))
         until(lambda: len(answered) > 2 * MOST)
     assert sizes == [MOST, MOST, 1]
     assert answered == list(range(2 * MOST + 1))

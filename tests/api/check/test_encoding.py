@@ -8,21 +8,21 @@ import pytest
 
 from app.api.check import encoding
 from app.api.check.encoding import Encoder
-from app.limiter.compiled_rule import Plan
+from app.limiter.compiled_rule import CompiledRule
 from app.limiter.decision import Decision, Outcome, decided, degraded, outright
 from app.rules.rule import DEFAULT_RULE_ID, Limit, Rule
 
 NOW_US = 1_795_000_000_500_000
 LIMITS = (Limit(5, 60, "gcra"), Limit(100, 3600, "fixed_window"))
-PLAN = Plan(Rule(id=7, client_id="*", limits=LIMITS))
+PLAN = CompiledRule(Rule(id=7, client_id="*", limits=LIMITS))
 DENIED = Outcome(False, 1, 0, 1_234_567, 2_000_001, NOW_US)
 DECISIONS = {
     "admitted": decided(PLAN, Outcome(True, 0, 4, 0, 12_000_000, NOW_US)),
     "denied": decided(PLAN, DENIED),
     "never": decided(PLAN, Outcome(False, 0, 3, None, 1, NOW_US)),
     "degraded": degraded(PLAN, Outcome(True, 1, 100, 0, 0, NOW_US)),
-    "by default": decided(Plan(Rule(id=DEFAULT_RULE_ID, client_id="*", limits=LIMITS)), DENIED),
-    "blocked": outright(Plan(Rule(id=8, client_id="*", limits=(), action="block")), NOW_US),
+    "by default": decided(CompiledRule(Rule(id=DEFAULT_RULE_ID, client_id="*", limits=LIMITS)), DENIED),
+    "blocked": outright(CompiledRule(Rule(id=8, client_id="*", limits=(), action="block")), NOW_US),
     "repeated": Decision(PLAN, DENIED, "over_limit", age_us=234_567, repeats=1),
 }
 
@@ -54,7 +54,7 @@ def test_each_plan_speaks_for_itself_and_their_number_is_bounded(
 ) -> None:
     monkeypatch.setattr(encoding, "MAX_PLANS", 50)
     for number in range(1, 200):
-        plan = Plan(Rule(id=number, client_id="*", limits=(Limit(number, 60, "gcra"),)))
+        plan = CompiledRule(Rule(id=number, client_id="*", limits=(Limit(number, 60, "gcra"),)))
         said = json.loads(encoder.body(decided(plan, Outcome(True, 0, 1, 0, 0, NOW_US))))
         assert (said["rule_id"], said["limit"]) == (number, number)
         assert len(encoder._templates) <= 50

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.api.forward_auth.authorizer import plain_question
+from app.api.forward_auth.authorizer import simple_query
 from devstack import Valkey
 from tests.api.conftest import MakeKey, PutRules
 from tests.api.raw_http import CLOSE, PROBLEM, exchange, problem_of, request, statuses
@@ -104,7 +104,7 @@ def dropped(document: dict[str, Any], names: set[str]) -> dict[str, Any]:
     ],
 )
 def test_the_short_way_reads_plain_queries_only(query: str, question: tuple[str, int] | None) -> None:
-    assert plain_question(query) == question
+    assert simple_query(query) == question
 
 
 def test_a_blocked_client_is_told_no_time(node: Node, proxied: Node, put_rules: PutRules, client: str) -> None:

@@ -12,7 +12,7 @@ from app.api.auth import Authenticator, Credentials
 from app.api.check.encoding import Encoder
 from app.api.check.handler import Request
 from app.api.forward_auth.authorizer import Authorizer
-from app.api.forward_auth.identity import Callers
+from app.api.forward_auth.identity import ClientIdentifier
 from app.api.problems import Problem
 from app.limiter.store import RuleSource
 from app.rules.rule import default_rule
@@ -132,9 +132,9 @@ def test_a_tenant_that_is_not_there_lets_nobody_pass(book: RuleBook | None, capl
     authenticator = Authenticator(
         bootstrap_key=None, open_checks=True, rules=rules, used=lambda _: None, clock=lambda: 0.0
     )
-    callers = Callers(by="address", trusted="")
+    identifier = ClientIdentifier(by="address", trusted="")
     authorizer = Authorizer(
-        authenticator=authenticator, callers=callers, rules=rules, tenant="none", encoder=Encoder("off", 60)
+        authenticator=authenticator, identifier=identifier, rules=rules, tenant="none", encoder=Encoder("off", 60)
     )
     for _ in range(3):
         with pytest.raises(Problem, match="AUTHORIZE_TENANT") as refused:

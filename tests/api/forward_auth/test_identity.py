@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.api.auth import Principal
-from app.api.forward_auth.identity import Callers
-from app.api.forward_auth.refusal_log import UNNAMED, ToldCallers
+from app.api.forward_auth.identity import ClientIdentifier
+from app.api.forward_auth.refusal_log import UNNAMED, LoggingClientIdentifier
 from app.api.problems import Problem
 from app.rules.api_key import ApiKey
 
 PROXIES = "10.0.0.0/8, 2001:db8:ffff::/48"
 KEY = Principal("ci (ab12cd34)", 1, frozenset({"check"}))
 STORED = ApiKey(id="ef56gh78", tenant_id=1, name="new", digest=bytes(32), scopes=KEY.scopes, owner="ci (ab12cd34)")
-BY_ADDRESS = Callers(by="address", trusted=PROXIES)
+BY_ADDRESS = ClientIdentifier(by="address", trusted=PROXIES)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_what_the_client_says_himself_never_counts(spoofed: str) -> None:
 
 
 def test_the_first_way_that_says_something_names_the_client() -> None:
-    callers = Callers(by="header:X-User, key,address", trusted=PROXIES)
+    callers = ClientIdentifier(by="header:X-User, key,address", trusted=PROXIES)
     forwarded = {"X-Forwarded-For": "198.51.100.7"}
     assert callers.client_id("10.0.0.1", (forwarded | {"X-User": "ann"}).get, KEY) == "ann"
     assert callers.client_id("10.0.0.1", forwarded.get, KEY) == "key:ci (ab12cd34)"
@@ -79,11 +79,11 @@ def test_the_first_way_that_says_something_names_the_client() -> None:
 
 def test_what_is_not_read_needs_no_trust() -> None:
     headers = {"X-Forwarded-For": "203.0.113.9", "X-User": "ann"}
-    assert Callers(by="key", trusted="").client_id("198.51.100.7", headers.get, KEY) == "key:ci (ab12cd34)"
+    assert ClientIdentifier(by="key", trusted="").client_id("198.51.100.7", headers.get, KEY) == "key:ci (ab12cd34)"
 
 
 def test_a_key_is_counted_by_its_owner() -> None:
-    callers = Callers(by="key", trusted="")
+    callers = ClientIdentifier(by="key", trusted="")
     for key, client in [
         (Principal(STORED.actor, 1, STORED.scopes, STORED), "key:ci (ab12cd34)"),
         (Principal("ci (ab12cd34)", 1, KEY.scopes, replace(STORED, owner=None)), "key:ci (ab12cd34)"),
@@ -103,7 +103,7 @@ def test_a_key_is_counted_by_its_owner() -> None:
 )
 def test_a_header_counts_only_from_a_proxy_and_only_as_itself(peer: str, headers: dict[str, str], status: int) -> None:
     with pytest.raises(Problem) as refused:
-        Callers(by="header:X-User,key", trusted=PROXIES).client_id(peer, headers.get, None)
+        ClientIdentifier(by="header:X-User,key", trusted=PROXIES).client_id(peer, headers.get, None)
     assert refused.value.status == status
 
 
@@ -111,7 +111,7 @@ def test_refusals_are_told_in_the_log_once_a_minute_each_kind(caplog: pytest.Log
     """403 names the setting; 400 shows nothing that a client may have sent."""
     caplog.set_level("WARNING", "app.api.forward_auth.refusal_log")
     seconds = [5.0]
-    callers = ToldCallers(by="address", trusted=PROXIES, clock=lambda: seconds[0])
+    callers = LoggingClientIdentifier(by="address", trusted=PROXIES, clock=lambda: seconds[0])
     asked = [("198.51.100.7", "203.0.113.9"), ("10.0.0.1", "secret"), ("10.0.0.1", "203.0.113.9")]
     for now in (5.0, 64.0, 65.0):
         seconds[0] = now

@@ -21,7 +21,7 @@ from app.limiter.breaker.breaker import Breaker
 from app.limiter.redis.inspection import RedisInspection
 from app.limiter.redis.store import RedisStore, connect
 from app.observability.background import forever
-from app.rules.rule_book import Edition
+from app.rules.rule_book import RulesetId
 from app.rules.sql import nodes
 from app.rules.sql.nodes import REDIS, Nodes, SharedClock
 from app.rules.sync.reloader import Freshness
@@ -31,7 +31,7 @@ from tests.support.node import Node
 from tests.support.topologies import eventually
 
 RULES = SimpleNamespace(
-    book=SimpleNamespace(edition=Edition(1, b"a secret of these tests")),
+    book=SimpleNamespace(edition=RulesetId(1, b"a secret of these tests")),
     freshness=lambda: Freshness(1, 0.0, database_available=True, rejected=False),
 )
 

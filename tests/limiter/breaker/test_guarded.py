@@ -8,14 +8,14 @@ import gevent
 import pytest
 
 from app.limiter.breaker.guarded import guarded
-from app.limiter.compiled_rule import Charge, Plan
+from app.limiter.compiled_rule import Charge, CompiledRule
 from app.limiter.decision import Outcome
 from app.limiter.errors import RequestIdConflict, StoreBusy, StoreError, StoreFault, StoreFull, StoreUnavailable
 from app.rules.rule import Limit, Rule
 from tests.limiter.breaker.test_breaker import Clock
 from tests.support.limiters import breaker_of
 
-CHARGE = Charge(Plan(Rule(id=1, client_id="*", limits=(Limit(5, 60, "gcra"),))), b"client", 1)
+CHARGE = Charge(CompiledRule(Rule(id=1, client_id="*", limits=(Limit(5, 60, "gcra"),))), b"client", 1)
 DECIDED = Outcome(True, 0, 1, 0, 1, 1)
 UNAVAILABLE, FAULT, FULL = StoreUnavailable("away"), StoreFault("nonsense"), StoreFull("OOM")
 

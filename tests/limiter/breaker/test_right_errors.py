@@ -1,4 +1,4 @@
-"""Which errors count against Redis, and that all of them go down the ladder, before the breaker opens and after."""
+"""Which errors count against Redis, and that all of them go to the fallback, before the breaker opens and after."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from app.limiter.breaker.breaker import Breaker
 from app.limiter.decision import Check, Decision
 from app.limiter.errors import Unavailable
 from app.limiter.limiter import Limiter
-from app.limiter.redis.connection import RedisLink
+from app.limiter.redis.connection import RedisConnection
 from app.limiter.redis.socket import MAX_REPLY_BYTES
 from app.limiter.redis.store import RedisStore, connect
 from app.rules.rule import default_rule
@@ -48,7 +48,7 @@ def limiter(store: RedisStore, breaker: Breaker) -> Limiter:
 
 
 def degraded(subject: Limiter, checks: int = 1) -> list[bool]:
-    """Whether each check of one turn was decided by the ladder."""
+    """Whether each check of one turn was decided by the fallback."""
     answers = subject.check([(1, Check(f"client {n} of {time.time_ns()}")) for n in range(checks)])
     assert all(isinstance(answer, Decision) for answer in answers)
     return [answer.degraded for answer in answers]  # type: ignore[union-attr]
@@ -169,7 +169,7 @@ def test_silence_is_one_failure_however_many_checks_it_meets(valkey: Valkey, bre
 
 
 def test_a_worker_with_too_many_waiting_refuses_and_has_not_met_a_failure(breaker: Breaker) -> None:
-    busy = RedisLink(connect=pytest.fail, timeout_seconds=1, max_waiting=0, clock=time.monotonic)
+    busy = RedisConnection(connect=pytest.fail, timeout_seconds=1, max_waiting=0, clock=time.monotonic)
     subject = limiter(RedisStore(busy), breaker)
     for _ in range(5):
         assert all(isinstance(answer, Unavailable) for answer in subject.check([(1, Check("a"))]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.limiter.fallback.fallback_log import CALM_SECONDS, ModeLog
+from app.limiter.fallback.fallback_log import CALM_SECONDS, FallbackLog
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 def test_a_line_per_change_and_none_per_check(lines: pytest.LogCaptureFixture) -> None:
     now = [1000.0]
-    modes = ModeLog(lambda: now[0])
+    modes = FallbackLog(lambda: now[0])
     modes.redis_decided()
     for _ in range(100):
         modes.fell_back("open", "timed out")
@@ -34,7 +34,7 @@ def test_a_line_per_change_and_none_per_check(lines: pytest.LogCaptureFixture) -
 
 def test_refused_leases_are_one_line_however_many(lines: pytest.LogCaptureFixture) -> None:
     now = [1000.0]
-    modes = ModeLog(lambda: now[0])
+    modes = FallbackLog(lambda: now[0])
     for _ in range(100):
         modes.refused_lease("refused")
     now[0] += CALM_SECONDS
@@ -49,7 +49,7 @@ def test_refused_leases_are_one_line_however_many(lines: pytest.LogCaptureFixtur
 
 def test_a_fault_that_comes_and_goes_is_one(lines: pytest.LogCaptureFixture) -> None:
     now = [1000.0]
-    modes = ModeLog(lambda: now[0])
+    modes = FallbackLog(lambda: now[0])
     for _ in range(100):
         modes.fell_back("local", "lost")
         now[0] += CALM_SECONDS / 2

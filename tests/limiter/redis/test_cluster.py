@@ -14,28 +14,28 @@ import gevent
 import pytest
 
 from app.limiter.breaker.breaker import Breaker
-from app.limiter.breaker.per_primary import Breakers
-from app.limiter.compiled_rule import Charge, Plan
+from app.limiter.breaker.per_primary import PrimaryBreakers
+from app.limiter.compiled_rule import Charge, CompiledRule
 from app.limiter.decision import Outcome
-from app.limiter.denied_clients import LimitedClients
+from app.limiter.denied_clients import DeniedClients
 from app.limiter.errors import Redirected, StoreError, StoreUnavailable, no_failure_of_the_store
 from app.limiter.keys import SLOTS, Keyspace, health, slot
 from app.limiter.redis.cluster import LOOKS_ALIKE, Cluster
 from app.limiter.redis.cluster_store import ClusterStore
-from app.limiter.redis.endpoint import Address, Servers
+from app.limiter.redis.endpoint import Address, RedisEndpoint
 from app.limiter.redis.inspection import RedisInspection
 from app.limiter.redis.preflight import names_a_member
 from app.limiter.redis.store import RedisStore, connect
-from app.limiter.redis.tenant_cleanup import DeletedTenants
+from app.limiter.redis.tenant_cleanup import TenantCleanup
 from app.rules.rule import Limit, Rule
-from app.rules.rule_book import Edition
+from app.rules.rule_book import RulesetId
 from tests.conftest import flask
 from tests.support.acl import PASSWORD
 from tests.support.deciders import new_client
 from tests.support.node import Node, free_port
 from tests.support.topologies import CLUSTER_USER, ClusterGroup, Group, cluster_group, eventually
 
-PLAN = Plan(Rule(id=12345, client_id="*", limits=(Limit(5, 3600, "fixed_window"),)))
+PLAN = CompiledRule(Rule(id=12345, client_id="*", limits=(Limit(5, 3600, "fixed_window"),)))
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +51,11 @@ def node(cluster: ClusterGroup, database_url: str, tmp_path_factory: pytest.Temp
         yield running
 
 
-def store_at(url: str, timeout_ms: int = 5000) -> tuple[ClusterStore, Breakers]:
+def store_at(url: str, timeout_ms: int = 5000) -> tuple[ClusterStore, PrimaryBreakers]:
     exclude = [no_failure_of_the_store]
     make = partial(Breaker, failures=3, reset_seconds=60, lease_seconds=1, clock=time.monotonic, exclude=exclude)
-    breakers = Breakers(make, time.monotonic)
-    servers = Servers(url, timeout_ms / 1000)
+    breakers = PrimaryBreakers(make, time.monotonic)
+    servers = RedisEndpoint(url, timeout_ms / 1000)
     return ClusterStore(Cluster(servers, timeout_ms=timeout_ms, breakers=breakers, clock=time.monotonic)), breakers
 
 
@@ -102,9 +102,9 @@ def test_a_deleted_tenants_keys_leave_every_primary(cluster: ClusterGroup) -> No
     keyspace, deleted, other = Keyspace(b"secret"), 12, 13
     clients = [keyspace.client(tenant, f"client {number}") for tenant in (deleted, other) for number in range(30)]
     store.check([Charge(PLAN, client, 1) for client in clients])
-    rules = SimpleNamespace(book=SimpleNamespace(edition=Edition(1, b"secret")))
-    limited = LimitedClients(store=store, rules=rules, clock=time.time)
-    subject = DeletedTenants(store=store, rules=rules, limited_clients=limited, settle_seconds=0)
+    rules = SimpleNamespace(book=SimpleNamespace(ruleset_id=RulesetId(1, b"secret")))
+    limited = DeniedClients(store=store, rules=rules, clock=time.time)
+    subject = TenantCleanup(store=store, rules=rules, denied_clients=limited, settle_seconds=0)
     assert subject.forget(deleted) == 30
     left = store.check([Charge(PLAN, client, 0) for client in clients])
     assert [outcome.remaining for outcome in left if isinstance(outcome, Outcome)] == [5] * 30 + [4] * 30
@@ -126,19 +126,19 @@ def test_an_address_of_one_member_is_refused_at_the_start(
 
 
 def test_one_that_becomes_a_member_is_found_out(cluster: ClusterGroup) -> None:
-    link = connect(
+    connection = connect(
         f"redis://ratelimiter:{PASSWORD}@127.0.0.1:{cluster.primaries[0]}/0", timeout_ms=20_000, clock=time.monotonic
     )
-    store = RedisStore(link)
-    rules = SimpleNamespace(book=SimpleNamespace(edition=Edition(1, b"secret")))
+    store = RedisStore(connection)
+    rules = SimpleNamespace(book=SimpleNamespace(ruleset_id=RulesetId(1, b"secret")))
     found = RedisInspection(store=store, deciding=store, single=True, rules=rules, clock=time.time).look()
     assert (list(found.causes), found.unable) == (["redis_cluster_member"], True)
-    link.drop()
+    connection.drop()
 
 
 def test_a_cluster_is_looked_at_primary_by_primary(cluster: ClusterGroup) -> None:
     store, _ = store_at(cluster.url)
-    rules = SimpleNamespace(book=SimpleNamespace(edition=Edition(1, b"secret")))
+    rules = SimpleNamespace(book=SimpleNamespace(ruleset_id=RulesetId(1, b"secret")))
     inspection = RedisInspection(store=store, deciding=store, single=False, rules=rules, clock=time.time)
     assert inspection.look().causes == {}
     last = cluster.primaries[-1]
@@ -323,7 +323,7 @@ def test_the_word_of_another_worker_outweighs_the_map_of_one_primary(cluster: Cl
             super()._learn(told_by, ranges)
 
     _, breakers = store_at(cluster.url)
-    subject = Counted(Servers(cluster.url, 5), timeout_ms=5000, breakers=breakers, clock=time.monotonic)
+    subject = Counted(RedisEndpoint(cluster.url, 5), timeout_ms=5000, breakers=breakers, clock=time.monotonic)
     subject.primaries()
     breakers.announce()
     eventually(lambda: gevent.sleep(0.01) or subject._followed == breakers.changes)

@@ -14,15 +14,15 @@ import redis
 from redis.exceptions import ConnectionError, TimeoutError
 
 from app.limiter.errors import StoreBusy
-from app.limiter.redis.connection import RedisLink
+from app.limiter.redis.connection import RedisConnection
 from app.limiter.redis.resp import packed
-from app.limiter.redis.socket import Wire
+from app.limiter.redis.socket import RedisSocket
 from devstack import Valkey
 
 SLOW_SECONDS = 20.0  # a timeout that a busy machine does not reach
 
 
-class CountingWire(Wire):
+class CountingWire(RedisSocket):
     writes = 0
 
     def send(self, data: bytes) -> None:
@@ -30,34 +30,36 @@ class CountingWire(Wire):
         super().send(data)
 
 
-def link_to(valkey: Valkey, timeout_seconds: float = SLOW_SECONDS, max_waiting: int = 1000) -> RedisLink:
+def link_to(valkey: Valkey, timeout_seconds: float = SLOW_SECONDS, max_waiting: int = 1000) -> RedisConnection:
     pool = redis.ConnectionPool.from_url(valkey.url, protocol=2, socket_timeout=timeout_seconds)
 
-    def connect() -> Wire:
+    def connect() -> RedisSocket:
         connection = pool.connection_class(**pool.connection_kwargs)
         connection.connect()
         return CountingWire(connection)
 
-    return RedisLink(connect=connect, timeout_seconds=timeout_seconds, max_waiting=max_waiting, clock=time.monotonic)
+    return RedisConnection(
+        connect=connect, timeout_seconds=timeout_seconds, max_waiting=max_waiting, clock=time.monotonic
+    )
 
 
 @pytest.fixture
-def link(valkey: Valkey) -> Iterator[RedisLink]:
+def link(valkey: Valkey) -> Iterator[RedisConnection]:
     link = link_to(valkey)
     yield link
     link.drop()
 
 
-def echo(link: RedisLink, *words: bytes) -> list[bytes]:
+def echo(link: RedisConnection, *words: bytes) -> list[bytes]:
     return link.call(b"".join(packed(b"ECHO", word) for word in words), len(words))
 
 
-def test_a_lone_command_is_answered(link: RedisLink) -> None:
+def test_a_lone_command_is_answered(link: RedisConnection) -> None:
     assert echo(link, b"alone") == [b"alone"]
     assert echo(link, b"one", b"two", b"three") == [b"one", b"two", b"three"]
 
 
-def test_commands_of_one_turn_share_a_write_and_each_gets_its_own(link: RedisLink) -> None:
+def test_commands_of_one_turn_share_a_write_and_each_gets_its_own(link: RedisConnection) -> None:
     echo(link, b"connect")
     CountingWire.writes = 0
     words = [b"%d" % number for number in range(200)]
@@ -67,7 +69,7 @@ def test_commands_of_one_turn_share_a_write_and_each_gets_its_own(link: RedisLin
     assert CountingWire.writes == 1
 
 
-def test_an_error_reply_is_its_callers_alone(link: RedisLink) -> None:
+def test_an_error_reply_is_its_callers_alone(link: RedisConnection) -> None:
     wrong = gevent.spawn(link.call, packed(b"NOSUCHCOMMAND"), 1)
     right = gevent.spawn(echo, link, b"right")
     gevent.joinall([wrong, right], raise_error=True)
@@ -75,7 +77,7 @@ def test_an_error_reply_is_its_callers_alone(link: RedisLink) -> None:
     assert right.value == [b"right"]
 
 
-def test_large_commands_and_replies_pass_in_pieces(link: RedisLink) -> None:
+def test_large_commands_and_replies_pass_in_pieces(link: RedisConnection) -> None:
     big = bytes(range(256)) * 4 * 8192
     greenlets = [gevent.spawn(echo, link, big + b"%d" % number) for number in range(4)]
     gevent.joinall(greenlets, raise_error=True)
@@ -115,7 +117,7 @@ def work(seconds: float) -> None:
 
 
 @pytest.fixture
-def hasty(valkey: Valkey) -> Iterator[RedisLink]:
+def hasty(valkey: Valkey) -> Iterator[RedisConnection]:
     """A connected link that waits for 100 ms."""
     link = link_to(valkey, timeout_seconds=0.1)
     assert echo_until(link, b"connect")
@@ -123,7 +125,7 @@ def hasty(valkey: Valkey) -> Iterator[RedisLink]:
     link.drop()
 
 
-def test_a_busy_hub_is_no_timeout_of_redis(hasty: RedisLink) -> None:
+def test_a_busy_hub_is_no_timeout_of_redis(hasty: RedisConnection) -> None:
     asked = gevent.spawn(echo, hasty, b"in time")
     gevent.sleep(0)  # sent
     gevent.sleep(0)
@@ -132,7 +134,7 @@ def test_a_busy_hub_is_no_timeout_of_redis(hasty: RedisLink) -> None:
     assert asked.value == [b"in time"]
 
 
-def test_a_hub_that_was_busy_before_it_sent_is_none_either(hasty: RedisLink) -> None:
+def test_a_hub_that_was_busy_before_it_sent_is_none_either(hasty: RedisConnection) -> None:
     milliseconds = packed(b"EVAL", b"for _ = 1, 1000000 do end return 1", b"0")
     asked = gevent.spawn(hasty.call, milliseconds, 1)
     gevent.spawn(work, 0.2)  # in the same turn, so before anything was sent
@@ -140,7 +142,7 @@ def test_a_hub_that_was_busy_before_it_sent_is_none_either(hasty: RedisLink) -> 
     assert asked.value == [1]
 
 
-def test_nor_is_a_crowd_whose_turns_take_long(hasty: RedisLink) -> None:
+def test_nor_is_a_crowd_whose_turns_take_long(hasty: RedisConnection) -> None:
     def busy(word: bytes) -> list[bytes]:
         work(0.002)
         return echo(hasty, word)
@@ -150,7 +152,7 @@ def test_nor_is_a_crowd_whose_turns_take_long(hasty: RedisLink) -> None:
     assert [each.value for each in crowd] == [[b"%d" % number] for number in range(200)]
 
 
-def test_nor_is_what_the_socket_could_not_take_yet(hasty: RedisLink) -> None:
+def test_nor_is_what_the_socket_could_not_take_yet(hasty: RedisConnection) -> None:
     word = b"x" * 4 * 1024 * 1024  # more than both ends buffer
     asked = gevent.spawn(echo, hasty, word)
     gevent.sleep(0)  # begun to be sent
@@ -160,7 +162,7 @@ def test_nor_is_what_the_socket_could_not_take_yet(hasty: RedisLink) -> None:
     assert asked.value == [word]
 
 
-def test_a_broken_connection_fails_those_on_it_and_is_replaced(link: RedisLink, valkey: Valkey) -> None:
+def test_a_broken_connection_fails_those_on_it_and_is_replaced(link: RedisConnection, valkey: Valkey) -> None:
     number = link.call(packed(b"CLIENT", b"ID"), 1)[0]
     assert isinstance(number, int)
     waiting = gevent.spawn(link.call, packed(b"BLPOP", b"nothing ever comes", b"0"), 1)
@@ -212,7 +214,7 @@ def test_chaos_mixes_up_no_answers(valkey: Valkey) -> None:
     assert failed > 0
 
 
-def echo_until(link: RedisLink, word: bytes) -> list[bytes]:
+def echo_until(link: RedisConnection, word: bytes) -> list[bytes]:
     """Ask until the machine is quick enough for the short timeout of a test."""
     for _ in range(100):
         try:
@@ -223,7 +225,9 @@ def echo_until(link: RedisLink, word: bytes) -> list[bytes]:
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, gevent.Timeout])
-def test_a_caller_that_ends_with_an_error_leaves_the_others_awake(link: RedisLink, error: type[BaseException]) -> None:
+def test_a_caller_that_ends_with_an_error_leaves_the_others_awake(
+    link: RedisConnection, error: type[BaseException]
+) -> None:
     """All answers come in one read; the first caller is a plain greenlet, whose error goes to the hub."""
     answers: list[bytes] = []
 
@@ -243,7 +247,7 @@ def test_a_caller_that_ends_with_an_error_leaves_the_others_awake(link: RedisLin
 SLOW = packed(b"EVAL", b"local n = 0 while n < 20000000 do n = n + 1 end return ARGV[1]", b"0", b"first")
 
 
-def test_a_caller_whose_patience_ends_while_it_waits_hurts_nobody(link: RedisLink) -> None:
+def test_a_caller_whose_patience_ends_while_it_waits_hurts_nobody(link: RedisConnection) -> None:
     """Its own gevent.Timeout, or gunicorn's, is raised in the midst of others, whose answers come behind its own."""
     echo(link, b"connect")
     in_time: list[bytes] = []

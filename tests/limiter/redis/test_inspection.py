@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 import redis
 
-from app.limiter.compiled_rule import Charge, Plan
+from app.limiter.compiled_rule import Charge, CompiledRule
 from app.limiter.decision import Outcome
 from app.limiter.errors import StoreUnavailable
 from app.limiter.redis.inspection import IN_USE_SECONDS, RedisInspection
@@ -20,14 +20,14 @@ from app.limiter.redis.preflight import COMMANDS, names_a_member
 from app.limiter.redis.scripts import all_scripts
 from app.limiter.redis.store import RedisStore, connect
 from app.rules.rule import ALGORITHMS, Limit, Rule
-from app.rules.rule_book import Edition
+from app.rules.rule_book import RulesetId
 from devstack import Valkey
 from tests.support.acl import PASSWORD, acl_command
 from tests.support.deciders import new_client
 from tests.support.topologies import eventually
 
 LIMITS = tuple(Limit(5, 3600, algorithm, counter=place) for place, algorithm in enumerate(ALGORITHMS, 1))
-PLAN = Plan(Rule(id=12345, client_id="*", limits=LIMITS))
+PLAN = CompiledRule(Rule(id=12345, client_id="*", limits=LIMITS))
 
 
 class Looked(NamedTuple):
@@ -68,7 +68,7 @@ def admin(server: Valkey) -> Iterator[redis.Redis]:
 
 def looking(url: str, secret: bytes = b"secret", at: float = 1000.0) -> RedisInspection:
     store = RedisStore(connect(url, timeout_ms=20_000, clock=time.monotonic))
-    rules = SimpleNamespace(book=SimpleNamespace(edition=Edition(1, secret)))
+    rules = SimpleNamespace(book=SimpleNamespace(ruleset_id=RulesetId(1, secret)))
     return RedisInspection(store=store, deciding=store, single=True, rules=rules, clock=lambda: at)
 
 
@@ -80,7 +80,7 @@ def url(server: Valkey) -> str:
 @pytest.fixture
 def looked(url: str, admin: redis.Redis) -> Iterator[Looked]:
     deciding, store = (RedisStore(connect(url, timeout_ms=20_000, clock=time.monotonic)) for _ in range(2))
-    rules = SimpleNamespace(book=SimpleNamespace(edition=Edition(1, b"secret")))
+    rules = SimpleNamespace(book=SimpleNamespace(ruleset_id=RulesetId(1, b"secret")))
     yield Looked(
         admin, deciding, RedisInspection(store=store, deciding=deciding, single=True, rules=rules, clock=time.time)
     )

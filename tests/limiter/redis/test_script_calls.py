@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
-from app.limiter.compiled_rule import Charge, Once, Plan
+from app.limiter.compiled_rule import Charge, ChargeRecord, CompiledRule
 from app.limiter.decision import Outcome
 from app.limiter.errors import RequestIdConflict, StoreError, StoreFault
 from app.limiter.keys import SLOTS, answer_name, meaning
@@ -33,13 +33,13 @@ RULES = [
     Rule(id=21, client_id="*", limits=MIXED),
     Rule(id=20, client_id="*", limits=(Limit(3, 1, "gcra", counter=1), Limit(4, 60, "gcra", counter=2))),  # edited
 ]
-PLANS = [Plan(rule) for rule in RULES]
+PLANS = [CompiledRule(rule) for rule in RULES]
 
 
 class Asked(NamedTuple):
     """By one of two clients. `request_id` counts for the plan's client."""
 
-    plan: int
+    compiled: int
     client: int
     cost: int
     request_id: str | None
@@ -47,7 +47,7 @@ class Asked(NamedTuple):
 
 ASKED = st.builds(
     Asked,
-    plan=st.integers(0, len(PLANS) - 1),
+    compiled=st.integers(0, len(PLANS) - 1),
     client=st.integers(0, 1),
     cost=st.sampled_from([1, 1, 1, 0, 2, 6, 10**9]),
     request_id=st.sampled_from([None, None, None, "a", "b"]),
@@ -58,16 +58,18 @@ def charges(asked: list[Asked]) -> list[Charge]:
     """For two clients that nobody else has."""
     clients = new_client(), new_client()
     return [
-        Charge(PLANS[one.plan], clients[one.client], one.cost, _once(one, PLANS[one.plan]) if one.cost else None)
+        Charge(
+            PLANS[one.compiled], clients[one.client], one.cost, _once(one, PLANS[one.compiled]) if one.cost else None
+        )
         for one in asked
     ]
 
 
-def _once(asked: Asked, plan: Plan) -> Once | None:
+def _once(asked: Asked, compiled: CompiledRule) -> ChargeRecord | None:
     if asked.request_id is None:
         return None
     name = answer_name(asked.request_id, shadow=False)
-    return Once(name, meaning("key", asked.cost) + plan.terms)
+    return ChargeRecord(name, meaning("key", asked.cost) + compiled.terms)
 
 
 def described(outcome: Outcome | StoreError) -> object:
@@ -90,7 +92,7 @@ def test_together_as_alone(store: RedisStore, trips: list[list[Asked]]) -> None:
 
 def test_a_check_that_cannot_be_decided_hinders_no_other(store: RedisStore, redis_client: redis.Redis) -> None:
     trip = charges([Asked(0, 0, 1, None), Asked(1, 0, 1, None), Asked(0, 1, 1, "a"), Asked(0, 0, 1, None)])
-    redis_client.sadd(trip[1].client + trip[1].plan.names[0], "something else")
+    redis_client.sadd(trip[1].client + trip[1].compiled.names[0], "something else")
     first, broken, other, last = store.check(trip)
     assert isinstance(broken, StoreFault)
     assert "WRONGTYPE" in str(broken)
@@ -107,8 +109,8 @@ def test_a_conflict_is_one_of_that_check_alone(store: RedisStore) -> None:
 
 
 def test_more_than_go_in_one_call_are_decided_in_order(store: RedisStore) -> None:
-    plan = Plan(Rule(id=1, client_id="*", limits=(Limit(150, 60, "fixed_window"),)))
-    outcomes = store.check([Charge(plan, new_client(), 1)] * (3 * TOGETHER))
+    compiled = CompiledRule(Rule(id=1, client_id="*", limits=(Limit(150, 60, "fixed_window"),)))
+    outcomes = store.check([Charge(compiled, new_client(), 1)] * (3 * TOGETHER))
     allowed = [isinstance(outcome, Outcome) and outcome.allowed for outcome in outcomes]
     assert allowed == [True] * 150 + [False] * (len(outcomes) - 150)
 

@@ -14,9 +14,9 @@ from redis.exceptions import ConnectionError
 
 from app.limiter.errors import StoreUnavailable
 from app.limiter.redis import sentinel_events
-from app.limiter.redis.endpoint import Address, Servers
-from app.limiter.redis.sentinel import KNOWN, Answer, Disagreement, Sentinels, latest, remembered
-from app.limiter.redis.sentinel_events import CHANNELS, SentinelNews
+from app.limiter.redis.endpoint import Address, RedisEndpoint
+from app.limiter.redis.sentinel import KNOWN, Disagreement, SentinelReply, Sentinels, latest, remembered
+from app.limiter.redis.sentinel_events import CHANNELS, SentinelEvents
 from app.limiter.redis.store import RedisStore, connect
 from app.rules.rule import Limit
 from tests.limiter.redis.test_store import charge
@@ -90,7 +90,7 @@ def test_the_latest_configuration_counts_then_the_most_sentinels(
 ) -> None:
     def of(order: Sequence[tuple[Address, int]]) -> Address | None:
         try:
-            return latest([Answer(*answer) for answer in order])
+            return latest([SentinelReply(*answer) for answer in order])
         except Disagreement:
             return None
 
@@ -104,7 +104,7 @@ def test_while_sentinels_disagree_nobody_decides(group: SentinelGroup) -> None:
         group.ask(sentinel, "SENTINEL", "MONITOR", "twice", "127.0.0.1", primary, 2)
     store = store_at(url)
     assert why(store).startswith("the sentinels disagree whether 127.0.0.1:")
-    subject = Sentinels(Servers(url, 5), lambda: replaced.append("given up"), watch_seconds=0.01)
+    subject = Sentinels(RedisEndpoint(url, 5), lambda: replaced.append("given up"), watch_seconds=0.01)
     with pytest.raises(Disagreement):
         subject.connect()
     eventually(lambda: gevent.sleep(0.01) or bool(replaced))
@@ -119,7 +119,7 @@ def test_a_majority_that_knows_less_than_was_heard_before_does_not_end_the_askin
     for sentinel in group.sentinels:
         group.ask(sentinel, "ACL", "SETUSER", "reader", "on", f">{PASSWORD}", "+@all")
     url = group.url.replace("/limits", f"/late?sentinel_username=reader&sentinel_password={PASSWORD}")
-    subject = Sentinels(Servers(url, 5), lambda: None)
+    subject = Sentinels(RedisEndpoint(url, 5), lambda: None)
     group.ask(ahead, "SENTINEL", "MONITOR", "late", "127.0.0.1", group.primary, 9)
     assert subject._named().port == group.primary
     for sentinel in behind:
@@ -142,7 +142,7 @@ def test_a_primary_that_cannot_be_connected_to_is_told_of_once(group: SentinelGr
         told.append(len(given_up))
         return len(told) > 1
 
-    subject = Sentinels(Servers(url, 5), lambda: given_up.append("once more"), replaced, watch_seconds=0.01)
+    subject = Sentinels(RedisEndpoint(url, 5), lambda: given_up.append("once more"), replaced, watch_seconds=0.01)
     for port, times in ((1, 2), (2, 3)):
         group.ask(sentinel, "SENTINEL", "MONITOR", "away", "127.0.0.1", port, 9)
         with pytest.raises(ConnectionError):
@@ -160,7 +160,7 @@ def test_a_user_that_may_not_listen_tries_ever_more_rarely(
     caplog.set_level("DEBUG", sentinel_events.__name__)
     group.ask(group.sentinels[0], "ACL", "SETUSER", "deaf", "on", f">{PASSWORD}", "&*", "+@all", "-subscribe")
     account = f"sentinel_username=deaf&sentinel_password={PASSWORD}"
-    subject = SentinelNews(Servers(f"{group.url}?{account}", 5), lambda: None)
+    subject = SentinelEvents(RedisEndpoint(f"{group.url}?{account}", 5), lambda: None)
     subject.follow([Address("127.0.0.1", group.sentinels[0])])
 
     def refused() -> list[float]:
@@ -176,7 +176,7 @@ def test_a_user_that_may_not_listen_tries_ever_more_rarely(
 def test_a_failover_by_order_is_told_and_followed_at_once(group: SentinelGroup) -> None:
     """Within the day after which the sentinels would be asked again."""
     replaced: list[str] = []
-    subject = Sentinels(Servers(group.url, 5), lambda: replaced.append("told"), watch_seconds=24 * 3600)
+    subject = Sentinels(RedisEndpoint(group.url, 5), lambda: replaced.append("told"), watch_seconds=24 * 3600)
     before = group.primary
     subject.connect().disconnect()
     subject._hinted.set()  # its first look, with which it begins to listen

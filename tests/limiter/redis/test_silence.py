@@ -15,9 +15,9 @@ import pytest
 import redis
 from redis.exceptions import ConnectionError, TimeoutError
 
-from app.limiter.redis.connection import MAX_WORK_US, RedisLink
+from app.limiter.redis.connection import MAX_WORK_US, RedisConnection
 from app.limiter.redis.resp import packed
-from app.limiter.redis.socket import Wire
+from app.limiter.redis.socket import RedisSocket
 from devstack import Valkey
 from tests.limiter.redis.test_connection import echo, echo_until, link_to, work
 from tests.support.node import ROOT
@@ -26,7 +26,7 @@ TIMEOUT_SECONDS = 0.1
 
 
 @pytest.fixture
-def hasty(valkey: Valkey) -> Iterator[RedisLink]:
+def hasty(valkey: Valkey) -> Iterator[RedisConnection]:
     """A connected link that waits for a tenth of a second."""
     link = link_to(valkey, TIMEOUT_SECONDS)
     assert echo_until(link, b"connect")
@@ -34,7 +34,7 @@ def hasty(valkey: Valkey) -> Iterator[RedisLink]:
     link.drop()
 
 
-def test_a_caller_that_works_on_its_answer_is_no_silence(hasty: RedisLink) -> None:
+def test_a_caller_that_works_on_its_answer_is_no_silence(hasty: RedisConnection) -> None:
     """The timer looks into the socket, finds an answer, and whoever gets it works for longer than the timeout, while
     the answer to a command that was sent just before arrives."""
 
@@ -115,14 +115,14 @@ def test_a_machine_that_stood_still_gives_redis_time_to_answer(valkey: Valkey) -
 def test_a_step_of_connecting_for_which_this_worker_was_held_up_is_taken_again(valkey: Valkey) -> None:
     steps: list[float] = []
 
-    def connect() -> Wire:
+    def connect() -> RedisSocket:
         steps.append(time.monotonic())
         if len(steps) == 1:
             work(2 * 0.5)
             raise TimeoutError("the timer went off first")
         return wire_to(valkey)
 
-    link = RedisLink(connect=connect, timeout_seconds=0.5, max_waiting=9, clock=time.monotonic)
+    link = RedisConnection(connect=connect, timeout_seconds=0.5, max_waiting=9, clock=time.monotonic)
     assert echo(link, b"connected") == [b"connected"]
     assert len(steps) == 2
 
@@ -131,24 +131,24 @@ def test_slow_steps_before_one_that_times_out_hold_no_worker_up() -> None:
     """They are Redis's, and so is the timeout: connecting is not begun again."""
     began: list[float] = []
 
-    def connect() -> Wire:
+    def connect() -> RedisSocket:
         began.append(time.monotonic())
         for _ in range(4):
             gevent.sleep(0.4)
         raise TimeoutError("the last step")
 
-    link = RedisLink(connect=connect, timeout_seconds=1, max_waiting=9, clock=time.monotonic)
+    link = RedisConnection(connect=connect, timeout_seconds=1, max_waiting=9, clock=time.monotonic)
     with pytest.raises(TimeoutError, match="the last step"):
         echo(link, b"anybody")
     assert len(began) == 1
 
 
 def test_whatever_keeps_a_connection_from_being_made_is_told_to_all_who_wait() -> None:
-    def connect() -> Wire:
+    def connect() -> RedisSocket:
         "redis..svc".encode("idna")
         raise AssertionError
 
-    link = RedisLink(connect=connect, timeout_seconds=60, max_waiting=9, clock=time.monotonic)
+    link = RedisConnection(connect=connect, timeout_seconds=60, max_waiting=9, clock=time.monotonic)
     waiting = [gevent.spawn(echo, link, b"anybody") for _ in range(3)]
     gevent.joinall(waiting, timeout=10)
     assert all(isinstance(each.exception, ConnectionError) for each in waiting)
@@ -213,8 +213,8 @@ def test_a_flood_of_answers_leaves_the_loop_its_turns(valkey: Valkey) -> None:
     assert turns > 20
 
 
-def wire_to(valkey: Valkey) -> Wire:
+def wire_to(valkey: Valkey) -> RedisSocket:
     pool = redis.ConnectionPool.from_url(valkey.url, protocol=2, socket_timeout=20)
     connection = pool.connection_class(**pool.connection_kwargs)
     connection.connect()
-    return Wire(connection)
+    return RedisSocket(connection)

@@ -11,7 +11,7 @@ import pytest
 import redis
 from msgspec.structs import replace
 
-from app.limiter.compiled_rule import Charge, Plan
+from app.limiter.compiled_rule import Charge, CompiledRule
 from app.limiter.decision import Outcome
 from app.limiter.errors import StoreFault, StoreUnavailable
 from app.limiter.redis.store import RedisStore, connect
@@ -23,11 +23,11 @@ from tests.support.talker import Talker
 
 def charge(limit: Limit, cost: int = 1) -> Charge:
     """A charge under the key names of production, for a client of its own."""
-    return Charge(Plan(Rule(id=12345, client_id="*", limits=(limit,))), new_client(), cost)
+    return Charge(CompiledRule(Rule(id=12345, client_id="*", limits=(limit,))), new_client(), cost)
 
 
 def key_of(asked: Charge) -> bytes:
-    return asked.client + asked.plan.names[0]
+    return asked.client + asked.compiled.names[0]
 
 
 def outcome_of(store: RedisStore, asked: Charge, now_us: int | None = None) -> Outcome:
@@ -37,7 +37,7 @@ def outcome_of(store: RedisStore, asked: Charge, now_us: int | None = None) -> O
 
 
 def with_cost(asked: Charge, cost: int) -> Charge:
-    return Charge(asked.plan, asked.client, cost)
+    return Charge(asked.compiled, asked.client, cost)
 
 
 def test_a_peek_and_a_denial_write_nothing(store: RedisStore, redis_client: redis.Redis, algorithm: str) -> None:
@@ -89,7 +89,9 @@ def test_after_a_lowered_rate_a_denied_client_is_remembered_longer(
     asked = charge(Limit(1000, 1, algorithm, burst=2000), cost=2000)
     outcome_of(store, asked)
     assert redis_client.pttl(key_of(asked)) <= 2002
-    lowered = Charge(Plan(replace(asked.plan.rule, limits=(Limit(1, 1, algorithm, burst=2000),))), asked.client, 1000)
+    lowered = Charge(
+        CompiledRule(replace(asked.compiled.rule, limits=(Limit(1, 1, algorithm, burst=2000),))), asked.client, 1000
+    )
     denied = outcome_of(store, lowered)
     assert not denied.allowed
     assert redis_client.pttl(key_of(asked)) * 1000 >= denied.reset_after_us - 1_000_000
@@ -150,8 +152,8 @@ def test_the_largest_batch_is_no_timeout_while_redis_answers(valkey: Valkey) -> 
     while not store.ping():
         pass
     limits = tuple(Limit(100, 60, "sliding_window", counter=number) for number in range(8))
-    plan = Plan(Rule(id=12345, client_id="*", limits=limits))
-    outcomes = store.check([Charge(plan, new_client(), 1) for _ in range(1000)])
+    compiled = CompiledRule(Rule(id=12345, client_id="*", limits=limits))
+    outcomes = store.check([Charge(compiled, new_client(), 1) for _ in range(1000)])
     assert all(isinstance(outcome, Outcome) for outcome in outcomes)
 
 

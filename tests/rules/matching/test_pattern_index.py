@@ -15,7 +15,7 @@ from app.rules.matching.pattern_bounds import MAX_PATTERNS, MAX_REPETITIVE, MAX_
 from app.rules.matching.pattern_index import FEW, MATCH_BYTES, Matches, PatternIndex
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
-from app.rules.yielding import at_once
+from app.rules.yielding import unpaced
 
 LIMITS = (Limit(5, 60, "gcra"),)
 TENANTS = (1, 2)
@@ -120,7 +120,7 @@ class Counted(dict[str, Rule]):
 def test_no_client_takes_more_tries_than_the_index_says(patterns: set[str], clients: list[str], few: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(patterns_module, "FEW", few)
-        index = PatternIndex({pattern: Coverage(Counted(), None) for pattern in patterns}, at_once)
+        index = PatternIndex({pattern: Coverage(Counted(), None) for pattern in patterns}, unpaced)
     tried = index.most_tried()
     assert len(tried) == len(set(tried))
     for client_id in clients:
@@ -153,7 +153,7 @@ def test_a_text_that_repeats_itself_is_known(pattern: str, repetitive: bool) -> 
 def refusal(patterns: set[str], *new: str) -> str:
     """Why these patterns are refused beside the others; empty where they are not."""
     try:
-        require_matchable(patterns | {*new}, {*new}, at_once)
+        require_matchable(patterns | {*new}, {*new}, unpaced)
     except Conflict as conflict:
         return str(conflict)
     return ""
@@ -195,7 +195,7 @@ def test_more_than_four_stars_are_refused_when_they_are_new() -> None:
 
 def test_what_is_remembered_of_matches_is_bounded_and_right() -> None:
     patterns = {f"*x{number}y*": Coverage({}, rule) for number, rule in enumerate(numbered(300))}
-    index, other = PatternIndex(patterns, at_once), PatternIndex({}, at_once)
+    index, other = PatternIndex(patterns, unpaced), PatternIndex({}, unpaced)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(patterns_module, "MATCHES_BYTES", 20 * (MATCH_BYTES + 4 * 200 + 3))
         matches = Matches()

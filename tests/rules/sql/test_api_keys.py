@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.rules.errors import Forbidden
 from app.rules.sql.access.api_keys import ApiKeys
-from app.rules.sql.snapshot_source import DatabaseRules
+from app.rules.sql.snapshot_source import SnapshotSource
 from tests.support.stored import AUTHOR
 
 SCOPES = ["keys:write", "check"]
@@ -54,7 +54,7 @@ def test_a_row_of_the_version_before_is_a_key_of_its_own(engine: Engine, session
     assert ApiKeys(session, 1).get("oldnode1").owner == "old (oldnode1)"
     made, _ = ApiKeys(session, 1, asked_by="oldnode1").create(1, "made", ["check"], None, AUTHOR)
     assert (made.owner, made.maker) == ("old (oldnode1)", "oldnode1")
-    snapshot = DatabaseRules(engine).other_than(None)
+    snapshot = SnapshotSource(engine).other_than(None)
     assert snapshot is not None
     assert {key.id: key.owner for key in snapshot.keys if key.id in ("oldnode1", made.id)} == {
         "oldnode1": None,

@@ -16,8 +16,8 @@ from app.rules.rule import Limit
 from app.rules.sql.changes import load_examples
 from app.rules.sql.history import AuditFilter, History
 from app.rules.sql.repository import RuleRepository
-from app.rules.sql.ruleset_version import Editions
-from app.rules.sql.snapshot_source import DatabaseRules
+from app.rules.sql.ruleset_version import RulesetVersions
+from app.rules.sql.snapshot_source import SnapshotSource
 from tests.support.stored import audited, changes, counters, put_rule, rule
 
 
@@ -59,21 +59,21 @@ def test_a_tenant_cannot_change_what_is_not_its_own(session: Session) -> None:
 
 def test_a_change_for_a_tenant_that_was_deleted_meanwhile_is_refused(session: Session) -> None:
     """Its keys are known to the workers for another moment."""
-    before = Editions(session).current()
+    before = RulesetVersions(session).current()
     with pytest.raises(Conflict, match="deleted"):
         changes(session, 99).put(rule("e", tenant_id=99))
-    assert Editions(session).current() == before
+    assert RulesetVersions(session).current() == before
 
 
 def test_every_change_is_a_new_version_of_all_rules(session: Session, engine: Engine) -> None:
-    source = DatabaseRules(engine)
+    source = SnapshotSource(engine)
     before = source.other_than(None)
     assert before is not None
-    assert source.other_than(before.edition) is None
-    assert source.other_than(before.edition._replace(key_secret=b"another database")) == before
-    assert source.other_than(before.edition._replace(drawn="of the same database before it was restored")) == before
+    assert source.other_than(before.ruleset_id) is None
+    assert source.other_than(before.ruleset_id._replace(key_secret=b"another database")) == before
+    assert source.other_than(before.ruleset_id._replace(drawn="of the same database before it was restored")) == before
     put_rule(session, rule("f"))
-    after = source.other_than(before.edition)
+    after = source.other_than(before.ruleset_id)
     assert after is not None
     assert (after.version, after.key_secret) == (before.version + 1, before.key_secret)
     assert len(after.key_secret) == 32

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.rules.rule import Limit
 from app.rules.sql.repository import RuleRepository
-from app.rules.sql.ruleset_version import Editions
+from app.rules.sql.ruleset_version import RulesetVersions
 from tests.support.stored import audited, changes, counters, rule
 
 
@@ -42,7 +42,7 @@ def test_a_merge_changes_what_differs_and_deletes_what_is_absent_only_when_told(
 def test_a_merge_that_fails_changes_nothing(session: Session, engine: Engine) -> None:
     subject = changes(session, 2)
     before = RuleRepository(session).rules(2)
-    edition = Editions(session).current()
+    ruleset_id = RulesetVersions(session).current()
     with pytest.raises(IntegrityError):
         subject.merge([rule("m1", tenant_id=2), rule("m2", Limit(0, 60), tenant_id=2)], replace=True)
-    assert (RuleRepository(session).rules(2), Editions(session).current()) == (before, edition)
+    assert (RuleRepository(session).rules(2), RulesetVersions(session).current()) == (before, ruleset_id)

@@ -19,7 +19,7 @@ from app.rules.sql.access.key_use import KeyUse
 from app.rules.sql.access.tenants import Tenants
 from app.rules.sql.changes import RuleChanges
 from app.rules.sql.history import AuditFilter, Author, History, prune
-from app.rules.sql.snapshot_source import DatabaseRules
+from app.rules.sql.snapshot_source import SnapshotSource
 from tests.conftest import flask
 from tests.support.node import ROOT
 
@@ -73,7 +73,7 @@ def test_the_application_can_do_its_work(engine: Engine) -> None:
         Tenants(session).delete(tenant.id, AUTHOR)
         _, total = History(session, 1).events(AuditFilter(), 0, 1)
         assert total >= 6
-    assert DatabaseRules(engine).other_than(None) is not None
+    assert SnapshotSource(engine).other_than(None) is not None
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 from app.rules.rule import Limit, Rule
 from app.rules.rule_book import Snapshot
 from app.rules.sql.repository import RuleRepository
-from app.rules.sql.ruleset_version import CHANNEL, Editions
-from app.rules.sql.snapshot_source import RULES_AT_ONCE, DatabaseRules
+from app.rules.sql.ruleset_version import CHANNEL, RulesetVersions
+from app.rules.sql.snapshot_source import RULES_AT_ONCE, SnapshotSource
 from tests.support.stored import changes, put_rule, rule
 
 
@@ -49,15 +49,15 @@ def by_hand(session: Session, *statements: str) -> None:
 def test_a_snapshot_is_what_the_repository_reads(engine: Engine, session: Session) -> None:
     for number in range(RULES_AT_ONCE + 3):
         put_rule(session, rule(f"many-{number}", Limit(5, 60, "gcra", 7), Limit(1, 1), fail_mode="local", shadow=True))
-    snapshot = DatabaseRules(engine).other_than(None)
+    snapshot = SnapshotSource(engine).other_than(None)
     assert snapshot is not None
     stored = RuleRepository(session).rules(1)
     assert list(snapshot.rules) == [replace(each, created_at=None, updated_at=None) for each in stored]
-    assert snapshot.edition == Editions(session).current()
+    assert snapshot.ruleset_id == RulesetVersions(session).current()
 
 
 def test_only_what_changed_is_read_again(engine: Engine, session: Session) -> None:
-    source = DatabaseRules(engine)
+    source = SnapshotSource(engine)
     stored = {name: put_rule(session, rule(name))[0] for name in ("stays", "changes", "goes")}
     first = by_client(source.other_than(None))
     put_rule(session, rule("changes", Limit(6, 60)))
@@ -70,7 +70,7 @@ def test_only_what_changed_is_read_again(engine: Engine, session: Session) -> No
     assert (first["changes"].limits[0].rate, second["changes"].limits[0].rate) == (5, 6)
     assert "goes" in first
     assert {"goes", "comes"} & second.keys() == {"comes"}
-    assert second == by_client(DatabaseRules(engine).other_than(None))
+    assert second == by_client(SnapshotSource(engine).other_than(None))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_only_what_changed_is_read_again(engine: Engine, session: Session) -> No
 )
 def test_a_change_by_hand_is_noticed(engine: Engine, session: Session, change: str) -> None:
     """Of limits alone too: the rule's row, its version and its time stay as they were."""
-    source = DatabaseRules(engine)
+    source = SnapshotSource(engine)
     stored, _ = put_rule(session, rule(change, Limit(5, 60), Limit(8, 8)))
     if "INSERT" in change:
         by_hand(session, f"DELETE FROM rule_limits WHERE rule_id = {stored.id} AND position = 1")
@@ -92,11 +92,11 @@ def test_a_change_by_hand_is_noticed(engine: Engine, session: Session, change: s
     by_hand(session, change.format(stored.id))
     after = by_client(source.other_than(None))[change]
     assert after != before
-    assert after == by_client(DatabaseRules(engine).other_than(None))[change]
+    assert after == by_client(SnapshotSource(engine).other_than(None))[change]
 
 
 def test_another_database_shares_no_rule_with_the_first(engine: Engine, session: Session) -> None:
-    source = DatabaseRules(engine)
+    source = SnapshotSource(engine)
     put_rule(session, rule("of this one"))
     before = by_client(source.other_than(None))["of this one"]
     by_hand(session, "UPDATE rule_book SET key_secret = 'ff'")
@@ -108,7 +108,7 @@ def test_a_change_is_announced_when_it_is_committed_and_not_before(engine: Engin
         listener.autocommit = True
         cursor = listener.cursor()
         cursor.execute(f"LISTEN {CHANNEL}")
-        Editions(session).bump()
+        RulesetVersions(session).bump()
         session.flush()
         cursor.execute("SELECT 1")
         assert listener.notifies == []

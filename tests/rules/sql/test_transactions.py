@@ -17,10 +17,10 @@ from app.rules.sql.access.api_keys import ApiKeys
 from app.rules.sql.access.tenants import RULES_AT_ONCE, Tenants
 from app.rules.sql.changes import RuleChanges
 from app.rules.sql.database import transactions
-from app.rules.sql.database.transactions import KEYS, LOCKS, changing, keep_out
+from app.rules.sql.database.transactions import KEYS, LOCKS, exclude, versioned_transaction
 from app.rules.sql.repository import RuleRepository
-from app.rules.sql.ruleset_version import Editions
-from app.rules.sql.snapshot_source import DatabaseRules
+from app.rules.sql.ruleset_version import RulesetVersions
+from app.rules.sql.snapshot_source import SnapshotSource
 from tests.support.stored import AUTHOR, changes, put_rule, rule
 
 Inside = Callable[[], None]
@@ -51,7 +51,7 @@ def _replace(session: Session, inside: Inside) -> None:
 
 def _anything(session: Session, inside: Inside) -> None:
     """What resets counters, for instance, asks Redis inside."""
-    with changing(session, 1):
+    with versioned_transaction(session, 1):
         inside()
 
 
@@ -61,7 +61,7 @@ LONG: dict[str, Long] = {"an import": _import, "an import that replaces": _repla
 @pytest.mark.parametrize("long", LONG.values(), ids=LONG)
 def test_a_long_change_of_one_tenant_keeps_no_other_from_changing(long: Long, session: Session, engine: Engine) -> None:
     """What others change is changed and in force while it is still inside, at several points of it."""
-    source, met, blocks = DatabaseRules(engine), 0, list[Rule]()
+    source, met, blocks = SnapshotSource(engine), 0, list[Rule]()
     impatient = create_engine(engine.url, connect_args={"options": "-c lock_timeout=500"})
 
     def inside() -> None:
@@ -127,7 +127,7 @@ def test_a_change_that_waits_for_its_turn_holds_no_connection(session: Session, 
             stored.append(put_rule(own, rule("waits"))[0])
 
     waiting = [threading.Thread(target=change) for _ in range(3)]
-    with changing(session, 1):
+    with versioned_transaction(session, 1):
         for thread in waiting:
             thread.start()
         assert gave_up.wait(20)
@@ -145,7 +145,7 @@ def test_a_change_whose_turn_does_not_come_says_so(
     session: Session, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transactions, "TRIES", 3)
-    with changing(session, 1), Session(engine) as other, pytest.raises(Busy, match="another change"):
+    with versioned_transaction(session, 1), Session(engine) as other, pytest.raises(Busy, match="another change"):
         put_rule(other, rule("too late"))
     put_rule(session, rule("too late"))
 
@@ -160,7 +160,7 @@ def test_a_change_outwaits_a_node_of_an_older_release(session: Session, engine: 
         with Session(impatient) as own:
             stored.append(put_rule(own, rule("outwaits"))[0])
 
-    version = Editions(session).bump()
+    version = RulesetVersions(session).bump()
     waiting = threading.Thread(target=change)
     waiting.start()
     assert gave_up.wait(20)
@@ -168,16 +168,16 @@ def test_a_change_outwaits_a_node_of_an_older_release(session: Session, engine: 
     session.commit()
     waiting.join(20)
     assert RuleRepository(session).get(1, stored[0].id) == stored[0]
-    assert Editions(session).current().version == version + 1
+    assert RulesetVersions(session).current().version == version + 1
     impatient.dispose()
 
 
 def test_what_is_rolled_back_inside_is_no_new_version(session: Session) -> None:
     put_rule(session, rule("same"))
-    before = Editions(session).current()
+    before = RulesetVersions(session).current()
     session.rollback()
     assert not changes(session).merge([rule("same")]).changes_anything
-    assert Editions(session).current() == before
+    assert RulesetVersions(session).current() == before
 
 
 def _impatient(engine: Engine) -> Engine:
@@ -187,16 +187,20 @@ def _impatient(engine: Engine) -> Engine:
 def test_a_lock_that_another_change_keeps_means_busy(
     session: Session, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether it is the version, which a node of an older release keeps, or what `keep_out` waits for."""
+    """Whether it is the version, which a node of an older release keeps, or what `exclude` waits for."""
     monkeypatch.setattr(transactions, "VERSION_TRIES", 2)
     impatient = _impatient(engine)
     with Session(impatient) as other:
-        Editions(session).bump()
+        RulesetVersions(session).bump()
         with pytest.raises(Busy, match="another change"):
             put_rule(other, rule("too late for a version"))
         session.rollback()
-        with changing(session, KEYS), pytest.raises(Busy, match="another change"), changing(other, 1):
-            keep_out(other, KEYS)
+        with (
+            versioned_transaction(session, KEYS),
+            pytest.raises(Busy, match="another change"),
+            versioned_transaction(other, 1),
+        ):
+            exclude(other, KEYS)
         assert put_rule(other, rule("in time"))[1]
     impatient.dispose()
 
@@ -208,7 +212,7 @@ def test_a_deadlock_is_tried_again_once_and_then_means_busy(session: Session, en
 
     def hold() -> None:
         with Session(patient) as other:
-            Editions(other).bump()
+            RulesetVersions(other).bump()
             waits.set()
             other.execute(text(f"SELECT pg_advisory_xact_lock({LOCKS}, 1)"))
 
@@ -219,7 +223,7 @@ def test_a_deadlock_is_tried_again_once_and_then_means_busy(session: Session, en
         own.execute(text("SET lock_timeout = 0"))
         own.commit()
         try:
-            with changing(own, 1):
+            with versioned_transaction(own, 1):
                 holding.start()
                 assert waits.wait(20)
                 _await_waiting(session)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from app.rules.api_key import ApiKey
 from app.rules.rule import Limit, Rule, default_rule
-from app.rules.rule_book import Edition, RuleBook, Snapshot
+from app.rules.rule_book import RuleBook, RulesetId, Snapshot
 from app.rules.sync.reloader import RuleReloader
 from app.rules.sync.snapshot_file import SnapshotFile
 
@@ -27,10 +27,10 @@ class Database:
     def __init__(self, snapshot: Snapshot | None) -> None:
         self.snapshot = snapshot
 
-    def other_than(self, edition: Edition | None) -> Snapshot | None:
+    def other_than(self, ruleset_id: RulesetId | None) -> Snapshot | None:
         if self.snapshot is None:
             raise ConnectionError("the database is down\n(see the manual)")
-        return None if self.snapshot.edition == edition else self.snapshot
+        return None if self.snapshot.ruleset_id == ruleset_id else self.snapshot
 
 
 def build(snapshot: Snapshot, *, previous: RuleBook | None) -> RuleBook:

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from app.rules.rule import Limit, Rule
-from app.rules.rule_book import LARGE, Edition, Snapshot
+from app.rules.rule_book import LARGE, RulesetId, Snapshot
 from app.rules.sync.reloader import Freshness, RuleReloader
 from app.rules.sync.snapshot_file import SnapshotFile
 from tests.rules.sync.reloading import RULE, Database, build, reloader
@@ -124,8 +124,8 @@ def test_who_waited_while_another_refreshed_asks_no_more(tmp_path: Path) -> None
     first, go_on, asked = threading.Event(), threading.Event(), []
 
     class Slow:
-        def other_than(self, edition: Edition | None) -> Snapshot | None:
-            asked.append(edition)
+        def other_than(self, ruleset_id: RulesetId | None) -> Snapshot | None:
+            asked.append(ruleset_id)
             first.set()
             assert go_on.wait(10)
             return None
@@ -149,7 +149,7 @@ def test_another_database_at_the_same_version_is_another_edition(tmp_path: Path)
     database.snapshot = Snapshot(4, b"of another database", ())
     subject.refresh()
     assert subject.book is not None
-    assert subject.book.edition == database.snapshot.edition
+    assert subject.book.ruleset_id == database.snapshot.ruleset_id
 
 
 def test_patience_ends_though_another_refresh_does_not(tmp_path: Path) -> None:
@@ -157,10 +157,10 @@ def test_patience_ends_though_another_refresh_does_not(tmp_path: Path) -> None:
     first, go_on = threading.Event(), threading.Event()
 
     class Slow(Database):
-        def other_than(self, edition: Edition | None) -> Snapshot | None:
+        def other_than(self, ruleset_id: RulesetId | None) -> Snapshot | None:
             first.set()
             assert go_on.wait(10)
-            return super().other_than(edition)
+            return super().other_than(ruleset_id)
 
     subject = reloader(Slow(Snapshot(4, b"secret", (RULE,))), tmp_path)
     thread = threading.Thread(target=subject.refresh)

@@ -26,14 +26,14 @@ Action = Literal[ACTIONS]  # type: ignore[valid-type]
 FailMode = Literal[FAIL_MODES]  # type: ignore[valid-type]
 
 
-class PlainLimit(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+class LimitJson(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     rate: Amount
     window: Window
     algorithm: Algorithm | None = None
     burst: Amount | None = None
 
 
-class PlainRule(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+class RuleJson(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """One limit by its fields, or several by `limits`."""
 
     client_id: Annotated[str, Meta(min_length=1, max_length=MAX_CLIENT_ID)]
@@ -42,7 +42,7 @@ class PlainRule(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     window: Window | UnsetType = UNSET
     algorithm: Algorithm | UnsetType | None = UNSET
     burst: Amount | UnsetType | None = UNSET
-    limits: Annotated[list[PlainLimit], Meta(min_length=1, max_length=MAX_LIMITS)] | UnsetType = UNSET
+    limits: Annotated[list[LimitJson], Meta(min_length=1, max_length=MAX_LIMITS)] | UnsetType = UNSET
     action: Action = "limit"
     fail_mode: FailMode | None = None
     shadow: bool = False
@@ -50,11 +50,11 @@ class PlainRule(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     description: Annotated[str, Meta(max_length=MAX_DESCRIPTION)] = ""
 
 
-_convert = partial(msgspec.convert, type=PlainRule)
+_convert = partial(msgspec.convert, type=RuleJson)
 _FIELDS = ("client_id", "endpoint", "action", "fail_mode", "shadow", "enabled", "description")
 
 
-def plain_rule(sent: Any) -> dict[str, Any] | None:
+def fast_rule(sent: Any) -> dict[str, Any] | None:
     """The rule as RuleSchema would load it, if it is a plain one."""
     if not isinstance(sent, dict) or isinstance(sent, Repeating):
         return None
@@ -71,7 +71,7 @@ def plain_rule(sent: Any) -> dict[str, Any] | None:
     return {name: getattr(rule, name) for name in _FIELDS} | limits
 
 
-def _limits(rule: PlainRule, sent: dict[str, Any]) -> dict[str, Any] | None:
+def _limits(rule: RuleJson, sent: dict[str, Any]) -> dict[str, Any] | None:
     """The members that say the limits. Raises ValidationError where a limit is impossible."""
     beside = {name: sent[name] for name in LIMIT_FIELDS if name in sent}
     if rule.limits is UNSET:

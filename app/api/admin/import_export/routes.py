@@ -14,9 +14,9 @@ from gevent.lock import BoundedSemaphore
 
 from app.api.admin.import_export.rule_files import YAML, YAML_TYPES, InvalidRules, in_pieces, read_rules, write_rules
 from app.api.admin.import_export.schemas import ExportSchema, ImportOptionsSchema, ImportSchema, MergeSchema
-from app.api.admin.import_export.unsent_files import Unsent
+from app.api.admin.import_export.unsent_files import UnsentFiles
 from app.api.admin.rules.routes import changes, refresh
-from app.api.admin.rules.rule_json import shown_merge_lists
+from app.api.admin.rules.rule_json import merge_answer_lists
 from app.api.admin.rules.rule_warnings import warnings_of_merge
 from app.api.auth import requires
 from app.api.problems import Problem
@@ -27,7 +27,7 @@ from app.rules.garbage import long_work
 from app.rules.rule import Rule
 from app.rules.sql.merge import Merge
 from app.rules.sql.repository import RuleRepository, in_one_state
-from app.rules.yielding import Pace, Together, let_go
+from app.rules.yielding import Pace, SharedPace, let_go
 
 blueprint = Blueprint("transfer", __name__, url_prefix="/v1/admin", description="Export and import")
 
@@ -35,7 +35,7 @@ blueprint = Blueprint("transfer", __name__, url_prefix="/v1/admin", description=
 # files do not wait for a large one. Files that are written leave their turn, and are UNSENT.
 SMALL, LARGE = BoundedSemaphore(1), BoundedSemaphore(1)
 LARGE_BYTES = 1024 * 1024
-UNSENT = Unsent(most=2 * MAX_BYTES_OF_IMPORT, most_of_tenant=MAX_BYTES_OF_IMPORT // 2)
+UNSENT = UnsentFiles(most=2 * MAX_BYTES_OF_IMPORT, most_of_tenant=MAX_BYTES_OF_IMPORT // 2)
 WAIT_SECONDS = 60
 BUSY = "this worker is processing another large file of rules: try again later"
 TOO_LARGE = f"the rules have more than {MAX_BYTES_OF_IMPORT} bytes as a file: use flask rules export"
@@ -55,10 +55,10 @@ def export_rules() -> Response:
     return UNSENT.until_sent(tenant_id, pieces, chosen)
 
 
-def _exported(turn: BoundedSemaphore, most: int, *, yaml: bool) -> list[bytes] | None:
+def _exported(slot: BoundedSemaphore, most: int, *, yaml: bool) -> list[bytes] | None:
     """The tenant's rules as a file, unless it has more than `most` bytes: nobody knows before how long it becomes."""
     tenant_id = g.principal.tenant_id
-    with _alone(turn):
+    with _alone(slot):
         UNSENT.refuse_more(tenant_id)
         session = in_one_state(db.session())
         rules = RuleRepository(session).each(tenant_id)
@@ -111,14 +111,14 @@ def _merged(rules: list[Rule], options: dict[str, bool], *, large: bool) -> list
     with nullcontext() if large else _alone(SMALL):
         if options["dry_run"]:  # what was changed is told
             UNSENT.refuse_more(g.principal.tenant_id)
-        answer = list(in_pieces(_told(merge, dry_run=options["dry_run"])))
+        answer = list(in_pieces(_merge_answer(merge, dry_run=options["dry_run"])))
         let_go(_pace(), *merge.lists())
         return answer
 
 
 def _read(raw: bytes, *, yaml: bool) -> list[Rule]:
     algorithm = services().settings.algorithm
-    pace = Together(time.monotonic)
+    pace = SharedPace(time.monotonic)
     try:
         return read_rules(
             BytesIO(raw), yaml=yaml, tenant_id=g.principal.tenant_id, default_algorithm=algorithm, pace=pace
@@ -127,11 +127,11 @@ def _read(raw: bytes, *, yaml: bool) -> list[Rule]:
         raise invalid.as_problem() from None
 
 
-def _told(merge: Merge, *, dry_run: bool) -> Iterator[str]:
+def _merge_answer(merge: Merge, *, dry_run: bool) -> Iterator[str]:
     """The merge as MergeSchema shows it."""
     warnings = warnings_of_merge(merge, _pace())
     yield f'{{"dry_run":{json.dumps(dry_run)}'
-    for name, shown in shown_merge_lists(merge, _pace()):
+    for name, shown in merge_answer_lists(merge, _pace()):
         yield f',"{name}":['
         yield from (f"{',' if place else ''}{json.dumps(rule)}" for place, rule in enumerate(shown))
         yield "]"
@@ -139,15 +139,15 @@ def _told(merge: Merge, *, dry_run: bool) -> Iterator[str]:
 
 
 @contextmanager
-def _alone(turn: BoundedSemaphore) -> Iterator[None]:
+def _alone(slot: BoundedSemaphore) -> Iterator[None]:
     """No other file of this size is worked on meanwhile. Raises Problem 503 where that takes too long."""
-    if not turn.acquire(timeout=WAIT_SECONDS):
+    if not slot.acquire(timeout=WAIT_SECONDS):
         raise Problem(503, BUSY, kind="busy", headers={"Retry-After": "10"})
     try:
         with long_work:
             yield
     finally:
-        turn.release()
+        slot.release()
 
 
 def _bounded(pieces: Iterator[bytes], most: int) -> list[bytes] | None:

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 from marshmallow import ValidationError
 
 from app.api.admin.import_export import yaml_subset
-from app.api.admin.import_export.fast_decoding import plain_rule
+from app.api.admin.import_export.fast_decoding import fast_rule
 from app.api.admin.import_export.json_items import items_of_json
 from app.api.admin.import_export.yaml_items import Item, WrongShape, items_of_yaml
 from app.api.admin.rules.rule_json import rule_from, sendable
@@ -19,7 +19,7 @@ from app.api.problems import Problem
 from app.rules.documents import document_of
 from app.rules.rule import Rule
 from app.rules.sql.changes import MAX_RULES
-from app.rules.yielding import Pace, at_once, let_go
+from app.rules.yielding import Pace, let_go, unpaced
 
 PIECE_CHARACTERS = 64 * 1024  # of a file that is written
 YAML = "application/yaml"
@@ -38,7 +38,7 @@ class FileError:
     line: int | None = None
 
     def __str__(self) -> str:
-        steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in _plain(self.path))
+        steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in _without_whole(self.path))
         place = "".join(steps).lstrip(".")
         return f"{place}: {self.message}" if place else self.message
 
@@ -62,7 +62,7 @@ class InvalidRules(Exception):
 
 
 def read_rules(
-    file: BinaryIO, *, yaml: bool, tenant_id: int, default_algorithm: str, pace: Pace = at_once
+    file: BinaryIO, *, yaml: bool, tenant_id: int, default_algorithm: str, pace: Pace = unpaced
 ) -> list[Rule]:
     """The rules of a file `{"rules": […]}`. Raises Problem 400 where it is no JSON or YAML, and InvalidRules.
 
@@ -78,7 +78,7 @@ def read_rules(
             if len(errors) > MAX_ERRORS:
                 break
             try:
-                sent = plain_rule(item.value) or schema.load(item.value)
+                sent = fast_rule(item.value) or schema.load(item.value)
                 rule = rule_from(sent, tenant_id=tenant_id, default_algorithm=default_algorithm)
             except ValidationError as error:
                 errors += _in_file(error, place, item)
@@ -110,8 +110,8 @@ def write_rules(rules: Iterable[Rule], *, yaml: bool) -> Iterator[str]:
         yield yaml_subset.write({"rules": []}) if yaml else '{"rules": []}\n'
         return
     if yaml:
-        yield f"rules:\n{yaml_subset.write([_shown(first)])}"
-        yield from (yaml_subset.write([_shown(rule)]) for rule in rest)
+        yield f"rules:\n{yaml_subset.write([_file_rule(first)])}"
+        yield from (yaml_subset.write([_file_rule(rule)]) for rule in rest)
         return
     yield f'{{"rules": [\n  {_in_json(first)}'
     yield from (f",\n  {_in_json(rule)}" for rule in rest)
@@ -133,18 +133,18 @@ def in_pieces(texts: Iterable[str]) -> Iterator[bytes]:
 def _in_file(error: ValidationError, place: int, item: Item) -> Iterator[FileError]:
     messages, line_of = error.normalized_messages(), item.lines()  # type: ignore[no-untyped-call]
     for path, message in flat(messages):
-        yield FileError(["rules", place, *_plain(path)], message, line_of(_plain(path)))
+        yield FileError(["rules", place, *_without_whole(path)], message, line_of(_without_whole(path)))
 
 
-def _plain(path: Path) -> Path:
+def _without_whole(path: Path) -> Path:
     """What is about a whole object goes by the object's path."""
     return [name for name in path if name != WHOLE]
 
 
 def _in_json(rule: Rule) -> str:
-    return yaml_subset.IN_JSON(_shown(rule))
+    return yaml_subset.IN_JSON(_file_rule(rule))
 
 
-def _shown(rule: Rule) -> dict[str, Any]:
+def _file_rule(rule: Rule) -> dict[str, Any]:
     fields = sendable(document_of(rule))
     return {name: value for name, value in fields.items() if name not in SILENT or value != SILENT[name]}

@@ -12,7 +12,7 @@ from app.api.problems import Problem
 BUSY = "too many files of rules wait for their readers: read those that you requested, then try again"
 
 
-class Unsent:
+class UnsentFiles:
     """Bytes that wait, of all tenants and of each: slow readers of one tenant keep no other from its files.
 
     A file is taken while there are less than `most` and `most_of_tenant`, however long it is. Belongs to one worker.

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from app.rules.yielding import Pace, at_once
+from app.rules.yielding import Pace, unpaced
 
 MAX_DEPTH = 10  # a rule's limit lies four deep
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -62,7 +62,7 @@ def read(text: str) -> Any:
     return document
 
 
-def events(source: Any, pace: Pace = at_once) -> Iterator[yaml.Event]:
+def events(source: Any, pace: Pace = unpaced) -> Iterator[yaml.Event]:
     """What is in the text, or in the stream of text, but for the frames of documents. Raises YamlError."""
     frames = (yaml.StreamStartEvent, yaml.StreamEndEvent, yaml.DocumentStartEvent, yaml.DocumentEndEvent)
     try:

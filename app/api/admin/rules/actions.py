@@ -8,8 +8,8 @@ from flask import g
 from marshmallow import Schema, fields
 
 from app.api.admin.rules.routes import RULE, Answer, changed, changes, refresh
-from app.api.admin.rules.rule_json import answered
-from app.api.admin.rules.rule_warnings import if_told, warnings_of_block
+from app.api.admin.rules.rule_json import rule_answer
+from app.api.admin.rules.rule_warnings import if_readable, warnings_of_block
 from app.api.admin.rules.schemas import ClientToBlockSchema, RuleAnswerSchema, StoredRuleSchema
 from app.api.auth import requires
 from app.api.blueprint import StrictBlueprint
@@ -83,10 +83,12 @@ def promote_rule(rule_id: int) -> Answer:
 def _answer(client_id: str, merge: Merge) -> dict[str, Any]:
     refresh()
     rules = [*merge.created, *(after for _, after in merge.replaced), *merge.unchanged]
-    told = if_told(lambda: warnings_of_block(client_id, g.principal.tenant_id, RuleRepository(db.session()))) or []
+    warnings = (
+        if_readable(lambda: warnings_of_block(client_id, g.principal.tenant_id, RuleRepository(db.session()))) or []
+    )
     body = {
         "client_id": client_id,
-        "rules": [answered(rule) for rule in rules],
+        "rules": [rule_answer(rule) for rule in rules],
         "deleted": [rule.id for rule in merge.deleted],
     }
-    return body | ({"warnings": told} if told else {})
+    return body | ({"warnings": warnings} if warnings else {})

@@ -17,12 +17,12 @@ from app.api.admin.rules.request_schemas import (
     RulePatchSchema,
     RuleVersionSchema,
 )
-from app.api.admin.rules.rule_json import answered, patched, rule_from, shown_versions
-from app.api.admin.rules.rule_warnings import if_told, warnings_of
+from app.api.admin.rules.rule_json import patched, rule_answer, rule_from, version_answers
+from app.api.admin.rules.rule_warnings import if_readable, warnings_of
 from app.api.admin.rules.schemas import RuleAnswerSchema, RuleSchema, Sent, StoredRuleSchema, schema_of_stored
 from app.api.auth import author, requires
 from app.api.blueprint import StrictBlueprint, paged
-from app.api.etags import Precondition, conditional, shown
+from app.api.etags import Precondition, conditional, with_etag
 from app.api.services import services
 from app.extensions import db
 from app.rules.documents import LIMIT_FIELDS
@@ -63,7 +63,7 @@ def put_rule(sent: Sent) -> Answer:
 def list_rules(filters: dict[str, Any], pagination_parameters: PaginationParameters) -> list[dict[str, Any]]:
     """The rules of the tenant, oldest first."""
     rules = paged(pagination_parameters, partial(_repository().page, g.principal.tenant_id, filters))
-    return [answered(rule) for rule in rules]
+    return [rule_answer(rule) for rule in rules]
 
 
 @blueprint.route(RULE, methods=["GET"])
@@ -72,7 +72,7 @@ def list_rules(filters: dict[str, Any], pagination_parameters: PaginationParamet
 def get_rule(rule_id: int) -> Answer:
     """One rule."""
     rule = _own(rule_id)
-    return shown(rule, _with_warnings(rule, warnings_of(rule, None, _repository())))
+    return with_etag(rule, _with_warnings(rule, warnings_of(rule, None, _repository())))
 
 
 @blueprint.route(RULE, methods=["PUT"])
@@ -112,7 +112,7 @@ def delete_rule(sent: dict[str, bool], rule_id: int) -> Answer | None:
     """
     if sent["dry_run"]:
         rule = _own(rule_id)
-        return shown(rule, _with_warnings(rule, warnings_of(None, rule, _repository())))
+        return with_etag(rule, _with_warnings(rule, warnings_of(None, rule, _repository())))
     changes().delete(rule_id, Precondition())
     refresh()
     return None
@@ -128,7 +128,7 @@ def list_versions(rule_id: int, pagination_parameters: PaginationParameters) -> 
     history = History(db.session(), rule.tenant_id)
     # One more than the page: what its last one changed is told by the one before.
     rows, wanted.item_count = history.versions(rule_id, wanted.first_item, wanted.page_size + 1)
-    return shown_versions(rows)[: wanted.page_size]
+    return version_answers(rows)[: wanted.page_size]
 
 
 @blueprint.route(f"{RULE}/rollback", methods=["POST"])
@@ -185,8 +185,8 @@ def as_rule(sent: dict[str, Any], stored: Rule | None = None) -> Rule:
 def changed(rule: Rule, before: Rule | None, *, named: Collection[str] | None = None) -> Answer:
     """The answer to a change. `named`: the fields that were sent, where the others fell back to their defaults."""
     refresh()
-    told = if_told(lambda: warnings_of(rule, before, _repository(), named=named)) or []
-    return shown(rule, _with_warnings(rule, told))
+    warnings = if_readable(lambda: warnings_of(rule, before, _repository(), named=named)) or []
+    return with_etag(rule, _with_warnings(rule, warnings))
 
 
 def refresh() -> None:
@@ -206,8 +206,8 @@ def _own(rule_id: int) -> Rule:
     return rule
 
 
-def _with_warnings(rule: Rule, told: list[str]) -> dict[str, Any]:
-    return answered(rule) | ({"warnings": told} if told else {})
+def _with_warnings(rule: Rule, warnings: list[str]) -> dict[str, Any]:
+    return rule_answer(rule) | ({"warnings": warnings} if warnings else {})
 
 
 def _named(sent: dict[str, Any]) -> Rule | None:

@@ -13,7 +13,7 @@ from app.rules.documents import LIMIT_FIELDS, Document, differences, document_of
 from app.rules.rule import MAX_LOGGED_RATE, Limit, Rule
 from app.rules.sql.merge import Merge
 from app.rules.sql.models import RuleVersionRow
-from app.rules.yielding import Pace, at_once
+from app.rules.yielding import Pace, unpaced
 
 NO_LIMIT: Document = dict.fromkeys(LIMIT_FIELDS)
 BOTH = "Give either limits or rate and window, not both with different values."
@@ -39,9 +39,9 @@ def sendable(document: Document) -> Document:
     return fields | ({"limits": limits} if len(limits) > 1 else limits[0])
 
 
-def answered(rule: Rule) -> Document:
+def rule_answer(rule: Rule) -> Document:
     """The rule as StoredRuleSchema shows it."""
-    return answered_document(document_of(rule)) | {
+    return document_answer(document_of(rule)) | {
         "id": rule.id,
         "version": rule.version,
         "created_at": rule.created_at,
@@ -49,7 +49,7 @@ def answered(rule: Rule) -> Document:
     }
 
 
-def answered_document(document: Document) -> Document:
+def document_answer(document: Document) -> Document:
     """The document with its first limit's fields beside `limits`."""
     first = document["limits"][0] if document["limits"] else NO_LIMIT
     return document | first
@@ -72,18 +72,18 @@ def patched(current: Rule, sent: dict[str, Any]) -> dict[str, Any]:
     return loaded
 
 
-def shown_versions(newest_first: list[RuleVersionRow]) -> list[dict[str, Any]]:
+def version_answers(newest_first: list[RuleVersionRow]) -> list[dict[str, Any]]:
     """The versions, each with what it changed of the next older one."""
     older: list[RuleVersionRow | None] = [*newest_first[1:], None]
     return [_version(*pair) for pair in zip(newest_first, older, strict=False)]  # of no versions there is no oldest
 
 
-def shown_merge(merge: Merge) -> dict[str, list[dict[str, Any]]]:
+def merge_answer(merge: Merge) -> dict[str, list[dict[str, Any]]]:
     """What a merge changes, rule by rule."""
-    return {name: list(rules) for name, rules in shown_merge_lists(merge, at_once)}
+    return {name: list(rules) for name, rules in merge_answer_lists(merge, unpaced)}
 
 
-def shown_merge_lists(merge: Merge, pace: Pace) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
+def merge_answer_lists(merge: Merge, pace: Pace) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
     """The same, a list and a rule at a time."""
     pairs: dict[str, Iterable[tuple[Rule | None, Rule | None]]] = {
         "created": ((None, rule) for rule in merge.created),
@@ -121,7 +121,7 @@ def _refuse_without_algorithm(limit: Mapping[str, Any], default_algorithm: str) 
 
 
 def _version(row: RuleVersionRow, older: RuleVersionRow | None) -> dict[str, Any]:
-    return answered_document(row.document) | {
+    return document_answer(row.document) | {
         "id": row.rule_id,
         "version": row.version,
         "updated_at": row.created_at,

@@ -15,17 +15,17 @@ from app.rules.rule import Rule
 from app.rules.sql.database.engine import DATABASE_ERRORS
 from app.rules.sql.merge import Merge
 from app.rules.sql.repository import RuleRepository
-from app.rules.yielding import Pace, at_once
+from app.rules.yielding import Pace, unpaced
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 
-def if_told(tell: Callable[[], T]) -> T | None:
+def if_readable(read: Callable[[], T]) -> T | None:
     """Warnings of a change that is durable; None, and a line in the log, where the database fails meanwhile."""
     try:
-        return tell()
+        return read()
     except DATABASE_ERRORS as error:
         log.warning("rules were changed, but their warnings could not be computed: %s", str(error).splitlines()[0])
         return None
@@ -38,17 +38,17 @@ def warnings_of(
     others fell back to their defaults."""
     changed, was = _one(rule), _one(before)
     around = {other.id: other for each in changed + was for other in rules.beside(each) if each.id != other.id}
-    told = hidden_rules.warnings(changed, around.values(), before=was)
+    warnings = hidden_rules.warnings(changed, around.values(), before=was)
     if rule is not None and before is not None and named is not None:
         goes = lost(document_of(before), document_of(rule), named)
-        told += [
+        warnings += [
             f"{field} was not sent: {json.dumps(change['from'])} became {json.dumps(change['to'])}"
             for field, change in goes.items()
         ]
-    return told
+    return warnings
 
 
-def warnings_of_merge(merge: Merge, pace: Pace = at_once) -> list[str]:
+def warnings_of_merge(merge: Merge, pace: Pace = unpaced) -> list[str]:
     """Of several rules changed at once. Takes up to half a second."""
     changed = [*merge.created, *(after for _, after in pace(merge.replaced))]
     before = [*merge.deleted, *(before for before, _ in pace(merge.replaced))]

@@ -25,12 +25,12 @@ class Script:
 
 @cache
 def check_script(algorithm: str) -> Script:
-    """The script that decides one check of one limit of this algorithm: a quarter cheaper than `checks_script`."""
+    """The script that decides one check of one limit of this algorithm: a quarter cheaper than `check_batch_script`."""
     return _script(ONE, *_sources("clock", "persist", algorithm, "check"))
 
 
 @cache
-def checks_script() -> Script:
+def check_batch_script() -> Script:
     """The script that decides checks of all kinds, one after the other."""
     decide = f"local function decide()\n{_source('check')}end\n"
     return _script(
@@ -45,7 +45,7 @@ def lease_script() -> Script:
 
 
 @cache
-def return_script() -> Script:
+def lease_release_script() -> Script:
     """The script that takes back what of a lease was not used."""
     names = ", ".join(f"'{name}'" for name in ALGORITHMS)
     return _script(f"local names = {{{names}}}\n", *_sources("clock", "refund", "lease_release"))
@@ -59,7 +59,7 @@ def permissions_script() -> Script:
 
 def all_scripts() -> list[Script]:
     """Those that decide."""
-    return [*map(check_script, ALGORITHMS), checks_script(), lease_script(), return_script()]
+    return [*map(check_script, ALGORITHMS), check_batch_script(), lease_script(), lease_release_script()]
 
 
 def number(algorithm: str) -> int:

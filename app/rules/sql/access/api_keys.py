@@ -20,7 +20,7 @@ from app.rules.documents import Document
 from app.rules.errors import Conflict, Forbidden, NotFound
 from app.rules.rule import DEFAULT_TENANT_ID
 from app.rules.sql.database.pagination import page_of, total_of
-from app.rules.sql.database.transactions import KEYS, changing
+from app.rules.sql.database.transactions import KEYS, versioned_transaction
 from app.rules.sql.history import Author, History
 from app.rules.sql.models import ApiKeyRow, RuleBookRow, TenantRow
 
@@ -77,7 +77,7 @@ class ApiKeys:
         self, tenant_id: int, name: str, scopes: Collection[str], expires_at: datetime | None, author: Author
     ) -> tuple[KeyRecord, str]:
         """A new key, and its only showing. It expires with its maker where `expires_at` says nothing."""
-        with changing(self._session, KEYS):
+        with versioned_transaction(self._session, KEYS):
             maker, owner = self._asker(scopes), None
             if maker is not None:
                 expires_at = expires_at or maker.expires_at
@@ -88,7 +88,7 @@ class ApiKeys:
 
     def rotate(self, key_id: str, overlap_seconds: int, author: Author) -> tuple[KeyRecord, str]:
         """A new key like this one, which goes on for the overlap, but not beyond its own expiry."""
-        with changing(self._session, KEYS):
+        with versioned_transaction(self._session, KEYS):
             old = self._row(key_id)
             asker = self._asker(old.scopes)
             if asker is not None:
@@ -112,7 +112,7 @@ class ApiKeys:
 
         With `children` the key itself may be revoked already. Raises NotFound where nothing is left to revoke.
         """
-        with changing(self._session, KEYS):
+        with versioned_transaction(self._session, KEYS):
             row = self._row(key_id, revoked_too=children)
             self._asker(row.scopes)
             going = self._family(row) if children else [row]
@@ -209,7 +209,7 @@ def can_expire_at(moment: datetime, now: datetime) -> bool:
 
 def rotate_hash_secret(session: Session, author: Author) -> int:
     """Hash keys under a new secret from now on, and revoke all that were hashed under the old one; how many."""
-    with changing(session, KEYS):
+    with versioned_transaction(session, KEYS):
         session.execute(update(RuleBookRow).values(key_hash_secret=secrets.token_hex(SECRET_BYTES)))
         revoked = update(ApiKeyRow).where(ApiKeyRow.revoked_at.is_(None)).values(revoked_at=func.now())
         count = len(session.execute(revoked.returning(ApiKeyRow.id)).all())

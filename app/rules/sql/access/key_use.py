@@ -13,7 +13,7 @@ from app.observability.logs import first_line
 from app.rules.sql.models import ApiKeyRow
 
 PER_KEY = timedelta(minutes=1)
-TURN_SECONDS = 10  # between two statements, with jitter of a fifth
+WRITE_SECONDS = 10  # between two statements, with jitter of a fifth
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +28,9 @@ class KeyUse:
     def note(self, key_id: str) -> None:
         self._used.add(key_id)
 
-    def turn(self) -> None:
+    def write_used(self) -> None:
         """Wait, then write what was noted."""
-        gevent.sleep(TURN_SECONDS * random.uniform(0.8, 1.2))
+        gevent.sleep(WRITE_SECONDS * random.uniform(0.8, 1.2))
         try:
             self.flush()
         except Exception as error:  # nothing but the time of a last use is late

@@ -13,7 +13,7 @@ from app.rules.errors import Conflict, NotFound
 from app.rules.rule import DEFAULT_TENANT_ID
 from app.rules.sql.access.api_keys import in_force
 from app.rules.sql.database.pagination import page_of, total_of
-from app.rules.sql.database.transactions import KEYS, TENANT_NAMES, changing, keep_out
+from app.rules.sql.database.transactions import KEYS, TENANT_NAMES, exclude, versioned_transaction
 from app.rules.sql.history import Author, History
 from app.rules.sql.models import RuleRow, TenantRow
 
@@ -44,7 +44,7 @@ class Tenants:
         return _tenant(row) if row else None
 
     def create(self, name: str, author: Author) -> Tenant:
-        with changing(self._session, TENANT_NAMES):
+        with versioned_transaction(self._session, TENANT_NAMES):
             if self.named(name) is not None:
                 raise Conflict("a tenant of this name exists already", "name-taken")
             if total_of(self._session, select(TenantRow)) >= MAX_TENANTS:
@@ -66,10 +66,10 @@ class Tenants:
 
     def delete(self, tenant_id: int, author: Author) -> None:
         """Delete the tenant with its rules and keys; its audit stays."""
-        with changing(self._session, tenant_id):
+        with versioned_transaction(self._session, tenant_id):
             before = self.belongings(tenant_id)
             self._delete_rules(tenant_id)
-            keep_out(self._session, KEYS)  # only now: those of other tenants would have to wait for the rules
+            exclude(self._session, KEYS)  # only now: those of other tenants would have to wait for the rules
             self._session.delete(self._session.get_one(TenantRow, tenant_id))
             self._history.note(author, "tenant.delete", f"tenant {tenant_id}", before=before)
 

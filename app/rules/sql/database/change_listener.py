@@ -28,7 +28,7 @@ PROOF_SECONDS = 2.0
 SILENCE_SECONDS = 30.0
 
 
-class Unheard(Exception):
+class NoNotifications(Exception):
     """The database takes LISTEN, and its notifications do not arrive."""
 
 
@@ -43,13 +43,13 @@ class ChangeListener:
         self._changed = changed
         self._jitter = jitter
         self._wait_seconds = FIRST_WAIT_SECONDS
-        self._hearing: bool | None = None
+        self._receiving: bool | None = None
         self._own_channel = f"{CHANNEL}_{secrets.token_hex(8)}"
 
     @property
-    def hearing(self) -> bool:
+    def receiving(self) -> bool:
         """Whether notifications arrive. Where they do not, polls alone find changes."""
-        return bool(self._hearing)
+        return bool(self._receiving)
 
     def run(self) -> None:
         """Never returns."""
@@ -57,7 +57,7 @@ class ChangeListener:
             try:
                 self._listen()
             except Exception as error:  # whatever it is, polls go on
-                self._hears(False, error)
+                self._set_receiving(False, error)
             gevent.sleep(self._wait_seconds * self._jitter())
             self._wait_seconds = min(2 * self._wait_seconds, LONGEST_WAIT_SECONDS)
 
@@ -71,9 +71,9 @@ class ChangeListener:
                 cursor.execute(f"LISTEN {CHANNEL}; LISTEN {self._own_channel}")
                 self._changed()
                 self._prove(connection, cursor)
-                self._hears(True)
+                self._set_receiving(True)
                 while True:
-                    self._await_word(connection, cursor)
+                    self._wait_for_notification(connection, cursor)
         finally:
             pooled.close()
 
@@ -83,31 +83,33 @@ class ChangeListener:
         with self._engine.begin() as other:
             other.execute(text(f"NOTIFY {self._own_channel}, '{proof}'"))
         try:
-            with gevent.Timeout(PROOF_SECONDS, Unheard("they do not arrive, as behind a pooler in transaction mode")):
-                while proof not in self._heard(connection):
+            with gevent.Timeout(
+                PROOF_SECONDS, NoNotifications("they do not arrive, as behind a pooler in transaction mode")
+            ):
+                while proof not in self._notifications(connection):
                     wait_read(connection.fileno())
-        except Unheard:
+        except NoNotifications:
             cursor.execute("UNLISTEN *")  # else the pooler's own connection would go on listening
             raise
 
-    def _hears(self, now: bool, error: Exception | None = None) -> None:
+    def _set_receiving(self, now: bool, error: Exception | None = None) -> None:
         """One line per change, not per attempt."""
-        if self._hearing is not False and not now:
+        if self._receiving is not False and not now:
             log.warning("notifications of changed rules do not arrive for now, polling goes on: %s", error)
-        elif now and not self._hearing:
+        elif now and not self._receiving:
             self._wait_seconds = FIRST_WAIT_SECONDS
             log.info("listening for changed rules")
-        self._hearing = now
+        self._receiving = now
         RULES_NOTIFIED.set(now)
 
-    def _await_word(self, connection: Any, cursor: Any) -> None:
+    def _wait_for_notification(self, connection: Any, cursor: Any) -> None:
         try:
             wait_read(connection.fileno(), timeout=SILENCE_SECONDS)
         except TimeoutError:
             cursor.execute("SELECT 1")
-        self._heard(connection)
+        self._notifications(connection)
 
-    def _heard(self, connection: Any) -> set[str]:
+    def _notifications(self, connection: Any) -> set[str]:
         """The payloads of what has arrived, once."""
         connection.poll()
         arrived = list(connection.notifies)

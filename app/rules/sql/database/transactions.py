@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from app.rules.errors import Busy, Conflict
-from app.rules.sql.ruleset_version import Editions
+from app.rules.sql.ruleset_version import RulesetVersions
 
 # What a change can be of beside a tenant, whose id is 1 or more.
 TENANT_NAMES, KEYS = 0, -1
@@ -27,14 +27,14 @@ BUSY = "another change, such as a large import, is still running: try again when
 
 
 @contextmanager
-def changing(session: Session, whose: int) -> Iterator[None]:
+def versioned_transaction(session: Session, whose: int) -> Iterator[None]:
     """One transaction that raises the version of all rules. `whose`: a tenant's id, TENANT_NAMES or KEYS.
 
     From here on no other change of the same comes between. What is rolled back inside raises no version. Raises Busy
     where another change of the same takes too long.
     """
     try:
-        _take_turn(session, whose)
+        _begin_locked(session, whose)
         yield
         if session.in_transaction():
             _raise_version(session)
@@ -48,7 +48,7 @@ def changing(session: Session, whose: int) -> Iterator[None]:
         raise
 
 
-def keep_out(session: Session, whose: int) -> None:
+def exclude(session: Session, whose: int) -> None:
     """Wait also for the changes of these, and keep them out until the end of this change.
 
     `changing` raises Busy after lock_timeout. Of a tenant's changes only: two that wait for each other never end.
@@ -56,7 +56,7 @@ def keep_out(session: Session, whose: int) -> None:
     session.execute(select(func.pg_advisory_xact_lock(LOCKS, whose)))
 
 
-def _take_turn(session: Session, whose: int) -> None:
+def _begin_locked(session: Session, whose: int) -> None:
     """Begin the transaction that holds the lock. A change that waits holds no connection: a worker has few."""
     pause = FIRST_PAUSE_SECONDS
     for _ in range(TRIES):
@@ -74,7 +74,7 @@ def _raise_version(session: Session) -> None:
     for _ in range(VERSION_TRIES):
         try:
             with session.begin_nested():
-                Editions(session).bump()
+                RulesetVersions(session).bump()
             return
         except OperationalError as error:
             deadlocks += isinstance(error.orig, DeadlockDetected)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from marshmallow import ValidationError
 
-from app.api.admin.import_export.fast_decoding import plain_rule
+from app.api.admin.import_export.fast_decoding import fast_rule
 from app.api.admin.rules.rule_json import rule_from
 from app.api.admin.rules.schemas import RuleSchema
 from app.api.schemas import Repeating
@@ -58,7 +58,7 @@ def _rule(loaded: dict[str, Any]) -> Rule:
     | st.builds(lambda name: {"client_id": "a", name: 5} | LIMIT, st.sampled_from(sorted(limit_fields)))
 )
 def test_a_plain_rule_is_what_the_schema_makes_of_it(sent: Any) -> None:
-    plain = plain_rule(sent)
+    plain = fast_rule(sent)
     if plain is not None:
         assert _rule(plain) == _rule(SCHEMA.load(sent))
         return
@@ -85,7 +85,7 @@ def test_a_plain_rule_is_what_the_schema_makes_of_it(sent: Any) -> None:
     ids=str,
 )
 def test_what_export_writes_is_plain(sent: dict[str, Any]) -> None:
-    plain = plain_rule(sent)
+    plain = fast_rule(sent)
     assert plain is not None
     assert _rule(plain) == _rule(SCHEMA.load(sent))
 
@@ -107,4 +107,4 @@ def test_what_export_writes_is_plain(sent: dict[str, Any]) -> None:
     ids=str,
 )
 def test_what_only_the_schema_can_judge_is_left_to_it(sent: Any) -> None:
-    assert plain_rule(sent) is None
+    assert fast_rule(sent) is None

@@ -25,12 +25,12 @@ from app.api.admin.import_export.yaml_items import (
     items_of_yaml,
 )
 from app.api.admin.import_export.yaml_subset import YamlError
-from app.api.admin.rules.rule_json import shown_merge_lists
+from app.api.admin.rules.rule_json import merge_answer_lists
 from app.api.admin.rules.rule_warnings import warnings_of_merge
 from app.api.problems import Problem
 from app.rules.rule import Limit, Rule
 from app.rules.sql.merge import Merge
-from app.rules.yielding import at_once
+from app.rules.yielding import unpaced
 from tests.support.steps import Steps
 
 READERS = pytest.mark.parametrize("read", [items_of_json, items_of_yaml], ids=["JSON", "YAML"])
@@ -49,14 +49,14 @@ class Dripping(io.BytesIO):
 
 
 def _read(read: Any, text: str | bytes) -> list[Item]:
-    return list(read(io.BytesIO(text.encode() if isinstance(text, str) else text), at_once))
+    return list(read(io.BytesIO(text.encode() if isinstance(text, str) else text), unpaced))
 
 
 @settings(deadline=None)
 @given(rules=st.lists(values, max_size=4), indent=st.sampled_from([None, 0, 3]), ascii_only=st.booleans())
 def test_json_is_read_as_the_standard_library_reads_it(rules: list[Any], indent: int | None, ascii_only: bool) -> None:
     text = json.dumps({"rules": rules}, indent=indent, ensure_ascii=ascii_only)
-    assert [item.value for item in items_of_json(Dripping(text.encode()), at_once)] == rules
+    assert [item.value for item in items_of_json(Dripping(text.encode()), unpaced)] == rules
 
 
 @settings(deadline=None)
@@ -86,7 +86,7 @@ def test_what_is_written_reads_back_the_same_in_both_spellings(ids: list[str]) -
 def test_the_mark_of_some_editors_is_skipped(read: Any) -> None:
     """A byte order mark."""
     for file in (io.BytesIO, Dripping):
-        assert [(item.value, item.line) for item in read(file(b'\xef\xbb\xbf{"rules": [1]}'), at_once)] == [(1, 1)]
+        assert [(item.value, item.line) for item in read(file(b'\xef\xbb\xbf{"rules": [1]}'), unpaced)] == [(1, 1)]
 
 
 def test_lines_are_right_across_the_parts_of_a_long_file() -> None:
@@ -111,7 +111,7 @@ def test_lines_are_right_across_the_parts_of_a_long_file() -> None:
 def test_yaml_without_an_end_is_read_no_further_than_allowed(begin: str, more: str) -> None:
     file = io.BytesIO((begin + more * (4 * MAX_GAP // len(more))).encode())
     with pytest.raises(YamlError, match=f"more than {MAX_GAP} characters"):
-        list(items_of_yaml(file, at_once))
+        list(items_of_yaml(file, unpaced))
     assert file.tell() <= MAX_GAP + 3 * PART
 
 
@@ -225,7 +225,7 @@ def test_files_are_written_and_read_in_pieces(yaml_or_json: bool) -> None:
         file = b"".join(in_pieces(write_rules(steps(rules), yaml=yaml_or_json)))
         read = read_rules(io.BytesIO(file), yaml=yaml_or_json, tenant_id=1, default_algorithm="gcra", pace=steps)
         assert read == rules
-        shown = [list(changed) for _, changed in shown_merge_lists(merged, steps)]
+        shown = [list(changed) for _, changed in merge_answer_lists(merged, steps)]
         assert [len(each) for each in shown] == [len(rules)] * 4
         assert warnings_of_merge(merged, steps) == []
         twice = io.BytesIO(b"".join(in_pieces(write_rules(steps([*rules, rules[0]]), yaml=yaml_or_json))))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from app.api.admin.import_export.unsent_files import Unsent
+from app.api.admin.import_export.unsent_files import UnsentFiles
 from app.api.problems import Problem
 
 
-def _refused(unsent: Unsent, tenant_id: int) -> bool:
+def _refused(unsent: UnsentFiles, tenant_id: int) -> bool:
     try:
         unsent.refuse_more(tenant_id)
     except Problem as problem:
@@ -17,7 +17,7 @@ def _refused(unsent: Unsent, tenant_id: int) -> bool:
 
 
 def test_a_tenant_with_too_many_bytes_is_refused_and_no_other() -> None:
-    unsent = Unsent(most=30, most_of_tenant=10)
+    unsent = UnsentFiles(most=30, most_of_tenant=10)
     first = unsent.until_sent(1, [b"x" * 4, b"x" * 5], "text/plain")
     assert not _refused(unsent, 1)
     second = unsent.until_sent(1, [b"x"], "text/plain")
@@ -29,7 +29,7 @@ def test_a_tenant_with_too_many_bytes_is_refused_and_no_other() -> None:
 
 @pytest.mark.parametrize("lengths", [(30,), (9, 9, 9, 9)], ids=str)
 def test_all_together_have_a_bound(lengths: tuple[int, ...]) -> None:
-    unsent = Unsent(most=30, most_of_tenant=10)
+    unsent = UnsentFiles(most=30, most_of_tenant=10)
     answers = [unsent.until_sent(tenant, [b"x" * length], "text/plain") for tenant, length in enumerate(lengths)]
     assert _refused(unsent, 99)
     answers.pop()
