@@ -7,7 +7,7 @@ import unittest
 from support import PATIENT, URL
 
 from ratelimiter_client import LeasedLimiter, RateLimiter
-from ratelimiter_client.renewals import LEAST
+from ratelimiter_client.leasing.renewals import LEAST
 
 
 class Recording(RateLimiter):

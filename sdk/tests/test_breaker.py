@@ -3,7 +3,7 @@
 import threading
 import unittest
 
-from ratelimiter_client.breaker import FAILURES, Breaker
+from ratelimiter_client.http.breaker import FAILURES, Breaker
 
 TIMEOUT = 0.5
 

@@ -6,7 +6,7 @@ from support import PATIENT, URL, new_client_id
 from test_middleware import Answer, application
 
 from ratelimiter_client import LeasedLimiter, RateLimiter, RateLimitMiddleware
-from ratelimiter_client.gate import Gate, Limit
+from ratelimiter_client.web.gate import Gate, Limit
 
 
 class TestCharges(unittest.TestCase):

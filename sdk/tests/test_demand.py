@@ -2,7 +2,7 @@
 
 import unittest
 
-from ratelimiter_client.demand import Demand
+from ratelimiter_client.leasing.demand import Demand
 
 SECONDS = 2.0
 

@@ -15,8 +15,8 @@ from support import http
 from test_failures import BODY, OK
 
 from ratelimiter_client import RateLimiter, RateLimitMiddleware, identify
+from ratelimiter_client.http.transport import AnswerReader
 from ratelimiter_client.testing import FakeLimiter
-from ratelimiter_client.transport import AnswerReader
 
 NUMBER = int(os.environ.get("RATELIMITER_FUZZ", "500"))
 SEED = int(os.environ.get("RATELIMITER_SEED", "19"))

@@ -6,9 +6,9 @@ import unittest
 from functools import partial
 
 from ratelimiter_client.decision import Decision
-from ratelimiter_client.demand import Demand
-from ratelimiter_client.holding import Denial, Permits
-from ratelimiter_client.holdings import Holdings
+from ratelimiter_client.leasing.demand import Demand
+from ratelimiter_client.leasing.holding import Denial, Permits
+from ratelimiter_client.leasing.holdings import Holdings
 
 GRANTED = Decision(True, 900, 0, 1000, 60, 1.0, "gcra", 7, "within_limit", False)
 DENIED = Decision(False, 0, 2500, 1000, 60, 1.0, "gcra", 7, "over_limit", False)

@@ -7,7 +7,7 @@ from leasing import LeasedCase, Recording
 from support import new_client_id
 
 from ratelimiter_client import LeasedLimiter
-from ratelimiter_client.renewals import LEAST
+from ratelimiter_client.leasing.renewals import LEAST
 
 
 class TestDemand(LeasedCase):

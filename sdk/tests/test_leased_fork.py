@@ -7,7 +7,7 @@ import unittest
 from leasing import LeasedCase
 from support import new_client_id
 
-from ratelimiter_client.renewals import LEAST
+from ratelimiter_client.leasing.renewals import LEAST
 
 
 @unittest.skipUnless(hasattr(os, "fork"), "this system does not fork")

@@ -9,8 +9,8 @@ from leasing import LeasedCase, Recording
 from support import PATIENT, Relay, new_client_id
 
 from ratelimiter_client import LeasedLimiter, RateLimiterError
-from ratelimiter_client.renewals import LEAST
-from ratelimiter_client.upkeep import locked
+from ratelimiter_client.leasing.background import locked
+from ratelimiter_client.leasing.renewals import LEAST
 
 
 class TestRenewal(LeasedCase):

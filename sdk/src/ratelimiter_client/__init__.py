@@ -8,11 +8,11 @@ from ratelimiter_client import identify
 from ratelimiter_client.client import RateLimiter
 from ratelimiter_client.decision import Check, Decision, Lease
 from ratelimiter_client.errors import RateLimited, RateLimiterError
-from ratelimiter_client.exempting import preflight
-from ratelimiter_client.gate import Limiter
 from ratelimiter_client.health import Health
-from ratelimiter_client.leased import LeasedLimiter
+from ratelimiter_client.leasing.leased import LeasedLimiter
 from ratelimiter_client.middleware import RateLimitMiddleware
+from ratelimiter_client.web.exempting import preflight
+from ratelimiter_client.web.gate import Limiter
 
 if TYPE_CHECKING:
     from ratelimiter_client.aio import AsyncRateLimiter

@@ -6,7 +6,7 @@ import inspect
 import re
 from typing import Any, Callable, Iterable, Literal
 
-from ratelimiter_client.questions import MAX_AMOUNT
+from ratelimiter_client.http.questions import MAX_AMOUNT
 
 FailMode = Literal["open", "closed", "raise"]
 FAIL_MODES = ("open", "closed", "raise")

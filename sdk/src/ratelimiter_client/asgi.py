@@ -7,11 +7,11 @@ from typing import Any, Awaitable, Callable, Iterable, MutableMapping
 from ratelimiter_client.aio.gate import AsyncGate, AsyncLimiter, Scope, environ_of
 from ratelimiter_client.arguments import refuse_unless
 from ratelimiter_client.decision import Decision
-from ratelimiter_client.denials import CORRELATION_ID, PROBLEM, denial
-from ratelimiter_client.exempting import Exempt
-from ratelimiter_client.gate import DECISION, Cost, Limits, What, Who
 from ratelimiter_client.identify import Environ
 from ratelimiter_client.unnamed import DEFAULT_KEY
+from ratelimiter_client.web.denials import CORRELATION_ID, PROBLEM, denial
+from ratelimiter_client.web.exempting import Exempt
+from ratelimiter_client.web.gate import DECISION, Cost, Limits, What, Who
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Iterable, Iterator, Mapping, Tuple, Union
 
-from ratelimiter_client import answers, questions
 from ratelimiter_client.arguments import FAIL_MODES, each, refuse_unless
-from ratelimiter_client.core import Core, Trip
 from ratelimiter_client.decision import Check, Decision, Lease, denied
 from ratelimiter_client.errors import RateLimiterError
 from ratelimiter_client.health import Health, Node
+from ratelimiter_client.http import answers, questions
+from ratelimiter_client.http.core import Core, Trip
 from ratelimiter_client.undecided import OnUndecided, Undecided
 from ratelimiter_client.unnamed import tell_unnamed
 

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Any, Callable, Dict, Iterable, Union
 
 from ratelimiter_client.arguments import each, refuse_unless, text
-from ratelimiter_client.breaker import log
+from ratelimiter_client.http.breaker import log
 
 Environ = Dict[str, Any]
 Identify = Callable[[Environ], Union[str, int, None]]

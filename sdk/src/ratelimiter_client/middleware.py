@@ -6,11 +6,11 @@ from typing import Any, Callable, Iterable
 
 from ratelimiter_client.arguments import refuse_unless
 from ratelimiter_client.decision import Decision
-from ratelimiter_client.denials import PROBLEM, TITLES, denial
-from ratelimiter_client.exempting import Exempt
-from ratelimiter_client.gate import Cost, Gate, Limiter, Limits, What, Who
 from ratelimiter_client.identify import Environ
 from ratelimiter_client.unnamed import DEFAULT_KEY
+from ratelimiter_client.web.denials import PROBLEM, TITLES, denial
+from ratelimiter_client.web.exempting import Exempt
+from ratelimiter_client.web.gate import Cost, Gate, Limiter, Limits, What, Who
 
 StartResponse = Callable[..., Any]
 WsgiApp = Callable[[Environ, StartResponse], Iterable[bytes]]

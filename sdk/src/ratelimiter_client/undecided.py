@@ -8,9 +8,9 @@ import time
 from collections import Counter
 from typing import Any, Callable, Optional
 
-from ratelimiter_client.breaker import log
 from ratelimiter_client.decision import Decision, undecided
 from ratelimiter_client.errors import RateLimiterError
+from ratelimiter_client.http.breaker import log
 
 LINE_SECONDS = 60.0
 OnUndecided = Optional[Callable[[RateLimiterError], Any]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ratelimiter_client.breaker import log
+from ratelimiter_client.http.breaker import log
 
 DEFAULT_KEY = "global"
 BUILT_IN = "default"  # the rule that decides where none is stored

@@ -11,9 +11,9 @@ from ratelimiter_client.arguments import FailMode
 from ratelimiter_client.asking import Asking, Item, bound
 from ratelimiter_client.decision import Check, Decision, Lease, Name
 from ratelimiter_client.decorator import Cost, F, Who, limited
-from ratelimiter_client.endpoint import Endpoint
 from ratelimiter_client.errors import RateLimiterError
 from ratelimiter_client.health import Health
+from ratelimiter_client.http.endpoint import Endpoint
 from ratelimiter_client.undecided import OnUndecided
 from ratelimiter_client.waiting import pause_after, seconds
 

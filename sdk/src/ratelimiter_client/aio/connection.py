@@ -9,9 +9,9 @@ from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any, Awaitable, Callable, TypeVar
 
-from ratelimiter_client.endpoint import Endpoint
 from ratelimiter_client.errors import ProtocolError
-from ratelimiter_client.transport import Answer, AnswerReader, closed, left
+from ratelimiter_client.http.endpoint import Endpoint
+from ratelimiter_client.http.transport import Answer, AnswerReader, closed, left
 
 T = TypeVar("T")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Awaitable, Dict, Protocol
 
 from ratelimiter_client.decision import Decision, Name
-from ratelimiter_client.denials import correlation_id
-from ratelimiter_client.gate import Gate
 from ratelimiter_client.identify import Environ
+from ratelimiter_client.web.denials import correlation_id
+from ratelimiter_client.web.gate import Gate
 
 Scope = Dict[str, Any]
 

@@ -11,11 +11,11 @@ from typing import Any, Callable, TypeVar
 
 from ratelimiter_client.aio.connection import Connection, connect
 from ratelimiter_client.aio.deadlines import Deadlines
-from ratelimiter_client.connections import Pool
-from ratelimiter_client.core import FAILURES, Core, Process, Trip, failure
-from ratelimiter_client.endpoint import Endpoint
 from ratelimiter_client.errors import RateLimiterError
-from ratelimiter_client.transport import Answer
+from ratelimiter_client.http.connections import Pool
+from ratelimiter_client.http.core import FAILURES, Core, Process, Trip, failure
+from ratelimiter_client.http.endpoint import Endpoint
+from ratelimiter_client.http.transport import Answer
 from ratelimiter_client.undecided import Undecided
 
 T = TypeVar("T")

@@ -13,12 +13,12 @@ from django.urls import get_resolver, get_urlconf
 from django.utils.module_loading import import_string
 
 from ratelimiter_client.arguments import accepts, refuse_unless
-from ratelimiter_client.charges import Charges
 from ratelimiter_client.decision import Decision
-from ratelimiter_client.denials import CORRELATION_ID, PROBLEM, correlation_id, denial, denial_headers
 from ratelimiter_client.errors import RateLimited
-from ratelimiter_client.gate import DECISION, Gate, Limit
-from ratelimiter_client.settings import configured
+from ratelimiter_client.web.charges import Charges
+from ratelimiter_client.web.denials import CORRELATION_ID, PROBLEM, correlation_id, denial, denial_headers
+from ratelimiter_client.web.gate import DECISION, Gate, Limit
+from ratelimiter_client.web.settings import configured
 
 OWN = ("on_denied",)
 

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 
 from ratelimiter_client.django.deciding import decide, denied, gate, with_headers
 from ratelimiter_client.errors import RateLimited
-from ratelimiter_client.views import is_exempt, override, own
+from ratelimiter_client.web.views import is_exempt, override, own
 
 
 class RateLimitMiddleware:

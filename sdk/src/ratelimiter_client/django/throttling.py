@@ -6,8 +6,8 @@ from typing import Any
 
 from ratelimiter_client.decision import Decision
 from ratelimiter_client.django.deciding import decide, options
-from ratelimiter_client.gate import Limit
 from ratelimiter_client.unnamed import DEFAULT_KEY
+from ratelimiter_client.web.gate import Limit
 
 
 class RateLimitThrottle:

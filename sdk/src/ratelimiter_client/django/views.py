@@ -10,12 +10,12 @@ from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.http import HttpRequest, HttpResponse
 
 from ratelimiter_client import arguments
-from ratelimiter_client.charges import Charges
 from ratelimiter_client.decision import Decision
 from ratelimiter_client.django.deciding import decide, denied, with_headers
-from ratelimiter_client.gate import Cost, Limit, What, Who
 from ratelimiter_client.unnamed import DEFAULT_KEY
-from ratelimiter_client.views import LIMITS, exempted
+from ratelimiter_client.web.charges import Charges
+from ratelimiter_client.web.gate import Cost, Limit, What, Who
+from ratelimiter_client.web.views import LIMITS, exempted
 
 F = TypeVar("F", bound=Callable[..., Any])
 OnDenied = Callable[[HttpRequest, Decision], "HttpResponse | None"]

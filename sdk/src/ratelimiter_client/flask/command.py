@@ -9,8 +9,8 @@ from flask import Flask, current_app
 from flask.cli import AppGroup
 
 from ratelimiter_client.decision import Decision
-from ratelimiter_client.gate import Gate, Limit
 from ratelimiter_client.unnamed import BUILT_IN, DEFAULT_KEY
+from ratelimiter_client.web.gate import Gate, Limit
 
 SOMEBODY = "flask-limits-list"  # a client that no rule names
 LimitsOf = Callable[[Flask, str, str], Any]

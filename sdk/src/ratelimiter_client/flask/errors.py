@@ -8,7 +8,7 @@ from flask import Response, request
 from werkzeug.exceptions import ServiceUnavailable, TooManyRequests
 
 from ratelimiter_client.decision import Decision
-from ratelimiter_client.denials import PROBLEM, denial, in_words, status_of
+from ratelimiter_client.web.denials import PROBLEM, denial, in_words, status_of
 
 
 class RateLimitExceeded(TooManyRequests):

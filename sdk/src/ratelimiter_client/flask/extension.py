@@ -9,19 +9,19 @@ from flask import Blueprint, Flask, Response, current_app, has_app_context, has_
 
 from ratelimiter_client import arguments
 from ratelimiter_client.arguments import FailMode
-from ratelimiter_client.charges import RECORD, Charges
 from ratelimiter_client.decision import Decision
-from ratelimiter_client.denials import denial_headers
 from ratelimiter_client.errors import RateLimited
-from ratelimiter_client.exempting import Exempt
 from ratelimiter_client.flask.command import commands
 from ratelimiter_client.flask.errors import error_of
 from ratelimiter_client.flask.limits import Breach, Message, OnBreach, Outer, ViewLimit
-from ratelimiter_client.gate import DECISION, Cost, Gate, Limit, Limiter, Limits, What, Who
-from ratelimiter_client.settings import configured
 from ratelimiter_client.undecided import OnUndecided
 from ratelimiter_client.unnamed import DEFAULT_KEY
-from ratelimiter_client.views import exempted, own
+from ratelimiter_client.web.charges import RECORD, Charges
+from ratelimiter_client.web.denials import denial_headers
+from ratelimiter_client.web.exempting import Exempt
+from ratelimiter_client.web.gate import DECISION, Cost, Gate, Limit, Limiter, Limits, What, Who
+from ratelimiter_client.web.settings import configured
+from ratelimiter_client.web.views import exempted, own
 
 F = TypeVar("F", bound=Union[Callable[..., Any], Blueprint])
 

@@ -10,8 +10,8 @@ from flask import Blueprint, Flask, request
 
 from ratelimiter_client import arguments
 from ratelimiter_client.decision import Decision
-from ratelimiter_client.gate import Limit
-from ratelimiter_client.views import LIMITS, is_exempt, override, own
+from ratelimiter_client.web.gate import Limit
+from ratelimiter_client.web.views import LIMITS, is_exempt, override, own
 
 F = TypeVar("F", bound=Union[Callable[..., Any], Blueprint])
 OnBreach = Callable[[Decision], Any]

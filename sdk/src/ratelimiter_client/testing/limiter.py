@@ -8,8 +8,8 @@ from ratelimiter_client.aio import AsyncRateLimiter
 from ratelimiter_client.arguments import FailMode, limit_name, refuse_unless
 from ratelimiter_client.client import RateLimiter
 from ratelimiter_client.decision import Decision, Name
+from ratelimiter_client.http.transport import Answer
 from ratelimiter_client.testing.service import DEFAULT, START, Call, FakeService, Limit
-from ratelimiter_client.transport import Answer
 from ratelimiter_client.undecided import OnUndecided
 from ratelimiter_client.waiting import admitted, pause_after, seconds
 

@@ -9,7 +9,7 @@ from socket import timeout as TimeIsUp
 from typing import Any, Callable, Mapping, NamedTuple, Tuple
 from urllib.parse import unquote
 
-from ratelimiter_client.transport import Answer
+from ratelimiter_client.http.transport import Answer
 
 Limit = Tuple[int, int]  # units, seconds
 

@@ -7,7 +7,7 @@ import threading
 from typing import NamedTuple, Tuple, Union
 
 from ratelimiter_client.decision import Decision
-from ratelimiter_client.demand import Demand
+from ratelimiter_client.leasing.demand import Demand
 
 Key = Tuple[Union[str, int], str]  # client id, limit key
 

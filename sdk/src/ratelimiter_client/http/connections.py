@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
-from ratelimiter_client.endpoint import Endpoint
-from ratelimiter_client.transport import Answer, Connection
+from ratelimiter_client.http.endpoint import Endpoint
+from ratelimiter_client.http.transport import Answer, Connection
 
 
 class Kept(Protocol):

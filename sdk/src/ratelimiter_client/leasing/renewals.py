@@ -9,11 +9,11 @@ from typing import Callable
 
 from ratelimiter_client.client import RateLimiter
 from ratelimiter_client.decision import Decision
-from ratelimiter_client.demand import Demand
-from ratelimiter_client.holding import Denial, Holding, Key, Permits
-from ratelimiter_client.holdings import Holdings
-from ratelimiter_client.trips import Trips
-from ratelimiter_client.upkeep import Upkeep, locked
+from ratelimiter_client.leasing.background import BackgroundThread, locked
+from ratelimiter_client.leasing.calls import LeaseCalls
+from ratelimiter_client.leasing.demand import Demand
+from ratelimiter_client.leasing.holding import Denial, Holding, Key, Permits
+from ratelimiter_client.leasing.holdings import Holdings
 
 LEAST = 10  # permits: for fewer a lease and its return are not worth their two trips
 RETRY_SECONDS = 1.0  # from a lease that could not be had to the next try
@@ -33,12 +33,12 @@ class Renewals:
         self._least = min(LEAST, size)
         # A lease goes back that long before its end, after the next one has come: two trips, each as long as it may be.
         self._early = min(ttl / 4, 2 * client.timeout)
-        self._trips = Trips(client, ttl, clock)
+        self._calls = LeaseCalls(client, ttl, clock)
         self._holdings = Holdings(keys, lambda now: Demand(ttl, size, now))
         self.in_use = self._holdings.in_use
         self._lock = threading.Lock()  # never held while anything waits
         self._wanted: OrderedDict[Holding, threading.Lock] = OrderedDict()  # renewals that nobody has begun
-        self.upkeep = Upkeep(self._turn, self._end, END_SECONDS + 2 * client.timeout)
+        self.upkeep = BackgroundThread(self._turn, self._end, END_SECONDS + 2 * client.timeout)
 
     def decide(self, key: Key, cost: int) -> Decision | None:
         """By the permits or the denial at hand, or by those of a renewal; None: let the service decide.
@@ -122,7 +122,7 @@ class Renewals:
                 size = self._size_of_next(holding, sent, cost)
                 sign = sent - holding.since > TURN_SECONDS  # else it is used up before the thread has read the sign
             if size:
-                self._found(holding, self._trips.acquire(holding.key, size, sign=sign), sent)
+                self._found(holding, self._calls.acquire(holding.key, size, sign=sign), sent)
         finally:
             self._over(holding, renewal)
         if self.upkeep.stopped:  # the thread may have ended meanwhile
@@ -193,4 +193,4 @@ class Renewals:
                 permits = self._holdings.unused.popleft()
             except IndexError:
                 return
-            self._trips.give_back(permits)
+            self._calls.give_back(permits)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from ratelimiter_client.decision import Decision
+from ratelimiter_client.http.questions import TOKEN
 from ratelimiter_client.identify import Environ
-from ratelimiter_client.questions import TOKEN
 
 CORRELATION_ID = "HTTP_X_CORRELATION_ID"
 TITLES = {429: "Too Many Requests", 503: "Service Unavailable"}

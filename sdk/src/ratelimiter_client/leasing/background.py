@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Callable
 
 
-class Upkeep:
+class BackgroundThread:
     """A thread of this process: from when it is first needed until it is stopped, at the latest when Python exits.
 
     `turn()` does what is due and gives the seconds until more will be, None: not before `wake`. `end()` comes last.
@@ -71,7 +71,7 @@ class Upkeep:
         _running.discard(self)
 
 
-_running: set[Upkeep] = set()  # also those that nobody else knows any more
+_running: set[BackgroundThread] = set()  # also those that nobody else knows any more
 
 
 def _close_all() -> None:

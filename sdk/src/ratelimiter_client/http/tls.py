@@ -11,7 +11,7 @@ import ssl
 import time
 from typing import Any, Callable
 
-from ratelimiter_client.transport import left
+from ratelimiter_client.http.transport import left
 
 PIECE_BYTES = 16 * 1024
 

@@ -7,7 +7,7 @@ from typing import Any, Callable
 
 from ratelimiter_client.decision import Decision, Lease, decision_of, fits
 from ratelimiter_client.errors import ProtocolError, RateLimiterError
-from ratelimiter_client.transport import Answer
+from ratelimiter_client.http.transport import Answer
 
 DEFAULT_WAIT_MS = 1000
 MAX_DETAIL = 300

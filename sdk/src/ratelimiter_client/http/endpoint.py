@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ratelimiter_client.arguments import refuse_unless
-from ratelimiter_client.tls import Secured
-from ratelimiter_client.transport import Connection, left
+from ratelimiter_client.http.tls import Secured
+from ratelimiter_client.http.transport import Connection, left
 
 PORTS = {"http": 80, "https": 443}
 PORT = r"(:0*[1-9][0-9]{0,4})?"

@@ -5,16 +5,16 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Callable
 
-from ratelimiter_client.breaker import log
 from ratelimiter_client.client import RateLimiter
 from ratelimiter_client.errors import RateLimiterError
-from ratelimiter_client.holding import Denial, Key, Permits
+from ratelimiter_client.http.breaker import log
+from ratelimiter_client.leasing.holding import Denial, Key, Permits
 
 BELIEVED_SECONDS = 1.0  # a denial, at most
 LOW = 4  # a sign is given when one permit in so many is left
 
 
-class Trips:
+class LeaseCalls:
     """By one client, for leases of `ttl` seconds; `clock` gives monotonic seconds. Nothing is raised."""
 
     def __init__(self, client: RateLimiter, ttl: float, clock: Callable[[], float]) -> None:

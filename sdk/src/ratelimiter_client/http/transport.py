@@ -16,7 +16,7 @@ from ratelimiter_client.decision import Headers
 from ratelimiter_client.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from ratelimiter_client.tls import Secured
+    from ratelimiter_client.http.tls import Secured
 
 MAX_HEAD = 16 * 1024
 READ_BYTES = 16 * 1024

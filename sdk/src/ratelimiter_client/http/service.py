@@ -6,11 +6,11 @@ import time
 from socket import timeout as TimeIsUp
 from typing import Callable, TypeVar
 
-from ratelimiter_client.connections import Connections
-from ratelimiter_client.core import FAILURES, Core, Process, Trip, failure
-from ratelimiter_client.endpoint import Endpoint
 from ratelimiter_client.errors import RateLimiterError
-from ratelimiter_client.transport import Answer
+from ratelimiter_client.http.connections import Connections
+from ratelimiter_client.http.core import FAILURES, Core, Process, Trip, failure
+from ratelimiter_client.http.endpoint import Endpoint
+from ratelimiter_client.http.transport import Answer
 from ratelimiter_client.undecided import Undecided
 
 T = TypeVar("T")

@@ -6,13 +6,13 @@ import inspect
 from typing import Any, Callable, Generator, Iterable, NamedTuple, Optional, Protocol, Sequence, Tuple, Union
 
 from ratelimiter_client import arguments
-from ratelimiter_client.charges import Ask, Charges, Hold
 from ratelimiter_client.decision import Decision, Lease, Name
-from ratelimiter_client.denials import correlation_id
-from ratelimiter_client.exempting import Exempt, exempting
+from ratelimiter_client.http.questions import MAX_CLIENT_ID, MAX_LIMIT_KEY, integer, literal
 from ratelimiter_client.identify import Environ, address
-from ratelimiter_client.questions import MAX_CLIENT_ID, MAX_LIMIT_KEY, integer, literal
 from ratelimiter_client.unnamed import DEFAULT_KEY
+from ratelimiter_client.web.charges import Ask, Charges, Hold
+from ratelimiter_client.web.denials import correlation_id
+from ratelimiter_client.web.exempting import Exempt, exempting
 
 DECISION = "ratelimiter.decision"  # in the environ, for the application
 

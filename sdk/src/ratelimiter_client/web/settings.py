@@ -6,7 +6,7 @@ from inspect import signature
 from typing import Any, Mapping
 
 from ratelimiter_client.client import RateLimiter
-from ratelimiter_client.gate import Gate
+from ratelimiter_client.web.gate import Gate
 
 CLIENT_OPTIONS = tuple(name for name in signature(RateLimiter).parameters)
 GATE_OPTIONS = tuple(name for name in signature(Gate).parameters)

@@ -7,11 +7,11 @@ import os
 from socket import timeout as TimeIsUp
 from typing import Callable, Generic, Protocol, TypeVar
 
-from ratelimiter_client.answers import refusal
-from ratelimiter_client.breaker import Breaker
-from ratelimiter_client.endpoint import Endpoint
 from ratelimiter_client.errors import ProtocolError, RateLimiterError
-from ratelimiter_client.transport import Answer
+from ratelimiter_client.http.answers import refusal
+from ratelimiter_client.http.breaker import Breaker
+from ratelimiter_client.http.endpoint import Endpoint
+from ratelimiter_client.http.transport import Answer
 from ratelimiter_client.undecided import Undecided
 
 T = TypeVar("T")

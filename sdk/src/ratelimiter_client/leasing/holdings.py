@@ -6,8 +6,8 @@ import math
 from collections import OrderedDict, deque
 from typing import Callable
 
-from ratelimiter_client.demand import Demand
-from ratelimiter_client.holding import Holding, Key, Permits
+from ratelimiter_client.leasing.demand import Demand
+from ratelimiter_client.leasing.holding import Holding, Key, Permits
 
 SECOND_CHANCES = 8  # keys in use that one eviction passes over, at most
 

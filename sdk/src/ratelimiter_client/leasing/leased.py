@@ -11,8 +11,8 @@ from ratelimiter_client.arguments import refuse_unless
 from ratelimiter_client.client import RateLimiter
 from ratelimiter_client.decision import Decision, Lease, Name
 from ratelimiter_client.health import Health
-from ratelimiter_client.questions import is_integer
-from ratelimiter_client.renewals import Renewals
+from ratelimiter_client.http.questions import is_integer
+from ratelimiter_client.leasing.renewals import Renewals
 from ratelimiter_client.waiting import admitted
 
 LONGEST_NAME, LARGEST_NAME = 256, 2**63  # characters, and a number: what is beyond is left to the service

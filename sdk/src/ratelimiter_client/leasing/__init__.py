@@ -1,0 +1,1 @@
+"""Checks decided in the process, by permits that the service granted ahead."""
