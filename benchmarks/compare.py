@@ -1,8 +1,9 @@
-"""CPU per check of this code beside that of another commit, by turns: `python -m benchmarks.compare COMMIT`.
+"""CPU per check of this code beside that of other commits, by turns: `python -m benchmarks.compare COMMIT…`.
 
-Each service runs twice, by either code, in the same environment: the packages must be those of both. A round measures a
-variant with both, one directly after the other and in changing order. What counts is the ratio of the two, as its
-median over the calmer half of the rounds. Saved in benchmarks/results/compare.json.
+Each service runs once by each code, in the same environment: the packages must be those of all. A round measures a
+variant with every code, one directly after the other and in changing order. Other work on the machine only adds to a
+figure, so the result is the ratio of the lower quartiles of all rounds; the range is that of the rounds' own ratios.
+Saved in benchmarks/results/compare.json.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from benchmarks.calm import Calm
 from benchmarks.check import measured_run, say
 from benchmarks.load import RunError
 from benchmarks.machine import described
-from benchmarks.services import SERVICES, Service, Site, ours, program, site
+from benchmarks.services import SERVICES, Site, ours, program, site
 from benchmarks.variants import VARIANTS
 from tests.support.node import ROOT
 
 RESULT = Path(__file__).parent / "results" / "compare.json"
 FIGURES = ("worker_us", "redis_us")
+NOW = "now"
 HEAD = ["| variant | worker, ratio | least to most | Redis, ratio | worker us | before |", "|---|---|---|---|---|---|"]
 OURS = [start for start in SERVICES.values() if start is ours or getattr(start, "func", None) is ours]
 OWN = [name for name, variant in VARIANTS.items() if SERVICES[variant.service] in OURS]
@@ -38,22 +40,25 @@ OWN = [name for name, variant in VARIANTS.items() if SERVICES[variant.service] i
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare")
-    parser.add_argument("commit", help="whose code is the measure")
+    parser.add_argument("commits", nargs="+", metavar="COMMIT", help="whose code is the measure")
     parser.add_argument("--rounds", type=int, default=8, help="of each variant, after one that warms up (8)")
     parser.add_argument("--seconds", type=int, default=1, help="of load per run (1)")
     parser.add_argument("--only", nargs="+", choices=OWN, default=OWN, metavar="NAME")
     options = parser.parse_args()
-    with checkout(options.commit) as (commit, before), site() as here:
-        ratios = {}
+    with contextlib.ExitStack() as stack:
+        before = dict(stack.enter_context(checkout(commit)) for commit in options.commits)
+        here = stack.enter_context(site())
+        found: dict[str, dict[str, Any]] = {commit: {} for commit in before}
         for name in options.only:
-            ratios[name] = _compared(here, name, before, options)
-            say(_row(name, ratios[name]))
+            for commit, figures in _compared(here, name, before, options).items():
+                found[commit][name] = figures
+                say(f"{commit} {_row(name, figures)}")
         version = redis.Redis.from_url(here.valkey.url).info("server")["valkey_version"]
-    command = f"python -m benchmarks.compare {commit} --rounds {options.rounds} --seconds {options.seconds}"
-    result = described(command, version) | {"variants": ratios}
+    command = f"python -m benchmarks.compare {' '.join(before)} --rounds {options.rounds} --seconds {options.seconds}"
     if options.only == OWN:
-        RESULT.write_text(json.dumps(result, indent=2) + "\n")
-    say(*HEAD, *(_row(name, found) for name, found in ratios.items()))
+        RESULT.write_text(json.dumps(described(command, version) | {"beside": found}, indent=2) + "\n")
+    for commit, variants in found.items():
+        say(f"beside {commit}:", *HEAD, *(_row(name, figures) for name, figures in variants.items()))
 
 
 @contextlib.contextmanager
@@ -72,39 +77,41 @@ def _git(*words: str) -> str:
     return subprocess.run([program("git"), *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
-def _compared(here: Site, name: str, before: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """The figures of both, and their ratio, of one variant."""
+def _compared(
+    here: Site, name: str, before: dict[str, Path], options: argparse.Namespace
+) -> dict[str, dict[str, dict[str, float]]]:
+    """By commit: the figures of this code and of the commit's, and their ratio, of one variant."""
     variant, calm = VARIANTS[name], Calm()
     start = SERVICES[variant.service]
     with contextlib.ExitStack() as stack:
-        old = stack.enter_context(partial(start, root=before)(here))
-        new = stack.enter_context(start(here))
-        for service in (old, new):
+        services = {commit: stack.enter_context(partial(start, root=root)(here)) for commit, root in before.items()}
+        services[NOW] = stack.enter_context(start(here))
+        for service in services.values():
             variant.prepare(service)
         rounds = []
         for number in range(options.rounds + 1):
             found: dict[str, dict[str, float]] = {}
-            order: list[tuple[str, Service]] = [("old", old), ("new", new)]
-            for which, service in order if number % 2 else reversed(order):
+            order = list(services.items())
+            place = number % len(order)
+            for which, service in order[place:] + order[:place]:
                 with contextlib.suppress(RunError):
                     found[which] = measured_run(variant, service, calm, seconds=options.seconds, seed=number)
-            if number and len(found) == 2:
+            if number and len(found) == len(services):
                 rounds.append(found)
     if len(rounds) < 2:
         sys.exit(f"{name}: not two rounds without a failed run")
-    rounds.sort(key=lambda pair: max(pair["old"]["loop_us"], pair["new"]["loop_us"]))
-    calmer = rounds[: max(2, len(rounds) // 2)]
-    return {figure: _figures(figure, calmer) for figure in FIGURES}
+    return {commit: {figure: _figures(figure, commit, rounds) for figure in FIGURES} for commit in before}
 
 
-def _figures(figure: str, rounds: list[dict[str, dict[str, float]]]) -> dict[str, float]:
-    ratios = [pair["new"][figure] / pair["old"][figure] for pair in rounds]
+def _figures(figure: str, commit: str, rounds: list[dict[str, dict[str, float]]]) -> dict[str, float]:
+    ratios = [found[NOW][figure] / found[commit][figure] for found in rounds]
+    now, before = (statistics.quantiles([found[which][figure] for found in rounds], n=4)[0] for which in (NOW, commit))
     return {
-        "ratio": round(statistics.median(ratios), 3),
+        "ratio": round(now / before, 3),
         "least": round(min(ratios), 3),
         "most": round(max(ratios), 3),
-        "now": statistics.median(pair["new"][figure] for pair in rounds),
-        "before": statistics.median(pair["old"][figure] for pair in rounds),
+        "now": now,
+        "before": before,
     }
 
 
