@@ -41,14 +41,14 @@ def nursery() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    """Loggers that a test sets up are for that test alone."""
-    root = logging.getLogger()
-    level, handlers, disabled = root.level, root.handlers[:], logging.root.manager.disable
-    yield
-    root.setLevel(level)
-    root.handlers[:] = handlers
-    logging.disable(disabled)
+def _logging_as_at_the_start() -> None:
+    """What a test, or a package that it imports, sets up is not for the next one."""
+    logging.root.setLevel(logging.WARNING)
+    logging.disable(logging.NOTSET)
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.startswith("app") and isinstance(logger, logging.Logger):
+            logger.disabled, logger.propagate = False, True
+            logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

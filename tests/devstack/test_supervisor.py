@@ -77,13 +77,13 @@ def test_children_of_a_killed_program_are_killed_too(tmp_path: Path) -> None:
 
 STARTER = """
 import os, sys, time
-from devstack.processes.supervised import Guarded, Program
+from devstack.processes.supervised import Supervised, Program
 argv = tuple(sys.argv[2:])
-first = Guarded(Program(name="first", argv=argv))
-second = Guarded(Program(name="second", argv=argv, guard_holds=(first.channel,)))
+first = Supervised(Program(name="first", argv=argv))
+second = Supervised(Program(name="second", argv=argv, guard_holds=(first.channel,)))
 if sys.argv[1] == "a later one":
     first.stop()
-    first = Guarded(Program(name="first", argv=argv))
+    first = Supervised(Program(name="first", argv=argv))
     second.hold(first.channel)
 print(first.pid, second.pid, os.getsid(second.pid) != os.getsid(0), flush=True)
 time.sleep(60)

@@ -73,10 +73,7 @@ def shop(node: Node) -> dict[str, str]:
     made = node.request("POST", "/v1/admin/api-keys", json={"tenant": name, "name": "shop", "scopes": scopes})
     key = made.json()["key"]
     headers = {"Authorization": f"Bearer {key}"}
-    deadline = time.monotonic() + START_SECONDS
-    while not requests.get(f"{node.url}/v1/admin/rules", headers=headers, timeout=10).ok:  # every worker within 1 s
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    node.await_rules()
     rules = json.loads((SHOP / "rules.json").read_text())
     imported = requests.post(f"{node.url}/v1/admin/import", json=rules, headers=headers, timeout=10)
     assert imported.status_code == 200, imported.text

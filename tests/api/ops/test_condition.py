@@ -31,7 +31,7 @@ from tests.support.node import Node
 from tests.support.topologies import eventually
 
 RULES = SimpleNamespace(
-    book=SimpleNamespace(edition=RulesetId(1, b"a secret of these tests")),
+    book=SimpleNamespace(ruleset_id=RulesetId(1, b"a secret of these tests")),
     freshness=lambda: Freshness(1, 0.0, database_available=True, rejected=False),
 )
 
