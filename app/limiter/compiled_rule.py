@@ -68,9 +68,14 @@ class CompiledRule(msgspec.Struct, gc=False, eq=False):
 
     def as_of(self, terms: bytes) -> CompiledRule:
         """As it would be with these terms, which the rule, or another in its place, had earlier."""
-        rule_id, limits = msgspec.msgpack.decode(terms)
-        found = (Limit(rate, window, named(algorithm), burst) for rate, window, algorithm, burst in limits)
-        return CompiledRule(replace(self.rule, id=rule_id, limits=tuple(found)), self.counts)
+        return _as_of(self, terms)
+
+
+@lru_cache(maxsize=1024)  # each has templates of its answers
+def _as_of(compiled: CompiledRule, terms: bytes) -> CompiledRule:
+    rule_id, limits = msgspec.msgpack.decode(terms)
+    found = (Limit(rate, window, named(algorithm), burst) for rate, window, algorithm, burst in limits)
+    return CompiledRule(replace(compiled.rule, id=rule_id, limits=tuple(found)), compiled.counts)
 
 
 def limits_in(terms: bytes) -> int:

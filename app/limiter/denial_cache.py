@@ -2,7 +2,8 @@
 
 A client over its limit costs Redis nothing until it may return: the same question gets the same answer, for as long as
 Redis would give it, and for at most a second, so that what the cache cannot know (a reset) is forgotten as soon as the
-contract asks. Exact: it is kept from the moment the question was *sent*, and only while `remaining` stays what it was.
+contract asks. Exact: it is kept from the moment the question was *sent*, only if nothing remains (otherwise another
+worker might admit a smaller cost), and only until one unit more is there.
 The times shown count from when the answer came, so that nobody is told to return too early.
 
 While Redis cannot decide, the last denial of a client by a rule holds for its whole wait, and for every cost that is
@@ -133,11 +134,13 @@ def _steady_us(charge: Charge, outcome: Outcome) -> int:
     """For how long, at least, the same question gets the same answer but for its times. 0 where that is not known."""
     limit = charge.compiled.rule.limits[outcome.binding]
     wait_us = outcome.retry_after_us or 0
+    if outcome.remaining:
+        return 0
     if charge.cost == 1:
-        return 0 if outcome.remaining else wait_us
+        return wait_us
     if limit.algorithm == "fixed_window":  # what remains does so until the window ends
         return min(wait_us, outcome.reset_after_us)
     if limit.algorithm in BUCKETS:  # until one unit more is there; reset_after_us has been rounded up
-        missing = (limit.capacity - outcome.remaining - 1) * limit.window_us
+        missing = (limit.capacity - 1) * limit.window_us
         return max(0, min(wait_us, outcome.reset_after_us - 1 - -(-missing // limit.rate)))
     return 0

@@ -141,6 +141,7 @@ class Connection:
         except OSError:
             self.end()
         else:
+            self.since = time.monotonic()
             self._guarded(self._answered, close)
 
     def _answered(self, close: bool) -> None:

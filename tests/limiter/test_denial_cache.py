@@ -110,6 +110,9 @@ def test_a_denial_of_many_units_is_repeated(clock: Clock, algorithm: str) -> Non
     cache, question = DenialCache(clock), (1, Check("client", cost=5))
     outcome = Outcome(False, 0, 2, 1_000_000_000, 2_800_000_000, 7_000_000)
     cache.keep(question, Charge(compiled, b"client", 5), outcome, asked_at=100.0)
+    assert repeated(cache, question) is None  # a cheaper check may change what remains
+    outcome = Outcome(False, 0, 0, 1_800_000_000, 3_600_000_000, 7_000_000)
+    cache.keep(question, Charge(compiled, b"client", 5), outcome, asked_at=100.0)
     clock.now = 100.9
     assert repeated(cache, question) is not None
     clock.now = 101.1

@@ -67,7 +67,7 @@ class RedisStore:
         for calls, work_us in round_trips(charges, self._together, MAX_WORK_US):
             try:
                 replies = self._call([*ahead, *[packed_call(call, now_us) for call in calls]], "check", work_us)
-            except StoreUnavailable as error:
+            except StoreError as error:
                 if not outcomes:
                     raise
                 outcomes += [error] * (len(charges) - len(outcomes))
@@ -85,7 +85,12 @@ class RedisStore:
     def _check_again(self, charges: Sequence[Charge], outcomes: list[Outcome | StoreError], now_us: int | None) -> None:
         """Ask once more about what was not run, in one trip with the scripts, so that hardly anybody comes between."""
         not_run = [place for place, outcome in enumerate(outcomes) if type(outcome) is NotRun]
-        again = RedisStore.check(self, [charges[place] for place in not_run], now_us, LOADS)
+        try:
+            again = RedisStore.check(self, [charges[place] for place in not_run], now_us, LOADS)
+        except StoreError as error:
+            if len(not_run) == len(charges):
+                raise
+            again = [error] * len(not_run)  # what was decided before stays so
         REDIS_ERRORS.labels("check").inc(sum(type(outcome) is NotRun for outcome in again))
         for place, outcome in zip(not_run, again, strict=True):
             outcomes[place] = outcome
