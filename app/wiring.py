@@ -104,7 +104,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         denials=denials,
         active_clients=active_clients,
         denied_clients=denied_clients,
-        clock=time.time,
+        clock=now,
         monotonic=time.monotonic,
     )
     reloader.then(limiter.follow)

@@ -20,9 +20,10 @@ def document_of(rule: Rule) -> Document:
 
 
 def rule_of(document: Mapping[str, Any], tenant_id: int) -> Rule:
-    """The rule that a document describes, not stored yet."""
+    """The rule that a document describes, not stored yet. A field that an older document lacks has its default."""
     limits = tuple(Limit(**limit) for limit in document["limits"])
-    return Rule(id=-1, tenant_id=tenant_id, limits=limits, **{name: document[name] for name in FIELDS})
+    fields = {name: document[name] for name in FIELDS if name in document}
+    return Rule(id=-1, tenant_id=tenant_id, limits=limits, **fields)
 
 
 def differences(before: Document, after: Document) -> Document:
