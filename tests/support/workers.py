@@ -19,7 +19,7 @@ from tests.support.processes import LISTS_CHILDREN, children
 TIDY_SECONDS = 60
 # Long files begin first, so that no process has work left when the others have ended. Beside the attacks, which measure
 # how long others wait, run tests that wait themselves.
-FIRST = ("attacks", "deploy", "embedded", "sdk", "soak", "faults", "exactness", "benchmarks", "server", "cli")
+FIRST = ("attacks", "deploy", "devstack", "sdk", "soak", "faults", "exactness", "benchmarks", "server", "cli")
 TOGETHER = ("tests/attacks",)  # rooms whose files share a node
 
 
