@@ -110,9 +110,7 @@ class BoundedSocket:
             return b""
 
     def _received(self, size: int) -> bytes:
-        """Bytes from the socket, waiting in time. Raises OSError; after the deadline Timeout once the socket is
-        empty.
-        """
+        """The next bytes. Raises OSError, and gevent.Timeout once the deadline has passed and the socket is empty."""
         while True:
             self._waiting = True
             try:

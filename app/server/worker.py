@@ -22,7 +22,7 @@ HEAD_SECONDS = 5.0  # bounds a connection's only head where connections are not 
 
 
 class Worker(GeventWorker):
-    """gunicorn's gevent worker on bounded sockets. Its refusals of heads reach the client, reveal no secret, and are no 5xx."""
+    """gunicorn's gevent worker on bounded sockets. Refusals of heads reach the client, reveal no secret, are no 5xx."""
 
     server_class = Acceptor
 
