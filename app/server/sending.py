@@ -12,11 +12,11 @@ from typing import Any
 
 from gevent.socket import wait_write
 
-SEND_SECONDS = 10.0  # that one answer may wait for its client, in all
+SEND_SECONDS = 10.0  # longest total wait of an answer for its client
 # Once an answer has had to wait, it gets one more second for so many bytes taken. A client that reads faster than this
 # is not cut off, however long the answer is.
 BYTES_PER_SECOND = 64 * 1024
-HURRY_SECONDS = 1.0  # that a client may keep a worker waiting that needs the connection for others
+HURRY_SECONDS = 1.0  # longest wait for a client while the worker needs the connection for others
 NO_ROOM = (BlockingIOError, ssl.SSLWantWriteError)
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: a close drops unsent data and resets the connection
 

@@ -63,7 +63,7 @@ def check_of(sent: Any) -> Check | None:
         return None
     try:
         item = _convert(sent)
-    # UnicodeEncodeError: a lone surrogate in place of a number or object.
+    # UnicodeEncodeError: a lone surrogate where no text belongs.
     except (msgspec.ValidationError, UnicodeEncodeError):
         return None
     limit_key = "global" if item.limit_key is UNSET else item.limit_key

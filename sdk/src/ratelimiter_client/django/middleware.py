@@ -1,4 +1,4 @@
-"""The middleware."""
+"""The Django middleware."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits of views."""
+"""Limits of Django views."""
 
 from __future__ import annotations
 

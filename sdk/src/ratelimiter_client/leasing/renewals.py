@@ -16,7 +16,7 @@ from ratelimiter_client.leasing.holding import Denial, Holding, Key, Permits
 from ratelimiter_client.leasing.holdings import Holdings
 
 LEAST = 10  # permits: a smaller lease is not worth its two round trips
-RETRY_SECONDS = 1.0  # from a lease that could not be had to the next try
+RETRY_SECONDS = 1.0  # between a failed attempt to get a lease and the next one
 TURN_SECONDS = 0.005  # another thread may have to wait that long for the interpreter (sys.getswitchinterval)
 END_SECONDS = 1.0  # for returning everything
 
