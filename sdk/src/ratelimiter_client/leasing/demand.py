@@ -9,8 +9,8 @@ class Demand:
     """Units requested within `seconds`: a fading average, which at a steady rate equals rate x seconds.
 
     Added units count as spread evenly over the time since the last addition, so they may come in lumps. A burst raises
-    `units` by no more than its size, so a lease of `units` is at most the recent use. `units` stays below `most`, or it
-    would take long to fade.
+    `units` by no more than its size, so a lease of `units` is at most the recent use. `units` is at most `most`,
+    or it would take long to fade.
     """
 
     __slots__ = ("_at", "_most", "_seconds", "units")
