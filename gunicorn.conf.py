@@ -16,10 +16,10 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-_starting = "prometheus_client" not in sys.modules  # else SIGHUP has this read again, and the metrics are in use
+_starting = "prometheus_client" not in sys.modules  # SIGHUP has this read again while the metrics are in use
 if _starting:
-    # prometheus_client decides at its import whether it works for several processes. The files of an earlier start, or
-    # of another node, would be added to this one's.
+    # prometheus_client decides at its import whether it works for several processes. A directory of its own keeps out
+    # the files of an earlier start, or of another node, which would be added to this one's.
     _given = os.environ.get("PROMETHEUS_MULTIPROC_DIR") or tempfile.gettempdir()
     try:
         os.makedirs(_given, exist_ok=True)
@@ -40,10 +40,10 @@ def _forget_metrics(directory):
 
 if _starting:
     atexit.register(_forget_metrics, Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
-    # They are named by a worker's place among those that run, not by its pid: who takes a dead worker's place goes on
-    # with its counters, and however many workers come and go, there are no more files and no more series.
+    # Metric files are named by a worker's place among the running ones, not by its pid. The successor of a dead worker
+    # goes on with its counters, so restarts add no files and no series.
     values.place = "master"
-    # Raising a metric takes a lock, and never waits while it has it: the system's own costs a tenth of gevent's.
+    # Raising a metric takes a lock, and never waits while it holds it: the system's own lock costs a tenth of gevent's.
     values.Lock = monkey.get_original("threading", "Lock")
     values.ValueClass = values.MultiProcessValue(lambda: values.place)
 
@@ -86,17 +86,17 @@ timeout = 30
 graceful_timeout = 10
 keepalive = 5
 
-# Heads.
+# Bounds of a request's head.
 limit_request_line = MAX_LINE
 limit_request_fields = MAX_FIELDS
 limit_request_field_size = MAX_FIELD
-# By default a header SCRIPT_NAME or PATH_INFO from loopback would replace what the request line says.
+# By default a header SCRIPT_NAME or PATH_INFO from loopback would replace the path of the request line.
 forwarder_headers = ""
 
-# Off: the system would send the file past the deadline of answers.
+# Off: the system would go on sending a file past the deadline of answers.
 sendfile = False
 
-# The heartbeat file in memory, where fsync of another process cannot delay it.
+# The heartbeat file is in memory, where fsync of another process cannot delay it.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 # Off: it would listen on a socket in the home directory.
 control_socket_disable = True
@@ -135,8 +135,8 @@ def post_fork(server, worker):
 
 
 def _spare_the_collector():
-    # What exists by now stays: application, first rules. Looking through all of it again and again would stop a worker
-    # for a tenth of a second each time.
+    # Freeze the objects that exist by now: the application and the first rules. Each collection through all of them
+    # would stop a worker for a tenth of a second.
     gc.collect()
     gc.freeze()
 
@@ -145,7 +145,7 @@ def post_worker_init(worker):
     from app.rules.sql.database.engine import cooperate_with_gevent
     from app.worker_lifecycle import start_worker
 
-    # Ctrl-C in a terminal reaches the whole process group; the master alone decides what becomes of the workers.
+    # Ctrl-C in a terminal reaches the whole process group; the master alone decides about the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cooperate_with_gevent()
     start_worker(worker.wsgi.extensions["ratelimiter"], place=worker.place)
@@ -153,14 +153,14 @@ def post_worker_init(worker):
 
 
 def pre_request(worker, req):
-    # So that app/api/request_body.py can give up a connection whose body it does not read to the end.
+    # app/api/request_body.py uses this to end a connection whose body it does not read to the end.
     req.body.abandon_connection = req.force_close
 
 
 def post_request(worker, req, environ, resp):
-    # What is logged between two requests of a connection belongs to neither.
+    # A log line between two requests of a connection belongs to neither.
     logs.correlation_id.set(logs.NO_REQUEST)
-    # What the caller sent beyond this must not end as a reset that takes the answer with it.
+    # Bytes that the caller sent after its request must not cause a reset that destroys the answer.
     if resp is not None and resp.headers_sent and resp.should_close():
         resp.sock.close_gracefully()
 
@@ -168,7 +168,7 @@ def post_request(worker, req, environ, resp):
 def worker_exit(server, worker):
     from app.worker_lifecycle import stop_worker
 
-    app = getattr(worker, "wsgi", None)  # none where the worker failed to start
+    app = getattr(worker, "wsgi", None)  # None if the worker failed to start
     if app is not None:
         stop_worker(app.extensions["ratelimiter"])
 

@@ -1,16 +1,17 @@
-"""`gunicorn wsgi:app`, `flask --app wsgi …`."""
+"""The WSGI application of `gunicorn wsgi:app` and `flask --app wsgi …`."""
 
 import gc
 import os
 import sys
 
-if "prometheus_client" not in sys.modules:  # a command: metrics are for gunicorn, which has imported it by now
+# A command: only gunicorn needs metrics, and it has imported prometheus_client by now.
+if "prometheus_client" not in sys.modules:
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 
 from app import cli, create_app
 
 if cli.is_asked():
-    gc.disable()  # until the command is imported: all of that stays
+    gc.disable()  # until the command is imported: those objects stay
     app = cli.app_of_commands()
 else:
     from app.environment import SettingsError

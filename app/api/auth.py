@@ -1,4 +1,4 @@
-"""Who asks: keys, scopes, and the statement each route makes about them. Deny by default."""
+"""Authentication: keys, scopes, and the statement that each route makes about them. Deny by default."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ SECURITY_SCHEMES = {
     "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
 
-# Compared with where no key has the id that was sent.
+# Stand-in for the comparison where no key has the id that was sent.
 NO_KEY = ApiKey(id="", tenant_id=0, name="", digest=bytes(32), scopes=frozenset())
 
 View = TypeVar("View", bound=Callable[..., Any])
 
 
 class Unauthorized(Problem):
-    """401, with what it takes."""
+    """401 with the challenge that HTTP requires."""
 
     def __init__(self, detail: str, kind: str) -> None:
         super().__init__(401, detail, kind=kind, headers={"WWW-Authenticate": "Bearer"})
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Whom a key stands for. The tenant comes from here and from nowhere else.
+    """The caller that a key identifies. The tenant of a request comes from here and from nowhere else.
 
-    `key`: the stored key; None for the bootstrap key, which is an operator's, and where no key was sent (`anonymous`).
+    `key`: the stored key. It is None for the operator's bootstrap key, and for a caller without a key (`anonymous`).
     """
 
     name: str
@@ -56,7 +56,7 @@ class Principal(msgspec.Struct, frozen=True):
 
     @property
     def owner(self) -> str:
-        """The name that forward-auth counts the key by."""
+        """The name by which forward authentication counts the key."""
         return (self.key and self.key.owner) or self.name
 
 
@@ -68,23 +68,23 @@ class Credentials(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str | None:
-        """The key that was sent. A header of another scheme carries none. Raises Problem 401 where two were sent."""
+        """The key that was sent; None for a header of another scheme. Raises Problem 401 for two different keys."""
         if self.authorization is None:
             return self.api_key
         scheme, _, token = self.authorization.partition(" ")
         if scheme.lower() != "bearer":
             return self.api_key
         key = token.strip()
-        if self.api_key not in (None, key):  # one of them would not be verified
+        if self.api_key not in (None, key):  # only one of them would be verified
             raise Unauthorized("two different API keys were sent: send one", "two-keys")
         return key
 
 
 class Authenticator:
-    """Knows the bootstrap key and, through the current rule book, every API key.
+    """Verifies the bootstrap key and, through the current rule book, every API key.
 
-    `open_checks`: a check without a key is the default tenant's. `clock` is Unix time in seconds, `used` is told the id
-    of every key that was right.
+    `open_checks`: a check without a key belongs to the default tenant. `clock` is Unix time in seconds. `used` is
+    called with the id of every stored key that was verified.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Authenticator:
         self._clock = clock
 
     def principal(self, credentials: Credentials, scope: str) -> Principal:
-        """Who asks, entitled to `scope`. Raises Problem 401 or 403. A key that was sent is always verified."""
+        """The caller, entitled to `scope`. Raises Problem 401 or 403. A key that was sent is always verified."""
         key = credentials.key
         found = self._anonymous if key is None and scope == "check" else self._known(key or "")
         if found is None:
@@ -119,7 +119,7 @@ class Authenticator:
         return found
 
     def _known(self, key: str) -> Principal | None:
-        """The same comparisons whatever was sent: how long they take tells nothing about which keys there are."""
+        """The comparisons are the same for every key, so their duration does not reveal which keys exist."""
         expected = self._bootstrap_key
         same = hmac.compare_digest(key.encode(), expected or b"")
         stored = self._stored(key)
@@ -142,14 +142,14 @@ def credentials_of_request() -> Credentials:
 
 
 def author() -> Author:
-    """Who makes the change that this request asks for."""
+    """The author of the change that this request makes."""
     return Author(g.principal.name, correlation_id.get())
 
 
 def requires(scope: str) -> Callable[[View], View]:
     """State that a route needs a key with this scope. The view finds the principal in `g.principal`.
 
-    Who may check without a key has the scope `check` without one.
+    Where checks need no key, an anonymous caller has the scope `check`.
     """
     with_key: list[dict[str, list[str]]] = [{name: []} for name in SECURITY_SCHEMES]
     documented = Blueprint.doc(security=[{}, *with_key] if scope == "check" else with_key)
@@ -162,7 +162,7 @@ def public(view: View) -> View:
 
 
 def authenticated_in_handler(view: View) -> View:
-    """State that what the view calls takes the credentials and checks them itself, as the check handler does."""
+    """State that the view passes the credentials on to the check handler, which verifies them."""
     documented: View = Blueprint.doc(security=[{}, *({name: []} for name in SECURITY_SCHEMES)])(view)
     return _states(IN_HANDLER)(documented)
 
@@ -176,12 +176,12 @@ def _states(authentication: str) -> Callable[[View], View]:
 
 
 def stated(app: Flask, endpoint: str | None) -> str | None:
-    """What the route's view states; None where it states nothing."""
+    """The statement of the route's view; None if it makes none."""
     return getattr(app.view_functions.get(endpoint or ""), "authentication", None)
 
 
 def init_app(app: Flask) -> None:
-    """Check every request against what its route states; a route that states nothing is refused."""
+    """Check every request against its route's statement; a route without a statement is refused."""
 
     @app.before_request
     def authenticate() -> None:

@@ -1,4 +1,4 @@
-"""How views read what is sent: bodies by the same strict rules as checks, pages."""
+"""Blueprints that read bodies by the same strict rules as checks, and that page their lists."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ PAGES = {"page": 1, "page_size": 1000, "max_page_size": 1000}  # of every list; 
 
 
 class StrictParser(FlaskParser):
-    """webargs' own reading of JSON takes any type and any duplicate, and lets deep nesting end as a 500."""
+    """Reads JSON strictly: webargs' parser takes any media type and duplicate members, and answers deep nesting with a
+    500.
+    """
 
     def load_json(self, req: Request, schema: Schema) -> Any:  # noqa: ARG002 - the signature is webargs'
         require_json(req.mimetype)
@@ -38,7 +40,9 @@ class StrictBlueprint(Blueprint):
 
     @staticmethod
     def _make_pagination_metadata(page: int, page_size: int, item_count: int) -> dict[str, int]:
-        """The same members for every list, also an empty one; a page before or after this one where there is one."""
+        """The same members for every list, also an empty one; previous_page and next_page only where there is such a
+        page.
+        """
         last = max(1, -(-item_count // page_size))
         around = {"total": item_count, "total_pages": -(-item_count // page_size), "first_page": 1, "last_page": last}
         around["page"] = page
@@ -52,7 +56,7 @@ class StrictBlueprint(Blueprint):
         return result, headers | {"Link": _links(pages)}
 
     def response(self, status_code: Any, schema: Any = None, **kwargs: Any) -> Any:
-        """As everywhere, but lists are written item by item: a page of 1,000 long rules takes a fifth of a second."""
+        """As flask-smorest's, but lists are written item by item: a page of 1,000 long rules takes 0.2 s."""
         documented = super().response(status_code, schema, **kwargs)
         if isinstance(schema, Schema) and schema.many:
             return lambda view: documented(_written_in_pieces(view, schema))
@@ -71,7 +75,9 @@ def _written_in_pieces(view: Callable[..., Any], schema: Schema) -> Callable[...
 
 
 def _links(pages: dict[str, int]) -> str:
-    """The other pages as a Link header (RFC 8288), relative to this one: so they hold below any prefix of a proxy."""
+    """The other pages as a Link header (RFC 8288). Links are relative to this page, so they hold below any proxy
+    prefix.
+    """
     asked = request.args.to_dict(flat=False)
     names = {"first": "first_page", "prev": "previous_page", "next": "next_page", "last": "last_page"}
     return ", ".join(
@@ -82,6 +88,6 @@ def _links(pages: dict[str, int]) -> str:
 
 
 def paged(wanted: PaginationParameters, page: Callable[[int, int], tuple[list[T], int]]) -> list[T]:
-    """The page that is wanted, of what `page` gives for an offset and a count: the rows, and how many there are."""
+    """The rows of the wanted page. `page(offset, count)` returns the rows and the total number of rows."""
     rows, wanted.item_count = page(wanted.first_item, wanted.page_size)
     return rows

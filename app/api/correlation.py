@@ -1,4 +1,4 @@
-"""The correlation id of a request: the caller's own where it is well-formed, else a new one."""
+"""The correlation id of a request: the id that the caller sent if it is well-formed, else a new one."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def chosen(sent: str | None) -> str:
 def _uuid4() -> str:
     """As `str(uuid.uuid4())`, in a fifth of its time: every check without an id of its own gets one.
 
-    Ids are no secrets, so the generator need not be the system's; Python seeds it anew in each worker.
+    Ids are no secrets, so the generator need not be the system's. Python seeds it anew in each worker.
     """
     digits = f"{getrandbits(128):032x}"
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{'89ab'[getrandbits(2)]}{digits[17:20]}-{digits[20:]}"
 
 
 def init_app(app: Flask) -> None:
-    """Every request has an id, every log line of it carries it, every answer returns it."""
+    """Every request has an id; every log line of the request and its answer carry it."""
 
     @app.before_request
     def choose() -> None:

@@ -1,4 +1,4 @@
-"""What is told about invalid input: field -> messages, as deep as the input, never more than a page of it."""
+"""Messages about invalid input: field -> messages, nested like the input, of bounded size."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-MAX_ERRORS = 100  # told at a time, of a request or of a file
+MAX_ERRORS = 100  # messages shown for a request or a file
 MAX_BYTES = 16 * 1024  # of all names and messages in JSON, whose escapes take up to 12 bytes a character
-MAX_NAME, MAX_MESSAGE = 64, 300  # characters; an unknown name is the caller's, and may fill the body
-WHOLE = "_schema"  # in place of a name: what is wrong with the object itself
+MAX_NAME, MAX_MESSAGE = 64, 300  # characters; the caller chooses an unknown name, and it may fill the body
+WHOLE = "_schema"  # in place of a name: the error concerns the object itself
 
 Path = list[Any]  # member names and indices
 
 
 def bounded_messages(messages: Any) -> dict[str, Any]:
-    """The first MAX_ERRORS of marshmallow's nest of messages, as far as MAX_BYTES reach."""
+    """The first MAX_ERRORS of marshmallow's nested messages, cut off at MAX_BYTES."""
     return nested(_bounded(flat(messages)))
 
 
 def flat(messages: Any) -> Iterator[tuple[Path, str]]:
-    """The messages one by one, each with the path of what it is about."""
+    """The messages one by one, each with the path of its field."""
     if isinstance(messages, dict):
         for name, inner in messages.items():
             for path, message in flat(inner):
@@ -32,7 +32,7 @@ def flat(messages: Any) -> Iterator[tuple[Path, str]]:
 
 
 def nested(errors: Iterable[tuple[Path, str]]) -> dict[str, Any]:
-    """The reverse of `flat`, with indices as JSON has them in objects."""
+    """The reverse of `flat`; indices become member names, as in JSON objects."""
     nest: dict[str, Any] = {}
     for path, message in errors:
         *way, last = [str(step) for step in path] or [WHOLE]
@@ -51,7 +51,7 @@ def cut(text: str, maximum: int) -> str:
 
 def _object(at: dict[str, Any], name: str) -> dict[str, Any]:
     inner: dict[str, Any] | list[str] = at.setdefault(name, {})
-    if isinstance(inner, list):  # messages about the whole, met first
+    if isinstance(inner, list):  # messages about the whole, found first
         inner = at[name] = {WHOLE: inner}
     return inner
 

@@ -27,14 +27,14 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 
 def etag_of(version: int) -> dict[str, str]:
-    """The header of an answer that shows this version of a rule."""
+    """The ETag header for this version of a rule."""
     return {"ETag": f'"{version}"'}
 
 
 class Precondition:
-    """What the request's If-Match and If-None-Match say; anything goes without them. Weak tags never match If-Match.
+    """The request's If-Match and If-None-Match; without them every state is accepted. Weak tags never match If-Match.
 
-    `before` is the rule that it was asked about: the last one that there was before the change.
+    `before`: the rule of the last call, which is the state before the change.
     """
 
     def __init__(self) -> None:
@@ -47,18 +47,18 @@ class Precondition:
         return self.holds(None if rule is None else str(rule.version))
 
     def holds(self, tag: str | None) -> bool:
-        """Of what has this tag; None: there is none."""
+        """Whether the preconditions accept a resource with this tag; None: the resource does not exist."""
         if self._match is not None and (tag is None or not self._match.contains(tag)):
             return False
         return self._none_match is None or tag is None or not self._none_match.contains_weak(tag)
 
     def holds_of_any(self, exists: bool) -> bool:
-        """Of what has no versions, so that no tag but * means any."""
+        """Whether the preconditions accept a resource without versions: only * matches one that exists."""
         return self.holds("" if exists else None)
 
 
 def conditional(view: View) -> View:
-    """Document them."""
+    """Document the two request headers of the view."""
     documented: View = Blueprint.doc(parameters=[IF_MATCH, IF_NONE_MATCH])(view)
     return documented
 

@@ -1,4 +1,4 @@
-"""Leases: permits for many checks at once, and what was not used of them back."""
+"""Leases: permits for many checks at once, of which unused ones can be returned."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOT_WITHOUT_REDIS = "Redis cannot decide right now, and only Redis grants leases
 
 
 class LeaseSchema(StrictSchema):
-    """So many checks of cost 1, to be decided by the caller, without asking."""
+    """A request for permits, each for one check of cost 1 that the caller decides without asking."""
 
     client_id = text_field(MAX_CLIENT_ID, required=True, metadata={"example": "user_123"})
     limit_key = text_field(MAX_LIMIT_KEY, load_default="global", metadata={"example": "login"})
@@ -36,7 +36,7 @@ class LeaseSchema(StrictSchema):
 
 
 class GrantSchema(DecisionSchema):
-    """What was granted, with the decision on a check of that cost; where nothing was, on a check of one unit."""
+    """The grant, with the decision on a check of that cost; without a grant, the decision on a check of cost 1."""
 
     lease_id = fields.String(required=True, allow_none=True)
     granted = fields.Integer(required=True)
@@ -48,7 +48,7 @@ class ReturnSchema(StrictSchema):
 
 
 class ReturnedSchema(Schema):
-    """How many permits the counter was given back: at most those granted, fewer where it has forgotten them."""
+    """The number of permits credited: at most those granted, fewer if the counter no longer holds them."""
 
     lease_id = fields.String(required=True)
     returned = fields.Integer(required=True)
@@ -66,8 +66,9 @@ def _documented(view: Any) -> Any:
 @blueprint.response(200, GrantSchema)
 @requires("check")
 def create_lease(sent: dict[str, Any]) -> Response:
-    """Grant permits for a time, as many as every limit of the rule has left, charged at once. What is not returned
-    counts as used."""
+    """Grant permits for a time, as many as every limit of the rule has left, charged at once. Permits that are not
+    returned count as used.
+    """
     wired = services()
     check = Check(sent["client_id"], sent["limit_key"], sent["permits"])
     question = wired.check_handler.question(g.principal, check)
@@ -87,7 +88,7 @@ def create_lease(sent: dict[str, Any]) -> Response:
 @blueprint.response(200, ReturnedSchema)
 @requires("check")
 def return_lease(sent: dict[str, int], lease_id: str) -> dict[str, Any]:
-    """Credit the permits that were not used to the window they came from. Asked again it answers the same."""
+    """Credit unused permits to the window that they were charged to. A repeated request gets the same answer."""
     leases = services().leases
     try:
         returned = leases.release(g.principal.tenant_id, lease_id, sent["unused"])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 BLANK = "about:blank"
 PAGE = "/docs/problems"
-# The meaning of each, with its status. What HTTP's title says already (405, 408, 411, 413, 415, 500, a path that is
-# none) has no kind.
+# The meaning of each, with its status. Problems that HTTP's title explains (405, 408, 411, 413, 415, 500, an unknown
+# path) have no kind.
 KINDS = {
     "malformed-body": "400: the body is not JSON or YAML, not UTF-8, or ended early",
     "unwanted-body": "400: the request has a body, but takes none",
@@ -41,11 +41,11 @@ KINDS = {
 
 
 def type_of(kind: str | None) -> str:
-    """The URI reference; `about:blank` of no kind."""
+    """The URI reference of a kind; `about:blank` for None."""
     return f"{PAGE}#{kind}" if kind else BLANK
 
 
 def page() -> str:
-    """All kinds for people, each under its fragment."""
+    """All kinds as a page, each under its fragment."""
     rows = "".join(f'<dt id="{kind}">{kind}</dt><dd>{meaning}</dd>\n' for kind, meaning in KINDS.items())
     return f'<!doctype html>\n<html lang="en">\n<title>Kinds of problems</title>\n<dl>\n{rows}</dl>\n</html>\n'

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem documents, whoever raises them: our code, werkzeug, webargs, the database, a bug."""
+"""Errors as RFC 9457 problem documents, from every source: our code, werkzeug, webargs, the database, a bug."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ REFUSALS: dict[type[Refused], int] = {Forbidden: 403, NotFound: 404, Conflict: 4
 
 class Problem(Exception):
     """An answer that is an error. `errors` maps fields to messages; `detail` says what is wrong and what is allowed.
-    `kind`: one of problem_kinds.py, for programs; None where the status says it all.
+
+    `kind`: one of problem_kinds.py, for programs; None where the status explains itself.
 
     The answer is always short: app/api/error_messages.py bounds the errors, MAX_DETAIL the detail.
     """
@@ -87,10 +88,10 @@ class ProblemApi(Api):
     ERROR_SCHEMA = ProblemSchema
 
     def _register_responses(self) -> None:
-        """Document the errors, which flask-smorest would give the content type of successes."""
+        """Document the errors, to which flask-smorest would give the content type of successes."""
         self.DEFAULT_RESPONSE_CONTENT_TYPE = CONTENT_TYPE
         super()._register_responses()
-        del self.DEFAULT_RESPONSE_CONTENT_TYPE  # for successes the class has it
+        del self.DEFAULT_RESPONSE_CONTENT_TYPE  # restores the class's type, for successes
 
     def handle_http_exception(self, error: HTTPException) -> Response:
         status = error.code or 500
@@ -106,7 +107,7 @@ class ProblemApi(Api):
 
 
 def init_app(app: Flask) -> None:
-    """Everything else that can be raised below a view."""
+    """Handle every other error that can be raised below a view."""
     app.register_error_handler(Problem, _response)
     app.register_error_handler(
         Refused, lambda error: _response(Problem(REFUSALS[type(error)], str(error), kind=error.kind))
@@ -132,12 +133,12 @@ def _detail(error: HTTPException, status: int) -> str:
 
 
 def _invalid(error: ValidationError) -> Response:
-    """What a view found wrong after the schema of its arguments had let it pass."""
+    """Errors that a view finds after the schema of its arguments has accepted them."""
     return _response(Problem(422, INVALID, errors=_messages(error)))
 
 
 def _messages(error: ValidationError) -> dict[str, Any]:
-    """Field -> messages, also of an error that names a single field."""
+    """Field -> messages, also for an error that names a single field."""
     messages: dict[str, Any] = error.normalized_messages()  # type: ignore[no-untyped-call]
     return messages
 

@@ -1,4 +1,4 @@
-"""What queries may say. Commands check by the same schemas, so this imports nothing of the service."""
+"""Schemas of query parameters. Commands use them too, so this module imports nothing of the service."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from webargs.multidictproxy import MultiDictProxy
 
 
 class QuerySchema(Schema):
-    """What a query may say. All else is refused: the answer to a misspelt filter would look like one to a right one.
+    """The parameters of a query. Unknown ones are refused: a misspelt filter would return the unfiltered list.
 
-    So is a parameter that is given more than once, unless it is a list.
+    A parameter given more than once is refused too, unless it is a list.
     """
 
-    beside: tuple[str, ...] = ()  # what others read of the same query
+    beside: tuple[str, ...] = ()  # parameters that others read from the same query
 
     @pre_load
     def _refuse_unknown(self, data: Mapping[str, Any], **_: Any) -> Mapping[str, Any]:
         allowed = [*self.fields, *self.beside]
         message = f"Unknown. Allowed {'are' if len(allowed) > 1 else 'is'} {', '.join(allowed)}."
         wrong = {name: [message] for name in data if name not in allowed}
-        if isinstance(data, MultiDictProxy):  # a command's is a plain one
+        if isinstance(data, MultiDictProxy):  # a command passes a plain dict
             single = (name for name in allowed if name not in data.multiple_keys)
             wrong |= {name: ["Given more than once."] for name in single if len(data.getlist(name)) > 1}
         if wrong:
@@ -31,13 +31,13 @@ class QuerySchema(Schema):
 
 
 class FilterSchema(QuerySchema):
-    """Filters of a list that comes in pages."""
+    """Filters of a paged list."""
 
     beside: tuple[str, ...] = ("page", "page_size")
 
 
 class Switch(fields.Boolean):
-    """true or false in a query, in capitals or not, or 1 or 0."""
+    """true or false in a query, in any case, or 1 or 0."""
 
     truthy = {"true", "1"}
     falsy = {"false", "0"}

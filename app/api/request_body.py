@@ -1,7 +1,7 @@
-"""Request bodies: which are never read, and how the others are, bounded in size and time.
+"""Request bodies: which are never read, and how the others are read, bounded in size and time.
 
-A body is read when a view asks for it: by then its path and method are right and its caller is known. Where the answer
-goes out before that, a long body ends the connection; gunicorn reads past a short one, for 5 seconds at most.
+A body is read when a view asks for it: by then its path, its method and its caller are known. A long body that is not
+read ends the connection with the answer. gunicorn reads past a short one, for 5 seconds at most.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from app.api.problems import NO_SUCH_PATH, Problem
 from app.rules.yielding import CooperativePace
 
 SECONDS = 2.0
-BYTES_PER_SECOND = 256 * 1024  # of an import give it a second more
+BYTES_PER_SECOND = 256 * 1024  # an import gets one more second for each
 LATE = f"the body did not arrive within {SECONDS:g} seconds"
 LATE_FILE = f"{LATE} and one more for each {BYTES_PER_SECOND} bytes"
 KIBIBYTE = 1024
 MAX_BYTES = {"/v1/check": 8 * KIBIBYTE, "/v1/check/batch": 256 * KIBIBYTE}
 IMPORT, AUTHORIZE = "/v1/admin/import", "authorize"
-MAX_BYTES_OF_IMPORT = 64 * 1024 * KIBIBYTE  # of 100,000 rules each 671
-# By the beginning of the path. The longest texts of a rule have 17 KiB in JSON's escapes; a template has 20 rules.
+MAX_BYTES_OF_IMPORT = 64 * 1024 * KIBIBYTE  # for 100,000 rules of 671 bytes
+# By the beginning of the path. The longest texts of a rule take 17 KiB in JSON's escapes; a template has 20 rules.
 MAX_BYTES_BELOW = {
     IMPORT: MAX_BYTES_OF_IMPORT,
     "/v1/leases": 8 * KIBIBYTE,
@@ -36,11 +36,11 @@ MAX_BYTES_BELOW = {
     "/v1/admin/templates": 64 * KIBIBYTE,
 }
 MAX_BYTES_ELSEWHERE = 16 * KIBIBYTE
-SHORT = 16 * KIBIBYTE  # beyond it no body is read whose caller is not known, or nobody wants
-METHODS = ("POST", "PUT", "PATCH")  # of which a body means something
+SHORT = 16 * KIBIBYTE  # longer bodies of unknown callers are not read, and unread ones end the connection
+METHODS = ("POST", "PUT", "PATCH")  # methods whose body has a meaning
 SLICE_BYTES = 16 * KIBIBYTE
-# Of an import, and one more for each BYTES_PER_CHUNK that came: a file may come line by line. Each costs 5 µs, however
-# small.
+# An import may have MAX_CHUNKS chunks, and one more for each BYTES_PER_CHUNK received, because a file may come line by
+# line. A chunk costs 5 µs, however small.
 MAX_CHUNKS, BYTES_PER_CHUNK = 16_384, 16
 _READ = "ratelimiter.body_read"
 
@@ -48,7 +48,9 @@ _READ = "ratelimiter.body_read"
 def init_app(app: Flask) -> None:
     @app.before_request
     def refuse() -> None:
-        """Where no body belongs. `/v1/authorize` ignores one: a proxy may pass on the head of its client's request."""
+        """Refuse a body where none belongs. `/v1/authorize` ignores one: a proxy may forward the head of its client's
+        request.
+        """
         if request.blueprint == AUTHORIZE or not _announced(request.environ):
             return
         if request.method not in METHODS:
@@ -65,16 +67,16 @@ def init_app(app: Flask) -> None:
 
 
 def leave_unread(environ: dict[str, Any], *, any_length: bool = False) -> None:
-    """End the connection with the answer where a body comes that was not read: a long one, or one of `any_length`."""
+    """End the connection with the answer if a body was not read and is long, or of `any_length`."""
     if _announced(environ) and _READ not in environ and (any_length or not _short(environ)):
         _give_up(environ)
 
 
 def read_body(environ: dict[str, Any], admit: Callable[[], object] | None = None) -> bytes:
-    """The whole body of a WSGI request, once.
+    """The whole body of a WSGI request. Can be called once.
 
-    `admit` raises Problem for a caller who is not let in, and is asked before a large body is read. Raises Problem 400,
-    408, 411, 413 or 415, and then gives the connection up.
+    `admit` raises Problem for a caller without the right to send it, and is called before a large body is read. Raises
+    Problem 400, 408, 411, 413 or 415, and then ends the connection with the answer.
     """
     path, length = environ["PATH_INFO"], get_content_length(environ)
     if length is None and (path != IMPORT or "HTTP_TRANSFER_ENCODING" not in environ):
@@ -131,7 +133,7 @@ def _sized_body(environ: dict[str, Any], length: int) -> bytes:
 
 
 def _bytes_there(stream: Any) -> int:
-    """How many came with the head, by gunicorn's buffer."""
+    """The number of bytes that came with the head, in gunicorn's buffer."""
     reader = getattr(stream, "reader", None)
     return 0 if reader is None else int(reader.unreader.buf.getbuffer().nbytes)
 
@@ -153,9 +155,10 @@ def _chunked_body(environ: dict[str, Any], limit: int) -> bytes:
 
 
 def _received(environ: dict[str, Any], pieces: Iterator[bytes], body: BytesIO, enough: int) -> bool:
-    """Whether all pieces, or enough of them, came in time; they are added to the body.
+    """Whether all pieces, or `enough` bytes, came in time; they are added to `body`.
 
-    A timeout ends a wait. While bytes keep coming nobody waits, so the clock is asked too, and others get their turn.
+    A timeout ends a wait. While bytes keep coming the greenlet never waits, so the clock is read too, and other
+    greenlets get their turn.
     """
     deadline = time.monotonic() + SECONDS
     more = 1 / BYTES_PER_SECOND if environ["PATH_INFO"] == IMPORT else 0
@@ -180,13 +183,13 @@ def _late(environ: dict[str, Any]) -> str:
 
 
 def _waiting_bytes(environ: dict[str, Any], missing: int) -> bytes:
-    """What lies in the socket: after a pause of the worker the timeout is over, though the body came in time."""
+    """The bytes in the socket. After a pause of the worker the timeout is over, though the body came in time."""
     client = environ["gunicorn.socket"]
     timeout = client.gettimeout()
     client.settimeout(0)
     try:
         found: bytes = environ["wsgi.input"].read(missing)
-    except (OSError, gevent.Timeout):  # it would have to wait
+    except (OSError, gevent.Timeout):  # the read would have to wait
         return b""
     finally:
         client.settimeout(timeout)
@@ -201,7 +204,7 @@ def _refuse(
 
 
 def _give_up(environ: dict[str, Any]) -> None:
-    """End the connection with the answer: gunicorn.conf.py puts this on the input."""
+    """End the connection with the answer, by the method that gunicorn.conf.py adds to the input."""
     abandon = getattr(environ["wsgi.input"], "abandon_connection", None)
     if abandon is not None:
         abandon()

@@ -15,7 +15,7 @@ def parent_of_request() -> Parent | None:
 
 
 def init_app(app: Flask) -> None:
-    """Name spans by route: paths and queries hold ids. What no route matches is not traced."""
+    """Name spans by route, because paths and queries hold ids. Requests that no route matches are not traced."""
     tracing = app.extensions["ratelimiter"].tracing
     if tracing is None:
         return

@@ -10,7 +10,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 def init_app(app: Flask) -> None:
-    """`X-Content-Type-Options: nosniff` on everything but checks: programs read those, and each byte counts there.
+    """Send `X-Content-Type-Options: nosniff` with every answer except checks, where programs read and each byte counts.
 
     A 204 has no Content-Type, and an invented method is no label of a metric.
     """
@@ -26,7 +26,7 @@ def init_app(app: Flask) -> None:
 
 
 def _leave_out_the_type_of_nothing(response: Response) -> Response:
-    """flask-smorest makes every answer one of JSON."""
+    """flask-smorest gives every answer the content type of JSON."""
     if response.status_code == 204:
         del response.headers["Content-Type"]
     return response

@@ -1,4 +1,4 @@
-"""Fields and schemas that refuse what is unknown, repeated or unbounded: every other schema is made of them."""
+"""Fields and schemas that refuse unknown, repeated or unbounded input; every other schema is built from them."""
 
 from __future__ import annotations
 
@@ -34,12 +34,14 @@ def text_field(maximum: int, low: int = 1, **kwargs: Any) -> fields.String:
 
 
 def amount(low: int, high: int = MAX_AMOUNT, **kwargs: Any) -> fields.Integer:
-    """An integer of these bounds; no text, no 1.0."""
+    """An integer from `low` to `high`; no text, no 1.0."""
     return fields.Integer(strict=True, validate=validate.Range(low, high), **kwargs)
 
 
 class Moment(fields.AwareDateTime):
-    """A time in ISO 8601, UTC where it names no offset; in UTC, since PostgreSQL does not know every offset."""
+    """A time in ISO 8601, converted to UTC, since PostgreSQL does not know every offset. A time without an offset is
+    UTC.
+    """
 
     default_error_messages = {"invalid": "Allowed is a time in ISO 8601, such as 2026-11-25T10:00:00Z."}
 
@@ -72,7 +74,7 @@ class Repeating(dict[str, Any]):
 
 
 class StrictSchema(Schema):
-    """Refuses unknown members (marshmallow's default) and repeated ones, and counts them before it looks at them."""
+    """Refuses unknown members (marshmallow's default) and repeated ones; bounds their number before it reads them."""
 
     error_messages = {"type": "This must be an object."}
 
@@ -86,9 +88,9 @@ class StrictSchema(Schema):
 
 
 class BoundedList(fields.List[Any]):
-    """`low` to `high` items, counted before any is looked at; of those that are wrong, the first MAX_ERRORS are told.
+    """`low` to `high` items, counted before any is read. At most MAX_ERRORS invalid items are reported.
 
-    Items are whole, also where the object around them may be partial: a PATCH replaces a list, not parts of its items.
+    Items are complete, even in a partial object: a PATCH replaces a list, not parts of its items.
     """
 
     def __init__(self, item: fields.Field[Any], low: int, high: int, **kwargs: Any) -> None:
@@ -113,7 +115,7 @@ class BoundedList(fields.List[Any]):
 
 
 class Flag(fields.Boolean):
-    """true or false; not 1, "yes" or whatever else marshmallow takes for them."""
+    """true or false; not 1, "yes" or other values that marshmallow would accept."""
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
         if isinstance(value, bool):
@@ -122,9 +124,9 @@ class Flag(fields.Boolean):
 
 
 class ReadOnly(fields.Field):
-    """What answers have and nobody can set: taken, so that an answer can be sent back, and dropped.
+    """Members of answers that cannot be set. They are accepted, so that an answer can be sent back, and dropped.
 
-    `schema`: of the answers, for the document. Nothing is held against it.
+    `schema`: of the member in answers, for the document. Nothing is validated against it.
     """
 
     def __init__(self, **schema: Any) -> None:

@@ -1,4 +1,4 @@
-"""What views and hooks need of the wired application, typed."""
+"""The parts of the wired application that views and hooks use, typed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Draining(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What views and hooks need of the wired application: `app.extensions["ratelimiter"]`."""
+    """The parts of the wired application that views and hooks use: `app.extensions["ratelimiter"]`."""
 
     settings: Settings
     check_handler: CheckHandler
@@ -64,6 +64,6 @@ class Services:
 
 
 def services() -> Services:
-    """Those of the application that handles the request."""
+    """The services of the application that handles the request."""
     found: Services = current_app.extensions["ratelimiter"]
     return found

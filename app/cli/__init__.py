@@ -1,7 +1,7 @@
-"""Commands for deploys and incidents: `flask --app wsgi …`. This is their table of contents.
+"""The commands for deploys and incidents: `flask --app wsgi …`. This file is their table of contents.
 
-A command is imported when it is asked for, and takes nothing of the service that it does not need: at night a second
-is long.
+A command is imported when it is run, and imports only the parts of the service that it needs. During an incident a
+second is long.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from app.version import __version__
 if TYPE_CHECKING:
     from app.config import Settings
 
-# Group -> command -> where it is, and what it does in one line.
+# Group -> command -> its module and name, and its help in one line.
 GROUPS = {
     "rules": (
         "Rules: look, change, import, export, validate, compare, roll back.",
@@ -91,7 +91,7 @@ COMMANDS = {
 
 
 def init_app(app: Flask, settings: Settings | None = None) -> None:
-    """Add the commands. `settings` None: those of the environment, once a command asks for one."""
+    """Add the commands. `settings` None: read the environment when a command first needs settings."""
     app.extensions["commands"] = CommandContext(settings)
     for name, (help, commands) in GROUPS.items():
         group = click.Group(name, help=help)
@@ -105,12 +105,12 @@ def init_app(app: Flask, settings: Settings | None = None) -> None:
 
 @click.command("version")
 def show_version() -> None:
-    """Which release of the service this is."""
+    """Show the release of the service."""
     click.echo(__version__)
 
 
 def app_of_commands() -> Flask:
-    """An application that has nothing but commands."""
+    """An application with nothing but commands."""
     app = Flask("app", static_folder=None)
     init_app(app)
     app.cli.add_command(Migrations("db", help="Perform database migrations."))
@@ -118,6 +118,6 @@ def app_of_commands() -> Flask:
 
 
 def is_asked() -> bool:
-    """Whether `flask` looks for a command. Those that it has itself (`run`, `routes`, `shell`) need the service."""
+    """Whether `flask` looks for a command. Its own commands (`run`, `routes`, `shell`) need the service."""
     context = click.get_current_context(silent=True)
     return context is not None and context.parent is None

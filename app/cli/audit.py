@@ -1,4 +1,4 @@
-"""`flask audit`: the changes, newest first, and who made them."""
+"""`flask audit`: the changes with their authors, newest first."""
 
 from __future__ import annotations
 

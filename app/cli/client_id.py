@@ -1,4 +1,4 @@
-"""`flask client-id`: the id under which the SDK counts the holder of a secret."""
+"""`flask client-id`: the id by which the SDK counts the holder of a secret."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from app.cli.command import command
 
-DIGITS = 32  # as sdk/src/ratelimiter_client/identify.py has it
+DIGITS = 32  # as in sdk/src/ratelimiter_client/identify.py
 
 
 @command("client-id")

@@ -1,4 +1,4 @@
-"""What all commands share: options, the operator, errors of one line."""
+"""The common parts of all commands: options, the operator, errors in one line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
 class Command(click.Command):
-    """Ends with one line and exit code 1 where it cannot do what it should."""
+    """A command that reports a failure in one line, with exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         gc.enable()
@@ -32,7 +32,7 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
-            raise  # the last, of a reader such as `head` that has enough, ends the program without a word
+            raise  # BrokenPipeError, of a reader such as `head` that has enough, ends the program silently
         except Exception as error:
             from app.cli.error_lines import line_of
 
@@ -79,7 +79,7 @@ def asking(command: Decorated) -> Decorated:
 
 
 def agree(question: str, yes: bool) -> None:
-    """Ask at the terminal, unless `yes`. Ends the command where the answer is no, or where nobody can be asked.
+    """Ask at the terminal, unless `yes`. Ends the command if the answer is no, or without a terminal.
 
     Ends the transaction before: a person takes longer than PostgreSQL lets one idle.
     """

@@ -1,4 +1,4 @@
-"""`flask counters show|reset`: what a client has left, and letting it start anew."""
+"""`flask counters show|reset`: the counters of a client, and their reset."""
 
 from __future__ import annotations
 

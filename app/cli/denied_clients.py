@@ -1,4 +1,4 @@
-"""`flask limited`: which clients run into their limits."""
+"""`flask limited`: the clients that run into their limits."""
 
 from __future__ import annotations
 

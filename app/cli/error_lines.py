@@ -1,4 +1,4 @@
-"""What went wrong, in one line. Imported only then."""
+"""Errors in one line. Commands import this only after an error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXPECTED = (Refused, Problem, ValidationError, StoreError, NotReady, SettingsErr
 
 
 def line_of(error: Exception) -> str | None:
-    """None where it is a fault of the command."""
+    """The line of an expected error; None if the error is a bug."""
     if not isinstance(error, EXPECTED):
         return None
     if isinstance(error, ValidationError):

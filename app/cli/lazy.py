@@ -1,4 +1,4 @@
-"""Commands that stand in the list by name, and are imported when they are run."""
+"""Commands that are listed by name, and imported when they are run."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class LazyCommand(click.Command):
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        """Click goes on with the command of the context."""
+        """Make the context of the real command: click goes on with that one."""
         return self.command.make_context(info_name, args, parent, **extra)
 
 
 class Migrations(click.Command):
-    """Flask-Migrate's `db`, which works on the whole service."""
+    """Flask-Migrate's `db`, which needs the whole service."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        """Click goes on with the command of the context."""
+        """Make the context of the real command: click goes on with that one."""
         from app.environment import SettingsError
 
         try:

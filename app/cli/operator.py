@@ -11,7 +11,7 @@ MAX_NAME = 64
 
 
 def operator(said: str | None) -> str:
-    """`cli:` and the name that was said, else that of the shell's user, which in a container is the same for all."""
+    """`cli:` and the name given, else the name of the shell's user, which in a container is the same for everybody."""
     name = said or _user()
     if len(name) > MAX_NAME or not name.isprintable():
         raise click.BadParameter(f"a name has 1 to {MAX_NAME} printable characters")
@@ -21,5 +21,5 @@ def operator(said: str | None) -> str:
 def _user() -> str:
     try:
         return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # containers may run as any number
+    except KeyError:  # containers may run under a number without a user
         return f"uid {os.getuid()}"

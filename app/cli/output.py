@@ -1,4 +1,4 @@
-"""Answers of commands: tables for people, JSON for scripts."""
+"""Output of commands: tables for people, JSON for scripts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def print_changes(changes: dict[str, dict[str, Any]], *, err: bool = False) -> N
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, widest: int | None = WIDEST) -> list[str]:
-    """The lines of a table: columns as wide as their texts, of which those longer than `widest` are cut."""
+    """The lines of a table. Columns are as wide as their texts; texts longer than `widest` are cut."""
     lines = [head, *([_cut(_cell(value), widest) for value in row] for row in rows)]
     widths = [max(len(line[place]) for line in lines) for place in range(len(head))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]

@@ -1,4 +1,4 @@
-"""Signs of life of long work, on stderr, so that what a command answers can go elsewhere."""
+"""Progress of long work, on stderr, so that the output of a command can go elsewhere."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ import click
 
 T = TypeVar("T")
 
-FIRST_SECONDS = 2.0  # shorter work says nothing
-TERMINAL_SECONDS, LOG_SECONDS = 0.5, 10.0  # between two signs: a terminal shows the last one, a log keeps all
+FIRST_SECONDS = 2.0  # shorter work shows none
+TERMINAL_SECONDS, LOG_SECONDS = 0.5, 10.0  # between two lines: a terminal shows the last one, a log keeps all
 ERASE = "\r\033[K"
 
 
 class Progress:
-    """A pace that never rests, and says from time to time how far the work is. `far`: in words; None: in seconds."""
+    """A pace that never yields, and prints the progress from time to time. `far`: the progress in words; None: in
+    seconds.
+    """
 
     def __init__(self, what: str, far: Callable[[], str] | None) -> None:
         self._what = what

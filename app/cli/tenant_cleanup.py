@@ -1,4 +1,4 @@
-"""What Redis holds of a tenant that was deleted."""
+"""Deletes the keys of a deleted tenant from Redis."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from app.rules.sql.ruleset_version import RulesetVersions
 
 
 def forget_counters(tenant_id: int) -> int:
-    """Wait until no worker decides for the tenant any more, then delete its counters; how many keys."""
+    """Wait until no worker decides for the tenant any more, then delete its counters. Returns the number of keys."""
     settle = command_context().settle_seconds
     ruleset_id = RulesetVersions(session()).current()
-    rules = SimpleNamespace(book=SimpleNamespace(ruleset_id=ruleset_id))  # all that keys are spelled by
+    # The only part of a book that spelling keys needs.
+    rules = SimpleNamespace(book=SimpleNamespace(ruleset_id=ruleset_id))
     limited = DeniedClients(store=store(), rules=rules, clock=time.time)
     seconds = SETTLE_SECONDS if settle is None else settle
     subject = TenantCleanup(store=store(), rules=rules, denied_clients=limited, settle_seconds=seconds)

@@ -50,7 +50,7 @@ def create_tenant(name: str, author: Author) -> None:
 @by_operator
 def delete_tenant(name: str, yes: bool, author: Author) -> None:
     """Delete a tenant: at once if it is empty, else after showing what it deletes."""
-    from app.cli.tenant_cleanup import forget_counters  # which takes Redis, as no other command here does
+    from app.cli.tenant_cleanup import forget_counters  # needs Redis, as no other command here does
 
     tenant = tenant_named(name)
     goes = Tenants(session()).belongings(tenant.id)

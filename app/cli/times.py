@@ -15,7 +15,7 @@ ALLOWED = "now, today, yesterday, a day of the week, 30m, 2h, 3d (ago), or ISO 8
 
 
 class DurationType(click.ParamType):
-    """A timedelta of 90s, 30m, 2h, 7d; 0."""
+    """A timedelta from 90s, 30m, 2h, 7d, or 0."""
 
     name = "DURATION"
 
@@ -41,7 +41,7 @@ class MomentType(click.ParamType):
 
 
 def moment(text: str, now: datetime) -> datetime | None:
-    """The time that the text means, in UTC; None where it means none."""
+    """The time of the text, in UTC; None if it is none."""
     word = text.strip().lower()
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     if word in ("now", "today", "yesterday"):

@@ -1,1 +1,1 @@
-"""What runs inside gunicorn: its workers, the fast lane for plain checks, and how a node stops."""
+"""Code that runs inside gunicorn: its workers, the fast lane for canonical checks, and the stop of a node."""

@@ -1,4 +1,4 @@
-"""Takes the connections of one worker: bounded per address, bounded in what the kernel keeps, none lost at a stop."""
+"""Accepts the connections of one worker: bounded per address and in kernel memory, and none lost at a stop."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from gevent.server import StreamServer
 from app.server.refusals import too_many_connections
 from app.server.sending import SEND_SECONDS
 
-# Of what a client has not taken, the kernel keeps so much for each connection instead of up to 4 MB.
+# Bytes of unsent data that the kernel buffers for a connection, instead of up to 4 MB.
 UNSENT_BYTES = 128 * 1024
-OPTIONS = {  # of the listening socket: connections inherit them, where the system has them
+OPTIONS = {  # of the listening socket; connections inherit them, if the system supports them
     "TCP_NOTSENT_LOWAT": UNSENT_BYTES,
-    "TCP_USER_TIMEOUT": round(SEND_SECONDS * 1000),  # also after a close, for what the kernel still has to send
+    "TCP_USER_TIMEOUT": round(SEND_SECONDS * 1000),  # also after a close, for data that the kernel still has to send
 }
-# That a stopping worker waits for free slots, to take what waits in the kernel; half of its grace.
+# A stopping worker waits so long for free slots, to accept connections queued in the kernel; half of its grace period.
 BACKLOG_SECONDS = 5.0
 UNREAD_BYTES = 64 * 1024
-QUIET_SECONDS = 60.0  # between two lines of the log about refused connections
+QUIET_SECONDS = 60.0  # between two log lines about refused connections
 TOO_MANY = "refused %d connections, the last from %s: one address may have %d to a worker (MAX_CONNECTIONS_PER_ADDRESS)"
 
 
@@ -35,7 +35,7 @@ class Acceptor(StreamServer):
         if handler_class.cfg.workers > 1:
             self.max_accept = 1
         self._worker = handler_class
-        self._refused = 0  # connections that no line of the log has told of
+        self._refused = 0  # connections refused since the last log line
         self._logged_at = float("-inf")
         if self.family in (socket.AF_INET, socket.AF_INET6):
             for name, value in OPTIONS.items():
@@ -44,11 +44,11 @@ class Acceptor(StreamServer):
         handler_class.acceptors.append(self)
 
     def getsockname(self) -> Any:
-        """Also after the close, when connections of before are still served."""
+        """Works also after the close, while older connections are still served."""
         return self.address
 
     def do_handle(self, client: Any, address: Any) -> None:
-        """In the hub: serve the connection, or refuse it at once."""
+        """Runs in the hub: serve the connection, or refuse it at once."""
         if not isinstance(address, tuple) or self._worker.addresses.enter(address[0]):
             super().do_handle(client, address)
         else:
@@ -60,7 +60,9 @@ class Acceptor(StreamServer):
             self._worker.addresses.leave(address[0])
 
     def close(self) -> None:
-        """Stop listening. A worker that stops takes first what waits in the kernel, where a close would reset it."""
+        """Stop listening. A stopping worker first accepts connections queued in the kernel, which the close would
+        reset.
+        """
         if self.started and not self._worker.alive:
             with suppress(OSError):
                 self._take_the_rest(time.monotonic() + BACKLOG_SECONDS)
@@ -76,7 +78,7 @@ class Acceptor(StreamServer):
             if self.ssl_args is None:
                 client.send(too_many_connections(self._worker.addresses.most))
             client.shutdown(socket.SHUT_WR)
-            client.recv(UNREAD_BYTES)  # a close with unread bytes may take the answer away
+            client.recv(UNREAD_BYTES)  # a close with unread bytes resets the connection, and may destroy the answer
         client.close()
         self._refused += 1
         if (now := time.monotonic()) - self._logged_at >= QUIET_SECONDS:

@@ -1,4 +1,4 @@
-"""How many connections one address may have at a time, to one worker."""
+"""Bounds the connections that one address may have to one worker at a time."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections import Counter
 from functools import lru_cache
 from ipaddress import IPv4Address, ip_address, ip_network
 
-IPV6_PREFIX = 64  # bits; one subscriber has at least so many addresses to choose from
+IPV6_PREFIX = 64  # bits; a subscriber has at least a /64 to choose addresses from
 
 
 class Addresses:
-    """Counts connections. Loopback and `trusted` (networks separated by commas) may have any number; 0: so may all."""
+    """Counts connections up to `most` per address. 0: no bound. Loopback and `trusted` (networks separated by commas)
+    have no bound either.
+    """
 
     def __init__(self, *, most: int, trusted: str) -> None:
         self.most = most
@@ -19,11 +21,11 @@ class Addresses:
         self._counted = lru_cache(maxsize=1024)(self._counted_as)
 
     def __len__(self) -> int:
-        """How many addresses have connections that are counted."""
+        """The number of addresses with counted connections."""
         return len(self._counts)
 
     def enter(self, address: str) -> bool:
-        """Count one more connection; False, and it is not counted, where that is one too many."""
+        """Count one more connection. Returns False, without counting it, if that is one too many."""
         counted = self._counted(address)
         if counted is None:
             return True
@@ -33,7 +35,7 @@ class Addresses:
         return True
 
     def leave(self, address: str) -> None:
-        """A connection that was counted has ended."""
+        """End a connection for which `enter` returned True."""
         counted = self._counted(address)
         if counted is None:
             return
@@ -42,7 +44,7 @@ class Addresses:
             del self._counts[counted]
 
     def _counted_as(self, text: str) -> bytes | None:
-        """An IPv4 address, an IPv6 network; None where nothing bounds it."""
+        """The packed IPv4 address or IPv6 network to count by; None if it has no bound."""
         if not self.most:
             return None
         address = ip_address(text.partition("%")[0])

@@ -1,6 +1,6 @@
 """The socket of a connection as gunicorn's parser and responses use it.
 
-What it reads ahead, a head, and the time for a head or an answer are bounded.
+It bounds read-ahead, heads, and the time for a head or an answer.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from gunicorn.util import close_graceful
 from app.server.head import MAX_HEAD, Head, end_of_head
 from app.server.sending import Sender
 
-READ_BYTES = 8 * 1024  # of a head at once; what is behind it waits for its turn
+READ_BYTES = 8 * 1024  # of a head at once; further bytes wait in the socket
 NOTHING_THERE = (BlockingIOError, ssl.SSLWantReadError)
-# Bytes after the last answer that are read and forgotten, for two seconds at most: a close with unread bytes resets the
-# connection, and the answer that says why may be lost on its way.
+# Bytes after the last answer that are read and dropped, for two seconds at most. A close with unread bytes resets the
+# connection, and the answer that explains the close may be lost.
 UNREAD_BYTES = 16 * 1024 * 1024
 
 
 class BoundedSocket:
-    """Reads a head first, then, between `expect_body` and `expect_head`, whatever else belongs to that request.
+    """Reads a head first. Between `expect_body` and `expect_head` it reads the rest of that request.
 
-    How long that may take, others say: a head by `expire`, a body by a gevent.Timeout of its reader. What lies in the
-    socket by then still counts: this worker may have been the late one. `read`: bytes that were read already.
+    The deadlines come from outside: for a head from `expire`, for a body from a gevent.Timeout of its reader. Bytes
+    that lie in the socket at the deadline still count, because this worker may have been the late one. `read`: bytes
+    that were read already.
     """
 
     def __init__(self, client: Any, *, hurried: Callable[[], bool], read: bytes = b"") -> None:
@@ -38,47 +39,47 @@ class BoundedSocket:
         self._greenlet = getcurrent()
         self._sender = Sender(client, hurried)
         self._waiting = False  # for bytes, in `recv`
-        self._late: gevent.Timeout | None = None  # the time is over: nothing more is waited for
+        self._late: gevent.Timeout | None = None  # the deadline has passed: `recv` waits no more
         self.expect_head(read)
 
     def expect_head(self, read: bytes) -> bool:
-        """The next request begins, with what was read of it already. Whether any was."""
+        """Begin the next request, with the bytes already read of it. Returns whether there are any."""
         self._begin(head=True)
         self._read = read
-        self._head: Head | None = None  # where it comes in more than one piece
+        self._head: Head | None = None  # only for a head in more than one piece
         self._since = time.monotonic()
         self._sender.begin()
         return bool(read)
 
     def expect_body(self) -> None:
-        """The head was parsed."""
+        """Note that the head has been parsed."""
         self._begin(head=False)
 
     def expire(self, before: float) -> None:
-        """End the connection if it has waited for a head since before that moment."""
+        """End the connection if it has waited for a head since before `before` (monotonic seconds)."""
         if self._in_head and self._waiting and self._since < before:
             get_hub().loop.run_callback(self._interrupt)
 
     def recv(self, size: int, *_: int) -> bytes:
-        """What the parser should see next; empty where nothing more will come."""
+        """The parser's next bytes; empty at the end."""
         return self._of_head() if self._in_head else self._received(size)
 
     def sendall(self, data: bytes, *_: int) -> None:
-        """Raises BrokenPipeError, of which gunicorn makes no line in the log, whatever is wrong; all is over then."""
+        """Send all, or close and raise BrokenPipeError whatever the failure: gunicorn does not log it."""
         try:
             self._sender.send(data)
         except OSError as error:
             self._client.close()
             raise BrokenPipeError(errno.EPIPE, "the client does not take its answer") from error
 
-    send = sendall  # 100 Continue
+    send = sendall  # for 100 Continue
 
     def close_gracefully(self) -> None:
-        """Close after the last answer: what the client sent beyond it does not take the answer away."""
+        """Close after the last answer. Bytes that the client sent after its request do not destroy the answer."""
         close_graceful(self._client, max_drain=UNREAD_BYTES)
 
     def setblocking(self, _: bool) -> None:
-        """Not for others to say."""
+        """Ignored: this class alone sets the mode of the socket."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
@@ -96,7 +97,7 @@ class BoundedSocket:
                 if not data or 0 < end_of_head(data) <= MAX_HEAD:
                     return data
                 self._head = Head()
-            elif not data:  # gunicorn would log an end of the connection together with what came before it
+            elif not data:  # at an empty read gunicorn would log the bytes received before
                 raise ConnectionResetError(errno.ECONNRESET, "the head did not come in time, or ended early")
             self._head.add(data)
             if piece := self._head.due():
@@ -109,7 +110,7 @@ class BoundedSocket:
             return b""
 
     def _received(self, size: int) -> bytes:
-        """What has come, else what comes in time. Raises OSError, or the Timeout once nothing lies in the socket."""
+        """The next bytes. Raises OSError, and gevent.Timeout once the deadline has passed and the socket is empty."""
         while True:
             self._waiting = True
             try:

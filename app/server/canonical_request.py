@@ -1,8 +1,8 @@
-"""Recognises the plain, canonical check request. Whatever is not exactly that is for gunicorn's own parser and Flask.
+"""Recognises canonical check requests. gunicorn's parser and Flask take all others; nothing here refuses a request.
 
-Plain: one `POST /v1/check` or `/v1/check/batch` in HTTP/1.1 whose head is whole, short and strictly spelled (RFC 9112:
-CRLF line ends, no folding, token names), with exactly one Host, one Content-Length and one Content-Type of JSON, and no
-header that changes framing, connection or who the caller is taken for. Nothing here refuses anything.
+Canonical is one `POST /v1/check` or `/v1/check/batch` in HTTP/1.1 with a complete, short and strictly spelled head (RFC
+9112: CRLF line ends, no folding, token names). It has exactly one Host, one Content-Length and one Content-Type of
+JSON. No header changes its framing, its connection or the identity of its caller.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ MAX_HEAD = 4096
 MAX_FIELDS = 50
 
 REQUEST_LINE = re.compile(rb"POST (/v1/check(?:/batch)?) HTTP/1\.1\r\n")
-# A name is letters, digits and hyphens: gunicorn gives underscores and the rest of the tokens a treatment of its own.
+# Names of letters, digits and hyphens: gunicorn treats underscores and other token characters in its own way.
 FIELDS = re.compile(rb"(?:[A-Za-z0-9-]+:[\x20-\x7e\t]*\r\n)+\r\n")
 LENGTH = re.compile(rb"(?:0|[1-9][0-9]{0,6})")
 JSON = tuple(spelling.encode() for spelling in JSON_TYPES)
 
-# What any of these asks for, gunicorn knows how to do. The forwarding ones may contradict each other, which it judges.
+# gunicorn implements these headers. The forwarding ones may contradict each other, which gunicorn judges.
 SPECIAL = frozenset(
     b"transfer-encoding expect upgrade te trailer proxy-connection keep-alive content-encoding http2-settings "
     b"x-forwarded-protocol x-forwarded-ssl script-name path-info".split()
@@ -47,11 +47,11 @@ class CanonicalRequest(msgspec.Struct, frozen=True):
     parent: Parent | None
 
 
-# Clients repeat themselves: the head of a connection's next check is often the same to the byte. At most 9 MB: an entry
-# has the head, and what it says once more.
+# Clients repeat themselves: the head of a connection's next check is often the same to the byte. An entry has the head
+# and its parsed copy, so all of them take at most 9 MB.
 @lru_cache(maxsize=1024)
 def parse_canonical(head: bytes) -> CanonicalRequest | None:
-    """The request of a whole head (with the empty line that ends it); None where it is not plain."""
+    """The request of a complete head, with the empty line that ends it; None where it is not canonical."""
     line = REQUEST_LINE.match(head)
     if line is None or len(head) > MAX_HEAD or not FIELDS.fullmatch(head, line.end()):
         return None

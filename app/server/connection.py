@@ -1,7 +1,7 @@
-"""One client's connection in the fast lane, driven by the event loop: bytes in, plain requests out, answers back.
+"""A client's connection in the fast lane, driven by the event loop: bytes in, canonical requests out, answers back.
 
-A greenlet for each request would cost more than the check. Here the loop calls `_readable` when bytes have come; the
-greenlet gunicorn started for the connection only waits for its end.
+A greenlet for each request would cost more than the check. Instead the loop calls `_readable` when bytes have come. The
+greenlet that gunicorn started for the connection only waits for its end.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from app.api.request_body import MAX_BYTES, SECONDS, SHORT
 from app.server.canonical_request import MAX_HEAD, CanonicalRequest, parse_canonical
 from app.server.sending import Sender
 
-READ_BYTES = 16 * 1024  # what is behind it waits in the socket
-READABLE = 1  # what an io watcher of the event loop waits for
+READ_BYTES = 16 * 1024  # further bytes wait in the socket
+READABLE = 1  # the event mask of an io watcher
 LIMITS = {path.encode(): limit for path, limit in MAX_BYTES.items()}
 
 log = logging.getLogger(__name__)
 
 
 class Lane(Protocol):
-    """What a connection brings its requests to. `take` leads to one `answer`, `late` to one that closes.
+    """The receiver of a connection's requests. `submit` leads to one `answer`, `late` to one that closes.
 
-    `admits`: whether the caller is let in, asked before a long body is waited for.
+    `admits`: whether the caller may check; called before the connection waits for a long body. `hurried`: whether the
+    worker needs the connection for others, or stops.
     """
 
     def submit(self, connection: Connection, request: CanonicalRequest, body: bytes) -> None: ...
@@ -41,18 +42,18 @@ class Lane(Protocol):
 
 
 class Incomplete(NamedTuple):
-    """A request whose body has not come whole."""
+    """A request whose body has not arrived completely."""
 
     request: CanonicalRequest
-    body: int  # where it begins
+    body: int  # the offset of the body
     end: int
     read: bytearray  # grows without being copied, however small its parts are
 
 
 class Connection:
-    """Takes over a connected gevent socket. One request is out at a time; what follows it waits in the socket.
+    """Takes over a connected gevent socket. One request is answered at a time; later ones wait in the socket.
 
-    A failure here, also of a bug, ends this connection and no other.
+    A failure here, even a bug, ends this connection and no other.
     """
 
     __slots__ = (
@@ -77,18 +78,20 @@ class Connection:
         self._lane = lane
         self._read = b""
         self._watcher = get_hub().loop.io(client.fileno(), READABLE)
-        self._reading = True  # whether that is on: asking it costs more
+        self._reading = True  # whether the watcher is active: asking it costs more
         self._incomplete: Incomplete | None = None
-        self._timer: Any = None  # runs meanwhile
+        self._timer: Any = None  # runs while a body is incomplete
         self._greenlet = getcurrent()
         self._handed: bytes | None = None
         self._ended = False
         self.busy = False  # a request is being answered
         self.last = False  # the answer that ended the connection was sent
-        self.since = time.monotonic()  # of the last answer
+        self.since = time.monotonic()  # the time of the last answer, in monotonic seconds
 
     def served(self) -> bytes | None:
-        """Wait until the connection has ended (None), or brought what is not plain: the bytes for another to go on."""
+        """Wait for the end of the connection (None), or for a request that is not canonical: its bytes, for
+        gunicorn.
+        """
         self._watcher.start(self._readable)
         try:
             while not self._ended:
@@ -101,7 +104,7 @@ class Connection:
         return self._handed
 
     def expire(self, before: float) -> None:
-        """End the connection if it has waited since before that moment, and nothing lies in the socket either."""
+        """End the connection if it has been idle since before `before` (monotonic seconds) and its socket is empty."""
         if self._idle and self.since < before:
             self._readable()
             if self._idle:
@@ -119,7 +122,7 @@ class Connection:
             get_hub().loop.run_callback(self._wake)
 
     def answer(self, data: bytes, *, close: bool) -> None:
-        """Send the answer to the request that was taken, then go on with the next one."""
+        """Send the answer to the submitted request, then go on with the next one."""
         if self._ended:  # its greenlet was killed meanwhile
             return
         try:
@@ -135,7 +138,7 @@ class Connection:
             gevent.spawn_raw(self._answer_slowly, data[sent:], close)
 
     def _answer_slowly(self, rest: bytes, close: bool) -> None:
-        """The other side reads slowly, or not at all."""
+        """Send the rest of an answer that the client reads slowly or not at all."""
         try:
             Sender(self._client, self._lane.hurried).send(rest)
         except OSError:
@@ -157,7 +160,7 @@ class Connection:
             self._watcher.start(self._readable)
 
     def _readable(self) -> None:
-        """In the hub: take what has come. While a request is out, the next one stays in the socket."""
+        """Runs in the hub: read the bytes that have come. During an answer, the next request stays in the socket."""
         if self.busy:
             self._reading = False
             self._watcher.stop()
@@ -175,7 +178,7 @@ class Connection:
             elif data:
                 self._read += data
                 self._advance()
-            else:  # nothing more will come; half a request is for gunicorn to judge
+            else:  # the client has closed; gunicorn judges an incomplete request
                 self.end(self._read or None)
         except Exception:
             self._failed()
@@ -211,7 +214,7 @@ class Connection:
             self._lane.submit(self, request, bytes(read[body:end]))
 
     def _too_late(self) -> None:
-        """The time for the body is over. What lies in the socket still counts: this worker may have been late."""
+        """End the wait for a body. Bytes in the socket still count, because this worker may have been late."""
         before = -1
         while (waiting := self._incomplete) is not None and not self._ended:
             if len(waiting.read) == before:

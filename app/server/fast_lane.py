@@ -1,7 +1,7 @@
-"""Plain checks, served without gunicorn's parser, WSGI and Flask.
+"""Canonical checks, served without gunicorn's parser, WSGI and Flask, which cost several times as much as a check.
 
-The stock machinery costs several times what a check costs. Here all requests that came in one turn of the event loop
-are answered together: the check handler decides them in one trip to Redis, and each answer leaves in one write.
+All requests of one event-loop turn are answered together. The check handler decides them in one round trip to Redis,
+and each answer leaves in one write.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for 
 
 
 class FastLane:
-    """Serves connections for a gunicorn worker, whose settings, request count and will to live it shares."""
+    """Serves connections for a gunicorn worker: by its settings, with its count of requests, until it stops."""
 
     def __init__(self, worker: Any, handler: CheckHandler) -> None:
         self._worker = worker
@@ -39,7 +39,7 @@ class FastLane:
         self._second, self._common = 0, b""
 
     def serve(self, client: Any) -> bytes | None:
-        """Answer plain checks until the connection ends (None) or brings something else (those bytes)."""
+        """Answer canonical checks until the connection ends (None) or sends another request (its bytes)."""
         connection = Connection(client, self)
         with self._worker.idle_timeouts.watching(connection):
             handed = connection.served()
@@ -48,7 +48,7 @@ class FastLane:
         return handed
 
     def submit(self, connection: Connection, request: CanonicalRequest, body: bytes) -> None:
-        """Answer the request: a check with the others of this turn; a batch, or a check to be traced, by itself."""
+        """Answer the request: a check with the others of this event-loop turn; a batch, or a traced check, alone."""
         handler = self._handler
         asked = Request(body, request.credentials, chosen(request.correlation_id), request.parent)
         if request.path != CHECK:
@@ -70,7 +70,7 @@ class FastLane:
         """Refuse a request whose body did not arrive in time."""
         reply = self._handler.refuse(Problem(408, LATE), correlation_id := chosen(request.correlation_id))
         self._send(connection, reply, correlation_id, self._server_and_date(), True)
-        logs.correlation_id.set(logs.NO_REQUEST)  # what the loop itself says later is nobody's
+        logs.correlation_id.set(logs.NO_REQUEST)  # later log lines of the event loop belong to no request
 
     def hurried(self) -> bool:
         """Whether the worker needs its connections for others, or is to stop."""
@@ -96,7 +96,7 @@ class FastLane:
             connection.since = now
             try:
                 self._send(connection, reply, request.correlation_id, common, not worker.alive)
-            except Exception:  # a bug that one connection meets is not for those beside it
+            except Exception:  # a failure of one connection must not affect the others
                 worker.log.exception("Error sending an answer")
                 connection.end()
 

@@ -1,4 +1,4 @@
-"""The head of one request as it arrives: bounded, and given to a parser in few pieces however small its packets are.
+"""The head of a request as it arrives: bounded, and given to the parser in few pieces however small its packets are.
 
 gunicorn's parser copies and scans the whole head with each piece. In 1-byte packets that would be quadratic.
 """
@@ -10,26 +10,26 @@ import re
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine
 
 MAX_HEAD = 16 * 1024  # bytes, request line included; as Traefik's
-# Bytes of the longest line anybody needs: the longest client_id and limit_key in a query, 12 bytes per character.
+# Bytes of the longest useful line: the longest client_id and limit_key in a query, 12 bytes per character.
 MAX_LINE = 4800
 MAX_FIELDS = 50
 MAX_FIELD = 4096  # bytes of one field
 
 END = b"\r\n\r\n"
-BARE_LF = re.compile(rb"(?<!\r)\n")  # with one, the parser refuses a head that is not whole yet
+BARE_LF = re.compile(rb"(?<!\r)\n")  # the parser refuses a head with one even before its end
 
 
 def end_of_head(data: bytes | bytearray, start: int = 0) -> int:
-    """Where the head that begins these bytes ends, at `start` or later; -1 where it does not end here.
+    """The offset of the end of the head that begins `data`, searched from `start`; -1 if it is not complete.
 
-    An empty line at the very beginning ends none.
+    An empty line at the very beginning does not end a head.
     """
     end = data.find(END, max(start - len(END) + 1, 1))
     return end if end < 0 else end + len(END)
 
 
 class Head:
-    """Takes bytes with `add`. `due` gives those that the parser should see by now."""
+    """Takes bytes with `add`. `due` returns those that the parser should get by now."""
 
     __slots__ = ("_bytes", "_given", "_searched")
 
@@ -42,9 +42,9 @@ class Head:
         self._bytes += data
 
     def due(self) -> bytes:
-        """The next piece for the parser: the first line, so that it can refuse it at once, and then all the rest.
+        """The next piece for the parser: the first line, so that it can refuse it at once, then all the rest.
 
-        Empty while it has to wait for more. What came behind the head is given with its end. Raises gunicorn's
+        Empty while more bytes are needed. Bytes after the head come with its last piece. Raises gunicorn's
         ParseException where the head is too large.
         """
         data, start = self._bytes, self._searched

@@ -1,4 +1,4 @@
-"""Ends connections that keep a worker waiting: idle ones, and those whose head does not come."""
+"""Ends connections that keep a worker waiting: idle ones, and those with an incomplete head."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ log = logging.getLogger(__name__)
 
 
 class Waiting(Protocol):
-    """What may have to end."""
+    """A connection that may have waited too long."""
 
     def expire(self, before: float) -> None: ...
 
 
 class IdleTimeouts:
-    """Has `seconds` with every connection; HURRY_SECONDS while the worker is `hurried`.
+    """Ends a connection that has waited for `seconds`, or for HURRY_SECONDS while the worker is `hurried`.
 
-    A request that comes within these before a stop is told that it was the last one there; a close might meet it.
-    One look a second at all connections costs less than a timer for each request.
+    When a worker stops, a request that arrives within HURRY_SECONDS is answered with Connection: close, because an
+    immediate close could race with it. Checking all connections once a second costs less than a timer for each request.
     """
 
     def __init__(self, seconds: float, hurried: Callable[[], bool]) -> None:
@@ -38,7 +38,7 @@ class IdleTimeouts:
 
     @contextmanager
     def watching(self, connection: Waiting) -> Iterator[None]:
-        """Meanwhile the connection may be ended."""
+        """End the connection within this block if it waits too long."""
         self._connections.add(connection)
         try:
             yield
@@ -52,5 +52,5 @@ class IdleTimeouts:
             for connection in list(self._connections):
                 try:
                     connection.expire(before)
-                except Exception:  # of one is not for the others
+                except Exception:  # a failure of one connection must not affect the others
                     log.exception("a connection cannot be ended")

@@ -1,4 +1,4 @@
-"""gunicorn's own lines, in the form and within the bound of all others."""
+"""gunicorn's own log lines, in the form and within the bound of all others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.observability import logs
 
 
 class Logger(glogging.Logger):
-    """Where they go, gunicorn's settings say. `logs.configure` has to come first."""
+    """gunicorn's settings choose the destinations. Call `logs.configure` first."""
 
     def _set_handler(self, log: logging.Logger, output: str | None, fmt: Any, stream: Any = None) -> None:
         super()._set_handler(log, output, logs.formatter() or fmt, stream)

@@ -1,6 +1,6 @@
-"""What the server itself refuses: malformed requests, and too many connections.
+"""Refusals by the server itself: malformed requests, and too many connections.
 
-A malformed request is named by the kind of its error: its bytes, which may be a secret, stay out of answer and log.
+A refusal names the kind of error. The bytes of the request may hold a secret, so answer and log do not show them.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def refusal(error: BaseException) -> tuple[str, str] | None:
 
 
 def too_many_connections(most: int) -> bytes:
-    """The answer to a connection above `most`, whatever it would have asked."""
+    """The answer to a connection above `most`, for any request."""
     detail = f"a worker takes {most} connections from one address at a time"
     problem = Problem(503, detail, kind="too-many-connections", headers=RETRY)
     correlation_id = chosen(None)

@@ -1,4 +1,4 @@
-"""Answers are taken in time, or their connection is reset: a client that does not read holds nothing for long."""
+"""Bounds the time of sending: a client that does not read its answer gets a reset, and holds nothing for long."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 
 from gevent.socket import wait_write
 
-SEND_SECONDS = 10.0  # that one answer may wait for its client, in all
-# Once an answer had to wait, so many bytes that were taken give it a second more: whoever reads faster than this is not
-# cut off, however long the answer is.
+SEND_SECONDS = 10.0  # longest total wait of an answer for its client
+# Once an answer has had to wait, it gets one more second for so many bytes taken. A client that reads faster than this
+# is not cut off, however long the answer is.
 BYTES_PER_SECOND = 64 * 1024
-HURRY_SECONDS = 1.0  # that any client may keep a worker waiting which needs the connection for others
+HURRY_SECONDS = 1.0  # longest wait for a client while the worker needs the connection for others
 NO_ROOM = (BlockingIOError, ssl.SSLWantWriteError)
-RESET = struct.pack("ii", 1, 0)  # SO_LINGER: a close drops what was not taken
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: a close drops unsent data and resets the connection
 
 
 class Sender:
@@ -32,7 +32,7 @@ class Sender:
         self.begin()
 
     def begin(self) -> None:
-        """The next answer has all of its time."""
+        """Give the next answer all of its time."""
         self._left = SEND_SECONDS
         self._waited = False
 
@@ -43,14 +43,14 @@ class Sender:
         rest = memoryview(data)[self._take(data) :]
         while rest:
             self._wait()
-            taken = self._take(rest)  # judged after that: this worker may have been the late one
+            taken = self._take(rest)  # before the deadline is judged: this worker may have been the late one
             if not taken and (self._left <= 0 or self._hurried()):
                 self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
                 raise TimeoutError("the client did not take its answer in time")
             rest = rest[taken:]
 
     def _take(self, data: bytes | memoryview) -> int:
-        """Bytes that the kernel takes just now."""
+        """The number of bytes that the kernel takes at once."""
         try:
             taken: int = self._client.send(data, 0, 0.0)  # no flags, and no waiting
         except NO_ROOM:

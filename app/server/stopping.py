@@ -1,4 +1,4 @@
-"""How a node stops: `/readyz` fails while it still answers, then requests in flight end, then it is gone."""
+"""The stop of a node: `/readyz` fails while the node still answers, then requests in flight end, then it exits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 class Drain:
-    """One flag of the node, in memory that master and workers share: make it before the fork."""
+    """One flag of the node, in memory that master and workers share: create it before the fork."""
 
     def __init__(self) -> None:
         self._shared = shared_memory(1)
@@ -27,7 +27,7 @@ class Drain:
 
 
 def stop_gently(arbiter: Any, drain: Drain, drain_seconds: float) -> None:
-    """Give gunicorn's master its signals: TERM drains, INT skips the wait, a second signal stops at once."""
+    """Set the signals of gunicorn's master: TERM drains, INT skips the wait, a second signal stops at once."""
 
     def stop(wait_seconds: float) -> None:
         drain.begin()
@@ -42,7 +42,7 @@ def stop_gently(arbiter: Any, drain: Drain, drain_seconds: float) -> None:
 
 
 def _waited(arbiter: Any, seconds: float) -> bool:
-    """Wait while the workers go on serving. False where a second signal asks to stop at once."""
+    """Wait while the workers go on serving. Returns False if a second signal asks to stop at once."""
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
         try:

@@ -1,4 +1,4 @@
-"""The gunicorn workers: gevent's, with bounded connections, and the one that answers plain checks without Flask."""
+"""The gunicorn workers: gevent's with bounded connections, and one that answers canonical checks without Flask."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from app.server.fast_lane import FastLane
 from app.server.idle_timeouts import IdleTimeouts
 from app.server.refusals import refusal
 
-HEAD_SECONDS = 5.0  # where connections are not kept alive, for their only head
+HEAD_SECONDS = 5.0  # bounds a connection's only head where connections are not kept alive
 
 
 class Worker(GeventWorker):
-    """gunicorn's gevent worker, on bounded sockets. Its refusals of heads arrive, tell no secret, and are no 5xx."""
+    """gunicorn's gevent worker on bounded sockets. Refusals of heads reach the client, reveal no secret, are no 5xx."""
 
     server_class = Acceptor
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.acceptors: list[Acceptor] = []
-        self.wsgi_handler = self  # which gunicorn gives to `server_class`
+        self.wsgi_handler = self  # gunicorn passes it to `server_class`
 
     @cached_property
     def addresses(self) -> Addresses:
-        """The connections of this worker by their address."""
+        """Counts the connections of this worker by their address."""
         settings = self.wsgi.extensions["ratelimiter"].settings
         return Addresses(most=settings.max_connections_per_address, trusted=settings.trusted_proxies)
 
     def hurried(self) -> bool:
-        """Whether a connection that keeps this worker waiting is in the way: it is to stop, or has no free slot."""
+        """Whether waiting connections are in the way: the worker is to stop, or has no free slot."""
         return not self.alive or any(acceptor.full() for acceptor in self.acceptors)
 
     @cached_property
@@ -47,14 +47,14 @@ class Worker(GeventWorker):
         return IdleTimeouts(self.cfg.keepalive or HEAD_SECONDS, self.hurried)
 
     def timeout_ctx(self) -> AbstractContextManager[None]:
-        """None: it is `patience` that ends a head which does not come in time."""
+        """No timeout here: `idle_timeouts` ends a head that does not come in time."""
         return nullcontext()
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         self.handle_rest(listener, client, addr, b"")
 
     def handle_rest(self, listener: Any, client: Any, addr: Any, read: bytes) -> None:
-        """Serve a connection, of which these bytes were read already, by gunicorn's own machinery."""
+        """Serve a connection by gunicorn's own machinery. `read`: the bytes that were read already."""
         bounded = BoundedSocket(client, hurried=self.hurried, read=read)
         with self.idle_timeouts.watching(bounded):
             super().handle(listener, bounded, addr)
@@ -64,12 +64,13 @@ class Worker(GeventWorker):
         super().handle_request(listener_name, req, sock, addr)
         self._skip_body(req)
         if sock.expect_head(req.unreader.take_buffered()):
-            gevent.sleep(0)  # a pipeline has one request answered in a turn of the event loop, as others have
+            gevent.sleep(0)  # one request of a pipeline in each event-loop turn, as for other connections
 
     def _skip_body(self, req: Any) -> None:
-        """Read what no view wanted, or it would be taken for a part of the next head. A StopIteration ends the
-        connection."""
-        if getattr(req.body.reader, "length", None) == 0:  # all was read: nearly always
+        """Read the rest of a body, which would be parsed as the next head. Raises StopIteration, which ends the
+        connection, if it does not come in time.
+        """
+        if getattr(req.body.reader, "length", None) == 0:  # nothing is left: nearly always
             return
         with gevent.Timeout(SECONDS, False):
             while req.body.read(READ_BYTES):
@@ -78,7 +79,7 @@ class Worker(GeventWorker):
         raise StopIteration
 
     def handle_error(self, _: Any, client: Any, addr: Any, exc: BaseException) -> None:
-        """Answer and log the kind of error, and nothing of what was sent."""
+        """Answer and log the kind of error, and nothing that was sent."""
         if isinstance(exc, gevent.GreenletExit):  # the worker stops, and has waited long enough
             return
         refused = refusal(exc)
@@ -96,10 +97,10 @@ class Worker(GeventWorker):
 
 
 class FastLaneWorker(Worker):
-    """Answers plain checks by the check handler alone.
+    """Answers canonical checks by the check handler alone.
 
-    At the first request that is not plain, the connection goes to gunicorn's own machinery, with the bytes already
-    read, and stays there. What only that machinery does (TLS, the PROXY protocol, access logs) it does for all.
+    At the first request that is not canonical, the connection goes to gunicorn's own machinery, with the bytes already
+    read, and stays there. With TLS, the PROXY protocol or access logs, gunicorn's machinery serves all connections.
     """
 
     _lane: FastLane | None = None

@@ -1,1 +1,1 @@
-"""`/v1/admin`: rules, tenants, keys, counters, for operators."""
+"""`/v1/admin`: rules, tenants, keys and counters, for operators."""

@@ -14,7 +14,7 @@ MAX_OVERLAP_SECONDS = 30 * DAY_SECONDS
 
 
 class KeySchema(StrictSchema):
-    """`tenant`: a name, one's own by default; another one's needs `tenants:write`. `key` is shown this once."""
+    """`tenant`: a name, by default the caller's own; another tenant needs `tenants:write`."""
 
     id = fields.String(dump_only=True)
     tenant = text_field(MAX_NAME)

@@ -30,7 +30,7 @@ blueprint = StrictBlueprint("api_keys", __name__, url_prefix="/v1/admin", descri
 @blueprint.paginate()
 @requires("keys:write")
 def list_keys(filters: dict[str, Any], pagination_parameters: PaginationParameters) -> list[KeyRecord]:
-    """The tenant's keys in force, or those revoked, oldest first."""
+    """List the tenant's valid keys, or its revoked ones, oldest first."""
     keys = ApiKeys(db.session(), _tenant_id(filters.get("tenant")))
     return paged(pagination_parameters, partial(keys.page, revoked=filters["revoked"]))
 
@@ -40,9 +40,9 @@ def list_keys(filters: dict[str, Any], pagination_parameters: PaginationParamete
 @blueprint.response(201, NewKeySchema)
 @requires("keys:write")
 def create_key(sent: dict[str, Any]) -> dict[str, Any]:
-    """Make a key. The answer is the only one that shows it.
+    """Make a key. Only this answer shows it.
 
-    It has no scope that the caller's key lacks, and expires with that key at the latest (by default).
+    Its scopes must be among those of the caller's key. It expires with that key at the latest (by default).
     """
     tenant_id, expires_at = _tenant_id(sent.get("tenant")), sent.get("expires_at")
     if expires_at is not None and not can_expire_at(expires_at, _now()):
@@ -55,9 +55,9 @@ def create_key(sent: dict[str, Any]) -> dict[str, Any]:
 @blueprint.response(201, NewKeySchema)
 @requires("keys:write")
 def rotate_key(sent: dict[str, int], key_id: str) -> dict[str, Any]:
-    """Make a key with the same name, scopes and expiry. The old one goes on for the overlap.
+    """Make a key with the same name, scopes and expiry. The old one stays valid for the overlap.
 
-    Not of a key that has a scope that the caller's key lacks, or that outlives it.
+    Refused for a key that has a scope that the caller's key lacks, or that outlives it.
     """
     return _key_answer(*_keys().rotate(_plausible(key_id), sent["overlap_seconds"], author()))
 
@@ -67,16 +67,17 @@ def rotate_key(sent: dict[str, int], key_id: str) -> dict[str, Any]:
 @blueprint.response(204)
 @requires("keys:write")
 def revoke_key(sent: dict[str, bool], key_id: str) -> None:
-    """Revoke the key, everywhere within a second. Not one that has a scope that the caller's key lacks.
+    """Revoke the key on all nodes within a second. Refused for a key that has a scope that the caller's key lacks.
 
-    What it made goes on, unless `children=true`: then its rotations go too, and all that any of them made.
+    Keys that it made stay valid, unless `children=true`: then its rotations are revoked, and all keys that any of them
+    made.
     """
     _keys().revoke(_plausible(key_id), author(), children=sent["children"])
     refresh()
 
 
 def _keys() -> ApiKeys:
-    """Those the caller may touch."""
+    """The keys that the caller may read and change."""
     tenant_id = None if ALL_TENANTS in g.principal.scopes else g.principal.tenant_id
     return ApiKeys(db.session(), tenant_id, asked_by=g.principal.key_id)
 
@@ -86,7 +87,9 @@ def _now() -> datetime:
 
 
 def _tenant_id(name: str | None) -> int:
-    """The tenant of that name, one's own without a name. Without `tenants:write` no other name tells anything."""
+    """The tenant with that name, by default the caller's own. Without `tenants:write` every other name gets the same
+    403.
+    """
     if name is None:
         own: int = g.principal.tenant_id
         return own
@@ -101,7 +104,7 @@ def _tenant_id(name: str | None) -> int:
 
 
 def _plausible(key_id: str) -> str:
-    """PostgreSQL takes no NUL, and no key has one."""
+    """PostgreSQL refuses NUL, and no key id has one."""
     return key_id.replace("\0", "")
 
 

@@ -1,4 +1,4 @@
-"""Who changed what, when, and in which request."""
+"""The audit: each change with its author, time and request."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class AuditFilterSchema(FilterSchema):
 
 
 class AuditEventSchema(Schema):
-    """`before` and `after`: what was changed, as far as it is no secret; null where there was, or is, nothing."""
+    """`before` and `after`: the state without secrets; null where nothing existed."""
 
     id = fields.Integer(required=True)
     at = fields.DateTime(required=True)
@@ -56,7 +56,7 @@ class AuditEventSchema(Schema):
 @blueprint.paginate()
 @requires("audit:read")
 def list_audit_events(filters: dict[str, Any], pagination_parameters: PaginationParameters) -> list[Any]:
-    """The tenant's audit, newest first. Nothing changes or deletes an event but the retention."""
+    """List the tenant's audit, newest first. Events are deleted by the retention only, and never changed."""
     tenant_id = filters.pop("tenant_id", g.principal.tenant_id)
     if tenant_id != g.principal.tenant_id and "tenants:write" not in g.principal.scopes:
         detail = "the API key lacks the scope tenants:write, which another tenant's audit needs"

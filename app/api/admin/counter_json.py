@@ -1,4 +1,4 @@
-"""Counters of a client: as they are answered, and forgotten."""
+"""Counters of a client: their JSON, and their reset."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def reading_answer(reading: Reading) -> dict[str, Any]:
 
 
 def candidate_answer(candidate: Candidate) -> dict[str, Any]:
-    """The candidate as CandidateSchema shows it, but for its counters."""
+    """The candidate as CandidateSchema shows it, without its counters."""
     rule = candidate.rule
     return {
         "rule_id": rule.public_id,
@@ -55,9 +55,10 @@ def forget(
     limit_key: str | None,
     by: Author,
 ) -> int:
-    """Delete the client's counters: of all candidates, or of the rule that decides `limit_key`. How many at most.
+    """Delete the client's counters: of all candidates, or of the rule that decides `limit_key`. Returns their number at
+    most.
 
-    A new version of the rules, committed once the counters are gone, makes every worker forget the denials it keeps.
+    A new version of the rules is committed once the counters are gone. It makes every worker drop its cached denials.
     """
     if limit_key is None:
         rules = book.candidates(tenant_id, client_id)

@@ -1,4 +1,4 @@
-"""Questions about a client's counters and the answers, as marshmallow schemas."""
+"""Queries about a client's counters and their answers, as marshmallow schemas."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from app.api.check.schemas import NO_RULE_ID, RULE_ID
 from app.api.query_schemas import FilterSchema, QuerySchema
 from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, StrictSchema, text_field
 
-CHECK = ("limit_key", "cost", "request_id")  # what a check has besides: callers may send it, and it says nothing here
+# Other members of a check: allowed, so that a check can be sent as it is, and ignored.
+CHECK = ("limit_key", "cost", "request_id")
 
 
 class ClientSchema(FilterSchema):
@@ -32,7 +33,7 @@ class ResetSchema(StrictSchema):
 
 
 class CounterSchema(Schema):
-    """One limit of a rule, for the client that was asked about. `client_id` and `endpoint` are the rule's."""
+    """One limit of a rule, for the client in question. `client_id` and `endpoint` are the rule's."""
 
     rule_id = fields.Raw(required=True, metadata=RULE_ID)
     client_id = fields.String(required=True)
@@ -47,7 +48,8 @@ class CounterSchema(Schema):
 
 
 class CandidateSchema(Schema):
-    """A rule whose client matches. `why` it wins or does not; a shadow wins beside the enforced rule.
+    """A rule that matches the client. `why`: the reason that it wins or does not; a shadow wins beside the enforced
+    rule.
 
     `hidden_by`: the rule that decides for this client instead, whatever the limit_key.
     """

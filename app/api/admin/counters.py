@@ -1,4 +1,4 @@
-"""What a client has left, why a rule decides for it, and how to let it start anew."""
+"""Counters of a client: what is left, why a rule decides, and how to reset them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ MAX_CANDIDATES = 1000  # explained at a time, by precedence
 @blueprint.response(200, ExplanationSchema)
 @requires("rules:read")
 def explain_check(question: dict[str, str]) -> dict[str, Any]:
-    """Every rule that could decide this check, which one does and why, and what is left of each. Charges nothing."""
+    """List the rules that could decide this check, the one that does and why, and what is left of each. Charges
+    nothing.
+    """
     book, tenant_id = _book(), g.principal.tenant_id
     pace = services().pace
     disabled = RuleRepository(db.session(), pace).rules(tenant_id, enabled=False)
@@ -50,7 +52,7 @@ def explain_check(question: dict[str, str]) -> dict[str, Any]:
 @blueprint.paginate()
 @requires("rules:read")
 def list_counters(question: dict[str, str], pagination_parameters: PaginationParameters) -> list[dict[str, Any]]:
-    """The client's counters now: of every rule that can decide a check of it."""
+    """List the client's current counters: those of every rule that can decide a check of it."""
     book, wanted = _book(), pagination_parameters
     rules = counting(book.candidates(g.principal.tenant_id, question["client_id"]))
     limits = [(rule, limit) for rule in rules for limit in rule.limits]
@@ -67,8 +69,8 @@ def list_counters(question: dict[str, str], pagination_parameters: PaginationPar
 @blueprint.response(204)
 @requires("rules:write")
 def reset_counters(sent: dict[str, str]) -> None:
-    """Forget what the client has consumed: of all its rules, or of the one that decides this `limit_key`."""
-    refresh()  # a rule that another worker has just made counts too
+    """Reset the client's counters: of all its rules, or of the rule that decides this `limit_key`."""
+    refresh()  # includes a rule that another worker has just made
     store, tenant_id = services().store, g.principal.tenant_id
     client_id, limit_key = sent["client_id"], sent.get("limit_key")
     forget(db.session(), store, _book(), tenant_id=tenant_id, client_id=client_id, limit_key=limit_key, by=author())
@@ -87,7 +89,7 @@ def _book() -> RuleBook:
 
 
 def _with_counters(candidates: list[Candidate], counters: Counters) -> list[dict[str, Any]]:
-    """The candidates as they are shown. Those that are disabled have counters too, but none that counts."""
+    """The candidates as CandidateSchema shows them. Disabled ones get an empty list of counters."""
     counted = [counting([each.rule]) if each.rule.enabled else [] for each in candidates]
     limits = [(rule, limit) for rules in counted for rule in rules for limit in rule.limits]
     readings = iter(counters.read(limits))

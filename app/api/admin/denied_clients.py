@@ -1,4 +1,4 @@
-"""For operators: which clients run into their limits."""
+"""The clients that run into their limits, for operators."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ blueprint = StrictBlueprint("limited", __name__, description="Who is limited")
 
 
 class LimitedSchema(Schema):
-    """How many checks of the client this rule denied in the last hour, at least."""
+    """A client and the least number of its checks that this rule denied in the last hour."""
 
     client_id = fields.String(required=True)
     rule_id = fields.Raw(required=True, metadata=RULE_ID)
@@ -38,7 +38,8 @@ class LimitedFilterSchema(FilterSchema):
 @blueprint.paginate(Page)
 @requires("rules:read")
 def list_limited_clients(filters: dict[str, str]) -> list[dict[str, Any]]:
-    """The tenant's clients that were denied most in the last hour on all nodes, at most 100, the most denied first.
+    """List the tenant's clients with the most denials in the last hour on all nodes, at most 100, the most denied
+    first.
 
     A denial appears a few seconds late.
     """

@@ -14,7 +14,7 @@ OF_STORED_RULES = ("client_id", "id", "version", "created_at", "updated_at")
 
 
 class TemplateRuleSchema(RuleSchema):
-    """A rule for whichever client the template will be applied to."""
+    """A rule of a template, for the client to which the template is applied."""
 
     class Meta:
         exclude = (*OF_STORED_RULES, "warnings")
@@ -23,7 +23,7 @@ class TemplateRuleSchema(RuleSchema):
 class TemplateSchema(TemplateRuleSchema):
     """`rules`, or the fields of a single one."""
 
-    name = name_field(required=True)  # it stands in paths
+    name = name_field(required=True)  # part of paths
     builtin = ReadOnly(type="boolean")
     rules = BoundedList(fields.Nested(TemplateRuleSchema), 1, MAX_TEMPLATE_RULES)
 

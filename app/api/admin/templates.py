@@ -1,4 +1,4 @@
-"""Templates, and how to apply them to a client or a pattern."""
+"""Templates, and their application to a client or a pattern."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ blueprint = StrictBlueprint("templates", __name__, url_prefix="/v1/admin/templat
 @blueprint.paginate(Page)
 @requires("rules:read")
 def list_templates() -> list[dict[str, Any]]:
-    """Built-in templates, then the tenant's own."""
+    """List built-in templates, then the tenant's own."""
     return [_template_answer(template) for template in _templates().all()]
 
 
@@ -39,7 +39,9 @@ def list_templates() -> list[dict[str, Any]]:
 @conditional
 @requires("rules:write")
 def put_template(sent: dict[str, Any]) -> tuple[dict[str, Any], int]:
-    """Create a template (201), or replace the tenant's own of that name (200). Rules made from it stay as they are."""
+    """Create a template (201), or replace the tenant's own with that name (200). Rules made from it stay as they
+    are.
+    """
     name, description = sent.pop("name"), sent.pop("description")
     rules = sent.pop("rules", None) or [sent]
     template = Template(name, description, tuple(_document(rule) for rule in rules))
@@ -50,8 +52,8 @@ def put_template(sent: dict[str, Any]) -> tuple[dict[str, Any], int]:
 @blueprint.response(204)
 @requires("rules:write")
 def delete_template(name: str) -> None:
-    """Delete a template of the tenant's own. Rules made from it stay."""
-    _templates().delete(name.replace("\0", ""), author())  # PostgreSQL takes no NUL, and no name has one
+    """Delete one of the tenant's own templates. Rules made from it stay."""
+    _templates().delete(name.replace("\0", ""), author())  # PostgreSQL refuses NUL, and no name has one
 
 
 @blueprint.route("/<name>/apply", methods=["POST"])
@@ -59,7 +61,7 @@ def delete_template(name: str) -> None:
 @blueprint.response(200, RuleAnswerSchema(many=True))
 @requires("rules:write")
 def apply_template(sent: dict[str, str], name: str) -> list[dict[str, Any]]:
-    """Create or replace the rules that the template says, for a client or a pattern. All or none."""
+    """Create or replace the template's rules, for a client or a pattern. All or none."""
     template = _templates().get(name.replace("\0", ""))
     merge = changes().merge(template.rules_for(sent["client_id"], g.principal.tenant_id))
     refresh()

@@ -20,7 +20,7 @@ from app.rules.sql.access.tenants import Tenant, Tenants
 
 
 class TenantSchema(StrictSchema):
-    """Owns rules and keys; what one tenant has no other can see."""
+    """A tenant owns rules and keys, which no other tenant can see."""
 
     id = fields.Integer(dump_only=True)
     name = text_field(MAX_NAME, required=True)
@@ -32,7 +32,7 @@ class TenantDeletionSchema(QuerySchema):
 
 
 class BelongingsSchema(Schema):
-    """What goes when a tenant is deleted."""
+    """The numbers of rules and keys that are deleted with a tenant."""
 
     dry_run = fields.Boolean(required=True)
     name = fields.String(required=True)
@@ -50,7 +50,7 @@ ALL_TENANTS = "tenants:write"
 @blueprint.paginate()
 @requires(ALL_TENANTS)
 def list_tenants(pagination_parameters: PaginationParameters) -> list[Tenant]:
-    """All tenants, oldest first."""
+    """List all tenants, oldest first."""
     return paged(pagination_parameters, _tenants().page)
 
 
@@ -59,7 +59,7 @@ def list_tenants(pagination_parameters: PaginationParameters) -> list[Tenant]:
 @blueprint.response(201, TenantSchema)
 @requires(ALL_TENANTS)
 def create_tenant(sent: dict[str, str]) -> Tenant:
-    """Create a tenant. It can do nothing yet: make a key for it."""
+    """Create a tenant. It needs a key before it can do anything."""
     return _tenants().create(sent["name"], author())
 
 
@@ -69,9 +69,10 @@ def create_tenant(sent: dict[str, str]) -> Tenant:
 @blueprint.alt_response(200, schema=BelongingsSchema, success=True)
 @requires(ALL_TENANTS)
 def delete_tenant(sent: dict[str, bool], tenant_id: int) -> tuple[dict[str, Any], int] | None:
-    """Delete the tenant, its rules, keys and counters; with `dry_run=true` only say what would go. Its audit stays.
+    """Delete the tenant, its rules, keys and counters. `dry_run=true` only counts what would be deleted. Its audit
+    stays.
 
-    The counters are out of reach at once, and out of Redis some ten seconds later.
+    The counters are out of reach at once, and deleted from Redis some ten seconds later.
     """
     if sent["dry_run"]:
         return {"dry_run": True} | _tenants().belongings(tenant_id), 200

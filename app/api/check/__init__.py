@@ -1,1 +1,1 @@
-"""`POST /v1/check` and `/v1/check/batch`: one handler behind all doors."""
+"""`POST /v1/check` and `/v1/check/batch`: one handler behind both doors."""

@@ -1,4 +1,4 @@
-"""Batches are worked on in pieces, of which a worker has few under way: single checks wait for few of them."""
+"""Batches are decided in pieces, of which few run at a time, so that single checks wait for few of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.rules.yielding import REST_SECONDS
 class BatchPieces:
     """`with pieces:` waits for one of `at_once` slots, and keeps it while the block runs. Belongs to one worker.
 
-    After `seconds` of such blocks the slot rests until the event loop has looked at its sockets, however many
+    After `seconds` of such blocks, a released slot rests until the event loop has polled its sockets, however many
     requests wait for it. `clock` is monotonic seconds.
     """
 
@@ -23,8 +23,8 @@ class BatchPieces:
         self._clock = clock
         self._seconds = seconds
         self._slots = BoundedSemaphore(at_once)
-        self._looks: Any = None  # tells when the event loop has looked at its sockets
-        self._began: float | None = None  # the first piece since then
+        self._looks: Any = None  # libev's check watcher: called after the event loop has polled its sockets
+        self._began: float | None = None  # start of the first piece since then; None: no piece has begun
 
     def __enter__(self) -> None:
         self._slots.acquire()
@@ -39,7 +39,7 @@ class BatchPieces:
             self._slots.release()
 
     def give_way(self) -> None:
-        """Between two pieces of a request: let those that wait go first, or its next piece would come before theirs."""
+        """Let waiting requests go first, between two pieces of a request: the next piece would overtake them."""
         if self._slots.linkcount():
             gevent.sleep(0)
 

@@ -1,7 +1,7 @@
-"""Checks that come in one turn of the event loop are decided together: in one walk through the code, and one trip.
+"""Checks that arrive in one event-loop turn are decided together, in one round trip to Redis.
 
-But for the turn in which the circuit breaker is due to probe: one check is the probe, and waits for a Redis that may
-still hang; the others must not. Of more than MOST checks the rest is decided after the loop has looked at its sockets.
+The exception is a turn in which the circuit breaker is due to probe. One check is the probe and waits for a Redis that
+may still hang; the others must not wait with it. Checks beyond MOST are decided after the loop has polled its sockets.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from app.api.check.handler import CheckHandler, Reply, Request
 from app.api.problems import UNEXPECTED, Problem
 from app.rules.yielding import REST_SECONDS
 
-MOST = 100  # that a tenant's dearest patterns make take 40 ms; further ones save little by being together
+MOST = 100  # 100 checks take 40 ms with a tenant's most expensive patterns; larger batches save little
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ Pending = tuple[Waiter, Request]
 
 
 class CheckBatcher(Generic[Waiter]):
-    """Belongs to one worker. `answered` is given all askers of a turn, and their replies in the same order."""
+    """Belongs to one worker. `answered` gets all waiters of an event-loop turn, and their replies in the same order."""
 
     def __init__(
         self, handler: CheckHandler, answered: Callable[[Sequence[Pending[Waiter]], Sequence[Reply]], None]
@@ -35,7 +35,7 @@ class CheckBatcher(Generic[Waiter]):
         self._pending: list[Pending[Waiter]] = []
 
     def add(self, waiter: Waiter, request: Request) -> None:
-        """Answer the check at the end of this turn: a lone one waits for nobody."""
+        """Answer the check at the end of this event-loop turn; a single check waits for no other."""
         if not self._pending:
             gevent.spawn_raw(self._decide)
         self._pending.append((waiter, request))
@@ -45,7 +45,7 @@ class CheckBatcher(Generic[Waiter]):
         if self._pending:
             gevent.spawn_later(REST_SECONDS, self._decide)
         if len(pending) > 1 and self._probe_due():
-            for one in pending:  # the first waits, and nobody with him
+            for one in pending:  # only the first waits for the probe
                 gevent.spawn_raw(self._answer, [one])
         else:
             self._answer(pending)
@@ -53,7 +53,7 @@ class CheckBatcher(Generic[Waiter]):
     def _probe_due(self) -> bool:
         try:
             return self._handler.probe_due
-        except Exception:  # a bug must not leave the askers without an answer
+        except Exception:  # a bug must not leave the waiters without an answer
             log.exception("cannot find out whether the breaker should probe")
             return False
 
@@ -67,7 +67,7 @@ class CheckBatcher(Generic[Waiter]):
 
 
 def unexpected(handler: CheckHandler, request: Request) -> Reply:
-    """The answer where the exception that is being handled is a bug: it is logged, and not told."""
+    """The answer to an unexpected exception, which is being handled: it is logged in full, and the answer hides it."""
     reply = handler.refuse(Problem(500, UNEXPECTED), request.correlation_id)
     log.exception("cannot answer a check")
     return reply

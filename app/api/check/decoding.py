@@ -18,7 +18,7 @@ from app.limiter.decision import Check
 
 
 class _Item(fields.Nested):
-    """A check of a batch. Those that are valid cost a tenth of what the schema takes, which explains the others."""
+    """A check of a batch. A valid one skips the schema, at a tenth of its cost; the schema explains the others."""
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Check:
         return check_of(value) or Check(**super()._deserialize(value, *args, **kwargs))
@@ -29,17 +29,17 @@ class _Batch(BatchSchema):
 
 
 _CHECK, _BATCH = CheckSchema(), _Batch()
-# Objects and numbers in a body. A batch has 2,001; one of too many checks that are otherwise right is told so by its
-# schema, and a body that is all brackets and commas costs 3 ms.
+# Objects and numbers that a body may have. The largest valid batch has 2,001. The margin lets the schema refuse a batch
+# of too many checks. A body that is all brackets and commas costs 3 ms.
 MAX_VALUES = 16_384
 
-# A client that is denied asks the same again, to the byte. With its key, its check and its place in the cache an entry
+# A denied client repeats the same request, byte for byte. With its key, its check and its place in the cache, an entry
 # takes up to 1.2 KB, so all of them 1.2 MB.
 _recent_check = lru_cache(maxsize=1024)(fast_check)
 SHORT = 512
 
 
-# As clients write it; Flask understands more spellings.
+# The usual spellings; Flask understands more.
 JSON_TYPES = ("application/json", "application/json; charset=utf-8", "application/json;charset=utf-8")
 
 
@@ -70,13 +70,14 @@ def _valid(schema: Schema, sent: Any) -> Any:
 def require_json(media_type: str) -> None:
     """Raises Problem 415 for a body of another type."""
     if media_type != "application/json":
-        raise Problem(415, "Content-Type must be application/json")  # not what was sent: it may be a secret
+        # Without the type that was sent, which may hold a secret.
+        raise Problem(415, "Content-Type must be application/json")
 
 
 def parsed(raw: bytes, max_values: int = MAX_VALUES, where: str = WHOLE) -> Any:
-    """The JSON value. Raises Problem 400, and 422 where it has more objects and numbers than `max_values`.
+    """The JSON value. Raises Problem 400, and 422 for more objects and numbers than `max_values`.
 
-    `where`: the member that is told to have too many.
+    `where`: the member to which the 422 assigns the error.
     """
     hooks = Hooks(max_values, where, "There are more than {} objects and numbers.")
     try:
@@ -88,7 +89,7 @@ def parsed(raw: bytes, max_values: int = MAX_VALUES, where: str = WHOLE) -> Any:
     except RecursionError:
         raise Problem(400, "the body is nested too deeply", kind="malformed-body") from None
     except ValueError as error:
-        # Python's message names the place.
+        # Python's message names the line and column.
         raise Problem(400, f"the body is not JSON: {error}", kind="malformed-body") from None
 
 
@@ -97,7 +98,9 @@ def no_constant(name: str) -> NoReturn:
 
 
 class Hooks:
-    """What the parser calls for objects and numbers. Each call costs as much as ten characters, so they are counted."""
+    """Callbacks of the JSON parser for objects and numbers. A call costs as much as ten characters, so calls are
+    counted.
+    """
 
     def __init__(self, max_values: int, where: str, message: str) -> None:
         self._max = max_values
@@ -105,11 +108,13 @@ class Hooks:
         self.begin()
 
     def begin(self) -> None:
-        """Count anew."""
+        """Restart the count."""
         self._left = self._max
 
     def integer(self, digits: str) -> int:
-        """No field takes more than ten digits, so twenty are as much too many as thousands, which Python refuses."""
+        """Python refuses integers of thousands of digits. No field takes more than ten, so twenty digits are enough to
+        refuse.
+        """
         self._count()
         return int(digits[:20])
 
@@ -118,7 +123,7 @@ class Hooks:
         members = dict(pairs)
         if len(members) == len(pairs):
             return members
-        # Linear: callers choose how many members an object has.
+        # Counter is linear: callers choose how many members an object has.
         [(name, _)] = Counter(name for name, _ in pairs).most_common(1)
         return Repeating(members, name)
 

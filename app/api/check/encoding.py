@@ -1,7 +1,7 @@
-"""From decisions to bytes: the JSON of the answer, and its RateLimit headers in the dialect of the settings.
+"""From decisions to bytes: the JSON of the answer, and its RateLimit headers in the configured dialect.
 
-What does not change from one decision of a limit to the next is encoded once, in a Template; what does not change from
-one repetition of a denial to the next, in a Repeated. Both are the encoder's own, and bounded in number.
+A Template holds the constant parts of a limit's answers, a Repeated those of a repeated denial. Each is encoded once.
+The encoder owns both, and their numbers are bounded.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from app.rules.rule import Limit
 
 SECOND = 1_000_000  # microseconds. Times are rounded up: -(-time // unit)
 JSON = b"Content-Type: application/json\r\n"
-CUT = "|"  # stands nowhere else in a body
-MAX_PLANS = 200_000  # whose templates are kept, about a kilobyte each; beyond it all are made anew
-MAX_REPEATED = 10_000  # denials, about half a kilobyte each; beyond it all are encoded anew
+CUT = "|"  # appears nowhere else in a body
+MAX_PLANS = 200_000  # compiled rules with templates, about 1 KB each; a full cache is emptied
+MAX_REPEATED = 10_000  # denials, about 0.5 KB each; a full cache is emptied
 
-WORDS = ("false", "true")  # json.dumps takes longer than the rest
+WORDS = ("false", "true")  # indexed by a bool: json.dumps would take longer than the rest
 
 
 class Template(Struct, frozen=True, gc=False):
-    """Text with places for what changes: where it was split, or where it says %s."""
+    """Constant text with places for variables: split there, or with %s."""
 
-    admitted: tuple[str, ...]  # the body of most decisions (allowed, within the limit, by Redis): remaining, reset_at
+    admitted: tuple[str, ...]  # body of the most frequent decision (within_limit), split at remaining and reset_at
     body: str
-    head: tuple[str, ...]  # remaining, time; unsplit where it says neither
+    head: tuple[str, ...]  # header lines, split at remaining and time; one part without them
 
 
 class Repeated(NamedTuple):
-    """A denial that was remembered: its body around retry_after_ms, and its header lines by their Retry-After."""
+    """A cached denial: its body around retry_after_ms, and its header lines by the seconds of Retry-After."""
 
     body: tuple[str, str]
     heads: dict[int, bytes]
 
 
 class Encoder:
-    """`dialect` is draft-10, legacy or off; `default_window` stands for the window of rules that have none."""
+    """`dialect` is draft-10, legacy or off. `default_window` is the `window` (seconds) of rules without limits."""
 
     def __init__(self, dialect: str, default_window: int) -> None:
         self._dialect = dialect
         self._default_window = default_window
-        self._templates: dict[int, dict[int, Template]] = {}  # by the number of the plan, then the binding limit
-        self._repeated: dict[int, Repeated] = {}  # by the number of the denial
+        self._templates: dict[int, dict[int, Template]] = {}  # by number of the compiled rule, then binding limit
+        self._repeated: dict[int, Repeated] = {}  # by number of the denial
 
     def body(self, decision: Decision) -> str:
         """The JSON object of one decision."""
@@ -84,7 +84,7 @@ class Encoder:
             return lines
 
     def members(self, decision: Decision) -> dict[str, Any]:
-        """What `body` says, for a document that has more members."""
+        """The members of `body`, for a document with further members."""
         limit, wait_us = decision.limit, decision.retry_after_us
         return {
             "allowed": decision.allowed,
@@ -135,14 +135,14 @@ class Encoder:
             if self._dialect == "legacy":
                 at = -(-decision.reset_at_us // SECOND)
             else:
-                # While denied, what matters next is when to come back, and Retry-After must not be earlier than t.
+                # t of a denial is the time to wait: Retry-After must not be earlier than t.
                 at = retry_seconds or -(-decision.reset_after_us // SECOND)
             start, middle, end = template.head
             lines = f"{start}{outcome.remaining}{middle}{at}{end}"
         return (f"{lines}Retry-After: {retry_seconds}\r\n" if retry_seconds else lines).encode()
 
     def _template(self, decision: Decision) -> Template:
-        """Make it, and keep it."""
+        """Make the template and cache it."""
         body = self._body_of(decision)
         admitted = body % ("true", CUT, "0", CUT, "within_limit", "false")
         template = Template(_cut(admitted), body, _cut(self._head_of(decision)))
@@ -152,7 +152,7 @@ class Encoder:
         return template
 
     def _body_of(self, decision: Decision) -> str:
-        """The object with a place for the text of each member that changes."""
+        """The object, with %s for the text of each member that changes."""
         limit = decision.limit
         window = limit.window if limit else self._default_window
         algorithm = json.dumps(limit.algorithm if limit else None)
@@ -173,7 +173,9 @@ class Encoder:
         return head
 
     def _policies(self, decision: Decision) -> list[str]:
-        """draft-ietf-httpapi-ratelimit-headers-10: every limit is a policy, named by the rule and its place there."""
+        """draft-ietf-httpapi-ratelimit-headers-10: every limit is a policy, named by the rule and the limit's place in
+        it.
+        """
         if decision.limit is None:
             return [f'"{_policy_name(decision.compiled, None)}";q={decision.most_at_once};w={self._default_window}']
         limits = decision.compiled.rule.limits
@@ -181,7 +183,7 @@ class Encoder:
 
 
 def _cut(text: str) -> tuple[str, ...]:
-    """The parts of a template. Those that many plans have are one object: then it is in the processor's caches."""
+    """The parts of a template. Equal parts are interned: one object for all rules stays in the processor's caches."""
     return tuple(map(sys.intern, text.split(CUT)))
 
 

@@ -1,7 +1,7 @@
-"""The compiled decoder of checks: what it accepts is valid, what it does not accept is for the schemas to judge.
+"""The compiled decoder of checks (msgspec). It accepts only valid checks, and leaves the others to the schemas.
 
-It never refuses. `None` means: ask `app/api/check/decoding.py`, which accepts the rest of what is valid and explains
-what is not. tests/api/check/test_decoding.py keeps the two in agreement.
+It never refuses. `None` means: ask `app/api/check/decoding.py`, which accepts the remaining valid checks and explains
+the invalid ones. tests/api/check/test_decoding.py keeps the two in agreement.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _decode_batch = msgspec.json.Decoder(BatchJson).decode
 
 
 def fast_check(raw: bytes) -> Check | None:
-    """The check, if it is one without escapes or unusual characters."""
+    """The check; None for escapes, unusual characters or an invalid check."""
     if b"\\" in raw:
         return None
     try:
@@ -47,7 +47,7 @@ def fast_check(raw: bytes) -> Check | None:
 
 
 def fast_batch(raw: bytes) -> list[Check] | None:
-    """The checks of a batch, if all of them are plain."""
+    """The checks of a batch; None unless `fast_check` would take all of them."""
     if b"\\" in raw:
         return None
     try:
@@ -58,12 +58,13 @@ def fast_batch(raw: bytes) -> list[Check] | None:
 
 
 def check_of(sent: Any) -> Check | None:
-    """The check that this value of the JSON parser is, if it is a valid one."""
-    if type(sent) is not dict:  # of its subclass are those that give a member more than once
+    """The check that the JSON parser read as `sent`; None if it is not valid."""
+    if type(sent) is not dict:  # its subclass Repeating has a member more than once
         return None
     try:
         item = _convert(sent)
-    except (msgspec.ValidationError, UnicodeEncodeError):  # the latter of half a surrogate pair where no text belongs
+    # UnicodeEncodeError: a lone surrogate where no text belongs.
+    except (msgspec.ValidationError, UnicodeEncodeError):
         return None
     limit_key = "global" if item.limit_key is UNSET else item.limit_key
     if UNPRINTABLE.search(item.client_id) or UNPRINTABLE.search(limit_key):
@@ -73,10 +74,10 @@ def check_of(sent: Any) -> Check | None:
 
 
 def _checks(sent: list[CheckJson], raw: bytes, quotes: int) -> list[Check] | None:
-    """With the defaults of what was not sent; None where a text is unusual, or a member was given more than once.
+    """The checks with defaults for members not sent. None for unusual characters, or a member given more than once.
 
-    The decoder lets the last of several win, but the quotation marks of all are there: a name has two, a text two more.
-    `quotes` are those around the checks. What is ASCII the decoder has judged, all but DEL.
+    msgspec keeps the last of duplicate members, so duplicates are found by counting quotation marks: 2 per name, 2 more
+    per text. `quotes`: those around the checks. The decoder has already refused all unprintable ASCII except DEL.
     """
     checks, judged = [], raw.isascii() and b"\x7f" not in raw
     quotes += 8 * len(sent)  # most have a client_id and a limit_key

@@ -30,21 +30,22 @@ from app.rules.yielding import PIECE_SECONDS
 log = logging.getLogger(__name__)
 
 CHECK, BATCH = "POST /v1/check", "POST /v1/check/batch"
-# Checks of a batch in one piece. Most take 3 us, those with the most limits and the longest ids 20.
+# Checks of a batch in one piece. Most checks take 3 us; those with the most limits and the longest ids take 20 us.
 MOST_TOGETHER = 250
-# Pieces under way at a time. Of long batches one works while another waits for Redis; short ones, of some 100 checks,
-# take a millisecond and do not wait for long ones. These let the loop look at its sockets more rarely: a rest costs as
-# much as five checks.
+# Pieces that run at a time. Of two long batches one works while the other waits for Redis. Short batches, of some 100
+# checks, take a millisecond and do not wait for long ones. They let the loop poll its sockets more rarely, because a
+# rest costs as much as five checks.
 SHORT_BYTES, SHORT_AT_ONCE, SHORT_SECONDS, LONG_AT_ONCE = 8 * 1024, 32, 0.01, 2
-# Where many patterns have to be tried, fewer: each may take half a microsecond, but most client ids have to try none.
+# A tenant with many patterns gets smaller pieces, of TRIES pattern trials. A trial may take half a microsecond; most
+# client ids need none.
 LEAST_TOGETHER, TRIES = 25, 5_000
 
 
 class Request(NamedTuple):
-    """What of an HTTP request matters here. `parent`: whose trace it continues, if any.
+    """The parts of an HTTP request that matter here. `parent`: the trace that it continues, if any.
 
-    `known`: the caller and the members of the check, where a door has both already; None: credentials and body say it.
-    `form`: how a decision is answered; None: as a check's.
+    `known`: the caller and the members of the check, from a door that has both already; None: credentials and body hold
+    them. `form`: makes the reply to a decision; None: the reply of `/v1/check`.
     """
 
     raw_body: bytes
@@ -58,7 +59,7 @@ class Request(NamedTuple):
 class Reply(msgspec.Struct, frozen=True, gc=False):
     """An HTTP answer. `head` is its header lines, each with its line end.
 
-    What frames the body, and the correlation id, are the door's to add.
+    The door adds the headers that frame the body, and the correlation id.
     """
 
     status: int
@@ -74,7 +75,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 class CheckHandler:
     """Decodes, authenticates, decides and encodes. `clock` is monotonic seconds; `tracing` None makes no spans.
 
-    `newcomers` judges the clients of callers without a key, where their number is bounded.
+    `new_client_budget` judges checks of callers without a key; None: the number of their clients is not bounded.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class CheckHandler:
         self._new_client_budget = new_client_budget
         self._clock = clock
         self._tracing = tracing
-        self.traced = tracing is not None  # whether `span` has to be asked
+        self.traced = tracing is not None  # False: doors need not call `span`
         self._short = BatchPieces(clock, at_once=SHORT_AT_ONCE, seconds=SHORT_SECONDS)
         self._long = BatchPieces(clock, at_once=LONG_AT_ONCE, seconds=PIECE_SECONDS)
 
@@ -106,11 +107,11 @@ class CheckHandler:
 
     @property
     def probe_due(self) -> bool:
-        """Whether the next check may wait for a store that has failed, and those answered together with it."""
+        """Whether the next check, and those answered together with it, may wait for a store that has failed."""
         return self._limiter.probe_due
 
     def handle_check(self, request: Request, span: Span | None = None) -> Reply:
-        """Answer one check, inside its span if that has begun already."""
+        """Answer one check, inside `span` if it has begun already."""
         return _within(span or self.span(request), self._single, request)
 
     def handle_batch(self, request: Request) -> Reply:
@@ -118,9 +119,9 @@ class CheckHandler:
         return _within(self.span(request, BATCH), self._batch, request)
 
     def handle_checks(self, requests: Sequence[Request]) -> list[Reply]:
-        """Answer single checks that came together: each as if alone, but in one trip to Redis."""
+        """Answer single checks that arrived together, each as if alone, in one round trip to Redis."""
         started = self._clock()
-        if len(requests) == 1:  # what is logged on a trip that several share belongs to none of them
+        if len(requests) == 1:  # a log line of a shared round trip belongs to no single request
             current_correlation_id.set(requests[0].correlation_id)
         asked = [self._asked(request) for request in requests]
         answers = iter(self._decide([question for question in asked if not isinstance(question, Problem)]))
@@ -132,11 +133,11 @@ class CheckHandler:
         return replies
 
     def admit(self, credentials: Credentials) -> None:
-        """Raises Problem 401 or 403 for a caller who may not check."""
+        """Raises Problem 401 or 403 for a caller without the right to check."""
         self._authenticator.principal(credentials, "check")
 
     def refuse(self, problem: Problem, correlation_id: str) -> Reply:
-        """The answer that a problem is."""
+        """The answer for a problem."""
         current_correlation_id.set(correlation_id)
         lines = [("Content-Type", CONTENT_TYPE), *problem.headers.items()]
         head = "".join(f"{name}: {value}\r\n" for name, value in lines).encode("latin-1")
@@ -153,20 +154,20 @@ class CheckHandler:
             return (principal.tenant_id, check) if self._new_client_budget is None else self.question(principal, check)
         except Problem as problem:
             return problem
-        except Exception:  # a bug that one request meets is not for those beside it
+        except Exception:  # a bug in one request must not affect those beside it
             current_correlation_id.set(request.correlation_id)
             log.exception("cannot read a check")
             return Problem(500, UNEXPECTED)
 
     def decide(self, principal: Principal, checks: Sequence[Check]) -> Sequence[Answer | Problem]:
-        """The answers to the checks of a caller who may check, in order and in one trip to Redis."""
+        """The answers to the checks of an authenticated caller, in order, in one round trip to Redis."""
         if self._new_client_budget is not None and principal.anonymous:
             return self._decide([self.question(principal, check) for check in checks])
         tenant_id = principal.tenant_id
         return self._decide([(tenant_id, check) for check in checks])
 
     def question(self, principal: Principal, check: Check) -> Question:
-        """The check of this caller, judged as one of a new client where it is."""
+        """The tenant id and the check. The budget of new clients judges the check of an anonymous caller first."""
         if self._new_client_budget is not None and principal.anonymous:
             check = self._new_client_budget.judge(principal.tenant_id, check)
         return principal.tenant_id, check
@@ -207,7 +208,7 @@ class CheckHandler:
         return reply
 
     def _together(self, tenant_id: int) -> int:
-        """How many checks of the tenant may be decided without a turn for others."""
+        """The number of checks of the tenant that are decided before others get their turn."""
         book = self._rules.book
         tried = book.tried(tenant_id) if book is not None else 0
         return max(LEAST_TOGETHER, min(MOST_TOGETHER, TRIES // max(tried, 1)))
@@ -220,7 +221,7 @@ class CheckHandler:
                 pieces.give_way()
             with pieces:
                 answers = self.decide(principal, checks[first : first + together])
-                if isinstance(answers[0], Problem):  # then all are the same one
+                if isinstance(answers[0], Problem):  # then all answers are the same Problem
                     raise answers[0]
                 results += [body(answer) if isinstance(answer, Decision) else _as_error(answer) for answer in answers]
         return Reply(200, JSON, f'{{"results":[{",".join(results)}]}}'.encode())
@@ -246,5 +247,5 @@ def _as_problem(answer: Unavailable | RequestIdConflict | Problem) -> Problem:
 
 
 def _as_error(answer: Unavailable | RequestIdConflict | Problem) -> str:
-    """In place of a result."""
+    """The JSON object of a batch result that is no decision."""
     return json.dumps({"error": _as_problem(answer).document()})

@@ -41,7 +41,7 @@ def check() -> Response:
 
 @authenticated_in_handler
 def check_batch() -> Response:
-    """Decide up to 1000 checks in few trips to Redis, in order, independent of each other."""
+    """Decide up to 1000 checks in order, independently of each other, in few round trips to Redis."""
     raise AssertionError(ELSEWHERE)
 
 

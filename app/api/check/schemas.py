@@ -11,7 +11,7 @@ MAX_BATCH = 1000
 
 
 class CheckSchema(StrictSchema):
-    """May this client do this now?"""
+    """A check: may this client do this now?"""
 
     client_id = text_field(MAX_CLIENT_ID, required=True, metadata={"example": "user_123"})
     limit_key = text_field(MAX_LIMIT_KEY, load_default="global", metadata={"example": "login"})
@@ -39,7 +39,7 @@ NO_RULE_ID = {"oneOf": [{"type": "null"}, *RULE_ID["oneOf"]]}
 
 
 class DecisionSchema(Schema):
-    """The answer to a check. Built by hand on the hot path; this documents it."""
+    """The answer to a check. The encoder builds it without this schema, which documents it."""
 
     allowed = fields.Boolean(required=True)
     remaining = fields.Integer(required=True)
@@ -56,4 +56,4 @@ class DecisionSchema(Schema):
 
 
 class BatchResultSchema(Schema):
-    results = fields.List(fields.Raw(), required=True)  # of which document.py tells more
+    results = fields.List(fields.Raw(), required=True)  # document.py adds the schema of the items

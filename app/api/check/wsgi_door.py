@@ -1,7 +1,7 @@
-"""The WSGI door to the check handler, in front of Flask, which costs several times what a check costs.
+"""The WSGI door to the check handler, in front of Flask, which costs several times as much as a check.
 
-Every POST to the two routes of checks is answered here, and a proxy's GET without a body. All else is Flask's; of what
-proxies ask otherwise, it too leaves the decision to the check handler.
+It answers every POST to the two routes of checks, and a proxy's GET of `/v1/authorize` without a body. Flask answers
+everything else, and leaves other forward-auth decisions to the same check handler.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from app.observability.tracing import parent_of
 
 STATUS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 AUTHORIZE = "/v1/authorize"
-BODY = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}  # of which a GET seldom has one
+BODY = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}  # a GET seldom has either
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 class WsgiDoor:
-    """WSGI application; `rest` is the one for everything else."""
+    """WSGI application; `rest` is the application for everything else."""
 
     def __init__(self, handler: CheckHandler, authorizer: Authorizer, rest: WsgiApp) -> None:
         self._handler = handler
@@ -61,7 +61,7 @@ class WsgiDoor:
         return [reply.body]
 
     def _way(self, environ: dict[str, Any]) -> Callable[[Request], Reply] | None:
-        """How to answer the request; None: as Flask does."""
+        """The function that answers the request; None: Flask answers it."""
         path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
         if method == "POST" and path in self._handlers:
             handle = self._handlers[path]
@@ -89,7 +89,7 @@ class WsgiDoor:
         return self._check(check, f"GET {AUTHORIZE}")
 
     def _check(self, request: Request, name: str = CHECK) -> Reply:
-        """Answer a check with the others of this turn; one that is to be traced, by itself."""
+        """Answer a check together with the others of this event-loop turn; a traced check is answered alone."""
         span = self._handler.span(request, name)
         if span is not None:
             return self._handler.handle_check(request, span)

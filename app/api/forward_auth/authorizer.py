@@ -1,6 +1,6 @@
-"""What a proxy asks about its client, as a check; and the decision, as a status that proxies understand.
+"""Turns a proxy's question about its client into a check, and the decision into a status that proxies understand.
 
-For Flask's views (routes.py), and for the WSGI door (wsgi_door.py), which takes questions as they normally come.
+Flask's views (routes.py) use it, and the WSGI door (wsgi_door.py) for questions in their usual form.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ log = logging.getLogger(__name__)
 
 PROBLEM = f"Content-Type: {CONTENT_TYPE}\r\n".encode()
 NO_TENANT = "no tenant has the name in AUTHORIZE_TENANT: /v1/authorize refuses every request"
-MAX_SIMPLE = len("limit_key=&cost=") + MAX_LIMIT_KEY + 9  # nothing longer is plain
+MAX_SIMPLE = len("limit_key=&cost=") + MAX_LIMIT_KEY + 9  # no simple query is longer
 SIMPLE = re.compile(r"(?:limit_key=([A-Za-z0-9._-]{1,128}))?(?:(?:^|&)cost=([1-9][0-9]{0,8}))?")
 
 
 class Authorizer:
-    """Makes checks of what proxies ask. They are decided by the rules of one tenant: `tenant` is its name.
+    """Makes checks from a proxy's questions. The rules of one tenant decide them: `tenant` is its name.
 
-    A key of another tenant is refused: by its own tenant's rules its holder would pass the limits of this one.
+    A key of another tenant is refused. Otherwise its holder would be counted by that tenant's rules and escape these
+    limits.
     """
 
     def __init__(
@@ -50,10 +51,10 @@ class Authorizer:
         self._identifier = identifier
         self._rules = rules
         self._tenant = tenant
-        self._missing = False  # the log says so once
+        self._missing = False  # whether the tenant is missing, so that the log says it once
 
     def check(self, request: Request, limit_key: str, cost: int, *, peer: str, header: Header) -> Request:
-        """The request with the check that it is, to be answered as proxies understand it.
+        """`request` with the check to decide, and with the form of answer that proxies understand.
 
         Raises Problem 400, 401, 403 or 503.
         """
@@ -69,7 +70,7 @@ class Authorizer:
         return request._replace(known=(principal, check), form=self._reply)
 
     def _reply(self, decision: Decision) -> Reply:
-        """A denial is an answer to a check; a proxy needs a status that it does not let pass."""
+        """A denied check has status 200, which a proxy would let pass; so a denial is a 429 here."""
         head = self._encoder.head(decision)
         if decision.allowed:
             return Reply(200, head, self._encoder.body(decision).encode())
@@ -91,11 +92,11 @@ class Authorizer:
 
 
 def simple_query(query: str) -> tuple[str, int] | None:
-    """limit_key and cost of a query without anything unusual; None: for Flask to read, or to refuse."""
+    """limit_key and cost of a query in its usual form; None: Flask reads or refuses it."""
     return _known_query(query) if len(query) <= MAX_SIMPLE else None
 
 
-# A route asks the same each time. An entry takes up to 600 bytes, so all of them 0.6 MB.
+# A proxy's route repeats the same query. An entry takes up to 600 bytes, so all of them 0.6 MB.
 @lru_cache(maxsize=1024)
 def _known_query(query: str) -> tuple[str, int] | None:
     found = SIMPLE.fullmatch(query)

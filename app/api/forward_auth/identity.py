@@ -1,4 +1,4 @@
-"""Who asks, when a proxy asks for its client: what the proxy says of him counts, what he says himself never does."""
+"""Derives the client id of a forward-auth request. Headers count only from a trusted proxy, never from its client."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from app.rules.matching.networks import ADDRESS, SUBSCRIBER_BITS
 
 FORWARDED_FOR = "X-Forwarded-For"
 BY_KEY, BY_ADDRESS, BY_HEADER = "key", "address", "header:"
-# What client ids by key begin with; as with ADDRESS, no id from a header may, so that nobody spends another's quota.
+# The prefix of client ids by key. As with ADDRESS, no id from a header may have it, so nobody spends another's quota.
 KEY = "key:"
 
 Address = IPv4Address | IPv6Address
-Header = Callable[[str], str | None]  # the value of the header of that name, in whatever case
+Header = Callable[[str], str | None]  # returns the value of the named header, in whatever case
 
 
 class ClientIdentifier:
-    """Names the client of a request by the first way of `by` (AUTHORIZE_BY) that says something.
+    """Names the client of a request by the first way in `by` (AUTHORIZE_BY) that yields a name.
 
     `trusted` are the addresses and networks of TRUSTED_PROXIES, separated by commas.
     """
@@ -29,9 +29,10 @@ class ClientIdentifier:
         self._trusted = [ip_network(network.strip()) for network in trusted.split(",") if network.strip()]
 
     def client_id(self, peer: str, header: Header, key: Principal | None) -> str:
-        """The id to count by. `peer`: the address that the connection comes from; `key`: whom the key stands for.
+        """The client id to count by. `peer`: the address of the connection; `key`: the principal of the key, if one was
+        sent.
 
-        Raises Problem 403 where a peer that is not trusted says who asks, 400 where nobody says it.
+        Raises Problem 403 for an identity header of an untrusted peer, and 400 where nothing names the client.
         """
         for way in self._ways:
             if way == BY_KEY:
@@ -54,12 +55,12 @@ class ClientIdentifier:
         if value.startswith((KEY, ADDRESS)):
             raise Problem(400, f"{name} must not begin with {KEY} or {ADDRESS}: other ids do", kind="no-client")
         try:
-            return value.encode("latin-1").decode()  # WSGI takes every byte for a character
+            return value.encode("latin-1").decode()  # WSGI decodes every byte as a character
         except UnicodeDecodeError:
             raise Problem(400, f"{name} is not UTF-8", kind="no-client") from None
 
     def _origin(self, peer: str, forwarded_for: str | None) -> str:
-        """The right-most address that is no trusted proxy's; the left-most where all are."""
+        """The right-most address that is not a trusted proxy's; the left-most if all are trusted."""
         if forwarded_for is None:
             if self._trusts(_address(peer)):
                 raise Problem(400, f"the trusted proxy {peer} sent no {FORWARDED_FOR}", kind="no-client")
@@ -82,7 +83,7 @@ class ClientIdentifier:
 
 
 def _address(text: str) -> Address:
-    """The address, where some proxies add a port. Raises Problem 400."""
+    """The address without the port that some proxies add. Raises Problem 400."""
     host = text.strip()
     if host.startswith("["):
         host = host[1:].partition("]")[0]

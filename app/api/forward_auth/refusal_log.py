@@ -1,4 +1,4 @@
-"""Says in the log why nobody passes: what a proxy is told often reaches nobody."""
+"""Logs why no request passes the proxy: the proxy often hides the answer that says so."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from app.api.forward_auth.identity import ClientIdentifier, Header
 from app.api.problems import Problem
 
 SILENCE_SECONDS = 60.0
-UNNAMED = "a request names no client in a way that AUTHORIZE_BY allows"  # the detail may show what a client sent
+UNNAMED = "a request names no client in a way that AUTHORIZE_BY allows"  # the detail may show data that a client sent
 
 log = logging.getLogger(__name__)
 
 
 class LoggingClientIdentifier(ClientIdentifier):
-    """As Callers; refusals are lines in the log, of each status at most one a minute. `clock` is monotonic seconds."""
+    """A ClientIdentifier that logs refusals, at most one a minute for each status. `clock` is monotonic seconds."""
 
     def __init__(self, *, clock: Callable[[], float], **identifier: Any) -> None:
         super().__init__(**identifier)

@@ -1,6 +1,6 @@
 """The routes for proxies that ask before they pass a request on: Traefik, nginx, HAProxy, Caddy, Envoy.
 
-docs/forward-auth.md is for those who set one up.
+docs/forward-auth.md explains how to configure a proxy.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from app.rules.rule import MAX_AMOUNT
 blueprint = Blueprint("authorize", __name__, url_prefix="/v1", description="Forward authentication")
 
 REFUSALS = (400, 401, 403, 422, 503)
-FREE = ("OPTIONS", "TRACE")  # what a browser sends ahead of its request, and what no application serves
+FREE = ("OPTIONS", "TRACE")  # a browser sends OPTIONS ahead of its request, and no application serves TRACE
 
 
 class AuthorizeSchema(QuerySchema):
-    """What the proxy's configuration says about the route."""
+    """The query that the proxy's configuration sets for a route."""
 
     limit_key = text_field(MAX_LIMIT_KEY, load_default="global", metadata={"example": "login"})
     cost = fields.Integer(load_default=1, validate=validate.Range(1, MAX_AMOUNT))
@@ -55,7 +55,7 @@ def _documented(view: Any) -> Any:
 def authorize(sent: dict[str, Any]) -> Response:
     """Charge the client that the proxy names, and say whether it may pass: 200 or 429.
 
-    Any method does the same, but OPTIONS and TRACE charge nobody: they are peeks.
+    Every method does the same, except that OPTIONS and TRACE consume nothing.
     """
     return _answer(**sent)
 
@@ -63,7 +63,7 @@ def authorize(sent: dict[str, Any]) -> Response:
 @_documented
 @authenticated_in_handler
 def authorize_below(limit_key: str) -> Response:
-    """The same for proxies that append the client's path and query (Envoy): all behind the next slash is ignored."""
+    """The same for proxies that append the client's path and query (Envoy): text after the next slash is ignored."""
     return _answer(limit_key.partition("/")[0], 1)
 
 
@@ -86,6 +86,6 @@ for _path, _view in VIEWS.items():
 
 @blueprint.record
 def _any_method(state: BlueprintSetupState) -> None:
-    """Proxies may forward the method of their client, whatever it is. GET, above, stands for all in the documents."""
+    """Route every method: a proxy may forward the method of its client. GET, above, stands for all in the document."""
     for path, view in VIEWS.items():
         state.app.url_map.add(Rule(f"/v1{path}", endpoint=f"{blueprint.name}.{view.__name__}"))

@@ -1,4 +1,6 @@
-"""The OpenAPI document: what flask-smorest makes of views and schemas, finished for those who generate clients."""
+"""The OpenAPI document: flask-smorest derives it from views and schemas, and this module completes it for code
+generators.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ in `_ms` are milliseconds, `window` and `Retry-After` are seconds.
 
 Clients must accept members, reasons and types of problems that they do not know. Types: [docs/problems](docs/problems).
 """
-# Enums that several schemas have, under one name.
+# Enums that several schemas share, under one name.
 NAMED = {"Algorithm": ALGORITHMS, "Action": ACTIONS, "FailMode": FAIL_MODES}
 TAGS = {
     "admin": "rules",
@@ -60,7 +62,7 @@ def finished(spec: APISpec, routes: Iterable[Rule]) -> Json:
 
 
 def operations(document: Json) -> Iterator[tuple[str, str, Json]]:
-    """Method, path and operation of each."""
+    """Each operation, after its method and path."""
     for path, item in document["paths"].items():
         for method in sorted(item.keys() & METHODS):
             yield method, path, item[method]
@@ -68,7 +70,7 @@ def operations(document: Json) -> Iterator[tuple[str, str, Json]]:
 
 def _finish_schemas(schemas: Json) -> None:
     schemas |= {name: {"type": "string", "enum": list(values)} for name, values in NAMED.items()}
-    # As an enum too: clients of openapi-python-client refuse any other alternative beside a mere const.
+    # Also an enum: clients of openapi-python-client refuse all alternatives of a mere const.
     schemas["DefaultRule"] = {"type": "string", "const": "default", "enum": ["default"]}
     schemas["KnownReason"] = {"type": "string", "enum": list(REASONS)}
     types = {type_of(kind): meaning for kind, meaning in KINDS.items()}
@@ -98,12 +100,12 @@ def _finish_schemas(schemas: Json) -> None:
 
 
 def _open_to_more(known: str) -> Json:
-    """Generators make a type of this that names the known values and takes any other."""
+    """Generators turn this into a type that names the known values and takes any other text."""
     return {"anyOf": [{"$ref": REF + known}, {"type": "string"}]}
 
 
 def _named(node: Json) -> Json:
-    """An enum by its name: generators make one type of each place where it stands, and another of each null in it."""
+    """A shared enum by reference: otherwise generators make a type for each place, and another for each null in it."""
     values = set(node.get("enum", ()))
     for name, known in NAMED.items():
         if values - {None} == set(known):
@@ -114,7 +116,9 @@ def _named(node: Json) -> Json:
 
 
 def _optional(node: Json) -> Json:
-    """A default in words: of a formal one some generators conclude that the member is there."""
+    """Move a default into the description: some generators conclude from a formal one that the member is always
+    present.
+    """
     rest = {key: value for key, value in node.items() if key != "default"}
     if node.get("default") is None:
         return rest
@@ -123,7 +127,9 @@ def _optional(node: Json) -> Json:
 
 
 def _name_operations(document: Json, routes: Iterable[Rule]) -> None:
-    """As their views; with an example of what can be sent, and summaries without marks that nobody renders."""
+    """Name operations as their views, add request examples, and remove backquotes from summaries, which no viewer
+    renders.
+    """
     names = {
         (method.lower(), re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)): _camel_case(rule.endpoint.rpartition(".")[2])
         for rule in routes
@@ -152,7 +158,7 @@ def _rename_tags(document: Json) -> None:
 
 
 def _answered(document: Json) -> set[str]:
-    """The names of the schemas that answers are made of."""
+    """The names of the schemas that responses use."""
     components, found = document["components"], set[str]()
     look = [components["responses"], components["headers"], *(each["responses"] for _, _, each in operations(document))]
     while look:
@@ -168,7 +174,7 @@ def _answered(document: Json) -> set[str]:
 
 
 def _open(schemas: Json, answered: set[str]) -> None:
-    """Answers get members in later releases: a client that refused them would break."""
+    """Later releases add members to answers: a client that refused unknown members would break."""
     for name in answered:
         if schemas[name].get("additionalProperties") is False:
             del schemas[name]["additionalProperties"]

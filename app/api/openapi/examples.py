@@ -1,4 +1,4 @@
-"""What the forms of /docs begin with, by operation: a service that was just started takes each of them."""
+"""The request examples of /docs, by operation. A service that has just been started accepts each of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 CHECK = {"client_id": "user_123", "limit_key": "login"}
 RULE = {"client_id": "premium_*", "endpoint": "search", "rate": 100, "window": 60, "description": "premium, per minute"}
-# None has a request_id: the same answer at each click would look as if nothing were counted.
+# No example has a request_id: a repeated request would get the same answer, as if nothing were counted.
 REQUESTS: dict[str, Any] = {
     "check": CHECK,
     "checkBatch": {"checks": [CHECK, {"client_id": "user_456", "limit_key": "login", "cost": 0}]},

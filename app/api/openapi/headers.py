@@ -1,4 +1,4 @@
-"""The headers of answers, declared in the OpenAPI document where they are sent."""
+"""The headers of answers, declared in the OpenAPI document for the responses that have them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GET /docs: this API to read and to try, by the Swagger UI that comes as a wheel. Nothing is loaded from elsewhere."""
+"""GET /docs: Swagger UI for this API, from an installed package. Nothing is loaded from other servers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.api.problems import Problem
 
 ASSETS = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript"}
 PROBLEMS = problem_kinds.PAGE.rpartition("/")[2]
-# Paths are relative, so that the page also works below a prefix of a proxy.
+# Paths are relative, so that the page also works below a proxy prefix.
 PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -55,7 +55,7 @@ def docs() -> Response:
 @blueprint.response(200, {"type": "string"}, content_type="text/plain")
 @public
 def docs_asset(asset: str) -> Response:
-    """What the page is made of; `problems` lists the kinds of problems, under the fragments that `type` has."""
+    """Files of the page. `problems` lists the kinds of problems; the `type` of a problem links to its fragment."""
     if asset == PROBLEMS:
         return Response(problem_kinds.page(), mimetype="text/html", headers={"Content-Security-Policy": POLICY})
     if asset not in ASSETS:

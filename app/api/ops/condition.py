@@ -1,6 +1,7 @@
-"""Whether this node keeps its promises, and if not, why: the one place that collects the causes.
+"""Whether this node keeps its promises, and if not, why: the only place that collects the causes.
 
-`/health` shows them as sentences, `ratelimiter_degraded_reasons` by label. The log tells those that nothing else logs.
+`/health` shows them as sentences, `ratelimiter_degraded_reasons` by label. This module logs only causes that no other
+module logs.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from app.observability.metrics import DEGRADED_REASONS, REASONS, REDIS_MEMORY_US
 from app.rules.sql.nodes import REDIS, Node, Nodes, SharedClock, difference
 from app.rules.sync.reloader import Freshness
 
-LOOK_SECONDS = 30.0  # with jitter of a fifth
-LIVE_SECONDS = 1.0  # callers of /health make a worker look at Redis no more often
+LOOK_SECONDS = 30.0  # plus or minus 20 % jitter
+LIVE_SECONDS = 1.0  # calls of /health make a worker inspect Redis no more often
 LEAVE_SECONDS = 2.0
-LONGEST = 500  # characters of a sentence: some repeat what Redis said
+LONGEST = 500  # characters of a sentence: some quote Redis
 SHARED = "another deployment uses this Redis too: keys are separate, memory and processor time are shared"
 LOGGED_HERE = (
     "redis_permission",
@@ -38,7 +39,8 @@ LOGGED_HERE = (
     "fallback",
     "clock",
 )
-FALLBACK = ("FAIL_MODE", "NODES")  # decide nothing as long as Redis answers: the node stays healthy
+# These settings have no effect while Redis answers: if they differ, the node stays healthy.
+FALLBACK = ("FAIL_MODE", "NODES")
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +50,10 @@ class Rules(Protocol):
 
 
 class Condition:
-    """Of one worker of so many. `settings`: what must be the same on all nodes. `clock` is monotonic seconds."""
+    """The condition as one of `workers` workers sees it.
+
+    `settings`: those that must be equal on all nodes. `clock` is monotonic seconds.
+    """
 
     def __init__(
         self,
@@ -72,7 +77,7 @@ class Condition:
         self._shared_clock = shared_clock
         self._workers = workers
         self._clock = clock
-        self._speaks = False  # for the node
+        self._speaks = False  # for the node, in the log and to other nodes
         self._trouble: StoreError | None = None
         self._found = Findings()
         self._looked_at: float | None = None
@@ -84,13 +89,13 @@ class Condition:
         """Look now, and twice a minute. The worker at `place` 0 speaks for the node: in the log and to other nodes."""
         self._speaks = (
             place % self._workers == 0
-        )  # after a reload the first of the new ones, which have the next places
+        )  # after a reload, new workers have the next places; the first of them speaks
         gevent.spawn(forever, "looking at Redis and at other nodes", self._watch)
 
     def stop(self) -> None:
-        """Other nodes need not compare with this one any more."""
+        """Tell other nodes that they need not compare with this one any more."""
         if self._speaks:
-            with gevent.Timeout(LEAVE_SECONDS, False), contextlib.suppress(Exception):  # it expires by itself too
+            with gevent.Timeout(LEAVE_SECONDS, False), contextlib.suppress(Exception):  # the entry expires anyway
                 self._nodes.leave()
 
     @property
@@ -99,9 +104,9 @@ class Condition:
         return self._trouble is None and not self._found.unable
 
     def ask(self) -> None:
-        """See how Redis is just now."""
+        """Ask Redis for its current state."""
         self._trouble = self._store.trouble()
-        if _silent(self._trouble):  # and would not answer to more questions
+        if _silent(self._trouble):  # a silent Redis would not answer further questions
             self._found = Findings(memory_used=self._found.memory_used)
         elif self._looked_at is None or self._clock() - self._looked_at >= LIVE_SECONDS:
             self._looked_at = self._clock()
@@ -113,7 +118,7 @@ class Condition:
         return not self.reasons().keys() - {"fallback"}
 
     def reasons(self) -> dict[str, str]:
-        """The causes known, by their labels, in the order of REASONS; where the node is healthy none but `fallback`."""
+        """The known causes by label, in the order of REASONS. A healthy node has none, or only `fallback`."""
         causes = self._found.causes | self._of_others()
         if self._trouble is not None and not self._found.unable:
             causes["redis"] = CANNOT.format(self._trouble)
@@ -132,7 +137,7 @@ class Condition:
         return {label: causes[label][:LONGEST] for label in REASONS if label in causes}
 
     def show(self) -> None:
-        """Set the metrics to what is known."""
+        """Set the metrics to the known state."""
         reasons = self.reasons()
         for label in REASONS:
             DEGRADED_REASONS.labels(label).set(label in reasons)
@@ -141,7 +146,7 @@ class Condition:
     def _watch(self) -> None:
         if not self._breaker.state_number or self._breaker.probe_due:
             self.ask()
-        else:  # it is known how Redis is, but not which one it will be
+        else:  # Redis is not asked while the breaker is open, and another server may answer later.
             self._found.mark = None
         self._compare()
         self.show()
@@ -150,11 +155,11 @@ class Condition:
         gevent.sleep(LOOK_SECONDS * random.uniform(0.8, 1.2))
 
     def _compare(self) -> None:
-        """With the other nodes."""
+        """Compare settings and clock with the other nodes."""
         try:
             self._others = self._nodes.look(self._decided_by() if self._speaks else None)
             self._incomparable = ""
-        except Exception as error:  # the database is away, or is not migrated yet
+        except Exception as error:  # the database does not answer, or is not migrated yet
             why = first_line(error)
             if self._speaks and not self._incomparable:
                 log.warning("settings and clocks cannot be compared with other nodes: %s", why)
@@ -188,5 +193,5 @@ class Condition:
 
 
 def _silent(trouble: StoreError | None) -> bool:
-    """Whether the server is out of reach, or too slow."""
+    """Whether Redis is out of reach, or too slow."""
     return isinstance(trouble, StoreUnavailable) and not isinstance(trouble.failure, MissingPermission)

@@ -1,4 +1,4 @@
-"""For operators and machines: health, readiness, breaker, metrics, the OpenAPI document. No key needed."""
+"""Operations: health, readiness, breaker, metrics, the OpenAPI document. No key needed."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ blueprint = Blueprint("health", __name__, description="Health, metrics")
 @blueprint.response(200, schemas.HealthSchema)
 @public
 def health() -> dict[str, Any]:
-    """What works, and why the node is degraded where it is: Redis or the database does not answer or cannot do what it
-    should, the breaker is not closed, rules cannot be used, or nodes differ in what decides."""
+    """State what works, and why a node is degraded. Causes: Redis or the database fails or lacks an ability, the
+    breaker is not closed, rules cannot be used, or nodes differ in what decides.
+    """
     wired = services()
     wired.condition.ask()
     reasons, rules = wired.condition.reasons(), wired.reloader.freshness()
@@ -63,7 +64,7 @@ def livez() -> dict[str, str]:
 @blueprint.response(200, schemas.LifeSchema)
 @public
 def readyz() -> dict[str, str]:
-    """Send traffic here: rules are known and the node is not draining. Redis's state plays no part."""
+    """Send traffic here: rules are known and the node is not draining. The state of Redis plays no part."""
     wired = services()
     if wired.drain.draining:
         raise Problem(503, "draining: this node is about to stop", kind="draining")
@@ -104,7 +105,7 @@ def openapi() -> Response:
     return Response(_document(api.spec, current_app.url_map), mimetype="application/json")
 
 
-@lru_cache(maxsize=1)  # it takes some 30 ms to make
+@lru_cache(maxsize=1)  # the document takes some 30 ms to make
 def _document(spec: APISpec, routes: Map) -> bytes:
     document = finished(spec, routes.iter_rules())
     return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()

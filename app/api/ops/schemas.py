@@ -12,14 +12,16 @@ class LifeSchema(Schema):
 
 
 class HealthSchema(Schema):
-    """What works. `reasons`: a sentence for each cause why the node is degraded. A healthy node has none, or one about
-    nodes that differ in FAIL_MODE or NODES, which decide nothing as long as Redis answers.
+    """The state of the node. `reasons`: a sentence for each cause why the node is degraded. A healthy node has none, or
+    one about nodes that differ in FAIL_MODE or NODES, which decide nothing while Redis answers.
 
-    `redis_available`: whether Redis can decide all checks. `without_redis`: what happens to checks while it cannot,
-    where their rule says nothing. `rules_age_seconds`: since the rules were last confirmed current; null: none are
-    known. `rules_notified`: whether this worker hears of changed rules at once; if not, polls find them in two seconds.
-    `saved_rules_age_seconds`: since the rules on disk, by which a start without the database decides, were last
-    confirmed current; null: there are none.
+    `redis_available`: whether Redis can decide all checks. `without_redis`: the treatment of checks while it cannot,
+    for rules without a fail_mode. `rules_age_seconds`: time since the rules were last confirmed current; null: none are
+    known. `rules_notified`: whether this worker is notified of changed rules; otherwise polls find them within two
+    seconds.
+
+    `saved_rules_age_seconds`: time since the rules on disk were last confirmed current; null: there are none. A start
+    without the database uses them.
     """
 
     status = fields.String(required=True, validate=validate.OneOf(("healthy", "degraded")))

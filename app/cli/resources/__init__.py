@@ -1,1 +1,1 @@
-"""What commands work with: settings, a database session, Redis."""
+"""The resources of commands: settings, a database session, Redis."""

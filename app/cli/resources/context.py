@@ -1,4 +1,4 @@
-"""What commands work with: settings, a database session, Redis. Each is made when a command first asks for it."""
+"""The resources of commands: settings, a database session, Redis. Each is made on its first use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 class CommandContext:
-    """Of one application. `settle_seconds`: how long deleting a tenant waits for the workers; None: as it must."""
+    """The context of one application. `settle_seconds`: the time that deleting a tenant waits for the workers; None:
+    the default.
+    """
 
     def __init__(self, settings: Settings | None) -> None:
         self._settings = settings
@@ -33,7 +35,7 @@ def command_context() -> CommandContext:
 
 
 def settings() -> Settings:
-    """Those of the environment; what says where Redis is was not looked at. Ends the command where one is wrong."""
+    """The settings of the environment, without a look at the address of Redis. Ends the command if one is wrong."""
     return command_context().settings
 
 
@@ -53,14 +55,14 @@ def session() -> Any:
 
 
 def end_transaction() -> None:
-    """End the transaction, if there is one: it may not idle as long as what comes next may take."""
+    """End the transaction, if there is one: it must not stay idle during long work."""
     context = click.get_current_context().find_root()
     if "session" in context.meta:
         context.meta["session"].rollback()
 
 
 def consistent_session() -> Any:
-    """The session, in a new transaction that sees one state of all rules."""
+    """The session, in a new transaction that sees one consistent state of all rules."""
     from app.rules.sql.repository import in_one_state
 
     end_transaction()

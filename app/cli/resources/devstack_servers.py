@@ -1,4 +1,4 @@
-"""Commands find the servers of a running `make run`: nobody else knows the address and the password of these."""
+"""Commands find the servers of a running `make run`, whose addresses and passwords are in its run.lock alone."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from app.config import Settings, for_psycopg2
 
 
 def settings_of_command(settings: Settings) -> Settings:
-    """In a command: with the servers that `make run` started on the same DATA_DIR, where the settings name none."""
+    """In a command: the settings with the servers that `make run` started on the same DATA_DIR, where the settings name
+    none.
+    """
     if click.get_current_context(silent=True) is None:
-        return settings  # a server's are what it was told, never what happens to run beside it
+        return settings  # a server uses only configured servers, never those that happen to run beside it
     servers = _servers(settings.data_dir)
     redis_url = servers.get("REDIS_URL", settings.redis_url) if settings.redis_embedded else settings.redis_url
     database_url = settings.database_url or for_psycopg2(servers.get("DATABASE_URL"))
@@ -22,7 +24,7 @@ def settings_of_command(settings: Settings) -> Settings:
 
 
 def _servers(data_dir: Path) -> dict[str, Any]:
-    """As devstack/run_lock.py writes them, which images of the service do without."""
+    """Read the servers from the file of devstack/run_lock.py: images of the service lack that module."""
     try:
         found = json.loads((data_dir / "run.lock").read_text())["servers"]
     except (OSError, ValueError, TypeError, KeyError):

@@ -1,4 +1,4 @@
-"""Redis as commands need it: patient, and with nothing that checks need."""
+"""Redis for commands: with a long timeout, and without the parts that only checks need."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Store: TypeAlias = RedisStore | ClusterStore
 
 @contextmanager
 def connected(url: str) -> Iterator[Store]:
-    """The servers that the URL names. Opens no connection yet. Raises SettingsError."""
+    """A store for the URL. It opens no connection yet. Raises SettingsError."""
     try:
         endpoint = RedisEndpoint(url, TIMEOUT_MS / 1000)
     except ValueError as error:
@@ -41,7 +41,7 @@ def connected(url: str) -> Iterator[Store]:
 
 
 def _breakers() -> PrimaryBreakers:
-    """A cluster asks for them; in the life of a command they hardly matter."""
+    """Breakers, which a cluster store requires; during a command they hardly matter."""
     return PrimaryBreakers(
         partial(
             Breaker,

@@ -1,4 +1,4 @@
-"""`flask rules edit|block|unblock|promote`: changes that keep what they do not name."""
+"""`flask rules edit|block|unblock|promote`: changes that keep unnamed fields."""
 
 from __future__ import annotations
 

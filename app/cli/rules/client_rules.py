@@ -1,4 +1,4 @@
-"""The rules of one client, to look at what decides for it."""
+"""The rules of one client, to show which of them decides."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from app.rules.sql.ruleset_version import RulesetVersions
 
 
 def book_of(*rules: Rule) -> RuleBook:
-    """A book of these rules, with the deployment's default and the secret under which Redis's keys are spelled."""
+    """A book of these rules, with the deployment's default rule and the secret of its Redis keys."""
     ruleset_id = RulesetVersions(session()).current()
     default = default_rule(settings().default_rate, settings().default_window)
     snapshot = Snapshot(ruleset_id.version, ruleset_id.key_secret, rules)
@@ -18,5 +18,5 @@ def book_of(*rules: Rule) -> RuleBook:
 
 
 def book_of_client(tenant_id: int, client_id: str) -> RuleBook:
-    """Of what may decide for the client: of thousands of rules these are few."""
+    """A book of the rules that may decide for the client: few of thousands."""
     return book_of(*RuleRepository(session()).of_client(tenant_id, client_id))

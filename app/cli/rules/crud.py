@@ -117,5 +117,5 @@ def stored(tenant: str, rule_id: int) -> Rule:
 
 
 def as_seen(seen: Rule | None) -> changes.Expected:
-    """What was agreed to is what was shown."""
+    """Accepts a change only if the rule is still at the version that was shown and agreed to."""
     return lambda now: (now and now.version) == (seen and seen.version)

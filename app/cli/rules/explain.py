@@ -1,4 +1,4 @@
-"""`flask explain`: which rule decides for a client, why, and what is left, the winner first."""
+"""`flask explain`: the rule that decides for a client, the reason, and what is left; the winner comes first."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def explain_check(client_id: str, limit_key: str, everything: bool, tenant: str,
 
 
 def _concerns(candidate: Candidate, limit_key: str) -> bool:
-    """Whether it would decide this check if another did not. That the default gives way to all is no news."""
+    """Whether the rule could decide this check instead. The default rule is left out: it yields to all others."""
     return candidate.rule.endpoint in (None, limit_key) and candidate.rule.id != DEFAULT_RULE_ID
 
 
@@ -68,7 +68,7 @@ def _print_winner(winner: Candidate, readings: Sequence[Reading]) -> None:
 
 
 def _print_hidden(winner: Rule, of_other_keys: Sequence[Candidate]) -> None:
-    """What the winner also keeps from deciding: protections of other keys."""
+    """Print the rules of other keys that the winner also keeps from deciding."""
     hidden = [each.rule for each in of_other_keys if each.hidden_by is not None and each.hidden_by.id == winner.id]
     for rule in hidden:
         click.echo(f"it also decides for {rule.endpoint}, instead of {_named(rule)}")

@@ -104,7 +104,7 @@ def _compared(rules: list[Rule], tenant_id: int, replace: bool) -> Merge:
 
 
 def _read(file: Path, tenant_id: int) -> list[Rule]:
-    """The rules of the file. Ends the command with a line for each thing that is wrong."""
+    """The rules of the file. Ends the command with a line for each error."""
     with click.open_file(str(file), "rb") as opened:
         raw = opened.read()
     known = file.suffix in (".json", ".yaml", ".yml")
@@ -114,7 +114,7 @@ def _read(file: Path, tenant_id: int) -> list[Rule]:
         with progress(f"reading {file}", lambda: f"{content.tell() * 100 // len(raw)} %") as pace:
             algorithm = settings().algorithm
             return read_rules(content, yaml=yaml, tenant_id=tenant_id, default_algorithm=algorithm, pace=pace)
-    except Problem as problem:  # no JSON or YAML at all: what its parser says has the line in it
+    except Problem as problem:  # not JSON or YAML: the parser's message has the line
         line = re.search(r"\bline (\d+)", problem.detail)
         warnings = problem.detail.replace("the body", "the file", 1)
         click.echo(f"{file}:{line[1] if line else 1}: {warnings}", err=True)

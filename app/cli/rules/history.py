@@ -1,4 +1,4 @@
-"""`flask rules history|rollback|prune`: how rules came to be, back to what they were, and what is kept of it."""
+"""`flask rules history|rollback|prune`: the versions of rules, their restoration, and their retention."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_VERSIONS = 1000  # shown at a time
 @of_tenant
 @as_json
 def history(rule_id: int, tenant: str, as_json: bool) -> None:
-    """The versions of a rule, newest first: who made them, and what they changed."""
+    """The versions of a rule, newest first, with their authors and changes."""
     rows, total = History(session(), tenant_named(tenant).id).versions(rule_id, 0, MAX_VERSIONS)
     if not total:
         raise NotFound(f"there is no rule {rule_id}")

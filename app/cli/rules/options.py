@@ -11,7 +11,7 @@ from app.rules.rule import ACTIONS, ALGORITHMS, FAIL_MODES
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
-DEFAULT = "default"  # of a choice: what the settings say
+DEFAULT = "default"  # a choice: the value of the settings
 
 
 class LimitType(click.ParamType):
@@ -42,7 +42,7 @@ OPTIONS = (
 
 
 def single_fields(command: Decorated) -> Decorated:
-    """Options for what a rule says of its client; `sent` makes of them what HTTP would send."""
+    """Options for the fields of a rule; `sent` turns them into the members of an HTTP request."""
     for option in reversed(OPTIONS):
         command = option(command)
     return command

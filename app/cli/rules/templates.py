@@ -1,4 +1,4 @@
-"""`flask templates list|show|apply|delete`: rules that name no client yet."""
+"""`flask templates list|show|apply|delete`: rules without a client."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """AsyncRateLimiter, when it is asked for: an application without asyncio need not import that."""
+    """Import AsyncRateLimiter on first use: an application without asyncio need not import it."""
     if name == "AsyncRateLimiter":
         from ratelimiter_client.aio import AsyncRateLimiter
 

@@ -1,4 +1,4 @@
-"""Arguments are looked at when something is made: later they would be failures, which a fail mode hides."""
+"""Arguments are validated when an object is made: later an error would be a failure, which a fail mode hides."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ RATE = re.compile(r"\s*[0-9]+\s*(/|per)\s*[0-9]*\s*(sec|min|hour|day|month|year)
 
 
 def refuse_unless(fits: bool, name: str, given: object, allowed: str, error: type[Exception] = TypeError) -> None:
-    """Raises `error`, which says what is allowed."""
+    """Raise `error`, with the allowed values, unless `fits`."""
     if not fits:
         raise error(f"{name} is {given!r}, allowed is {allowed}")
 
 
 def text(name: str, given: Any) -> str:
-    """That is not empty. Raises TypeError or ValueError."""
+    """A text that is not empty. Raises TypeError or ValueError."""
     refuse_unless(isinstance(given, str), name, given, "text")
     refuse_unless(given != "", name, given, "text that is not empty", ValueError)
     return str(given)
 
 
 def each(name: str, given: Any, allowed: str) -> tuple[Any, ...]:
-    """Of what can be iterated. Raises TypeError for what cannot."""
+    """The items of an iterable. Raises TypeError for anything else."""
     try:
         return tuple(given)
     except TypeError:
@@ -35,7 +35,7 @@ def each(name: str, given: Any, allowed: str) -> tuple[Any, ...]:
 
 
 def limit_name(given: Any) -> str:
-    """As it is. Code that comes from flask-limiter has a rate there, or nothing at all."""
+    """A limit's name. Refuses a rate or a missing name, which code that comes from flask-limiter passes here."""
     refuse_unless(isinstance(given, str), "limit_key", given, "a limit's name as text, as in limit('login')")
     is_name = not RATE.match(given)
     refuse_unless(is_name, "limit_key", given, "a limit's name: rates are the service's rules", ValueError)
@@ -43,7 +43,7 @@ def limit_name(given: Any) -> str:
 
 
 def who(given: Any, name: str = "identify") -> Any:
-    """Of `identify`: None, text, or a function of the environ, or of nothing."""
+    """A valid `identify`: None, text, or a function of the environ or of nothing."""
     if callable(given):
         return of_environ(given, name)
     refuse_unless(given is None or isinstance(given, str), name, given, "text, or a function")
@@ -51,9 +51,9 @@ def who(given: Any, name: str = "identify") -> Any:
 
 
 def what(given: Any) -> Any:
-    """Of `limit_key`: a limit's name, a function of the environ, or a lambda without arguments.
+    """A valid `limit_key`: a limit's name, a function of the environ, or a lambda without arguments.
 
-    Any other function without arguments is rather a view, whose decorator has no brackets.
+    Any other function without arguments is taken for a view, whose decorator lacks its brackets, and refused.
     """
     if not callable(given):
         return limit_name(given)
@@ -64,7 +64,7 @@ def what(given: Any) -> Any:
 
 
 def pairs(given: Iterable[Any]) -> tuple[Any, ...]:
-    """Of `identify` and `limit_key`; one of them at least."""
+    """Pairs of `identify` and `limit_key`; at least one."""
     found = each("limits", given, "a list of (identify, limit_key)")
     are_pairs = found and all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in found)
     refuse_unless(bool(are_pairs), "limits", given, "a list of (identify, limit_key), not empty", ValueError)
@@ -72,7 +72,7 @@ def pairs(given: Iterable[Any]) -> tuple[Any, ...]:
 
 
 def number(given: Any) -> Any:
-    """Of a fixed cost."""
+    """A valid fixed cost."""
     is_number = isinstance(given, int) and not isinstance(given, bool)
     refuse_unless(is_number, "cost", given, "an integer or a function")
     refuse_unless(0 <= given <= MAX_AMOUNT, "cost", given, f"0 to {MAX_AMOUNT}", ValueError)
@@ -80,12 +80,12 @@ def number(given: Any) -> Any:
 
 
 def units(given: Any) -> Any:
-    """Of a cost: a number, or a function of the environ, or of nothing."""
+    """A valid cost: a number, or a function of the environ or of nothing."""
     return of_environ(given, "cost") if callable(given) else number(given)
 
 
 def of_environ(given: Any, name: str, allowed: str = "") -> Callable[..., Any]:
-    """A function of the environ. One that takes nothing is one that looks at the request of its framework itself."""
+    """A function of the environ. A function of nothing, which reads its framework's request itself, is wrapped."""
     allowed = allowed or "a function of the environ, or of nothing"
     is_async = inspect.iscoroutinefunction(given) or inspect.isasyncgenfunction(given)
     refuse_unless(callable(given) and not is_async, name, given, f"{allowed}, not async")
@@ -97,7 +97,7 @@ def of_environ(given: Any, name: str, allowed: str = "") -> Callable[..., Any]:
 
 
 def accepts(function: Callable[..., Any], *arguments: Any, **named: Any) -> bool:
-    """Whether it can be called so. Of a builtin that tells no signature it is taken for granted."""
+    """Whether the function accepts these arguments. True for a builtin without a signature."""
     try:
         inspect.signature(function).bind(*arguments, **named)
     except TypeError:
@@ -108,7 +108,7 @@ def accepts(function: Callable[..., Any], *arguments: Any, **named: Any) -> bool
 
 
 def methods(given: Any) -> frozenset[str] | None:
-    """Of HTTP, None: all. HEAD goes with GET, whose view answers it."""
+    """HTTP methods, None: all. HEAD goes with GET, whose view answers it."""
     if given is None:
         return None
     names = [given] if isinstance(given, str) else each("methods", given, "names of HTTP methods")

@@ -1,4 +1,4 @@
-"""ASGI middleware: every request of an application, and every WebSocket's beginning, is a check."""
+"""ASGI middleware: every request of an application, and every opening of a WebSocket, is a check."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Any, Receive, Send], Awaitable[None]]
 OnDenied = Callable[[Scope, Receive, Send, Decision], Awaitable[None]]
 
-TRY_AGAIN_LATER = 1013  # a code of WebSocket's
+TRY_AGAIN_LATER = 1013  # a close code of WebSocket
 
 
 class RateLimitMiddleware:
@@ -28,7 +28,9 @@ class RateLimitMiddleware:
     The arguments are those of the WSGI middleware. Functions among them are not async and get the same environ, with
     the ASGI scope in it as `asgi.scope`. A denied request does not reach the application: 429 with Retry-After and a
     problem document, or 503; a WebSocket is closed before it is accepted. `on_denied(scope, receive, send, decision)`
-    answers instead. The decision is in `scope["ratelimiter.decision"]`. `client` and `enabled` may be set later.
+    answers instead.
+
+    The decision is in `scope["ratelimiter.decision"]`. `client` and `enabled` may be set later.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, decision: Decision
     status, headers, body = denial(decision, environ)
     kind = "http.response"
     if scope["type"] == "websocket":
-        await receive()  # its `websocket.connect`
+        await receive()  # the message `websocket.connect`
         kind = "websocket.http.response"
         if kind not in (scope.get("extensions") or ()):
             return await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
@@ -115,7 +117,7 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, decision: Decision
 
 
 def _named(headers: Iterable[Any], environ: Environ) -> list[Any]:
-    """With the correlation id that the limiter was given."""
+    """The headers with the correlation id that the limiter was given."""
     name, value = b"x-correlation-id", environ[CORRELATION_ID].encode("latin-1")
     return [*(pair for pair in headers if pair[0] != name), (name, value)]
 

@@ -1,4 +1,4 @@
-"""What RateLimiter and AsyncRateLimiter share: the trips that a call takes, and what is made of their ends."""
+"""The base of RateLimiter and AsyncRateLimiter: the round trips of a call, and what it returns."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Asking:
     def _check_trip(
         self, check: Check, correlation_id: str | None, traceparent: str | None
     ) -> Trip[Decision] | Decision:
-        """Or the decision on a check that cannot be sent. Raises TypeError."""
+        """The round trip of a check, or the denial of a check that cannot be sent. Raises TypeError."""
         fields = self._question(check)
         if isinstance(fields, Decision):
             return fields
@@ -61,20 +61,21 @@ class Asking:
         )
 
     def _decided(self, trip: Trip[Decision], decision: Decision) -> Decision:
-        """By the service."""
+        """The service's decision, after a warning for a limit key that no rule names."""
         tell_unnamed(self._service.process.rules_seen, decision.rule_id, trip.limit_key)
         return decision
 
     def _undecided(self, error: RateLimiterError) -> Decision:
-        """By the fail mode. Raises `error` where that is it."""
+        """The decision of the fail mode. Raises `error` if that is "raise"."""
         return self._service.process.undecided.decision(error)
 
     def _batch_trips(
         self, checks: Iterable[Item], decisions: list[Decision]
     ) -> Iterator[tuple[list[int], Trip[list[Result]]]]:
-        """Trips that decide many checks, each with the places in `decisions` that its results are for.
+        """Round trips that decide many checks, each with the places of its results in `decisions`.
 
-        Puts there at once the decisions on checks that cannot be sent. Raises TypeError before the first trip.
+        Fills `decisions` at once with denials of checks that cannot be sent. Raises TypeError before the first round
+        trip.
         """
         asked = [self._question(_check(item)) for item in each("checks", checks, "a list of checks")]
         again = all(isinstance(item, Decision) or _repeatable(item) for item in asked)
@@ -89,7 +90,9 @@ class Asking:
             decisions[place] = result if isinstance(result, Decision) else self._undecided(result)
 
     def _lease_trip(self, client_id: object, limit_key: object, permits: object, ttl: object) -> Trip[Lease] | Lease:
-        """Or the lease that is none, of a number of permits that cannot be sent. Raises TypeError, ValueError."""
+        """The round trip of a lease, or an empty lease for a number of permits out of range. Raises TypeError,
+        ValueError.
+        """
         fields = questions.names(client_id, limit_key)
         fields["ttl_ms"] = questions.milliseconds("ttl", ttl, questions.MAX_TTL_MS)
         units = questions.amount("permits", permits, 1)
@@ -99,7 +102,7 @@ class Asking:
         return Trip(LEASES, questions.encoded(fields).encode(), answers.lease)
 
     def _return_trip(self, lease_id: object, unused: object) -> Trip[int]:
-        """Raises TypeError, ValueError."""
+        """The round trip of a lease's return. Raises TypeError, ValueError."""
         path = f"{LEASES}/{questions.lease_path(lease_id)}/return"
         units = questions.integer("unused", unused)
         if not 0 <= units <= questions.MAX_AMOUNT:
@@ -123,13 +126,13 @@ class Asking:
 
 
 def bound(name: str, given: Any, low: int) -> None:
-    """Of connections. Raises TypeError or ValueError."""
+    """Check a number of connections. Raises TypeError or ValueError."""
     refuse_unless(isinstance(given, int) and not isinstance(given, bool), name, given, "an integer")
     refuse_unless(given >= low, name, given, f"{low} or more", ValueError)
 
 
 def _check(item: Item) -> Check:
-    """Raises TypeError for what has other fields."""
+    """The check. Raises TypeError for other fields."""
     try:
         return Check(**item) if isinstance(item, Mapping) else Check(*item)
     except TypeError:

@@ -1,4 +1,4 @@
-"""What is asked (Check) and what is answered (Decision, Lease), and how to read it from JSON."""
+"""Questions (Check) and answers (Decision, Lease), and reading answers from JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ratelimiter_client.errors import ProtocolError, RateLimiterError
 Headers = Tuple[Tuple[str, str], ...]
 Name = Union[str, int, UUID]
 
-MAX_NUMBER = 2**53  # what any JSON is exact to; the service's are less
+MAX_NUMBER = 2**53  # exact in any JSON; the service's numbers are smaller
 
 SHAPE: dict[str, tuple[type, ...]] = {
     "allowed": (bool,),
@@ -31,7 +31,7 @@ VALUES = operator.itemgetter(*SHAPE)
 
 
 class Check(NamedTuple):
-    """One of many questions. `cost` in units, 0 to 10^9; 0 only looks."""
+    """One of many questions. `cost` in units, 0 to 10^9; 0 charges nothing."""
 
     client_id: Name
     limit_key: Name = "global"
@@ -40,10 +40,10 @@ class Check(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """May the client do this now? The fields of the service's answer, and those of the library's own after them.
+    """Whether the client may do this now. The fields of the service's answer come first, then the library's own.
 
-    Where the service did not decide, `error` says why, `degraded` is true, `reason` is "degraded", `allowed` is the
-    fail mode's, and the numbers are 0. `client_id` and `limit_key` name the limit, in decisions on requests of a web
+    If the service did not decide, `error` says why, `degraded` is true, `reason` is "degraded", `allowed` follows the
+    fail mode, and the numbers are 0. `client_id` and `limit_key` name the limit in decisions on requests of a web
     application; elsewhere they are empty.
     """
 
@@ -54,22 +54,22 @@ class Decision(NamedTuple):
     window: int  # seconds
     reset_at: float  # Unix time, seconds
     algorithm: str | None  # None: the rule allows or blocks without counting
-    rule_id: int | str  # "default" for the built-in rule, "" where the service did not decide
+    rule_id: int | str  # "default" for the built-in rule, "" if the service did not decide
     reason: str
     degraded: bool  # Redis did not decide
     headers: Headers = ()  # the RateLimit headers and Retry-After as the service sent them
-    error: str | None = None  # why the service did not decide
+    error: str | None = None  # the reason if the service did not decide
     client_id: str = ""
     limit_key: str = ""
 
     @property
     def breached(self) -> bool:
-        """Whether it denies."""
+        """Whether the decision is a denial."""
         return not self.allowed
 
 
 class Lease(NamedTuple):
-    """Permits charged at once, to be spent without asking. Where none were granted, there is no id and no end."""
+    """Permits charged at once, to be used without asking. `lease_id` and `expires_at` are None if none were granted."""
 
     lease_id: str | None
     granted: int
@@ -78,7 +78,7 @@ class Lease(NamedTuple):
 
 
 def decision_of(fields: dict[str, Any], headers: Headers = ()) -> Decision:
-    """Of the service's JSON object; members it has beyond a decision's are ignored. Raises ProtocolError."""
+    """The decision in the service's JSON object; further members are ignored. Raises ProtocolError."""
     try:
         values = VALUES(fields)
     except (KeyError, TypeError):
@@ -93,13 +93,13 @@ def decision_of(fields: dict[str, Any], headers: Headers = ()) -> Decision:
 
 
 def fits(value: Any, kinds: tuple[type, ...]) -> bool:
-    """Whether it is of one of these types (a truth value is no integer), and, where it is a number, of sane size."""
+    """Whether the value has one of these types, exactly (a bool is no int); a number must be from 0 to MAX_NUMBER."""
     kind = type(value)
     return kind in kinds and (kind not in (int, float) or 0 <= value <= MAX_NUMBER)
 
 
 def denied(reason: str) -> Decision:
-    """Of what no limit admits, without asking; waiting does not help."""
+    """The denial of a check that no limit admits, made without asking; waiting does not help."""
     return Decision(False, 0, None, 0, 0, 0.0, None, "", reason, False)
 
 

@@ -25,7 +25,7 @@ def limited(
     cost: Cost,
     on_denied: Callable[[Decision], Any] | None,
 ) -> Callable[[F], F]:
-    """See RateLimiter.limit; a `check` that is async is for functions that are async too."""
+    """See RateLimiter.limit. An async `check` is for async functions."""
     is_async = inspect.iscoroutinefunction(check)
     is_name = isinstance(identify, str) or callable(identify)
     refuse_unless(is_name, "identify", identify, "text, or a function of the call's arguments")
@@ -58,16 +58,16 @@ def limited(
 
 
 def question(check: Question, function: Question, limit_key: str, *, identify: Any, cost: Any) -> Question:
-    """A function of a call's arguments that asks, with what `identify` and `cost` make of them.
+    """A function of a call's arguments that asks, with the results of `identify` and `cost`.
 
-    Raises TypeError for one that cannot take them, as they are declared.
+    Raises TypeError if either of these does not accept the declared arguments.
     """
     signature = inspect.signature(function)
     named = taking(identify, "identify", signature)
     priced = taking(cost, "cost", signature)
 
     def ask(args: Any, kwargs: Any) -> Any:
-        if kwargs:  # by their places, so that others may have other names for them
+        if kwargs:  # arguments by position, so that `identify` and `cost` may name them differently
             bound = signature.bind(*args, **kwargs)
             args, kwargs = bound.args, bound.kwargs
         return check(named(*args, **kwargs), limit_key, priced(*args, **kwargs))
@@ -76,7 +76,9 @@ def question(check: Question, function: Question, limit_key: str, *, identify: A
 
 
 def taking(value: Any, name: str, signature: inspect.Signature) -> Callable[..., Any]:
-    """A function of the arguments that the signature declares. Raises TypeError for one that cannot take them."""
+    """`value` as a function of the arguments that the signature declares. Raises TypeError if it does not accept
+    them.
+    """
     if not callable(value):
         return lambda *_, **__: value
     if inspect.iscoroutinefunction(value):
@@ -97,7 +99,7 @@ def _named(parameters: list[inspect.Parameter]) -> dict[str, inspect.Parameter]:
 
 
 def answer_to(decision: Decision, on_denied: Callable[[Decision], Any] | None) -> Any:
-    """What a denied call returns. Raises RateLimited where nothing else was asked for."""
+    """The return value of a denied call. Raises RateLimited without `on_denied`."""
     if on_denied is None:
         raise RateLimited(decision)
     return on_denied(decision)

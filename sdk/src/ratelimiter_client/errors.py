@@ -1,4 +1,4 @@
-"""What can be raised, all of it only where somebody asked for it."""
+"""Exceptions that callers of the library can ask for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ratelimiter_client.decision import Decision
 
-# The service refused, there was no answer in time, no connection, an answer that is none, or nobody asked.
+# The service refused; no answer in time; no connection; no valid answer; the breaker was open.
 REASONS = ("refused", "timed_out", "not_reached", "no_answer", "not_asked")
 REFUSED_QUESTION = (409, 413, 422)
 
@@ -15,8 +15,8 @@ REFUSED_QUESTION = (409, 413, 422)
 class RateLimiterError(Exception):
     """The service did not decide. Raised with fail_mode="raise", and by leases whatever the fail mode.
 
-    `status` is that of its HTTP answer, None where there was none; `retry_after_ms` says when to try again. `reason`
-    is one of REASONS.
+    `status` is that of its HTTP answer, None where there was none. `retry_after_ms`: the time after which to try again.
+    `reason` is one of REASONS.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class RateLimiterError(Exception):
 
     @property
     def refuses_the_question(self) -> bool:
-        """Whether the service would not answer this question, though it is there for others."""
+        """Whether the service refuses this question, though it answers others."""
         return self.status in REFUSED_QUESTION
 
 
@@ -37,7 +37,7 @@ class RateLimited(Exception):
     """A call of a function decorated with `limit` was denied; `decision` says for how long."""
 
     def __init__(self, decision: Decision) -> None:
-        super().__init__(decision)  # what it is made of again when it is unpickled
+        super().__init__(decision)  # unpickling calls the class with these arguments
         self.decision = decision
 
     def __str__(self) -> str:
@@ -45,4 +45,4 @@ class RateLimited(Exception):
 
 
 class ProtocolError(Exception):
-    """What came is no answer of the service. Asking again would not help. Never leaves this package."""
+    """The answer is not one of the service; asking again would not help. Never leaves this package."""

@@ -1,4 +1,4 @@
-"""What `client.health()` tells: whether the service decides, and what became of this process's checks."""
+"""The result of `client.health()`: whether the service decides, and the counts of this process's checks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Node(NamedTuple):
-    """An address of the service. `state` is "available", or "failing" while checks do not ask it."""
+    """An address of the service. `state` is "available", or "failing" while the breaker is open."""
 
     url: str
     state: str
@@ -14,10 +14,10 @@ class Node(NamedTuple):
 
 
 class Health(NamedTuple):
-    """`ok`: the service answered this call's question, which charged nothing; else `error` says why not.
+    """`ok`: the service answered this call's check, which charged nothing; otherwise `error` says why not.
 
-    `degraded`: it answered without its Redis. `calls` of this process since its start, `undecided` of them, and those
-    by `reasons`; `last_error` is that of the last one.
+    `degraded`: it answered without its Redis. `calls`: made by this process since its start; `undecided`: those without
+    a decision, and `reasons` counts them by reason. `last_error` is that of the last undecided one.
     """
 
     ok: bool

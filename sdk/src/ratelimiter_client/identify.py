@@ -1,6 +1,6 @@
-"""Who a request is from: makers of functions from the WSGI environ to a client id, None where it does not say.
+"""Makers of functions from the WSGI environ to a client id; None where the request names no client.
 
-Ids of different makers never meet: nobody spends another's quota by a header that looks like his address.
+Ids of different makers never coincide: a header that looks like a client's address cannot spend that client's quota.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ Identify = Callable[[Environ], Union[str, int, None]]
 Address = Union[IPv4Address, IPv6Address]
 
 ADDRESS, KEY, COOKIE = "ip:", "key:", "cookie:"
-IPV6_PREFIX = 64  # one subscriber has at least so many to choose from
-PROXY_FIX = "werkzeug.proxy_fix.orig"  # in the environ, where it has read X-Forwarded-For
+IPV6_PREFIX = 64  # a subscriber has at least a /64 to choose addresses from
+PROXY_FIX = "werkzeug.proxy_fix.orig"  # in the environ, if it has read X-Forwarded-For
 UNIX = "unix"  # as a trusted proxy: a peer without an address, on a unix socket
 
 
 def address(trusted: Iterable[str] = ()) -> Identify:
-    """`ip:` and the remote address; of IPv6 the network of 64 bits. Never None.
+    """`ip:` and the remote address; for IPv6 its network of 64 bits. Never None.
 
     `trusted`: addresses and networks of proxies whose X-Forwarded-For counts (`"unix"` for those on a unix socket). The
-    right-most hop that is none of them is the client; what he himself wrote stands further left and is not read.
+    right-most hop that is not one of them is the client. Hops further left, which the client itself may have written,
+    are not read.
     """
     allowed = "a list of addresses, networks and 'unix'"
     names = {trusted} if isinstance(trusted, str) else set(each("trusted_proxies", trusted, allowed))
@@ -72,7 +73,7 @@ def _network(name: str) -> IPv4Network | IPv6Network:
 
 
 def header(name: str) -> Identify:
-    """The value of a request header as it is. Only for a header that a proxy of yours sets or removes."""
+    """The value of a request header as it is. Use it only for a header that your own proxy sets or removes."""
     variable = f"HTTP_{text('name', name).upper().replace('-', '_')}"
 
     def identify(environ: Environ) -> str | None:
@@ -99,7 +100,7 @@ def cookie(name: str) -> Identify:
 def api_key() -> Identify:
     """A digest of the key in X-API-Key or `Authorization: Bearer`: `key:` and 32 digits. The key stays secret.
 
-    Whoever makes up keys makes up clients: let the application refuse unknown keys, or limit by address as well.
+    Invented keys are new clients: let the application refuse unknown keys, or limit by address as well.
     """
 
     def identify(environ: Environ) -> str | None:
@@ -115,7 +116,7 @@ def _digest(kind: str, secret: str) -> str:
 
 
 def _address(text: str) -> Address | None:
-    """None where it is none. Some proxies add a port, some systems a zone."""
+    """The address; None if the text is none. Some proxies add a port, some systems a zone."""
     host = text.strip()
     if host.startswith("["):
         host = host[1:].partition("]")[0]

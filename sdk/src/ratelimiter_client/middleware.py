@@ -21,11 +21,12 @@ class RateLimitMiddleware:
     """The application `app`, limited: `app = RateLimitMiddleware(app, client)`. The arguments are those of Gate.
 
     A denied request does not reach it: 429 with Retry-After, the RateLimit headers of the service and a problem
-    document, or 503 where the service cannot decide and the client's fail mode is "closed". `on_denied` answers
-    instead, as a WSGI application that is given the decision too. An admitted one reaches it, and its answer gets the
-    RateLimit headers. The decision is in `environ["ratelimiter.decision"]`, with the names of its limit.
+    document. It is 503 if the service cannot decide and the client's fail mode is "closed". `on_denied` answers
+    instead, as a WSGI application that is given the decision too.
 
-    `client` and `enabled` may be set later, as by tests.
+    An admitted request reaches it, and the answer gets the RateLimit headers. The decision is in
+    `environ["ratelimiter.decision"]`, with the names of its limit. `client` and `enabled` may be set later, as by
+    tests.
     """
 
     def __init__(

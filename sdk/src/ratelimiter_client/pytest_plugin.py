@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def rate_limits() -> dict[str, Limit]:
-    """The limits of `fake_limiter`: a test's own fixture of this name says them, as `{"login": (5, 60)}`."""
+    """The limits of `fake_limiter`. A test overrides this fixture to set them, as `{"login": (5, 60)}`."""
     return {}
 
 
 @pytest.fixture
 def fake_limiter(rate_limits: dict[str, Limit]) -> FakeLimiter:
-    """A FakeLimiter by `rate_limits`, a new one for each test."""
-    from ratelimiter_client.testing import FakeLimiter  # only where a test wants it
+    """A FakeLimiter with `rate_limits`, a new one for each test."""
+    from ratelimiter_client.testing import FakeLimiter  # imported only for tests that use it
 
     return FakeLimiter(rate_limits)

@@ -1,4 +1,4 @@
-"""Checks that the service did not decide: what they are instead, and that nobody overlooks them."""
+"""Checks that the service did not decide: their replacement by the fail mode, and its log lines."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ OnUndecided = Optional[Callable[[RateLimiterError], Any]]
 
 
 class Undecided:
-    """Of one process. Thread-safe; `total` and `reasons` count from its start.
+    """The undecided checks of one process. Thread-safe; `total` and `reasons` count from its start.
 
-    The first is logged at once, the next at most once a minute, with how many there were. `hook` is called for each.
+    The first is logged at once, further ones at most once a minute, with their number. `hook` is called for each.
     `clock` gives monotonic seconds.
     """
 
@@ -27,7 +27,7 @@ class Undecided:
         self, url: str, fail_mode: str, hook: OnUndecided = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.reasons: Counter[str] = Counter()
-        self.last: str | None = None  # why the last one was not
+        self.last: str | None = None  # the error of the last one
         self._url, self._fail_mode, self._hook, self._clock = url, fail_mode, hook, clock
         self._lock = threading.Lock()  # never held while anything waits
         self._unsaid: Counter[str] = Counter()
@@ -39,9 +39,9 @@ class Undecided:
         return sum(self.reasons.values())
 
     def decision(self, error: RateLimiterError) -> Decision:
-        """What the check is instead. Raises `error` where that is the fail mode.
+        """The decision of the fail mode. Raises `error` if that is "raise".
 
-        A question that the service refuses is denied whatever the fail mode: only this one was not decided.
+        A question that the service refuses is denied whatever the fail mode: the service decides others.
         """
         self.count(error)
         if self._fail_mode == "raise":
@@ -49,7 +49,7 @@ class Undecided:
         return undecided(error, allowed=self._fail_mode == "open" and not error.refuses_the_question)
 
     def count(self, error: RateLimiterError) -> None:
-        """Log and tell it, unless it is to be raised: then the program hears of it anyway."""
+        """Count the error and call the hook. Log it too, unless the fail mode raises it."""
         with self._lock:
             reason = error.reason if error.status is None else f"{error.reason} ({error.status})"
             self.reasons[reason] += 1
@@ -62,7 +62,7 @@ class Undecided:
         self._tell(error)
 
     def flush(self) -> None:
-        """Log those that no line has told yet."""
+        """Log the number of checks that no line has counted yet."""
         with self._lock:
             number, self._unsaid = sum(self._unsaid.values()), Counter()
         if number and self._fail_mode != "raise":

@@ -17,9 +17,9 @@ def admitted(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], object] = time.sleep,
 ) -> Decision:
-    """Check, sleep for as long as the denial says, and check again; the last decision.
+    """Check, sleep for as long as the denial says, and check again. Returns the last decision.
 
-    A denial at once where waiting does not help, or where the wait would end after `at_most` seconds.
+    That is a denial, at once, if waiting does not help or would take more than `at_most` seconds in all.
     """
     give_up = clock() + seconds(at_most)
     while True:
@@ -31,7 +31,7 @@ def admitted(
 
 
 def pause_after(decision: Decision, left: float) -> float | None:
-    """Seconds until the next check, where that many are left; None: this decision is the last."""
+    """Seconds until the next check, if that many are left; None: this decision is the last."""
     if decision.allowed or decision.retry_after_ms is None:
         return None
     pause = max(LEAST_SECONDS, decision.retry_after_ms / 1000)
@@ -39,7 +39,7 @@ def pause_after(decision: Decision, left: float) -> float | None:
 
 
 def seconds(at_most: float) -> float:
-    """Raises TypeError or ValueError."""
+    """The valid number of seconds. Raises TypeError or ValueError."""
     is_number = isinstance(at_most, (int, float)) and not isinstance(at_most, bool)
     refuse_unless(is_number, "at_most", at_most, "a number of seconds")
     refuse_unless(at_most >= 0, "at_most", at_most, "seconds from 0", ValueError)

@@ -1,6 +1,6 @@
-"""Rules that are right and plainly written, told at a tenth of what the schema costs: a file has up to 100,000.
+"""Recognises valid rules in their usual spelling at a tenth of the schema's cost: a file has up to 100,000.
 
-It never refuses. `None` means: ask RuleSchema, which accepts the rest of what is valid and explains what is not.
+It never refuses. `None` means: ask RuleSchema, which accepts the remaining valid rules and explains the invalid ones.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from app.rules.rule import ACTIONS, ALGORITHMS, FAIL_MODES, MAX_AMOUNT, MAX_LIMI
 
 Amount = Annotated[int, Meta(ge=1, le=MAX_AMOUNT)]
 Window = Annotated[int, Meta(ge=1, le=MAX_WINDOW_SECONDS)]
-Algorithm = Literal[ALGORITHMS]  # type: ignore[valid-type]  # of a tuple it is the choice of its items
+Algorithm = Literal[ALGORITHMS]  # type: ignore[valid-type]  # a tuple stands for the choice of its items
 Action = Literal[ACTIONS]  # type: ignore[valid-type]
 FailMode = Literal[FAIL_MODES]  # type: ignore[valid-type]
 
@@ -55,13 +55,13 @@ _FIELDS = ("client_id", "endpoint", "action", "fail_mode", "shadow", "enabled", 
 
 
 def fast_rule(sent: Any) -> dict[str, Any] | None:
-    """The rule as RuleSchema would load it, if it is a plain one."""
+    """The rule as RuleSchema would load it; None if only RuleSchema can tell."""
     if not isinstance(sent, dict) or isinstance(sent, Repeating):
         return None
     try:
         rule = _convert(sent)
         limits = _limits(rule, sent)
-    except (msgspec.ValidationError, ValidationError, UnicodeEncodeError):  # the last of half a surrogate pair
+    except (msgspec.ValidationError, ValidationError, UnicodeEncodeError):  # UnicodeEncodeError: a lone surrogate
         return None
     texts = (rule.client_id, rule.endpoint or "", rule.description)
     if limits is None or stars(rule.client_id) > MAX_STARS or problem_of(rule.client_id):
@@ -72,7 +72,7 @@ def fast_rule(sent: Any) -> dict[str, Any] | None:
 
 
 def _limits(rule: RuleJson, sent: dict[str, Any]) -> dict[str, Any] | None:
-    """The members that say the limits. Raises ValidationError where a limit is impossible."""
+    """The members that hold the limits. Raises ValidationError for an impossible limit."""
     beside = {name: sent[name] for name in LIMIT_FIELDS if name in sent}
     if rule.limits is UNSET:
         if not beside:

@@ -14,15 +14,15 @@ from app.api.problems import Problem
 from app.api.schemas import Repeating
 from app.rules.yielding import Pace
 
-MAX_ITEM = 64 * 1024  # characters of a rule, as of one in a request of its own
-MAX_STRANGE = 1024 * 1024  # bytes that are read at once of a file that does not begin, or end, as a file of rules
+MAX_ITEM = 64 * 1024  # characters of a rule, equal to the bound of a rule's own request
+MAX_STRANGE = 1024 * 1024  # bytes read at once, to explain a file that does not begin or end as a file of rules
 BEGINNING = re.compile(r'[ \t\n\r]*\{[ \t\n\r]*"rules"[ \t\n\r]*:[ \t\n\r]*\[')
 REPEATED = "Given more than once."
 BLANK = re.compile(r"[ \t\n\r]*")
 
 
 def items_of_json(file: BinaryIO, pace: Pace) -> Iterator[Item]:
-    """Raises Problem 400, or 422 where a rule has too many values, and WrongShape."""
+    """The rules of the file. Raises Problem 400, or 422 for a rule with too many values, and WrongShape."""
     text = _Text(file, pace)
     text.fill()
     beginning = BEGINNING.match(text.known)
@@ -45,18 +45,18 @@ def items_of_json(file: BinaryIO, pace: Pace) -> Iterator[Item]:
 
 
 class _Text:
-    """What is known of the text, of which everything before `at` is done with."""
+    """The part of the text that is read so far; everything before `at` is consumed."""
 
     def __init__(self, file: BinaryIO, pace: Pace) -> None:
         self.known, self.at = "", 0
         self._file = file
         self._parts = iter(pace(iter(lambda: file.read(PART), b"")))
-        self._decoder = codecs.getincrementaldecoder("utf-8-sig")()  # as YAML, with the mark of some editors
-        self._line, self._counted = 1, 0  # up to this place
+        self._decoder = codecs.getincrementaldecoder("utf-8-sig")()  # with a byte order mark or without, as YAML
+        self._line, self._counted = 1, 0  # the line number at `_counted`
         self._ended = False
 
     def fill(self) -> bool:
-        """Have MAX_ITEM characters ahead, or all that there are. Whether anything was read."""
+        """Read until MAX_ITEM characters lie ahead, or the end. Returns whether anything was read."""
         read = False
         while not self._ended and len(self.known) - self.at < MAX_ITEM:
             part = next(self._parts, b"")
@@ -70,7 +70,7 @@ class _Text:
         return read
 
     def sign(self) -> str:
-        """The next character that is not blank, which stays ahead; none at the end."""
+        """The next character that is not blank, without consuming it; empty at the end."""
         while True:
             blank = BLANK.match(self.known, self.at)
             self.at = blank.end() if blank else self.at
@@ -78,7 +78,7 @@ class _Text:
                 return self.known[self.at : self.at + 1]
 
     def take(self, allowed: str) -> str:
-        """The next character that is not blank, which must be one of these."""
+        """Consume the next character that is not blank. It must be one of `allowed`."""
         sign = self.sign()
         if not sign or sign not in allowed:
             self.refuse("Expecting " + " or ".join(map(repr, allowed)))
@@ -86,13 +86,13 @@ class _Text:
         return sign
 
     def line(self) -> int:
-        """Of what is next."""
+        """The line number of the next character."""
         self._line += self.known.count("\n", self._counted, self.at)
         self._counted = self.at
         return self._line
 
     def rest(self) -> bytes:
-        """All that is ahead. Raises WrongShape where that is much."""
+        """The rest of the file. Raises WrongShape beyond MAX_STRANGE bytes."""
         rest = self.known[self.at :].encode() + self._decoder.getstate()[0] + self._file.read(MAX_STRANGE)
         if len(rest) > MAX_STRANGE:
             raise WrongShape([], NO_FILE, self.line())
@@ -112,7 +112,7 @@ class _Decoder:
         ).raw_decode
 
     def value(self, text: _Text) -> tuple[Any, int]:
-        """The value that is next, and where it ends."""
+        """The next value, and the place where it ends."""
         self._hooks.begin()
         try:
             value, end = self._decode(text.known, text.at)
@@ -136,7 +136,7 @@ def _too_long(text: _Text) -> WrongShape:
 
 
 def _refuse(value: Any, *, known: bool = False) -> NoReturn:
-    """What is wrong with the value of a file that does not begin with its rules, or with what comes behind them."""
+    """Explain the value of a file that does not begin with its rules, or the text that follows them."""
     if not isinstance(value, dict):
         raise WrongShape([], NO_FILE)
     if isinstance(value, Repeating):

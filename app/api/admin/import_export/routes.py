@@ -1,4 +1,4 @@
-"""All rules of a tenant as a file, out and in."""
+"""Export and import of all rules of a tenant as a file."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from app.rules.yielding import Pace, SharedPace, let_go
 
 blueprint = Blueprint("transfer", __name__, url_prefix="/v1/admin", description="Export and import")
 
-# Read or written by a worker at a time: of several, each would take its piece before it is the turn of a check. Small
-# files do not wait for a large one. Files that are written leave their turn, and are UNSENT.
+# A worker processes one small and one large file at a time: several would each run a piece before the next check. Small
+# files do not wait for a large one. A finished answer leaves its slot, and counts as UNSENT.
 SMALL, LARGE = BoundedSemaphore(1), BoundedSemaphore(1)
 LARGE_BYTES = 1024 * 1024
 UNSENT = UnsentFiles(most=2 * MAX_BYTES_OF_IMPORT, most_of_tenant=MAX_BYTES_OF_IMPORT // 2)
@@ -46,7 +46,7 @@ TYPES = ("application/json", YAML)
 @blueprint.doc(responses={200: {"description": "OK", "content": {name: {"schema": ExportSchema} for name in TYPES}}})
 @requires("rules:read")
 def export_rules() -> Response:
-    """All rules of the tenant, as a file that `import` takes: JSON, or YAML where `Accept` prefers it."""
+    """Export all rules of the tenant, as a file that `import` takes: JSON, or YAML where `Accept` prefers it."""
     chosen = request.accept_mimetypes.best_match(["application/json", *YAML_TYPES], "application/json")
     yaml, tenant_id = chosen in YAML_TYPES, g.principal.tenant_id
     pieces = _exported(SMALL, LARGE_BYTES, yaml=yaml) or _exported(LARGE, MAX_BYTES_OF_IMPORT, yaml=yaml)
@@ -56,7 +56,7 @@ def export_rules() -> Response:
 
 
 def _exported(slot: BoundedSemaphore, most: int, *, yaml: bool) -> list[bytes] | None:
-    """The tenant's rules as a file, unless it has more than `most` bytes: nobody knows before how long it becomes."""
+    """The tenant's rules as a file; None if it has more than `most` bytes. Only writing it shows its length."""
     tenant_id = g.principal.tenant_id
     with _alone(slot):
         UNSENT.refuse_more(tenant_id)
@@ -73,7 +73,7 @@ def _exported(slot: BoundedSemaphore, most: int, *, yaml: bool) -> list[bytes] |
 @blueprint.alt_response(200, schema=MergeSchema, success=True)
 @requires("rules:write")
 def import_rules(options: dict[str, bool]) -> Response:
-    """Create or replace all rules of a file, or none of them, and answer what that changes.
+    """Create or replace all rules of a file, or none of them, and answer with the changes.
 
     `replace=true` also deletes the rules that the file does not have; `dry_run=true` changes nothing.
     """
@@ -87,7 +87,7 @@ def import_rules(options: dict[str, bool]) -> Response:
 
 
 def _imported(options: dict[str, bool], *, yaml: bool, large: bool) -> list[bytes]:
-    """Import the body. The answer."""
+    """Import the body. Returns the answer."""
     UNSENT.refuse_more(g.principal.tenant_id)
     raw = read_body(request.environ)
     with nullcontext() if large else _alone(SMALL):
@@ -100,7 +100,7 @@ def _imported(options: dict[str, bool], *, yaml: bool, large: bool) -> list[byte
 
 
 def _merged(rules: list[Rule], options: dict[str, bool], *, large: bool) -> list[bytes]:
-    """Import the rules, or see what that would change. The answer."""
+    """Import the rules, or find out what that would change. Returns the answer."""
     if options["dry_run"]:
         session = in_one_state(db.session())
         merge = changes().compare(rules, replace=options["replace"])
@@ -109,7 +109,7 @@ def _merged(rules: list[Rule], options: dict[str, bool], *, large: bool) -> list
         merge = changes().merge(rules, replace=options["replace"])
         refresh()
     with nullcontext() if large else _alone(SMALL):
-        if options["dry_run"]:  # what was changed is told
+        if options["dry_run"]:  # a change that was made is always reported
             UNSENT.refuse_more(g.principal.tenant_id)
         answer = list(in_pieces(_merge_answer(merge, dry_run=options["dry_run"])))
         let_go(_pace(), *merge.lists())
@@ -140,7 +140,7 @@ def _merge_answer(merge: Merge, *, dry_run: bool) -> Iterator[str]:
 
 @contextmanager
 def _alone(slot: BoundedSemaphore) -> Iterator[None]:
-    """No other file of this size is worked on meanwhile. Raises Problem 503 where that takes too long."""
+    """Exclude other files of this size meanwhile. Raises Problem 503 where the wait is too long."""
     if not slot.acquire(timeout=WAIT_SECONDS):
         raise Problem(503, BUSY, kind="busy", headers={"Retry-After": "10"})
     try:
@@ -151,7 +151,7 @@ def _alone(slot: BoundedSemaphore) -> Iterator[None]:
 
 
 def _bounded(pieces: Iterator[bytes], most: int) -> list[bytes] | None:
-    """All of them, unless they have more bytes."""
+    """All pieces; None if they have more than `most` bytes."""
     kept, length = list[bytes](), 0
     for piece in pieces:
         kept.append(piece)

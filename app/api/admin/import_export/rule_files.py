@@ -24,14 +24,14 @@ from app.rules.yielding import Pace, let_go, unpaced
 PIECE_CHARACTERS = 64 * 1024  # of a file that is written
 YAML = "application/yaml"
 YAML_TYPES = (YAML, "application/x-yaml", "text/yaml")
-# Left out where they say nothing; client, endpoint and rate are always shown.
+# Omitted if they have these values; client, endpoint and rate are always written.
 SILENT = {"algorithm": None, "burst": None, "action": "limit", "fail_mode": None, "shadow": False, "enabled": True}
 SILENT["description"] = ""
 
 
 @dataclass(frozen=True, slots=True)
 class FileError:
-    """One thing that is wrong. `path`: of member names and indices; `line`: from 1, None where it is not known."""
+    """One error. `path`: member names and indices; `line`: from 1, None if unknown."""
 
     path: Path
     message: str
@@ -44,15 +44,15 @@ class FileError:
 
 
 class InvalidRules(Exception):
-    """The file was read, but it does not say valid rules. All of it is refused."""
+    """The file was read, but its rules are not valid. All of it is refused."""
 
     def __init__(self, errors: Sequence[FileError]) -> None:
         super().__init__(str(errors[0]))
         self.errors = errors[:MAX_ERRORS]
-        self.more = len(errors) > MAX_ERRORS  # at least one; nobody has looked for the others
+        self.more = len(errors) > MAX_ERRORS  # whether there are more errors, whose number is unknown
 
     def as_problem(self) -> Problem:
-        """422; `errors` nests as the file does: {"rules": {"3": {"rate": [messages]}}}."""
+        """A 422; `errors` nests as the file does: {"rules": {"3": {"rate": [messages]}}}."""
         first = self.errors[0]
         line = f"line {first.line}: " if first.line else ""
         count = len(self.errors) - 1 + self.more
@@ -66,7 +66,7 @@ def read_rules(
 ) -> list[Rule]:
     """The rules of a file `{"rules": […]}`. Raises Problem 400 where it is no JSON or YAML, and InvalidRules.
 
-    In pieces by `pace`: of a rule JSON takes some 30 µs, YAML 150.
+    Reads in pieces by `pace`: a rule takes some 30 µs in JSON, 150 µs in YAML.
     """
     errors, rules = list[FileError](), list[Rule]()
     schema, places = RuleSchema(), dict[tuple[str, str | None, bool], int]()
@@ -84,7 +84,7 @@ def read_rules(
                 errors += _in_file(error, place, item)
                 if isinstance(item.value, dict):
                     continue
-                break  # this is no list of rules: the rest would only repeat it
+                break  # the items are no rules, so further ones would repeat the error
             twin = places.setdefault((rule.client_id, rule.endpoint, rule.shadow), place)
             if twin != place:
                 message = f"The client and endpoint are those of rules[{twin}]."
@@ -103,7 +103,7 @@ def read_rules(
 
 
 def write_rules(rules: Iterable[Rule], *, yaml: bool) -> Iterator[str]:
-    """The rules as a file, one a line in JSON: in pieces, each made as it is asked for."""
+    """The rules as a file, in JSON one rule a line: pieces of text, each made when it is consumed."""
     rest = iter(rules)
     first = next(rest, None)
     if first is None:
@@ -137,7 +137,7 @@ def _in_file(error: ValidationError, place: int, item: Item) -> Iterator[FileErr
 
 
 def _without_whole(path: Path) -> Path:
-    """What is about a whole object goes by the object's path."""
+    """The path of a message about a whole object is the object's path."""
     return [name for name in path if name != WHOLE]
 
 

@@ -1,4 +1,4 @@
-"""Files of rules and what importing one changes, as marshmallow schemas."""
+"""Files of rules and the changes of an import, as marshmallow schemas."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class ImportOptionsSchema(QuerySchema):
 
 
 class ImportSchema(StrictSchema):
-    """A file of rules. Read by app/api/admin/import_export/rule_files.py; this documents it."""
+    """A file of rules. app/api/admin/import_export/rule_files.py reads it; this documents it."""
 
     rules = BoundedList(fields.Nested(RuleSchema), 0, MAX_RULES, required=True)
 
 
 class FileRuleSchema(RuleSchema):
-    """A rule as files have it: what says nothing is left out."""
+    """A rule in a file: members with their default values are omitted."""
 
     class Meta:
         exclude = ("id", "version", "created_at", "updated_at", "warnings")

@@ -13,9 +13,10 @@ BUSY = "too many files of rules wait for their readers: read those that you requ
 
 
 class UnsentFiles:
-    """Bytes that wait, of all tenants and of each: slow readers of one tenant keep no other from its files.
+    """Counts waiting bytes, in total and for each tenant: slow readers of one tenant do not keep others from their
+    files.
 
-    A file is taken while there are less than `most` and `most_of_tenant`, however long it is. Belongs to one worker.
+    A file of any length is accepted while fewer than `most` and `most_of_tenant` bytes wait. Belongs to one worker.
     """
 
     def __init__(self, most: int, most_of_tenant: int) -> None:
@@ -28,7 +29,7 @@ class UnsentFiles:
             raise Problem(503, BUSY, kind="busy", headers={"Retry-After": "10"})
 
     def until_sent(self, tenant_id: int, pieces: list[bytes], content_type: str) -> Response:
-        """The response, which counts until it was sent, or where it never is, until it is given up."""
+        """The response. Its bytes count until it was sent or given up."""
         response, length = Response(pieces, content_type=content_type), sum(map(len, pieces))
         self._waiting[tenant_id] += length
         weakref.finalize(response, self._sent, tenant_id, length)

@@ -16,9 +16,10 @@ from app.api.error_messages import Path
 from app.api.problems import Problem
 from app.rules.yielding import Pace
 
-MAX_ITEM_VALUES = 1000  # of a rule: objects and numbers, in YAML all its parts; one of 8 limits has some 100
+MAX_ITEM_VALUES = 1000  # of a rule: objects and numbers, in YAML all its parts; a rule with 8 limits has some 100
 PART = 16 * 1024  # bytes
-MAX_GAP = 256 * 1024  # characters without an event: of one text, or of comments and blanks, which are read in one piece
+# Characters without an event, as in one long text, comment or run of blanks: the parser reads these in one piece.
+MAX_GAP = 256 * 1024
 MAX_DIRECTIVES = 100  # without an event; PyYAML compares each with all before it
 DIRECTIVE = re.compile("[\n\r\x85\u2028\u2029]%")
 NO_FILE = 'A file holds {"rules": […]}.'
@@ -27,7 +28,7 @@ UNKNOWN = "Unknown field."
 
 
 class WrongShape(Exception):
-    """The file is JSON or YAML, but it is not `{"rules": […]}`. `line`: from 1, None where it is not known."""
+    """The file is JSON or YAML, but not `{"rules": […]}`. `line`: from 1, None if unknown."""
 
     def __init__(self, path: Path, message: str, line: int | None = None) -> None:
         super().__init__(message)
@@ -37,17 +38,17 @@ class WrongShape(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One of the rules. `line`: where it begins; `text`: as the file has it, where that is JSON."""
+    """One of the rules. `line`: its first line; `text`: its JSON, None for YAML."""
 
     value: Any
     line: int
     text: str | None = None
 
     def lines(self) -> Callable[[Path], int]:
-        """Says on which line lies what is at a path in it, or the nearest thing around that."""
+        """A function from a path in the rule to its line, or to the line of the nearest value around it."""
         if self.text is None:
             return lambda path: yaml_subset.line_of(self.value, path, self.line)
-        try:  # JSON is YAML, but for some escapes
+        try:  # JSON is YAML, except for some escapes
             value = yaml_subset.read(self.text)
         except YamlError:
             value = None
@@ -55,7 +56,7 @@ class Item:
 
 
 def items_of_yaml(file: BinaryIO, pace: Pace) -> Iterator[Item]:
-    """Raises YamlError, Problem 400 where the bytes are not UTF-8, and WrongShape."""
+    """The rules of the file. Raises YamlError, Problem 400 where the bytes are not UTF-8, and WrongShape."""
     text = _Text(file, pace)
     try:
         yield from _items(text.watch(yaml_subset.events(text, pace)))
@@ -93,7 +94,7 @@ def _items(events: Iterator[yaml.Event]) -> Iterator[Item]:
 
 
 def _value(event: yaml.Event | None, events: Iterator[yaml.Event], depth: int) -> Any:
-    """The value that begins with this event, unless it has too many parts."""
+    """The value that begins with this event. Raises YamlError beyond MAX_ITEM_VALUES parts."""
 
     def few() -> Iterator[yaml.Event]:
         for number, part in enumerate(events):
@@ -105,17 +106,19 @@ def _value(event: yaml.Event | None, events: Iterator[yaml.Event], depth: int) -
 
 
 class _Text:
-    """What PyYAML reads from. An exception would be lost in it, so that an `error` ends the file."""
+    """The stream that PyYAML reads. PyYAML would lose an exception, so an error ends the stream and is kept in
+    `error`.
+    """
 
     def __init__(self, file: BinaryIO, pace: Pace) -> None:
         self.error: Exception | None = None
-        self._line, self._length, self._directives = 1, 0, 0  # where the last event was, and what was read since
-        # Paced here too: of a text without end the parser makes no event.
+        self._line, self._length, self._directives = 1, 0, 0  # the line of the last event, and the amount read since
+        # Paced here too: an endless text makes no event.
         self._parts = iter(pace(iter(lambda: file.read(PART), b"")))
         self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     def watch(self, events: Iterator[yaml.Event]) -> Iterator[yaml.Event]:
-        """The events that the parser makes of this."""
+        """The events that the parser makes from this stream."""
         for event in events:
             self._line, self._length, self._directives = yaml_subset.line_at(event), 0, 0
             yield event

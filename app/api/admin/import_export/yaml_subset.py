@@ -1,7 +1,8 @@
-"""YAML as rule files need it: what JSON can say, in YAML's spelling. No anchors, aliases, tags or merge keys.
+"""YAML as rule files need it: JSON's values in YAML's spelling. No anchors, aliases, tags or merge keys.
 
-Read event by event: the nodes that PyYAML builds from deep nesting end the process, and aliases can ask for more memory
-than there is. Unlike YAML 1.1, `no` and `12:30` are texts. JSON is YAML too, so lines can be found in it as well.
+It is read event by event. The nodes that PyYAML builds from deep nesting end the process, and aliases can ask for more
+memory than there is. Unlike in YAML 1.1, `no` and `12:30` are texts. JSON is YAML too, so this finds lines in JSON as
+well.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ MAX_DEPTH = 10  # a rule's limit lies four deep
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
-# What YAML 1.1 takes for something else than a text, though it needs no quotes otherwise.
+# Words without need of quotes that YAML 1.1 does not take for texts.
 OTHER = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 PLAIN = re.compile("[A-Za-z][A-Za-z0-9_.*@+/-]*( [A-Za-z0-9_.*@+/-]+)*")
-# In quotes, where JSON needs no escape: YAML takes some of these for the end of a line, and others not at all.
+# Escaped, though JSON does not require it: YAML takes some of these for a line end, and refuses others.
 ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 IN_JSON = json.JSONEncoder(ensure_ascii=False).encode
 INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,18})")
@@ -30,7 +31,7 @@ NUMBER = re.compile(r"[-+]?[0-9]+\.[0-9]*([eE][-+][0-9]+)?")
 
 
 class YamlError(Exception):
-    """What is wrong, with `line`, counted from 1, where it is known."""
+    """An error, with `line`, from 1, if it is known."""
 
     def __init__(self, message: str, line: int | None) -> None:
         super().__init__(message)
@@ -38,7 +39,7 @@ class YamlError(Exception):
 
 
 class Members(dict[str, Any]):
-    """A mapping that knows on which line each of its values is."""
+    """A mapping with the line of each of its values."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +47,7 @@ class Members(dict[str, Any]):
 
 
 class Items(list[Any]):
-    """A sequence that knows on which line each of its items is."""
+    """A sequence with the line of each of its items."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +55,7 @@ class Items(list[Any]):
 
 
 def read(text: str) -> Any:
-    """The one document of the text, made of Members, Items, str, int, float, bool and None. Raises YamlError."""
+    """The only document of the text, made of Members, Items, str, int, float, bool and None. Raises YamlError."""
     found = events(text)
     document = value(next(found, None), found, MAX_DEPTH)
     if (more := next(found, None)) is not None:
@@ -63,7 +64,7 @@ def read(text: str) -> Any:
 
 
 def events(source: Any, pace: Pace = unpaced) -> Iterator[yaml.Event]:
-    """What is in the text, or in the stream of text, but for the frames of documents. Raises YamlError."""
+    """The events of a text or a stream of text, without those that frame documents. Raises YamlError."""
     frames = (yaml.StreamStartEvent, yaml.StreamEndEvent, yaml.DocumentStartEvent, yaml.DocumentEndEvent)
     try:
         for event in pace(yaml.parse(source, Loader=LOADER)):
@@ -77,7 +78,7 @@ def events(source: Any, pace: Pace = unpaced) -> Iterator[yaml.Event]:
 
 
 def write(value: Any, indent: str = "") -> str:
-    """The value, in the order of its members. Reads back the same by YAML 1.1 and 1.2."""
+    """The value as YAML, in the order of its members. Reads back the same by YAML 1.1 and 1.2."""
     deeper = indent + "  "
     if isinstance(value, dict) and value:
         return "".join(f"{indent}{_scalar_text(name)}:{_inside(inner, deeper)}" for name, inner in value.items())
@@ -87,9 +88,9 @@ def write(value: Any, indent: str = "") -> str:
 
 
 def line_of(value: Any, path: list[Any], line: int = 1) -> int:
-    """The line of what lies at this path of member names and indices, or of the nearest thing around it.
+    """The line of the value at this path of member names and indices, or of the nearest value around it.
 
-    `line`: on which the value is.
+    `line`: the line of `value` itself.
     """
     for step in path:
         known = isinstance(value, Members) and step in value.lines
@@ -100,7 +101,7 @@ def line_of(value: Any, path: list[Any], line: int = 1) -> int:
 
 
 def value(event: yaml.Event | None, events: Iterator[yaml.Event], depth: int) -> Any:
-    """The value that begins with this event. Raises YamlError, also where it is nested deeper than `depth`."""
+    """The value that begins with this event. Raises YamlError, also beyond `depth` levels."""
     if event is None:
         return None
     refuse_references(event)
@@ -113,7 +114,7 @@ def value(event: yaml.Event | None, events: Iterator[yaml.Event], depth: int) ->
 
 
 def refuse_references(event: yaml.Event) -> None:
-    """Raises YamlError where it has an anchor or a tag, or is an alias."""
+    """Raises YamlError for an anchor, a tag or an alias."""
     if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
         raise YamlError("anchors and aliases are not allowed here", line_at(event))
     if getattr(event, "tag", None) is not None:
@@ -121,7 +122,7 @@ def refuse_references(event: yaml.Event) -> None:
 
 
 def line_at(event: Any) -> int:
-    """Where it begins, from 1."""
+    """The line on which the event begins, from 1."""
     return int(event.start_mark.line) + 1
 
 
@@ -147,7 +148,7 @@ def _members(events: Iterator[yaml.Event], depth: int) -> Members:
 
 
 def _scalar(event: yaml.ScalarEvent) -> Any:
-    """A plain scalar. What the writer leaves unquoted as a text must be one here too."""
+    """A plain scalar. A text that the writer leaves unquoted must be a text here too."""
     text = event.value
     if text.lower() in WORDS:
         return WORDS[text.lower()]
@@ -157,7 +158,7 @@ def _scalar(event: yaml.ScalarEvent) -> Any:
 
 
 def _inside(value: Any, indent: str) -> str:
-    """A member's value, from behind the colon on."""
+    """The value of a member, including the blank or line end after the colon."""
     return f"\n{write(value, indent)}" if isinstance(value, dict | list) and value else f" {_scalar_text(value)}\n"
 
 

@@ -1,4 +1,4 @@
-"""Rules as a whole: a client is blocked and let in again, a shadow is enforced."""
+"""Actions on rules: block and unblock a client, promote a shadow."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ class BlockedClientSchema(StrictSchema):
 
 
 class BlockSchema(Schema):
-    """`rules`: those of the client that changed, as they are now; `deleted`: the ids of those that went with the block.
-    `warnings`, where there are any: which other rules still let some of the clients in, or keep them out."""
+    """`rules`: the changed rules of the client in their new state; `deleted`: the ids of rules that the change removed.
+
+    `warnings` (if any): other rules that still admit some of the clients, or block them.
+    """
 
     client_id = fields.String(required=True)
     rules = fields.List(fields.Nested(StoredRuleSchema), required=True)
@@ -37,7 +39,7 @@ class BlockSchema(Schema):
 
 
 class NothingSchema(StrictSchema):
-    """There is nothing to say: a body is not read."""
+    """The request has no content: a body is not read."""
 
 
 NO_BODY = {"required": False, "content": {"application/json": {"schema": NothingSchema}}}
@@ -50,7 +52,7 @@ NO_BODY = {"required": False, "content": {"application/json": {"schema": Nothing
 def block_client(sent: dict[str, str]) -> dict[str, Any]:
     """Deny the client (or pattern) everything: its rule for any endpoint, made if need be, and each for an endpoint.
 
-    Their limits are kept. More specific clients have rules of their own, which go on: `warnings` names them.
+    Their limits are kept. More specific clients have their own rules, which stay in force: `warnings` names them.
     """
     return _answer(sent["client_id"], changes().block(sent["client_id"]))
 
@@ -60,7 +62,7 @@ def block_client(sent: dict[str, str]) -> dict[str, Any]:
 @blueprint.response(200, BlockSchema)
 @requires("rules:write")
 def unblock_client(sent: dict[str, str]) -> dict[str, Any]:
-    """End a block: the rules of the client do again what they did before. One that was made to block is deleted."""
+    """End a block: the client's rules act as before it. A rule that was made by the block is deleted."""
     return _answer(sent["client_id"], changes().unblock(sent["client_id"]))
 
 
@@ -72,8 +74,8 @@ def unblock_client(sent: dict[str, str]) -> dict[str, Any]:
 def promote_rule(rule_id: int) -> Answer:
     """Enforce a shadow rule.
 
-    Where its client and endpoint have an enforced rule already, that one becomes what the shadow says. It keeps its id,
-    its counters, and the fail mode and description that the shadow does not have; the shadow goes.
+    If its client and endpoint already have an enforced rule, that rule takes over the shadow's fields, and the shadow
+    is deleted. It keeps its id, its counters, and the fail mode and description where the shadow has none.
     """
     precondition = Precondition()
     stored = changes().promote(rule_id, precondition)

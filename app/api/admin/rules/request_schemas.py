@@ -13,8 +13,9 @@ from app.rules.rule import ACTIONS
 
 
 class RulePatchSchema(RuleSchema):
-    """The fields of a rule that are to change. `rate`, `window`, `algorithm` and `burst` are those of the first limit,
-    whose others stay; `limits` replaces all."""
+    """The fields of a rule to change. `rate`, `window`, `algorithm` and `burst` are those of the first limit, and the
+    other limits stay; `limits` replaces all.
+    """
 
     of_stored = True
 
@@ -37,7 +38,9 @@ class RuleDeletionSchema(QuerySchema):
 
 
 class RuleVersionSchema(StoredRuleSchema):
-    """The rule as it was. `updated_at`: since when; `changes`: field -> from, to, against the version before."""
+    """The rule at a version. `updated_at`: start of the version; `changes`: field -> from, to, against the previous
+    one.
+    """
 
     class Meta:
         exclude = ("created_at",)

@@ -1,4 +1,4 @@
-"""Rules for operators: create, replace, edit, list, delete, and how each came to be. Each tenant sees its own."""
+"""Rules for operators: create, replace, edit, list, delete, and their versions. Each tenant sees its own."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ blueprint = StrictBlueprint("admin", __name__, description="Rules")
 
 Answer = tuple[dict[str, Any], int, dict[str, str]]
 RULE = "/v1/admin/rules/<int:rule_id>"
-PATIENCE_SECONDS = 0.4  # for other changes, of which 10,000 take a worker up to a second on a busy machine
+PATIENCE_SECONDS = 0.4  # longest wait for changes of others; 10,000 take a worker up to a second on a busy machine
 
 
 @blueprint.route("/v1/admin/rules", methods=["POST"])
@@ -61,7 +61,7 @@ def put_rule(sent: Sent) -> Answer:
 @blueprint.paginate()
 @requires("rules:read")
 def list_rules(filters: dict[str, Any], pagination_parameters: PaginationParameters) -> list[dict[str, Any]]:
-    """The rules of the tenant, oldest first."""
+    """List the rules of the tenant, oldest first."""
     rules = paged(pagination_parameters, partial(_repository().page, g.principal.tenant_id, filters))
     return [rule_answer(rule) for rule in rules]
 
@@ -70,7 +70,7 @@ def list_rules(filters: dict[str, Any], pagination_parameters: PaginationParamet
 @blueprint.response(200, RuleAnswerSchema)
 @requires("rules:read")
 def get_rule(rule_id: int) -> Answer:
-    """One rule."""
+    """Show one rule."""
     rule = _own(rule_id)
     return with_etag(rule, _with_warnings(rule, warnings_of(rule, None, _repository())))
 
@@ -81,7 +81,7 @@ def get_rule(rule_id: int) -> Answer:
 @conditional
 @requires("rules:write")
 def replace_rule(sent: dict[str, Any], rule_id: int) -> Answer:
-    """Replace the rule: what is not sent is the default, not the old."""
+    """Replace the rule: fields that are not sent get their defaults, not the old values."""
     precondition = Precondition()
     stored = changes().edit(rule_id, lambda stored: as_rule(sent, stored), precondition, REPLACE)
     return changed(stored, precondition.before)
@@ -106,7 +106,7 @@ def patch_rule(sent: dict[str, Any], rule_id: int) -> Answer:
 @conditional
 @requires("rules:write")
 def delete_rule(sent: dict[str, bool], rule_id: int) -> Answer | None:
-    """Delete the rule and its versions; with `dry_run=true` only say what would go, and what would decide again.
+    """Delete the rule and its versions. `dry_run=true` deletes nothing, and names the rules that would decide instead.
 
     Its counters are never read again and expire by themselves.
     """
@@ -123,10 +123,10 @@ def delete_rule(sent: dict[str, bool], rule_id: int) -> Answer | None:
 @blueprint.paginate()
 @requires("rules:read")
 def list_versions(rule_id: int, pagination_parameters: PaginationParameters) -> list[dict[str, Any]]:
-    """What the rule was, newest first, and what each version changed."""
+    """List the versions of the rule, newest first, each with its changes."""
     wanted, rule = pagination_parameters, _own(rule_id)
     history = History(db.session(), rule.tenant_id)
-    # One more than the page: what its last one changed is told by the one before.
+    # One more than the page: the changes of its last version are differences from the next older one.
     rows, wanted.item_count = history.versions(rule_id, wanted.first_item, wanted.page_size + 1)
     return version_answers(rows)[: wanted.page_size]
 
@@ -137,7 +137,7 @@ def list_versions(rule_id: int, pagination_parameters: PaginationParameters) -> 
 @conditional
 @requires("rules:write")
 def roll_back_rule(sent: dict[str, int], rule_id: int) -> Answer:
-    """Make the rule again what it was at a version, as a new version."""
+    """Restore the rule as it was at a version, as a new version."""
     precondition = Precondition()
     stored = changes().roll_back(rule_id, sent["version"], precondition)
     return changed(stored, precondition.before)
@@ -147,7 +147,7 @@ def roll_back_rule(sent: dict[str, int], rule_id: int) -> Answer:
 @blueprint.response(200, {"type": "object", "additionalProperties": {"type": "object"}})
 @requires("rules:read")
 def rules() -> Response:
-    """The enforced rules of the tenant in the short form: client -> rate, window and endpoints."""
+    """Show the enforced rules of the tenant in the short form: client -> rate, window and endpoints."""
     wired = services()
     settings, pace = wired.settings, wired.pace
     table: dict[str, dict[str, Any]] = {"default": {"rate": settings.default_rate, "window": settings.default_window}}
@@ -163,7 +163,7 @@ def rules() -> Response:
 
 
 def own_rules() -> list[Rule]:
-    """All rules of the caller's tenant, read in a transaction that is over then."""
+    """All rules of the caller's tenant, read in a transaction that has ended on return."""
     session, pace = in_one_state(db.session()), services().pace
     rules = RuleRepository(session, pace).rules(g.principal.tenant_id)
     session.rollback()
@@ -171,27 +171,28 @@ def own_rules() -> list[Rule]:
 
 
 def changes() -> RuleChanges:
-    """Changes of the caller's tenant, in the caller's name."""
+    """Changes to the rules of the caller's tenant; the caller is their author."""
     pace = services().pace
     return RuleChanges(db.session(), g.principal.tenant_id, author(), pace)
 
 
 def as_rule(sent: dict[str, Any], stored: Rule | None = None) -> Rule:
-    """The rule that was sent, in the caller's tenant, to be put in the place of `stored`."""
+    """The rule that was sent, in the caller's tenant, as the replacement of `stored`."""
     algorithm = services().settings.algorithm
     return rule_from(sent, tenant_id=g.principal.tenant_id, default_algorithm=algorithm, stored=stored)
 
 
 def changed(rule: Rule, before: Rule | None, *, named: Collection[str] | None = None) -> Answer:
-    """The answer to a change. `named`: the fields that were sent, where the others fell back to their defaults."""
+    """The answer to a change. `named`: the fields that were sent, where the others got their defaults."""
     refresh()
     warnings = if_readable(lambda: warnings_of(rule, before, _repository(), named=named)) or []
     return with_etag(rule, _with_warnings(rule, warnings))
 
 
 def refresh() -> None:
-    """Let this worker decide by a change before it answers; the others follow by themselves. So does this one where it
-    reads many other changes just then: an emergency block is answered within a second."""
+    """Make this worker apply a change before it answers. The other workers follow by themselves. So does this one if it
+    is reading many other changes: an emergency block is answered within a second.
+    """
     services().reloader.refresh(PATIENCE_SECONDS)
 
 
@@ -211,7 +212,7 @@ def _with_warnings(rule: Rule, warnings: list[str]) -> dict[str, Any]:
 
 
 def _named(sent: dict[str, Any]) -> Rule | None:
-    """The stored rule that was sent back, if one was: only answers have limits and the first one's fields beside."""
+    """The stored rule if an answer was sent back: only answers have `limits` together with the first limit's fields."""
     if not sent.get("limits") or not sent.keys() & set(LIMIT_FIELDS):
         return None
     who = {name: sent[name] for name in ("client_id", "endpoint", "shadow")}

@@ -1,4 +1,4 @@
-"""Rules between JSON and values: as they are sent, as they are answered, and as files hold them."""
+"""Rules between JSON and values: in requests, in answers and in files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BOTH = "Give either limits or rate and window, not both with different values."
 
 
 def rule_from(sent: Mapping[str, Any], *, tenant_id: int, default_algorithm: str, stored: Rule | None = None) -> Rule:
-    """The rule that was sent, loaded by RuleSchema, to be put in the place of `stored`. Raises ValidationError."""
+    """The rule that was sent, loaded by RuleSchema, as the replacement of `stored`. Raises ValidationError."""
     if stored is not None and sent["client_id"] != stored.client_id:
         possible_client(sent["client_id"])
     fields = {name: value for name, value in sent.items() if name not in ("limits", *LIMIT_FIELDS)}
@@ -31,7 +31,7 @@ def rule_from(sent: Mapping[str, Any], *, tenant_id: int, default_algorithm: str
 
 
 def sendable(document: Document) -> Document:
-    """The document in the form in which rules are sent: a single limit by its fields, several by `limits`."""
+    """The document as requests have it: a single limit by its fields, several by `limits`."""
     fields = {name: value for name, value in document.items() if name != "limits"}
     limits = document["limits"]
     if not limits:
@@ -50,13 +50,13 @@ def rule_answer(rule: Rule) -> Document:
 
 
 def document_answer(document: Document) -> Document:
-    """The document with its first limit's fields beside `limits`."""
+    """The document with the first limit's fields beside `limits`."""
     first = document["limits"][0] if document["limits"] else NO_LIMIT
     return document | first
 
 
 def patched(current: Rule, sent: dict[str, Any]) -> dict[str, Any]:
-    """The rule as it is to be sent once the fields of `sent` are changed. Raises ValidationError.
+    """`current` with the fields of `sent`, as RuleSchema loads it. Raises ValidationError.
 
     A rate, window, algorithm or burst alone is that of the first limit; the others stay.
     """
@@ -64,7 +64,7 @@ def patched(current: Rule, sent: dict[str, Any]) -> dict[str, Any]:
     beside = {name: sent[name] for name in LIMIT_FIELDS if name in sent}
     if "limits" in sent:
         base = {name: value for name, value in base.items() if name not in LIMIT_FIELDS}
-    elif "limits" in base and beside:  # of several limits these are the first one's, as in answers
+    elif "limits" in base and beside:  # of several limits these fields are the first one's, as in answers
         first, *others = base["limits"]
         base["limits"] = [first | beside, *others]
         sent = {name: value for name, value in sent.items() if name not in beside}
@@ -73,18 +73,19 @@ def patched(current: Rule, sent: dict[str, Any]) -> dict[str, Any]:
 
 
 def version_answers(newest_first: list[RuleVersionRow]) -> list[dict[str, Any]]:
-    """The versions, each with what it changed of the next older one."""
+    """The versions, each with its changes against the next older one."""
     older: list[RuleVersionRow | None] = [*newest_first[1:], None]
-    return [_version(*pair) for pair in zip(newest_first, older, strict=False)]  # of no versions there is no oldest
+    # Lengths differ if there are no versions: `older` is still [None].
+    return [_version(*pair) for pair in zip(newest_first, older, strict=False)]
 
 
 def merge_answer(merge: Merge) -> dict[str, list[dict[str, Any]]]:
-    """What a merge changes, rule by rule."""
+    """The changes of a merge, rule by rule."""
     return {name: list(rules) for name, rules in merge_answer_lists(merge, unpaced)}
 
 
 def merge_answer_lists(merge: Merge, pace: Pace) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
-    """The same, a list and a rule at a time."""
+    """As `merge_answer`, a list and a rule at a time."""
     pairs: dict[str, Iterable[tuple[Rule | None, Rule | None]]] = {
         "created": ((None, rule) for rule in merge.created),
         "replaced": merge.replaced,
@@ -95,7 +96,7 @@ def merge_answer_lists(merge: Merge, pace: Pace) -> Iterator[tuple[str, Iterator
 
 
 def _limits(sent: Mapping[str, Any], stored: list[Document] | None) -> list[Document]:
-    """The limits that were sent: by `limits`, by the fields of a single one, or as answers have them, by both."""
+    """The limits that were sent: by `limits`, by the fields of a single one, or by both, as answers have them."""
     limits: list[Document] = sent.get("limits", [])
     beside = {name: sent[name] for name in LIMIT_FIELDS if name in sent}
     if not limits:
@@ -105,7 +106,7 @@ def _limits(sent: Mapping[str, Any], stored: list[Document] | None) -> list[Docu
         return limits
     if stored is not None:
         known = stored[0] if stored else NO_LIMIT
-        if known | beside == known:  # then `limits` was changed
+        if known | beside == known:  # the fields beside are unchanged, so `limits` was changed
             return limits
         if limits == stored and len(limits) == 1 and None not in (first["rate"], first["window"]):
             refuse_impossible(first)

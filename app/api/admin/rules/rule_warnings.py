@@ -1,4 +1,6 @@
-"""What a change does beside what it says: which rules it keeps from deciding, and what it replaced unasked."""
+"""Warnings about side effects of a change: rules that no longer decide, and fields that were reset without being
+sent.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def if_readable(read: Callable[[], T]) -> T | None:
-    """Warnings of a change that is durable; None, and a line in the log, where the database fails meanwhile."""
+    """Warnings about a durable change. None, with a log line, if the database fails meanwhile."""
     try:
         return read()
     except DATABASE_ERRORS as error:
@@ -34,8 +36,10 @@ def if_readable(read: Callable[[], T]) -> T | None:
 def warnings_of(
     rule: Rule | None, before: Rule | None, rules: RuleRepository, *, named: Collection[str] | None = None
 ) -> list[str]:
-    """Of the rule as it is now, and as it was; None: there is, or was, none. `named`: the fields that were sent, where
-    others fell back to their defaults."""
+    """Warnings about a rule in its present and its previous state; None: it does not, or did not, exist.
+
+    `named`: the fields that were sent, where others got their defaults.
+    """
     changed, was = _one(rule), _one(before)
     around = {other.id: other for each in changed + was for other in rules.beside(each) if each.id != other.id}
     warnings = hidden_rules.warnings(changed, around.values(), before=was)
@@ -49,14 +53,14 @@ def warnings_of(
 
 
 def warnings_of_merge(merge: Merge, pace: Pace = unpaced) -> list[str]:
-    """Of several rules changed at once. Takes up to half a second."""
+    """Warnings about several rules changed at once. Takes up to half a second."""
     changed = [*merge.created, *(after for _, after in pace(merge.replaced))]
     before = [*merge.deleted, *(before for before, _ in pace(merge.replaced))]
     return hidden_rules.warnings(changed, [*merge.unchanged, *merge.others], before=before, pace=pace)
 
 
 def warnings_of_block(client_id: str, tenant_id: int, rules: RuleRepository) -> list[str]:
-    """Of a client or pattern that was just blocked or let in again: where another rule decides otherwise."""
+    """Warnings after a client or pattern was blocked or unblocked: other rules that decide the opposite."""
     own = rules.rules(tenant_id, client_id=client_id, endpoint=None, shadow=False)
     if any(rule.action == "block" and rule.enabled for rule in own):
         return warnings_of(own[0], None, rules)

@@ -1,4 +1,4 @@
-"""Rules as callers send them and as they are answered, as marshmallow schemas."""
+"""Rules in requests and in answers, as marshmallow schemas."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def client_pattern_field() -> fields.String:
 
 
 def possible_client(client_id: str) -> None:
-    """Raise ValidationError of `client_id` where no new rule may be for it, though older ones may be stored."""
+    """Raise ValidationError for a `client_id` that no new rule may have; stored rules may have it."""
     if stars(client_id) > MAX_STARS:
         raise ValidationError(f"A pattern has at most {MAX_STARS} *, this one {stars(client_id)}.", "client_id")
     possible_network(client_id)
 
 
 def possible_network(client_id: str) -> None:
-    """A validator: what looks like a network is one, in the only spelling."""
+    """A validator: an id that looks like a network is a network, in its only spelling."""
     if problem := problem_of(client_id):
         raise ValidationError(problem, "client_id")
 
@@ -71,7 +71,7 @@ class LimitSchema(StrictSchema):
 
 
 class Sent(dict[str, Any]):
-    """What a schema has made of an object that was sent. `names`: of the members that the object had."""
+    """The object that a schema has loaded. `names`: the members that were sent."""
 
     def __init__(self, members: dict[str, Any], names: Iterable[str]) -> None:
         super().__init__(members)
@@ -79,12 +79,13 @@ class Sent(dict[str, Any]):
 
 
 class RuleSchema(StrictSchema):
-    """A rule as it is sent: one limit by `rate` and `window`, or several by `limits`.
+    """A rule in a request: one limit by `rate` and `window`, or several by `limits`.
 
-    An answer can be sent back: of `limits` and the fields of the first one beside it, those that were changed count.
+    An answer can be sent back. It has `limits` and, beside them, the fields of the first one: whichever was changed
+    counts.
     """
 
-    of_stored = False  # then only a client that differs from the stored one is judged, by `rule_from`
+    of_stored = False  # True: `rule_from` validates a client that differs from the stored one
 
     id = ReadOnly(type="integer")
     version = ReadOnly(type="integer")
@@ -126,7 +127,7 @@ class RuleSchema(StrictSchema):
 
     @validates_schema
     def _holds_together(self, data: dict[str, Any], *, partial: Any, **_: Any) -> None:
-        if partial or data.get("limits"):  # what stands beside limits is judged with the rule that is stored
+        if partial or data.get("limits"):  # fields beside limits are compared with the stored rule later
             return
         single = [name for name in ("rate", "window", "burst", "algorithm") if data.get(name) is not None]
         if data.get("action") in ("allow", "block") and not single:
@@ -140,14 +141,14 @@ class RuleSchema(StrictSchema):
 
 
 def schema_of_stored() -> RuleSchema:
-    """For a rule that is to be put in the place of a stored one. The same to OpenAPI."""
+    """The schema of a rule that replaces a stored one. OpenAPI shows it as RuleSchema."""
     schema = RuleSchema()
     schema.of_stored = True
     return schema
 
 
 def refuse_impossible(limit: dict[str, Any]) -> None:
-    """Raise ValidationError where the fields of a limit do not go together."""
+    """Raise ValidationError where the fields of a limit contradict each other."""
     algorithm, rate, burst = limit.get("algorithm"), limit["rate"], limit.get("burst")
     if max(rate, burst or 0) * limit["window"] > MAX_RATE_TIMES_WINDOW:
         message = f"rate or burst times window is at most {MAX_RATE_TIMES_WINDOW}."
@@ -160,7 +161,7 @@ def refuse_impossible(limit: dict[str, Any]) -> None:
 
 
 class StoredRuleSchema(Schema):
-    """A rule as it is answered. `rate` and `window` are those of the first limit; all stand in `limits`."""
+    """A rule in an answer. `rate` and `window` are those of the first limit; `limits` has all."""
 
     id = fields.Integer(required=True)
     version = fields.Integer(required=True)
@@ -181,8 +182,10 @@ class StoredRuleSchema(Schema):
 
 
 class RuleAnswerSchema(StoredRuleSchema):
-    """One rule. `warnings`, where there are any, name rules that do not decide for some clients because of this one, or
-    for which it does not, or say that forward authentication names no client of it; after a change also rules that
-    decide again, and fields that were replaced without being sent."""
+    """One rule. `warnings` (if any) name rules that for some clients decide instead of this one, or no longer decide
+    because of it. They also say if forward authentication never names a client of this rule.
+
+    After a change they also name rules that decide again, and fields that were replaced without being sent.
+    """
 
     warnings = fields.List(fields.String())

@@ -1,4 +1,4 @@
-"""For asyncio: `AsyncRateLimiter`, over the same core as `RateLimiter`, and what it connects by."""
+"""For asyncio: `AsyncRateLimiter`, over the same core as `RateLimiter`, and its connections."""
 
 from ratelimiter_client.aio.client import AsyncRateLimiter
 

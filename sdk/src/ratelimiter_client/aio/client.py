@@ -19,10 +19,11 @@ from ratelimiter_client.waiting import pause_after, seconds
 
 
 class AsyncRateLimiter(Asking):
-    """As RateLimiter, to be awaited. One for the whole application: tasks, event loops and forks may share it.
+    """A RateLimiter whose methods are awaited. One for the whole application: tasks, event loops and forks may share
+    it.
 
-    Uses no threads, but for the look-up of a host's name (an address needs none), which the timeout covers here.
-    `max_connections`: of one event loop at a time; a task beyond them waits, which the timeout covers too.
+    It uses threads only to look up a host's name; an address needs none, and here the timeout covers the look-up.
+    `max_connections`: of one event loop at a time; further tasks wait, which the timeout covers too.
     """
 
     _service: AsyncService
@@ -113,7 +114,7 @@ class AsyncRateLimiter(Asking):
         cost: Cost = 1,
         on_denied: Callable[[Decision], Any] | None = None,
     ) -> Callable[[F], F]:
-        """As RateLimiter.limit, for async functions; those of the arguments are not async."""
+        """As RateLimiter.limit, for async functions. Functions among the arguments are not async."""
         return limited(self.check, limit_key, identify=identify, cost=cost, on_denied=on_denied)
 
     async def health(self) -> Health:
@@ -124,7 +125,7 @@ class AsyncRateLimiter(Asking):
             return self._health(str(error), False)
 
     async def close(self) -> None:
-        """Close the connections of this event loop that wait. A later call opens a new one."""
+        """Close the idle connections of this event loop. A later call opens a new one."""
         self._service.process.undecided.flush()
         self._service.process.connections.close()
 

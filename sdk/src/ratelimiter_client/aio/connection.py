@@ -1,4 +1,4 @@
-"""HTTP/1.1 over one transport of an event loop, by the same reader as over a socket."""
+"""HTTP/1.1 over a transport of an event loop, with the same reader as over a socket."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Connection(asyncio.Protocol):
-    """One connection, used by one task at a time; after any error it is to be closed."""
+    """One connection, used by one task at a time. Close it after any error."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -25,21 +25,22 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[Answer] | None = None
 
     def send(self, request: bytes, most: int, waiter: asyncio.Future[Answer]) -> None:
-        """Send the request; `waiter` gets its answer, whose body is at most `most` bytes, or an OSError or
-        ProtocolError. It may be ended by others."""
+        """Send the request. `waiter` gets its answer, with a body of at most `most` bytes, or an OSError or
+        ProtocolError. Others may end `waiter` first, as at its deadline.
+        """
         self._feed, self._waiter = AnswerReader(most).feed, waiter
         if self._transport is None:
             raise closed()
         self._transport.write(request)
 
     def idle(self) -> bool:
-        """Whether nothing has come on it since its last answer, as far as its loop has looked."""
+        """Whether the connection is open and silent since its last answer, as far as its loop has seen."""
         return self._transport is not None and not self._transport.is_closing()
 
     def close(self) -> None:
-        """At once: what was not sent is lost."""
+        """Close at once: data that was not sent is lost."""
         if self._transport is not None:
-            with suppress(RuntimeError):  # its loop is closed, and the socket with the transport
+            with suppress(RuntimeError):  # its loop is closed, and with the transport the socket
                 self._transport.abort()
 
     def connection_made(self, transport: Any) -> None:
@@ -47,7 +48,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         waiter = self._waiter
-        if waiter is None or waiter.done():  # nobody asked for it
+        if waiter is None or waiter.done():  # an answer without a request
             self.close()
             return
         try:
@@ -65,7 +66,9 @@ class Connection(asyncio.Protocol):
 
 
 async def connect(endpoint: Endpoint, deadline: float) -> Connection:
-    """By the first of its addresses that answers in its share of the time. Raises OSError, socket.timeout."""
+    """Connect to the first of the endpoint's addresses that answers in its share of the time. Raises OSError,
+    socket.timeout.
+    """
     addresses = await _addresses(endpoint, deadline)
     for tried, (family, _, _, _, address) in enumerate(addresses):
         shares = len(addresses) - tried
@@ -78,7 +81,7 @@ async def connect(endpoint: Endpoint, deadline: float) -> Connection:
 
 
 async def _addresses(endpoint: Endpoint, deadline: float) -> list[Any]:
-    """Of an address without, of a name with a thread of the loop's: only the system can look one up."""
+    """Only the system can look up a name, in a thread of the event loop; an address needs no look-up."""
     host, port, kind = endpoint.host, endpoint.port, socket.SOCK_STREAM
     try:
         ip_address(host)
@@ -110,7 +113,7 @@ async def _connected(endpoint: Endpoint, family: int, address: Any, deadline: fl
 
 
 async def _within(step: Awaitable[T], deadline: float) -> T:
-    """Raises socket.timeout after the deadline (monotonic)."""
+    """Await `step`. Raises socket.timeout after the deadline (monotonic)."""
     try:
         return await asyncio.wait_for(step, max(0.0, deadline - time.monotonic()))
     except asyncio.TimeoutError:

@@ -1,4 +1,4 @@
-"""Deadlines of what tasks wait for, by one timer of the event loop: a timer for each would be a tenth of a check."""
+"""Deadlines of waiting tasks by one timer of the event loop: a timer for each would cost a tenth of a check."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 
 
 class Deadlines:
-    """Of one event loop. Each future that is not done at its deadline (monotonic) raises socket.timeout then."""
+    """The deadlines of one event loop. A future that is not done at its deadline (monotonic) raises socket.timeout."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[float, int, asyncio.Future[Any]]] = []  # a heap; the numbers are for equal deadlines
+        self._waiting: list[tuple[float, int, asyncio.Future[Any]]] = []  # a heap; numbers order equal deadlines
         self._numbers = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
-        self._at = math.inf  # when the timer wakes
+        self._at = math.inf  # the time at which the timer wakes
 
     def add(self, waiter: asyncio.Future[Any], deadline: float) -> None:
         waiting = self._waiting

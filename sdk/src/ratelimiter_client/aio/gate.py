@@ -1,4 +1,4 @@
-"""The gate of ASGI applications: that of WSGI, asked with `await`."""
+"""The gate of ASGI applications: a Gate with an awaited client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Scope = Dict[str, Any]
 
 
 class AsyncLimiter(Protocol):
-    """An AsyncRateLimiter, or what stands for one in tests."""
+    """An AsyncRateLimiter, or its fake in tests."""
 
     def check(
         self,
@@ -27,7 +27,7 @@ class AsyncLimiter(Protocol):
 
 
 class AsyncGate(Gate):
-    """See Gate; `client` is an AsyncLimiter, since another would block the event loop."""
+    """See Gate. `client` is an AsyncLimiter, because any other would block the event loop."""
 
     is_async = True
     clients = "an AsyncRateLimiter or an AsyncFakeLimiter"
@@ -51,7 +51,7 @@ class AsyncGate(Gate):
 
 
 def environ_of(scope: Scope) -> Environ:
-    """The WSGI environ of a request, as far as it is about the request; the scope itself is its `asgi.scope`.
+    """The WSGI environ of a request, without the server's members; the scope itself is its `asgi.scope`.
 
     A header with an underscore in its name is left out, as WSGI servers do: it would look like another one.
     """

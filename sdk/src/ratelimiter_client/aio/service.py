@@ -1,4 +1,4 @@
-"""One trip to the service by a task: what `service.py` is for a thread."""
+"""Calls of the service by a task: the asyncio counterpart of `http/service.py`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class LoopConnections(Pool[Connection]):
-    """Of one event loop to one endpoint: at most `most` at a time, of which `most_idle` may wait for their next use."""
+    """The connections of one event loop to one endpoint: at most `most` at a time, of which `most_idle` may be idle."""
 
     def __init__(self, endpoint: Endpoint, most_idle: int, most: int) -> None:
         super().__init__(most_idle)
@@ -32,7 +32,7 @@ class LoopConnections(Pool[Connection]):
         self._deadlines = Deadlines()
 
     async def exchange(self, request: bytes, deadline: float, most: int, *, new: bool = False) -> Answer:
-        """As Connection's of threads; over a `new` connection, or one that waits. Beyond the bound tasks queue."""
+        """As Connection's of threads, over an idle connection, or a `new` one. Beyond `most`, tasks queue."""
         if self._free:
             self._free -= 1
         else:
@@ -66,7 +66,7 @@ class LoopConnections(Pool[Connection]):
             await waiter
         except BaseException:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._release()  # cancelled when its turn had come
+                self._release()  # cancelled after its slot was granted
             raise
 
     def _release(self) -> None:
@@ -79,7 +79,7 @@ class LoopConnections(Pool[Connection]):
 
 
 class Connections:
-    """Those of each event loop: none may use another's."""
+    """The connections of each event loop: none may use another's."""
 
     def __init__(self, endpoint: Endpoint, most_idle: int, most: int) -> None:
         self._endpoint, self._most_idle, self._most = endpoint, most_idle, most
@@ -88,7 +88,7 @@ class Connections:
 
     @property
     def of_loop(self) -> LoopConnections:
-        """The running one's."""
+        """The connections of the running loop."""
         loop = asyncio.get_running_loop()
         found = self._loops.get(loop)
         if found is None:
@@ -98,14 +98,17 @@ class Connections:
         return found
 
     def close(self) -> None:
-        """Those of the running loop that wait. What a fork inherits is left alone: its parent's loop watches it."""
+        """Close the idle connections of the running loop. A fork leaves inherited ones alone: its parent's loop watches
+        them.
+        """
         if self._pid == os.getpid():
             self.of_loop.close()
 
 
 class AsyncService(Core[Connections]):
-    """The one at `endpoint`. `timeout`: seconds for a trip; waiting for a connection, connecting and the second
-    attempt included."""
+    """The service at `endpoint`. `timeout`: seconds for a call, which include the wait for a connection, connecting and
+    the second attempt.
+    """
 
     def __init__(
         self,
@@ -137,7 +140,7 @@ class AsyncService(Core[Connections]):
         deadline = time.monotonic() + self._timeout
         request, connections = self.request(trip), process.connections.of_loop
         try:
-            if not trip.again:  # a closed connection shows itself when the loop looks: there is no second attempt
+            if not trip.again:  # without a second attempt, let the loop first notice a closed connection
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
             try:

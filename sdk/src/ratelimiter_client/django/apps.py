@@ -1,4 +1,4 @@
-"""`"ratelimiter_client.django"` in INSTALLED_APPS: `manage.py check` looks at the settings."""
+"""`"ratelimiter_client.django"` in INSTALLED_APPS: `manage.py check` validates the settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RateLimiterConfig(AppConfig):
 
 
 def check_settings(**_: Any) -> list[checks.CheckMessage]:
-    """An error where RATELIMITER would stop the first request."""
+    """An error if RATELIMITER would stop the first request."""
     try:
         gate()
     except (TypeError, ValueError, ImproperlyConfigured) as error:
@@ -32,7 +32,7 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
 
 
 def check_handler(**_: Any) -> list[checks.CheckMessage]:
-    """An error where handler429 could not answer a denial."""
+    """An error if handler429 could not answer a denial."""
     try:
         handler = handler429()
     except ImportError as error:

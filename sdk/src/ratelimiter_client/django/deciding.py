@@ -1,4 +1,4 @@
-"""Decisions on requests of Django, and the answers to those that are denied."""
+"""Decisions on requests of Django, and the answers to denied requests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OWN = ("on_denied",)
 
 
 def options() -> dict[str, Any]:
-    """RATELIMITER, with names in small letters. Raises ImproperlyConfigured where it is no dict."""
+    """RATELIMITER, with names in lower case. Raises ImproperlyConfigured if it is no dict."""
     given = getattr(settings, "RATELIMITER", None)
     if not isinstance(given, dict):
         raise ImproperlyConfigured("RATELIMITER is missing: a dict, as {'URL': 'http://127.0.0.1:8000'}")
@@ -33,7 +33,9 @@ def options() -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def gate() -> Gate:
-    """By the settings; made again when a test overrides them. Raises TypeError, ValueError, ImproperlyConfigured."""
+    """The gate of the settings; made again when a test overrides them. Raises TypeError, ValueError,
+    ImproperlyConfigured.
+    """
     given = options()
     on_denied = given.get("on_denied")
     is_called = on_denied is None or accepts(on_denied, None, None)
@@ -50,7 +52,9 @@ setting_changed.connect(_forget)
 
 
 def decide(request: HttpRequest, limits: Iterable[Limit] | None = None) -> Decision | None:
-    """As Gate's, with the request in the environ; the tightest so far is `request.ratelimiter_decision`."""
+    """As Gate.decide, with the request in the environ. `request.ratelimiter_decision` is the tightest decision so
+    far.
+    """
     Charges.of(request.META)
     request.META[CORRELATION_ID] = correlation_id(request.META)
     environ = {**request.META, "django.request": request}
@@ -65,7 +69,7 @@ def decide(request: HttpRequest, limits: Iterable[Limit] | None = None) -> Decis
 
 
 def denied(request: HttpRequest, decision: Decision, on_denied: Any = None) -> HttpResponse:
-    """By `on_denied` or the setting ON_DENIED, by the root URLconf's handler429, or as a problem document."""
+    """The answer of `on_denied` or the setting ON_DENIED, of the root URLconf's handler429, or a problem document."""
     request.ratelimiter_decision = decision
     by_function = on_denied or options().get("on_denied")
     response = None if by_function is None else by_function(request, decision)
@@ -81,7 +85,7 @@ def denied(request: HttpRequest, decision: Decision, on_denied: Any = None) -> H
 
 
 def with_headers(request: HttpRequest, response: HttpResponse) -> HttpResponse:
-    """Those of the decision on the request."""
+    """The response with the headers of the decision on the request."""
     decision = getattr(request, "ratelimiter_decision", None)
     if decision is not None:
         for name, value in decision.headers if decision.allowed else denial_headers(decision, request.META):

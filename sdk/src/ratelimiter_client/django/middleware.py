@@ -1,4 +1,4 @@
-"""The middleware."""
+"""The Django middleware."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from ratelimiter_client.web.views import is_exempt, override, own
 
 
 class RateLimitMiddleware:
-    """Limits every request that has a view; one with limits of its own has these instead.
+    """Limits every request that has a view; a view's own limits replace these.
 
-    `settings.RATELIMITER` is a dict of the arguments of RateLimiter and Gate, in capitals:
-    `{"URL": "http://…", "LIMIT_KEY": "web", "EXEMPT": ["/health"]}`. Functions among them get `request.META` with the
-    request in it, as `"django.request"`. `ON_DENIED(request, decision)` answers denied requests; else `handler429` of
-    the root URLconf does. The decision is `request.ratelimiter_decision`.
+    `settings.RATELIMITER` is a dict of the arguments of RateLimiter and Gate, in capitals: `{"URL": "http://…",
+    "LIMIT_KEY": "web", "EXEMPT": ["/health"]}`. Functions among them get `request.META` with the request in it, as
+    `"django.request"`.
+
+    `ON_DENIED(request, decision)` answers denied requests; otherwise `handler429` of the root URLconf does. The
+    decision is `request.ratelimiter_decision`.
     """
 
     sync_capable = async_capable = True
@@ -39,12 +41,12 @@ class RateLimitMiddleware:
         return with_headers(request, await self._get_response(request))
 
     def process_view(self, request: HttpRequest, view: Any, _args: Any, _kwargs: Any) -> HttpResponse | None:
-        """Before the view, when its user is known. Of an asynchronous application Django calls it in a thread."""
+        """Runs before the view, when its user is known. In an asynchronous application Django calls it in a thread."""
         if is_exempt(view) or override(own(view, request.method or "GET")):
             return None
         decision = decide(request)
         return None if decision is None or decision.allowed else denied(request, decision)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        """A denial by the decorator of a client is one of the request."""
+        """Answers a denial by a client's decorator like a denial of the request."""
         return denied(request, error.decision) if isinstance(error, RateLimited) else None

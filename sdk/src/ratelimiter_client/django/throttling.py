@@ -11,10 +11,10 @@ from ratelimiter_client.web.gate import Limit
 
 
 class RateLimitThrottle:
-    """A throttle as the framework asks for it: a subclass may set `scope`, the limit key.
+    """A throttle with the framework's interface. The limit key is the class's `scope`, the view's `throttle_scope`, or
+    "global".
 
-    Else it is the view's `throttle_scope`, or "global". Counted is who IDENTIFY names; where the settings have none,
-    the user that is signed in, else the address.
+    The client is the one that IDENTIFY names. Without that setting it is the signed-in user, else the address.
     """
 
     scope: str | None = None
@@ -31,6 +31,6 @@ class RateLimitThrottle:
         return self._decision is None or self._decision.allowed
 
     def wait(self) -> float | None:
-        """Seconds; None where waiting does not help."""
+        """Seconds to wait; None where waiting does not help."""
         wait_ms = None if self._decision is None else self._decision.retry_after_ms
         return None if wait_ms is None else wait_ms / 1000

@@ -1,4 +1,4 @@
-"""Limits of views."""
+"""Limits of Django views."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ratelimiter_client.web.views import LIMITS, exempted
 
 F = TypeVar("F", bound=Callable[..., Any])
 OnDenied = Callable[[HttpRequest, Decision], "HttpResponse | None"]
-MET = "ratelimiter.met"  # in META: limits that were asked
+MET = "ratelimiter.met"  # in META: limits that were already asked
 
 
 class ViewLimit:
@@ -53,7 +53,7 @@ class ViewLimit:
             if answer is not None:
                 return answer
             response = await view(*args, **kwargs)
-            if Charges.of(request.META).holds:  # a trip
+            if Charges.of(request.META).holds:  # settling may take a round trip
                 return await sync_to_async(self.settled)(request, response)
             return with_headers(request, response)
 
@@ -65,9 +65,9 @@ class ViewLimit:
         return self._methods is None or method in self._methods
 
     def enforce(self, request: HttpRequest) -> HttpResponse | None:
-        """The answer to a request that it denies."""
+        """The answer to a denied request; None: the request is not denied."""
         met = request.META.setdefault(MET, [])
-        if self in met:  # a function that is called once more is charged once more
+        if self in met:  # a function that is called again is charged again
             Charges.of(request.META).forget()
         met.append(self)
         environ = {**request.META, "django.request": request}
@@ -78,7 +78,7 @@ class ViewLimit:
         return None if decision is None or decision.allowed else denied(request, decision, self._on_denied)
 
     def settled(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
-        """With the headers of the decision, once the units that are held are charged or given back."""
+        """The response with the headers of the decision, after the held units were charged or returned."""
         Charges.of(request.META).settle(response)
         return with_headers(request, response)
 
@@ -101,12 +101,14 @@ def limit(
 ) -> ViewLimit:
     """A decorator of views and methods of views, async ones too.
 
-    Of whole classes by `method_decorator(limit("login"), name="dispatch")`.
+    For whole classes use `method_decorator(limit("login"), name="dispatch")`.
 
-    It stands in the place of the middleware's limit, unless `override_defaults=False`: then both hold. It works without
-    the middleware too. `identify`, `cost`: those of the settings where they are not given. `methods`: for these alone.
-    `exempt_when`: not when it returns true. `deduct_when`: only if it returns true for the answer; until then the units
-    are held. `on_denied(request, decision)` answers, unless it returns None. Raises TypeError or ValueError.
+    The limit replaces the middleware's, unless `override_defaults=False`: then both hold. It works without the
+    middleware too. `identify`, `cost`: by default those of the settings. `methods`: the HTTP methods to limit.
+    `exempt_when`: requests for which it returns true are not limited.
+
+    `deduct_when`: a request is charged only if it returns true for the answer; until then the units are held.
+    `on_denied(request, decision)` answers, unless it returns None. Raises TypeError or ValueError.
     """
     if deduct_when is not None:
         is_called = arguments.accepts(deduct_when, None)
@@ -122,5 +124,5 @@ def limit(
 
 
 def exempt(view: F) -> F:
-    """A decorator of views: the middleware's limits do not hold for it, its own do."""
+    """A decorator of views: the middleware's limits do not hold for the view, its own do."""
     return exempted(view)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""`flask limits list`: which views have which limits, and which rules decide them."""
+"""`flask limits list`: the limits of views, and the rules that decide them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LimitsOf = Callable[[Flask, str, str], Any]
 
 
 def commands(limits_of: LimitsOf) -> AppGroup:
-    """`limits_of` gives the gate, and the limits of an endpoint for a method."""
+    """The command group. `limits_of` returns the gate, and the limits of an endpoint for a method."""
     group = AppGroup("limits", help="Limits of this application's views.")
 
     @group.command("list")
@@ -47,7 +47,7 @@ def _told(gate: Gate, limit: Limit) -> tuple[str, str]:
     if callable(limit.limit_key):
         return "(by a function)", ""
     client: Any = gate.client
-    if client is None:  # switched off
+    if client is None:  # limits are disabled
         return limit.limit_key, ""
     return limit.limit_key, _rule(client.check(SOMEBODY, limit.limit_key, 0), limit.limit_key)
 

@@ -12,7 +12,7 @@ from ratelimiter_client.web.denials import PROBLEM, denial, in_words, status_of
 
 
 class RateLimitExceeded(TooManyRequests):
-    """429: a limit denies. `decision` says which: its `limit_key`, `client_id`, `rule_id` and how long to wait."""
+    """429: a limit denies. `decision` names it by `limit_key`, `client_id` and `rule_id`, with the time to wait."""
 
     def __init__(self, decision: Decision, description: str, response: Any) -> None:
         super().__init__(description=description, response=response)
@@ -28,7 +28,7 @@ class RateLimitUndecided(ServiceUnavailable):
 
 
 def error_of(decision: Decision, message: str | None, response: Any = None) -> RateLimitExceeded | RateLimitUndecided:
-    """To be raised. `message`: in place of the wait in words; `response`: of the problem document."""
+    """The exception to raise. `message`: instead of the wait in words; `response`: instead of the problem document."""
     status, _, body = denial(decision, request.environ, message)
     answer = Response(body, status, content_type=PROBLEM) if response is None else response
     kind = RateLimitExceeded if status_of(decision) == 429 else RateLimitUndecided

@@ -1,4 +1,4 @@
-"""The extension."""
+"""The Flask extension."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ F = TypeVar("F", bound=Union[Callable[..., Any], Blueprint])
 
 PREFIX = "RATELIMITER_"
 OWN = ("all_requests", "error_message", "key_func", "on_breach")
-# In the environ: limits of views that were asked, and whether the answer gets the headers of the decision here.
+# In the environ: the limits of views already asked, and whether this extension adds the decision's headers.
 MET, HEADERS = "ratelimiter.met", "ratelimiter.headers"
 
 
 class Settings:
-    """Of one application."""
+    """The settings of one application."""
 
     def __init__(self, given: dict[str, Any]) -> None:
         settings = dict(given)
@@ -40,7 +40,8 @@ class Settings:
             both = settings.get("identify") is not None
             arguments.refuse_unless(not both, "key_func", given["key_func"], "either this or identify")
             settings["identify"] = arguments.who(given["key_func"], "key_func")
-        only_views = settings.get("limits") in ((), [])  # a gate refuses that: in itself it would limit nothing
+        # A gate refuses an empty list, with which it would limit nothing.
+        only_views = settings.get("limits") in ((), [])
         if only_views:
             del settings["limits"]
         self.gate = configured(settings, OWN)
@@ -51,14 +52,15 @@ class Settings:
 
 
 class RateLimits:
-    """Each argument but `app` may be in `app.config` instead: `RATELIMITER_URL`, `RATELIMITER_LIMIT_KEY`, ….
+    """Limits requests of Flask applications. Each argument but `app` may be in `app.config` instead: `RATELIMITER_URL`,
+    `RATELIMITER_LIMIT_KEY`, ….
 
-    Those of RateLimiter and of Gate, and: `key_func`, another name of `identify`; `on_breach`, called with each
-    decision that denies, and what it returns, if anything, is the answer; `error_message`, text or a function that
-    makes it; `all_requests=True` also counts static files, unknown paths, and OPTIONS that Flask answers by itself.
+    The arguments are those of RateLimiter and of Gate, and these: `key_func`, another name of `identify`; `on_breach`,
+    called with each denial, whose result (if any) is the answer; `error_message`, text or a function that returns it.
+    `all_requests=True` also counts static files, unknown paths, and OPTIONS that Flask answers by itself.
 
-    `limits=()` limits only views and blueprints that have limits. A denial is the HTTP error 429 (503 where fail mode
-    "closed" denies) with a problem document, unless the application has an error handler for it.
+    `limits=()` limits only views and blueprints that have limits. A denial is the HTTP error 429, or 503 where
+    fail mode "closed" denies. Its body is a problem document, unless the application has an error handler for it.
     """
 
     def __init__(
@@ -95,7 +97,7 @@ class RateLimits:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Raises TypeError or ValueError for wrong settings."""
+        """Limit this application. Raises TypeError or ValueError for wrong settings."""
         self._settings[app] = Settings({**app.config.get_namespace(PREFIX), **self._options})
         app.extensions["ratelimiter"] = self
         app.before_request(self._before)
@@ -119,10 +121,13 @@ class RateLimits:
     ) -> ViewLimit:
         """A limit for a view (a decorator, below that of the route), a blueprint, or a `with` block in a view.
 
-        It stands in the place of the application's, or of the blueprint's, unless `override_defaults=False`: then both
-        hold. `identify` (or `key_func`), `cost`: the application's where they are not given. Functions are given the
-        environ, or nothing. `methods`: for these alone. `exempt_when`: not when it returns true. `deduct_when`: only if
-        it returns true for the answer; until then the units are held. Raises TypeError or ValueError.
+        It replaces the limits of the application or the blueprint, unless `override_defaults=False`: then both hold.
+        `identify` (or `key_func`), `cost`: by default those of the application. Functions are given the environ, or
+        nothing.
+
+        `methods`: the HTTP methods to limit. `exempt_when`: requests for which it returns true are not limited.
+        `deduct_when`: a request is charged only if it returns true for the answer; until then the units are held.
+        Raises TypeError or ValueError.
         """
         who = identify if key_func is None else key_func
         if deduct_when is not None:
@@ -145,7 +150,7 @@ class RateLimits:
         )
 
     def exempt(self, view: F) -> F:
-        """A decorator of views, or for a blueprint: the application's limits do not hold for it, its own do."""
+        """A decorator of views, or a call for a blueprint: the application's limits do not hold for it, its own do."""
         if isinstance(view, Blueprint):
             self._outer.exempt.add(view)
             return view
@@ -158,7 +163,8 @@ class RateLimits:
         return function
 
     def check(self, limit_key: What = DEFAULT_KEY, identify: Who = None, cost: Cost | None = None) -> Decision | None:
-        """Charge within a view, each time that this is called, whatever was charged before; None where not limited.
+        """Charge within a view. Each call charges, whatever was charged before. Returns None where the request is not
+        limited.
 
         A denial is raised, as that of any limit.
         """
@@ -168,17 +174,17 @@ class RateLimits:
 
     @property
     def current_limit(self) -> Decision | None:
-        """Of this request: the decision that denies, else the one with the least left."""
+        """The tightest decision on this request: the denial, else the one with the least left."""
         return request.environ.get(DECISION) if has_request_context() else None
 
     @property
     def current_limits(self) -> list[Decision]:
-        """All of this request, in their order."""
+        """All decisions on this request, in their order."""
         return list(Charges.of(request.environ).decisions) if has_request_context() else []
 
     @property
     def client(self) -> Limiter:
-        """What decides. It may be replaced at any time, as by tests."""
+        """The client that decides. It may be replaced at any time, as by tests."""
         return self._here().gate.client
 
     @client.setter
@@ -189,7 +195,7 @@ class RateLimits:
 
     @property
     def enabled(self) -> bool:
-        """Whether anything is limited; it may be set at any time."""
+        """Whether any request is limited; it may be set at any time."""
         return self._here().gate.enabled
 
     @enabled.setter
@@ -199,7 +205,7 @@ class RateLimits:
             settings.gate.enabled = enabled
 
     def _here(self) -> Settings:
-        """Of the current application, or the only one. Raises RuntimeError where there is none."""
+        """The settings of the current application, or of the only one. Raises RuntimeError without one."""
         app = current_app._get_current_object() if has_app_context() else None  # type: ignore[attr-defined]
         known = list(self._settings) if app is None else [app]
         found = self._settings.get(known[0]) if len(known) == 1 else None
@@ -234,7 +240,7 @@ class RateLimits:
 
     def _enforce(self, limit: ViewLimit) -> None:
         met = request.environ.setdefault(MET, [])
-        if limit in met:  # a function that is called once more is charged once more
+        if limit in met:  # a function that is called again is charged again
             Charges.of(request.environ).forget()
         met.append(limit)
         if limit.holds():
@@ -256,7 +262,7 @@ class RateLimits:
 
 
 def _is_counted(app: Flask) -> bool:
-    """Not what runs none of the application's own code."""
+    """False for requests that run none of the application's own code."""
     endpoint = request.endpoint
     if endpoint is None:
         return False
@@ -284,6 +290,6 @@ def _after(response: Response) -> Response:
 
 
 def _denied_elsewhere(error: RateLimited) -> Any:
-    """By the decorator of a client, in a view."""
+    """Answers a denial by a client's decorator, in a view."""
     request.environ.update({DECISION: error.decision, HEADERS: True})
     return current_app.handle_http_exception(error_of(error.decision, None))

@@ -1,4 +1,4 @@
-"""Limits of views and blueprints, and which of them hold for a request."""
+"""Limits of views and blueprints, and the selection of those that hold for a request."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Message = Union[str, Callable[[], str]]
 
 
 class Breach(NamedTuple):
-    """What becomes of a denial."""
+    """The treatment of a denial."""
 
     error_message: Message | None = None
     on_breach: OnBreach | None = None
 
     @classmethod
     def made(cls, error_message: Any, on_breach: Any) -> Breach:
-        """Raises TypeError."""
+        """Validates its arguments. Raises TypeError."""
         is_text = error_message is None or isinstance(error_message, str)
         arguments.refuse_unless(
             is_text or arguments.accepts(error_message), "error_message", error_message, "text, or a function"
@@ -37,7 +37,7 @@ class Breach(NamedTuple):
 
 
 class ViewLimit:
-    """A decorator of views, a limit of a blueprint, and a context within a view, one after the other or at once."""
+    """A decorator of views, a limit of a blueprint, and a context within a view. One object can be all of these."""
 
     def __init__(
         self,
@@ -83,28 +83,28 @@ class ViewLimit:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """What was charged stays charged."""
+        """Charged units stay charged."""
 
     def is_for(self, method: str) -> bool:
         return self._methods is None or method in self._methods
 
     def holds(self) -> bool:
-        """For the request at hand."""
+        """Whether the limit holds for the current request."""
         exempt = self._exempt_when is not None and self._exempt_when(request.environ)
         return self.is_for(request.method) and not exempt
 
 
 class Outer:
-    """Limits beyond those of a view: of its blueprints, and whether those of the application are left."""
+    """Limits outside a view: those of its blueprints, and whether the application's hold."""
 
     def __init__(self) -> None:
         self.blueprints: dict[Any, list[ViewLimit]] = {}
         self.exempt: set[Any] = set()
 
     def of(self, app: Flask, endpoint: str, blueprints: list[str], method: str) -> tuple[bool, list[ViewLimit]]:
-        """Whether the application's own hold, and those of blueprints, the outermost first.
+        """Whether the application's own limits hold, and the limits of blueprints, outermost first.
 
-        What is nearer stands in the place of what is further away, unless it does not override.
+        An inner limit replaces outer ones, unless it does not override.
         """
         view = app.view_functions[endpoint]
         found: list[ViewLimit] = []

@@ -1,1 +1,1 @@
-"""How the service is asked: one connection at a time, one deadline, one breaker."""
+"""HTTP calls of the service: one connection at a time, one deadline, one breaker."""

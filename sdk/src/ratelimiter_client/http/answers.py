@@ -1,4 +1,4 @@
-"""What an answer of the service says. One that says nothing raises ProtocolError, ValueError or RecursionError."""
+"""Reads answers of the service. An invalid one raises ProtocolError, ValueError or RecursionError."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ MAX_DETAIL = 300
 
 
 def decision(answer: Answer) -> Decision:
-    """Of `/v1/check`."""
+    """The decision in an answer of `/v1/check`."""
     return decision_of(json.loads(answer.body), answer.headers)
 
 
 def results(number: int) -> Callable[[Answer], list[Decision | RateLimiterError]]:
-    """Reads so many results of `/v1/check/batch`: what was decided, or why not."""
+    """A reader of `number` results of `/v1/check/batch`: decisions, or the errors of undecided checks."""
 
     def read(answer: Answer) -> list[Decision | RateLimiterError]:
         items = _member(answer, "results", list)
@@ -31,7 +31,7 @@ def results(number: int) -> Callable[[Answer], list[Decision | RateLimiterError]
 
 
 def lease(answer: Answer) -> Lease:
-    """Of `/v1/leases`."""
+    """The lease in an answer of `/v1/leases`."""
     fields = json.loads(answer.body)
     decided = decision_of(fields, answer.headers)
     lease_id, granted, expires_at = (fields.get(name) for name in ("lease_id", "granted", "expires_at"))
@@ -45,13 +45,13 @@ def lease(answer: Answer) -> Lease:
 
 
 def returned(answer: Answer) -> int:
-    """How many permits were credited."""
+    """The number of permits credited."""
     number: int = _member(answer, "returned", int)
     return number
 
 
 def refusal(answer: Answer) -> RateLimiterError:
-    """Of an answer that is not 200; never raises."""
+    """The error for an answer that is not 200; never raises."""
     wait = dict(answer.headers).get("Retry-After", "")
     wait_ms = int(wait) * 1000 if wait.isdigit() and len(wait) < 9 else DEFAULT_WAIT_MS
     try:

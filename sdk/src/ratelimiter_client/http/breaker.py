@@ -1,4 +1,4 @@
-"""After failures in a row, nobody waits for the service but one probe at a time."""
+"""A circuit breaker: after failures in a row, only one probe at a time asks the service."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ PAUSE_SECONDS = 1.0
 class Breaker:
     """Opens after 5 failures in a row; then one call a second is let through to see whether the service is back.
 
-    `timeout`: seconds that a probe may take, before the next may be sent without having heard of it.
+    `timeout`: seconds that a probe may take. Without its result, the next probe is admitted after `timeout` and a
+    pause.
     """
 
     def __init__(self, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -25,15 +26,15 @@ class Breaker:
         self._lock = threading.Lock()  # never held while anything waits
         self._failures = 0
         self._next_probe = 0.0
-        self.since = time.time()  # of its state, Unix time
+        self.since = time.time()  # start of the present state, Unix time
 
     @property
     def is_open(self) -> bool:
-        """Whether calls do not ask."""
+        """Whether calls must not ask the service."""
         return self._failures >= FAILURES
 
     def admits(self) -> bool:
-        """Whether this call may ask the service. Each true is followed by `succeeded` or `failed`."""
+        """Whether this call may ask the service. After True the caller calls `succeeded` or `failed`."""
         if self._failures < FAILURES:
             return True
         with self._lock:
@@ -44,8 +45,8 @@ class Breaker:
             return True
 
     def succeeded(self) -> None:
-        """The service answered."""
-        if self._failures:  # nearly always 0, and then nothing is locked
+        """Report an answer of the service."""
+        if self._failures:  # nearly always 0: then no lock is taken
             with self._lock:
                 before, self._failures = self._failures, 0
             if before >= FAILURES:
@@ -53,7 +54,7 @@ class Breaker:
                 log.info("the rate limiter answers again")
 
     def failed(self, error: Exception) -> None:
-        """It did not, or not in time."""
+        """Report a missing or late answer."""
         with self._lock:
             self._failures += 1
             opened = self._failures == FAILURES

@@ -1,4 +1,4 @@
-"""Connections that wait for their next use."""
+"""Idle connections, kept for their next use."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ratelimiter_client.http.transport import Answer, Connection
 
 
 class Kept(Protocol):
-    """What a pool needs of a connection."""
+    """The methods of a connection that a pool needs."""
 
     def idle(self) -> bool:
-        """Whether nothing has come on it since its last answer."""
+        """Whether the connection is open and silent since its last answer."""
 
     def close(self) -> None: ...
 
@@ -22,14 +22,14 @@ K = TypeVar("K", bound=Kept)
 
 
 class Pool(Generic[K]):
-    """At most `most_idle` wait at a time, the last used on top. Lists need no lock of ours."""
+    """Keeps at most `most_idle` connections, the last used on top. List operations are atomic, so it needs no lock."""
 
     def __init__(self, most_idle: int) -> None:
         self._most_idle = most_idle
         self._idle: list[K] = []
 
     def take(self) -> K | None:
-        """One that is still good, if there is one."""
+        """A connection that is still usable, or None."""
         while True:
             try:
                 connection = self._idle.pop()
@@ -40,7 +40,7 @@ class Pool(Generic[K]):
             connection.close()
 
     def put(self, connection: K, answer: Answer) -> None:
-        """Keep it for its next use, unless its last answer says that there is none."""
+        """Keep the connection for its next use, unless its last answer forbids one."""
         if not answer.reusable:
             connection.close()
             return
@@ -49,7 +49,7 @@ class Pool(Generic[K]):
             self._drop(0)
 
     def close(self) -> None:
-        """Close those that wait."""
+        """Close the idle connections."""
         while self._idle:
             self._drop(-1)
 
@@ -59,14 +59,14 @@ class Pool(Generic[K]):
 
 
 class Connections(Pool[Connection]):
-    """To one endpoint."""
+    """The connections to one endpoint."""
 
     def __init__(self, endpoint: Endpoint, most_idle: int) -> None:
         super().__init__(most_idle)
         self._endpoint = endpoint
 
     def exchange(self, request: bytes, deadline: float, most: int, *, new: bool = False) -> Answer:
-        """As Connection's; over a `new` connection, or one that waits."""
+        """As Connection.exchange, over an idle connection, or a `new` one."""
         connection = None if new else self.take()
         if connection is None:
             connection = self._endpoint.connect(deadline)

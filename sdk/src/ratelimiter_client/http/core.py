@@ -1,4 +1,4 @@
-"""What a trip to the service is, without its sockets: the breaker, the request's bytes, the verdict on an answer."""
+"""Round trips to the service without sockets: the breaker, the bytes of a request, the result of an answer."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ratelimiter_client.undecided import Undecided
 T = TypeVar("T")
 
 MAX_ANSWER = 16 * 1024
-FAILURES = (OSError, ProtocolError, ValueError, RecursionError)  # of connections and of reading an answer
+FAILURES = (OSError, ProtocolError, ValueError, RecursionError)  # of connections, and of reading an answer
 
 
 class Trip(Generic[T]):
-    """A question to the service, and `read`, which makes of its answer what the caller gets.
+    """A question to the service. `read` turns its answer into the caller's result.
 
-    `context`: further header lines. `again`: it may be sent twice. `most`: bytes of the answer's body. `limit_key`: of
-    one check, as it is sent.
+    `context`: further header lines. `again`: it may be sent twice. `most`: bytes of the answer's body. `limit_key`:
+    that of a single check, as it is sent.
     """
 
     __slots__ = ("again", "body", "context", "limit_key", "most", "path", "read")
@@ -44,14 +44,14 @@ class Trip(Generic[T]):
         self.limit_key = limit_key
 
     def result(self, answer: Answer) -> T:
-        """Raises RateLimiterError for a refusal, one of FAILURES for nonsense."""
+        """The result of an answer. Raises RateLimiterError for a refusal, one of FAILURES for an invalid answer."""
         if answer.status == 200:
             return self.read(answer)
         raise refusal(answer)
 
 
 class Closing(Protocol):
-    """What this file needs of connections."""
+    """The method of connections that this file needs."""
 
     def close(self) -> None: ...
 
@@ -60,33 +60,33 @@ C = TypeVar("C", bound=Closing)
 
 
 class Process(Generic[C]):
-    """What a fork must not share with its parent: sockets, a lock, ids of requests."""
+    """State that a fork must not share with its parent: sockets, a lock, ids of requests."""
 
     def __init__(self, connections: C, timeout: float, undecided: Undecided) -> None:
         self.connections = connections
         self.breaker = Breaker(timeout)
         self.undecided = undecided
-        self.rules_seen: dict[int | str, str] = {}  # a limit key that the rule decided
-        self.asked = 0  # checks, and trips of other kinds
-        self._start = os.urandom(12).hex()  # not `random`: a child may go on with its parent's
+        self.rules_seen: dict[int | str, str] = {}  # rule id -> a limit key that the rule decided
+        self.asked = 0  # checks, and round trips of other kinds
+        self._start = os.urandom(12).hex()  # not `random`: a child may continue its parent's sequence
         self._numbers = itertools.count()
 
     def new_id(self) -> str:
-        """An id of a request that no other request has."""
+        """A new id, unique among all requests."""
         return f"{self._start}-{next(self._numbers):x}"
 
     def failed(self, error: RateLimiterError) -> None:
-        """A trip ended so."""
+        """Report a failed round trip."""
         if error.status is not None and (error.status < 500 or error.status == 503):
-            self.breaker.succeeded()  # 503: it is there, and may well decide by other rules
+            self.breaker.succeeded()  # 503: the service is there, and may decide checks of other rules
         else:
             self.breaker.failed(error)
 
 
 class Core(Generic[C]):
-    """The service at `endpoint`; `timeout` is seconds for a trip.
+    """The service at `endpoint`; `timeout` is seconds for a round trip.
 
-    Of each process, `connect()` makes the connections and `undecided()` the count of what was not decided.
+    For each process, `connect()` makes the connections and `undecided()` the count of undecided checks.
     """
 
     def __init__(
@@ -100,12 +100,14 @@ class Core(Generic[C]):
 
     @property
     def process(self) -> Process[C]:
-        """This one's. By its pid, as not every server that forks tells Python of it (os.register_at_fork)."""
+        """The state of this process, found by its pid: not every server that forks tells Python
+        (os.register_at_fork).
+        """
         pid = os.getpid()
         return self._processes.get(pid) or self._begin(pid)
 
     def admitted(self) -> Process[C]:
-        """This process, where its breaker lets a trip through. Raises RateLimiterError."""
+        """The state of this process, if its breaker admits a call. Raises RateLimiterError."""
         process = self.process
         process.asked += 1
         if not process.breaker.admits():
@@ -119,7 +121,7 @@ class Core(Generic[C]):
         return f"{head}Content-Length: {len(trip.body)}\r\n\r\n".encode() + trip.body
 
     def connect_by(self, connect: Callable[[], C]) -> None:
-        """Ask over what this makes from now on."""
+        """Use the connections that `connect` makes from now on."""
         self._connect = connect
         self._processes.clear()
 
@@ -127,13 +129,13 @@ class Core(Generic[C]):
         for other in [known for known in list(self._processes) if known != pid]:
             inherited = self._processes.pop(other, None)
             if inherited is not None:
-                inherited.connections.close()  # here alone; the parent goes on with them
+                inherited.connections.close()  # closes them here only; the parent goes on with them
         return self._processes.setdefault(pid, Process(self._connect(), self._timeout, self._undecided()))
 
 
 def failure(error: Exception) -> RateLimiterError:
-    """What to raise for one of FAILURES; its reason is one of errors.REASONS."""
+    """The exception for one of FAILURES; its reason is one of errors.REASONS."""
     reason = "not_reached" if isinstance(error, OSError) else "no_answer"
-    if isinstance(error, TimeIsUp):  # an OSError too
+    if isinstance(error, TimeIsUp):  # TimeIsUp is an OSError too
         reason = "timed_out"
     return RateLimiterError(f"{type(error).__name__}: {error}", reason=reason)

@@ -1,4 +1,4 @@
-"""Where the service is, and how to connect to it."""
+"""The address of the service, and connecting to it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ API_KEY = re.compile(r"[\x21-\x7e]+")
 
 
 class Endpoint:
-    """Of a URL like `https://limiter.internal:8000` or `http://10.0.0.7/limits`. Raises ValueError for any other."""
+    """The endpoint of a URL like `https://limiter.internal:8000` or `http://10.0.0.7/limits`. Raises ValueError for any
+    other.
+    """
 
     def __init__(self, url: str, api_key: str | None, ca_file: str | None) -> None:
         refuse_unless(isinstance(url, str), "url", url, "text")
@@ -29,7 +31,7 @@ class Endpoint:
         refuse_unless(ca_file is None or isinstance(ca_file, (str, os.PathLike)), "ca_file", ca_file, "a path")
         parts = urlsplit(url)
         if parts.scheme not in PORTS or not AUTHORITY.fullmatch(parts.netloc) or parts.query or parts.fragment:
-            shown = re.sub(".*@", "***@", url)  # a user and a password are not for logs
+            shown = re.sub(".*@", "***@", url)  # a user and a password must not reach logs
             raise ValueError(f"url is {shown!r}, allowed is http://HOST:PORT or https://HOST:PORT, and a path")
         if not PREFIX.fullmatch(parts.path):
             raise ValueError(f"the path of url is {parts.path!r}, allowed are letters, digits and . _ ~ - /")
@@ -38,7 +40,7 @@ class Endpoint:
         self.url = url
         self.host = parts.hostname or ""
         try:
-            self.host.encode("idna")  # now rather than with each look-up
+            self.host.encode("idna")  # fails now rather than with each look-up
             self.port = parts.port or PORTS[parts.scheme]
         except ValueError as error:
             raise ValueError(f"url is {url!r}, allowed is a host and a port that can be: {error}") from None
@@ -49,9 +51,9 @@ class Endpoint:
             self.fields += f"Authorization: Bearer {api_key}\r\n"
 
     def connect(self, deadline: float) -> Connection:
-        """By the first of its addresses that answers in its share of the time. Raises OSError, socket.timeout.
+        """Connect to the first of its addresses that answers in its share of the time. Raises OSError, socket.timeout.
 
-        Only the system's look-up of a name does not know the deadline; an address needs none.
+        The deadline does not bound the system's look-up of a name; an address needs none.
         """
         addresses = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
         for tried, (family, _, _, _, address) in enumerate(addresses):
@@ -86,5 +88,5 @@ class Endpoint:
 def _trusting(ca_file: str | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:  # which does not say of what file
+    except OSError as error:  # its message does not name the file
         raise ValueError(f"ca_file is {ca_file!r}, allowed is a file of certificates: {error}") from error

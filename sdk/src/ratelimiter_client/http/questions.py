@@ -1,4 +1,4 @@
-"""What is sent: bodies that the service understands, whatever the application was given."""
+"""Request bodies: valid for the service, whatever values the application passes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ratelimiter_client.decision import Check, Decision, denied
 MAX_CLIENT_ID = 256
 MAX_LIMIT_KEY = 128
 MAX_AMOUNT = 10**9
-MAX_BITS = 256  # of integers taken as names
+MAX_BITS = 256  # of integers used as names
 MAX_TTL_MS = 3_600_000
 MAX_BATCH = 1000
 MAX_BATCH_BYTES = 250_000
@@ -28,10 +28,10 @@ encoded = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def literal(name: str, value: object, most: int) -> str:
-    """The text to send for a name: of text, an integer or a UUID. Raises TypeError for anything else.
+    """The text to send for a name: text, an integer or a UUID. Raises TypeError for anything else.
 
-    One that the service would refuse (empty, longer than `most` characters, or with control characters) is sent as its
-    SHA-256 digest: names often come from strangers, who must not escape their limit by such a name.
+    A name that the service would refuse (empty, longer than `most` characters, or with control characters) is sent as
+    its SHA-256 digest. Names often come from strangers, who must not escape their limit by such a name.
     """
     if type(value) is not str:
         value = _text(name, value)
@@ -41,9 +41,9 @@ def literal(name: str, value: object, most: int) -> str:
 
 
 def _text(name: str, value: object) -> str:
-    """`isinstance`, not `type`: a proxy of a framework is text where it stands for text."""
+    """Uses `isinstance`, not `type`: a framework's proxy of a text counts as text."""
     if isinstance(value, str):
-        return str.__str__(value) if issubclass(type(value), str) else str(value)  # of an Enum str() has its name
+        return str.__str__(value) if issubclass(type(value), str) else str(value)  # str() of an Enum would be its name
     if isinstance(value, int) and not isinstance(value, bool):
         number = int(value)
         return str(number) if number.bit_length() < MAX_BITS else hex(number)
@@ -57,7 +57,7 @@ def _digest(text: str) -> str:
 
 
 def integer(name: str, value: object) -> int:
-    """A whole number of whatever size. Raises TypeError for anything else, and for a truth value."""
+    """An integer of any size. Raises TypeError for anything else, and for a bool."""
     if type(value) is int:
         return value
     if isinstance(value, bool) or not hasattr(type(value), "__index__"):
@@ -66,12 +66,12 @@ def integer(name: str, value: object) -> int:
 
 
 def is_integer(value: object, low: int, high: int) -> bool:
-    """Of that range. A truth value is none, though Python has it as one."""
+    """Whether the value is an integer of that range. A bool is none, though Python treats it as one."""
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
 def milliseconds(name: str, seconds: Any, high: int) -> int:
-    """At least one. Raises TypeError for what is no number of seconds, ValueError for too few or too many."""
+    """Milliseconds, at least one. Raises TypeError for no number of seconds, ValueError for too few or too many."""
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         raise TypeError(f"{name} is {type(seconds).__name__}, allowed is a number of seconds")
     if not 0.0005 < seconds <= high / 1000:
@@ -80,7 +80,7 @@ def milliseconds(name: str, seconds: Any, high: int) -> int:
 
 
 def lease_path(lease_id: object) -> str:
-    """Its part of a path. Raises TypeError or ValueError for what no lease is called."""
+    """The lease id as part of a path. Raises TypeError or ValueError for an invalid id."""
     if not isinstance(lease_id, str):
         raise TypeError(f"lease_id is {type(lease_id).__name__}, allowed is text")
     if not LEASE_ID.fullmatch(lease_id):
@@ -89,7 +89,7 @@ def lease_path(lease_id: object) -> str:
 
 
 def names(client_id: object, limit_key: object) -> dict[str, Any]:
-    """The members that say who and what. Raises TypeError."""
+    """The members that name the client and the limit. Raises TypeError."""
     return {
         "client_id": literal("client_id", client_id, MAX_CLIENT_ID),
         "limit_key": literal("limit_key", limit_key, MAX_LIMIT_KEY),
@@ -108,9 +108,10 @@ def amount(name: str, value: object, low: int) -> int | Decision:
 
 
 def question(check: Check, request_id: str | None) -> dict[str, Any] | Decision:
-    """The JSON object of a check, `request_id` where it has none of its own and charges; or the denial of its cost.
+    """The JSON object of a check, or the denial of its cost. Raises TypeError.
 
-    Raises TypeError. An id that the service would refuse is sent as its SHA-256 digest, an empty one is none.
+    `request_id` is used for a check that charges and has no id of its own. An own id that the service would refuse is
+    sent as its SHA-256 digest; an empty one counts as none.
     """
     client_id, limit_key, cost, own_id = check
     fields: dict[str, Any] = {
@@ -132,7 +133,7 @@ def question(check: Check, request_id: str | None) -> dict[str, Any] | Decision:
 
 
 def context(correlation_id: str | None, traceparent: str | None) -> str:
-    """Header lines of those that are well-formed."""
+    """Header lines for those of the two that are well-formed."""
     lines = ""
     if isinstance(correlation_id, str) and TOKEN.fullmatch(correlation_id):
         lines = f"X-Correlation-ID: {correlation_id}\r\n"
@@ -142,7 +143,7 @@ def context(correlation_id: str | None, traceparent: str | None) -> str:
 
 
 def packed(items: Iterable[tuple[int, str]]) -> Iterator[tuple[list[int], bytes]]:
-    """Bodies of batches that the service takes, each with the places of its checks; items are (place, JSON)."""
+    """Bodies of batches within the service's bounds, each with the places of its checks. Items are (place, JSON)."""
     places: list[int] = []
     texts: list[str] = []
     size = 0

@@ -1,4 +1,4 @@
-"""One trip to the service: through the breaker, within the time, once more where a connection broke."""
+"""Calls of the service: through the breaker, within the timeout, with a second attempt if a connection broke."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Service(Core[Connections]):
-    """The one at `endpoint`. `timeout`: seconds for a trip, connecting and the second attempt included."""
+    """The service at `endpoint`. `timeout`: seconds for a call, connecting and the second attempt included."""
 
     def __init__(
         self, endpoint: Endpoint, *, timeout: float, max_idle: int, undecided: Callable[[], Undecided]
@@ -25,7 +25,7 @@ class Service(Core[Connections]):
         super().__init__(endpoint, timeout, lambda: Connections(endpoint, max_idle), undecided)
 
     def ask(self, trip: Trip[T]) -> T:
-        """What the trip makes of the answer. Raises RateLimiterError."""
+        """The result of the round trip. Raises RateLimiterError."""
         process = self.admitted()
         try:
             result = self._answered(process, trip)
@@ -36,7 +36,7 @@ class Service(Core[Connections]):
         return result
 
     def probe(self, trip: Trip[T]) -> T:
-        """As `ask`, whatever the breaker says, and it learns nothing."""
+        """As `ask`, but the breaker neither prevents it nor counts its result."""
         return self._answered(self.process, trip)
 
     def _answered(self, process: Process[Connections], trip: Trip[T]) -> T:

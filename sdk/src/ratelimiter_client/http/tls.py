@@ -1,7 +1,7 @@
-"""TLS over a socket, by one deadline for each step, in however many pieces it comes.
+"""TLS over a socket with one deadline for each step, in however many pieces its data comes.
 
-Not ssl.SSLSocket: gevent's begins its timeout anew with every piece, so that a server which sends a byte at a time
-holds the caller for as long as it likes.
+This replaces ssl.SSLSocket. gevent's restarts its timeout with every piece, so a server that sends a byte at a time
+holds the caller as long as it likes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ PIECE_BYTES = 16 * 1024
 
 
 class Secured:
-    """What Connection needs of a socket. Raises what a socket does, and ssl.SSLError, which is an OSError."""
+    """The methods of a socket that Connection needs. Raises a socket's errors, and ssl.SSLError, which is an
+    OSError.
+    """
 
     def __init__(self, plain: socket.socket, context: ssl.SSLContext, host: str) -> None:
         self._plain = plain
@@ -26,7 +28,7 @@ class Secured:
         self._tls = context.wrap_bio(self._received, self._to_send, server_hostname=host)
 
     def settimeout(self, seconds: float) -> None:
-        """Of the next steps, each; with 0 they take what has come."""
+        """The time for each of the next steps; with 0 they take only data that has come."""
         self._seconds = seconds
 
     def handshake(self) -> None:
@@ -51,7 +53,7 @@ class Secured:
             except ssl.SSLWantReadError:
                 pass
             finally:
-                self._send(deadline)  # of a step that failed the alert
+                self._send(deadline)  # after a failed step this sends the alert
             self._receive(deadline)
 
     def _send(self, deadline: float) -> None:

@@ -1,8 +1,8 @@
 """HTTP/1.1 over one socket, for short questions with a deadline.
 
-Not http.client: there the clock starts anew with each read, so that a server which sends a byte at a time, or a
-"100 Continue" again and again, holds the caller for as long as it likes; and a check costs twice the time in it. What
-this cannot read is a failure: answers in chunks, or without a Content-Length, which only gateways send here.
+This replaces http.client, which costs twice as much time and restarts its timeout with each read. There, a server that
+sends a byte at a time, or repeats "100 Continue", holds the caller as long as it likes. Answers in chunks, or without a
+Content-Length, count as failures: here only gateways send them.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ STATUS = re.compile(rb"HTTP/1\.([01]) ([2-5][0-9][0-9])[ \r]")
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*(?=\r\n)", re.IGNORECASE)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 CLOSE = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
-# Visible ASCII only: applications hand them on.
+# Visible ASCII only: applications pass them on.
 RATE_LIMIT = re.compile(rb"\r\n((?:x-)?ratelimit(?:-[a-z]+)*|retry-after):[ \t]*([\x20-\x7e]*)(?=\r\n)", re.IGNORECASE)
 
 
 class Answer(NamedTuple):
-    """`headers` are those about limits alone. `reusable`: the connection may carry another request."""
+    """`headers` are only those about limits. `reusable`: the connection may carry another request."""
 
     status: int
     headers: Headers
@@ -38,7 +38,7 @@ class Answer(NamedTuple):
 
 
 class AnswerReader:
-    """One answer, read from pieces as they come; its body is at most `most` bytes. Knows no socket."""
+    """Reads one answer from pieces as they come; its body is at most `most` bytes. Uses no socket."""
 
     __slots__ = ("_body", "_head", "_headers", "_length", "_missing", "_most", "_persists", "_status")
 
@@ -81,7 +81,7 @@ class AnswerReader:
 
 
 class Connection:
-    """A connected socket, used by one call at a time; after any error it is to be closed."""
+    """A connected socket, used by one call at a time. Close it after any error."""
 
     __slots__ = ("_socket",)
 
@@ -110,7 +110,7 @@ class Connection:
         return data
 
     def idle(self) -> bool:
-        """Whether nothing has come on it since its last answer: bytes, or the end that the other side made."""
+        """Whether the connection is open and silent since its last answer."""
         try:
             self._socket.settimeout(0)
             self._socket.recv(1)
@@ -130,12 +130,12 @@ def closed() -> ConnectionResetError:
 
 
 def _spelled(name: str) -> str:
-    """Gateways that speak HTTP/2 have names in small letters; this one is looked up."""
+    """Gateways with HTTP/2 send names in lower case; Retry-After is looked up by its usual spelling."""
     return "Retry-After" if name.lower() == "retry-after" else name
 
 
 def left(deadline: float) -> float:
-    """Seconds. Raises socket.timeout where there are none."""
+    """Seconds until the deadline. Raises socket.timeout after it."""
     seconds = deadline - time.monotonic()
     if seconds <= 0:
         raise socket.timeout("the time for the call is up")

@@ -1,4 +1,4 @@
-"""The thread that sees to leases."""
+"""The thread that renews and returns leases."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from typing import Callable
 
 
 class BackgroundThread:
-    """A thread of this process: from when it is first needed until it is stopped, at the latest when Python exits.
+    """A thread of this process, from its first use until it is stopped, at the latest when Python exits.
 
-    `turn()` does what is due and gives the seconds until more will be, None: not before `wake`. `end()` comes last.
+    `turn()` does the due work and returns the seconds until its next call; None: it waits for `wake`. `end()` runs
+    last.
     """
 
     def __init__(self, turn: Callable[[], float | None], end: Callable[[], None], end_seconds: float) -> None:
         self.stopped = self.abandoned = False
         self._turn, self._end, self._end_seconds = turn, end, end_seconds
-        self._bell = locked()  # rung by unlocking it
+        self._bell = locked()  # released to wake the thread
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
 
     def runs(self) -> bool:
-        """Start it. False: there can be no thread for now."""
+        """Start the thread. Returns False if there can be none for now."""
         if _may_be_forked_unseen():
             return False
         if self._thread is None or not self._thread.is_alive():
@@ -40,8 +41,8 @@ class BackgroundThread:
         return True
 
     def wake(self) -> None:
-        """May be called from anywhere, as by the garbage collector: it takes no lock."""
-        with suppress(RuntimeError):  # rung already
+        """Make `turn` run now. Safe anywhere, even in the garbage collector: it waits for no lock."""
+        with suppress(RuntimeError):  # already released
             self._bell.release()
 
     def stop(self) -> None:
@@ -49,18 +50,18 @@ class BackgroundThread:
         self.wake()
 
     def close(self) -> None:
-        """Stop, and wait for the end, as long as that may take."""
+        """Stop, and wait up to `end_seconds` for the end."""
         self.stop()
         if self._thread is not None:
             self._thread.join(self._end_seconds)
 
     def abandon(self) -> None:
-        """In a child, where the thread is not: nothing of it is to be done here."""
+        """Give up in a forked child, where the thread does not run: it has nothing to do here."""
         self.stopped = self.abandoned = True
         _running.discard(self)
 
     def is_own(self) -> bool:
-        """Whether it is this process's, and no parent's."""
+        """Whether the thread belongs to this process, not to a parent."""
         return self._pid == os.getpid()
 
     def _run(self) -> None:
@@ -71,7 +72,7 @@ class BackgroundThread:
         _running.discard(self)
 
 
-_running: set[BackgroundThread] = set()  # also those that nobody else knows any more
+_running: set[BackgroundThread] = set()  # also threads without any other reference
 
 
 def _close_all() -> None:
@@ -87,20 +88,20 @@ atexit.register(_close_all)
 
 @lru_cache(maxsize=None)
 def _close_with_multiprocessing(_pid: int) -> None:
-    """Once a process: children of multiprocessing end without atexit."""
+    """Register the end once a process: children of multiprocessing end without atexit."""
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
         util.Finalize(None, _close_all, exitpriority=0)
 
 
 def _may_be_forked_unseen() -> bool:
-    """uWSGI's master forks its workers without a word to Python, and they would use its permits once more."""
+    """uWSGI's master forks its workers without telling Python, and they would use its permits a second time."""
     uwsgi = sys.modules.get("uwsgi")
     return uwsgi is not None and uwsgi.worker_id() == 0
 
 
 def locked() -> threading.Lock:
-    """A lock that whoever wants it waits for."""
+    """A lock that is already acquired."""
     lock = threading.Lock()
     lock.acquire()
     return lock

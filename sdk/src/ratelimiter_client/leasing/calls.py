@@ -1,4 +1,4 @@
-"""The trips to the service that leases take."""
+"""The round trips of leases to the service."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from ratelimiter_client.errors import RateLimiterError
 from ratelimiter_client.http.breaker import log
 from ratelimiter_client.leasing.holding import Denial, Key, Permits
 
-BELIEVED_SECONDS = 1.0  # a denial, at most
-LOW = 4  # a sign is given when one permit in so many is left
+BELIEVED_SECONDS = 1.0  # the longest time for which a denial is believed
+LOW = 4  # the sign is given when a quarter of the permits is left
 
 
 class LeaseCalls:
-    """By one client, for leases of `ttl` seconds; `clock` gives monotonic seconds. Nothing is raised."""
+    """Calls by one client, for leases of `ttl` seconds; `clock` gives monotonic seconds. Nothing is raised."""
 
     def __init__(self, client: RateLimiter, ttl: float, clock: Callable[[], float]) -> None:
         self._client = client
-        self._ttl = round(ttl, 3)  # milliseconds are what the service knows
+        self._ttl = round(ttl, 3)  # the service counts in milliseconds
         self._clock = clock
         self._logged: set[int | None] = set()  # statuses
 
     def acquire(self, key: Key, size: int, *, sign: bool) -> Permits | Denial | None:
-        """At most `size` permits, with a sign or without; None: the service did not decide, or too late for its ttl."""
+        """At most `size` permits, with or without a sign of running low; None: the service did not decide, or not
+        within the ttl.
+        """
         until = self._clock() + self._ttl
         try:
             lease = self._client.lease(*key, size, self._ttl)
@@ -41,13 +43,13 @@ class LeaseCalls:
         return None
 
     def give_back(self, permits: Permits) -> None:
-        """What nobody used. If that fails it counts as used."""
+        """Return unused permits. If that fails they count as used."""
         unused = permits.drain()
         if unused:
             with suppress(RateLimiterError):
                 self._client.return_lease(permits.lease_id, unused)
 
     def _tell(self, error: RateLimiterError) -> None:
-        if error.status not in (None, 503, *self._logged):  # of those two the checks will tell
+        if error.status not in (None, 503, *self._logged):  # checks report these two themselves
             self._logged.add(error.status)
             log.error("no leases: %s (said once)", error)

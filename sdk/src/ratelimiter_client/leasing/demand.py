@@ -1,4 +1,4 @@
-"""How much is asked for, as a lease needs to know it."""
+"""The demand for permits, from which the size of a lease follows."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import math
 
 
 class Demand:
-    """Units asked for within `seconds`: an average whose older parts fade, at a steady rate equal to rate x seconds.
+    """Units requested within `seconds`: a fading average, which at a steady rate equals rate x seconds.
 
-    What is added counts as spread evenly over the time since the last addition, so that it may come in lumps. A burst
-    raises `units` by what was asked for and no more: a lease of that size is at most what was used lately. Above `most`
-    nothing is counted, or it would take long to fade.
+    Added units count as spread evenly over the time since the last addition, so they may come in lumps. A burst raises
+    `units` by no more than its size, so a lease of `units` is at most the recent use. `units` is at most `most`,
+    or it would take long to fade.
     """
 
     __slots__ = ("_at", "_most", "_seconds", "units")

@@ -1,4 +1,4 @@
-"""What one process holds of one key: permits of leases, or a denial."""
+"""Permits or a denial of one key, held by one process."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ Key = Tuple[Union[str, int], str]  # client id, limit key
 
 
 class Permits:
-    """What a lease granted and nobody has used yet, for threads that share no lock.
+    """The unused permits of a lease, for threads that share no lock.
 
-    `pop()` hands out one permit as the lease's decision, and raises IndexError when there is none. Once, when `low` are
-    left, it hands out None instead: whoever gets that sees to the renewal. Whoever has popped may use the permit if the
-    clock, read after that, is before `until`. All this rests on list.pop and extend being atomic: under the GIL they
-    are, and builds without it lock the list.
+    `pop()` returns one permit as the lease's decision, and raises IndexError when there is none. Once, when `low` are
+    left, it returns None instead: that caller has to start the renewal. A popped permit is valid if the clock, read
+    after the pop, is before `until`.
+
+    All this relies on list.pop and extend being atomic: under the GIL they are, and builds without it lock the list.
     """
 
     __slots__ = ("_counted", "_left", "_low", "_whole", "lease_id", "pop", "until")
@@ -35,11 +36,11 @@ class Permits:
 
     @property
     def left(self) -> int:
-        """At most one more than there are."""
+        """The number of permits left, or one more."""
         return len(self._left)
 
     def is_over(self, now: float) -> bool:
-        """Ended or used up."""
+        """Whether the lease has ended or is used up."""
         return now >= self.until or not self._left
 
     @property
@@ -51,14 +52,14 @@ class Permits:
         return len(self._left) == self._whole
 
     def take(self, cost: int) -> Decision | None:
-        """So many permits, or None and none of them."""
+        """Take `cost` permits and return the decision; None if there are fewer, and none is taken."""
         taken: list[Decision | None] = []
         try:
             while len(taken) < cost <= len(taken) + len(self._left):
                 decision = self.pop()
                 if decision is not None:
                     taken.append(decision)
-        except IndexError:  # others were faster
+        except IndexError:  # other threads were faster
             pass
         if len(taken) == cost:
             return taken[0]
@@ -66,7 +67,7 @@ class Permits:
         return None
 
     def drain(self) -> int:
-        """Take what is left, so that nobody uses it any more; how many permits that were."""
+        """Take all permits that are left, so that no thread uses them any more. Returns their number."""
         count = 0
         try:
             while True:
@@ -75,13 +76,13 @@ class Permits:
             return count
 
     def used(self) -> int:
-        """How many since this was last asked."""
+        """The number of permits used since the last call."""
         before, self._counted = self._counted, len(self._left)
         return max(0, before - self._counted)
 
 
 class Denial(NamedTuple):
-    """The service granted nothing: heard at `at`, believed until `until` (seconds of the clock)."""
+    """The service granted nothing: received at `at`, believed until `until` (seconds of the clock)."""
 
     decision: Decision
     at: float
@@ -89,12 +90,12 @@ class Denial(NamedTuple):
 
     @classmethod
     def heard(cls, decision: Decision, now: float, longest: float) -> Denial:
-        """Believed until it says that units are there again, `longest` seconds at most."""
+        """A denial that is believed until units are available again, `longest` seconds at most."""
         wait = decision.retry_after_ms
         return cls(decision, now, now + (longest if wait is None else min(longest, wait / 1000)))
 
     def as_of(self, now: float) -> Decision:
-        """What the service would say by now: the wait has become shorter."""
+        """The decision that the service would give at `now`, with a shorter wait."""
         wait = self.decision.retry_after_ms
         if wait is None:
             return self.decision
@@ -102,11 +103,11 @@ class Denial(NamedTuple):
 
 
 class Holding:
-    """Of one key, which is a client id and a limit key: at most two leases, the one in use and the next.
+    """The state of one key, which is a client id and a limit key: at most two leases, the one in use and the next.
 
-    `since`: when the last lease was asked for. `renewal` is locked until the renewal that is under way is over; None
-    when none is. After one that failed none is tried before `retry_at`. What is in here is read and changed under a
-    lock; permits are used without.
+    `since`: when the last lease was requested. `renewal`: a lock that is held while a renewal is under way; None
+    without one. `retry_at`: no renewal before this time, after a failed one. A lock guards all reads and changes, but
+    permits are used without it.
     """
 
     __slots__ = ("demand", "denial", "key", "leases", "renewal", "retry_at", "since")
@@ -120,7 +121,7 @@ class Holding:
         self.retry_at = self.since = -math.inf
 
     def count(self, now: float, units: int = 0) -> int:
-        """Add to the demand the permits used since, and these units, which no permit covers; how many permits."""
+        """Add used permits to the demand, and `units` that no permit covered. Returns the number of permits used."""
         used = sum(permits.used() for permits in self.leases)
         self.demand.add(used + units, now)
         return used
@@ -130,5 +131,5 @@ class Holding:
         return sum(permits.left for permits in self.leases)
 
     def is_denied(self, now: float) -> bool:
-        """Whether there is a denial to be believed."""
+        """Whether a denial is still believed."""
         return self.denial is not None and now < self.denial.until

@@ -1,4 +1,4 @@
-"""What one process holds of all keys."""
+"""The holdings of all keys of one process."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ SECOND_CHANCES = 8  # keys in use that one eviction passes over, at most
 
 
 class Holdings:
-    """At most `most` of them, those used last. Everything under a lock, but for lookups in `in_use`.
+    """At most `most` holdings, the last used ones. A lock guards everything except lookups in `in_use`.
 
-    `in_use`: of each key with leases, the one whose permits are being used. `unused`: leases whose rest goes back.
+    `in_use`: for each key with leases, the one whose permits are being used. `unused`: leases to be returned.
     """
 
     def __init__(self, most: int, new_demand: Callable[[float], Demand]) -> None:
         self.in_use: dict[Key, Permits] = {}
         self.unused: deque[Permits] = deque()
-        self.first_end = math.inf  # no lease in use ends before
+        self.first_end = math.inf  # no lease in use ends earlier
         self._most = most
         self._new_demand = new_demand
         self._all: OrderedDict[Key, Holding] = OrderedDict()
 
     def of(self, key: Key, now: float) -> Holding:
-        """That of this key, without leases that have ended or are used up."""
+        """The holding of this key, without leases that have ended or are used up."""
         holding = self._all.get(key)
         if holding is None:
             if len(self._all) >= self._most:
@@ -40,7 +40,7 @@ class Holdings:
         return holding
 
     def _evict(self, now: float) -> None:
-        """Permits are used without a word to this, so a key of which some were is passed over."""
+        """Using permits does not move a key to the end, so keys with used permits are passed over."""
         for _ in range(SECOND_CHANCES):
             oldest = next(iter(self._all.values()))
             if not oldest.count(now):
@@ -50,7 +50,9 @@ class Holdings:
         self.give_back(oldest, math.inf)
 
     def add(self, holding: Holding, permits: Permits) -> bool:
-        """A lease of it; whether it ends before all others. Of one that was evicted meanwhile it goes back."""
+        """Add a lease. Returns whether it ends before all others. If the holding was evicted meanwhile, the lease is
+        returned.
+        """
         before = self.first_end
         if self._all.get(holding.key) is holding:
             self._all.move_to_end(holding.key)
@@ -60,7 +62,7 @@ class Holdings:
         return self.first_end < before
 
     def ending(self, by: float) -> list[Holding]:
-        """Those with a lease that ends until then."""
+        """The holdings with a lease that ends by then."""
         if by < self.first_end:
             return []
         ends = [(holding.leases[0].until, holding) for holding in self._all.values() if holding.leases]
@@ -68,12 +70,12 @@ class Holdings:
         return [holding for end, holding in ends if end <= by]
 
     def give_back(self, holding: Holding, by: float) -> None:
-        """Its leases that end until then."""
+        """Return the holding's leases that end by then."""
         self.unused.extend(permits for permits in holding.leases if permits.until <= by)
         self._keep(holding, [permits for permits in holding.leases if permits.until > by])
 
     def clear(self) -> list[Holding]:
-        """Everything goes back, and no key is left; what was there."""
+        """Return all leases and drop all keys. Returns the holdings that there were."""
         cleared = list(self._all.values())
         for holding in cleared:
             self.give_back(holding, math.inf)

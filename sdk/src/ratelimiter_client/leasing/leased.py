@@ -15,13 +15,13 @@ from ratelimiter_client.http.questions import is_integer
 from ratelimiter_client.leasing.renewals import Renewals
 from ratelimiter_client.waiting import admitted
 
-LONGEST_NAME, LARGEST_NAME = 256, 2**63  # characters, and a number: what is beyond is left to the service
-ONE = 1  # to be compared by `is`: True and 1.0 equal it, and the service refuses them
+LONGEST_NAME, LARGEST_NAME = 256, 2**63  # characters, and a number; the service decides beyond these
+ONE = 1  # compared by `is`: True and 1.0 equal it, and the service refuses them
 BOUNDS = {"size": (1, 100_000), "ttl": (0.01, 3_600), "keys": (1, 100_000)}
 
 
 class LeasedLimiter:
-    """Decides like `client`; what is asked often, by leases: of up to `size` permits of a key for `ttl` seconds.
+    """Decides like `client`, but frequent checks by leases of up to `size` permits of a key for `ttl` seconds.
 
     A key is a client id and a limit key; leases of `keys` of them are held at a time. One for the whole application:
     threads, greenlets and forks may share it. `clock` gives monotonic seconds. Raises ValueError for a wrong argument.
@@ -43,7 +43,7 @@ class LeasedLimiter:
             if not isinstance(value, (int, float) if name == "ttl" else int) or not least <= value <= most:
                 raise ValueError(f"{name} is {value!r}, allowed is {least} to {most}")
         self._client, self._size, self._ttl, self._keys, self._clock = client, size, ttl, keys, clock
-        self._renewals: dict[int, Renewals] = {}  # by pid: this process's, and after a fork for a moment its parent's
+        self._renewals: dict[int, Renewals] = {}  # by pid: this process's, and for a moment after a fork its parent's
         self._begin(os.getpid())
         _limiters.add(self)
 
@@ -57,9 +57,9 @@ class LeasedLimiter:
         correlation_id: str | None = None,
         traceparent: str | None = None,
     ) -> Decision:
-        """As `RateLimiter.check`. By a permit it is the decision of the lease: `remaining` is as of the grant.
+        """As `RateLimiter.check`. A check by a permit gets the decision of the lease: `remaining` is as of the grant.
 
-        With a `request_id` the service is asked in any case: it alone remembers these.
+        With a `request_id` the service is always asked: it alone remembers request ids.
         """
         if request_id is None:
             if cost is ONE and (type(client_id) is str or type(client_id) is int):
@@ -68,7 +68,7 @@ class LeasedLimiter:
                     decision = permits.pop()
                     if decision is not None and self._clock() < permits.until:  # read after popping: it is not late
                         return decision
-                except (KeyError, IndexError, TypeError):  # no lease, used up, or what cannot be looked up
+                except (KeyError, IndexError, TypeError):  # no lease, used up, or an argument that is no dict key
                     pass
             if self._may_lease(client_id, limit_key, cost):
                 decision = self._process().decide((client_id, limit_key), cost)  # type: ignore[arg-type]
@@ -87,11 +87,11 @@ class LeasedLimiter:
         return self._client.return_lease(lease_id, unused)
 
     def health(self) -> Health:
-        """As `RateLimiter.health`; decisions by permits are no calls."""
+        """As `RateLimiter.health`; decisions by permits are not counted as calls."""
         return self._client.health()
 
     def peek(self, client_id: Name, limit_key: Name = "global") -> Decision:
-        """As `RateLimiter.peek`: what the service has left, without the permits held here."""
+        """As `RateLimiter.peek`: the units that the service has left, without the permits held here."""
         return self._client.peek(client_id, limit_key)
 
     def wait(self, client_id: Name, limit_key: Name = "global", cost: int = 1, *, at_most: float) -> Decision:
@@ -99,7 +99,7 @@ class LeasedLimiter:
         return admitted(lambda: self.check(client_id, limit_key, cost), at_most)
 
     def close(self) -> None:
-        """Return what is unused, which takes about a second at most. From then on the service decides everything."""
+        """Return unused permits, which takes about a second at most. From then on the service decides everything."""
         self._process().upkeep.close()
 
     def __enter__(self) -> LeasedLimiter:
@@ -113,17 +113,19 @@ class LeasedLimiter:
             renewals.upkeep.stop()
 
     def _may_lease(self, client_id: object, limit_key: object, cost: object) -> bool:
-        """Not peeks, nor what the service would refuse. A limit key is text: of numbers, True would be found as 1."""
+        """False for peeks, and for values that the service refuses. Only a text limit key: as a dict key True would
+        equal 1.
+        """
         named = _is_text(client_id) or is_integer(client_id, 0, LARGEST_NAME)
         return named and _is_text(limit_key) and is_integer(cost, 1, self._size)
 
     def _process(self) -> Renewals:
-        """This one's. By its pid, as not every server that forks tells Python of it."""
+        """The renewals of this process, found by its pid: not every server that forks tells Python."""
         pid = os.getpid()
         return self._renewals.get(pid) or self._begin(pid)
 
     def _begin(self, pid: int) -> Renewals:
-        """The parent's permits are the parent's, and its thread is not here."""
+        """Start anew after a fork: the permits are the parent's, and its thread does not run here."""
         for other in [known for known in list(self._renewals) if known != pid]:
             inherited = self._renewals.pop(other, None)
             if inherited is not None:

@@ -15,33 +15,33 @@ from ratelimiter_client.leasing.demand import Demand
 from ratelimiter_client.leasing.holding import Denial, Holding, Key, Permits
 from ratelimiter_client.leasing.holdings import Holdings
 
-LEAST = 10  # permits: for fewer a lease and its return are not worth their two trips
-RETRY_SECONDS = 1.0  # from a lease that could not be had to the next try
-TURN_SECONDS = 0.005  # another thread may have to wait that long for its turn (sys.getswitchinterval)
+LEAST = 10  # permits: a smaller lease is not worth its two round trips
+RETRY_SECONDS = 1.0  # between a failed attempt to get a lease and the next one
+TURN_SECONDS = 0.005  # another thread may have to wait that long for the interpreter (sys.getswitchinterval)
 END_SECONDS = 1.0  # for returning everything
 
 
 class Renewals:
     """Thread-safe. `in_use` is where callers find permits first, without a lock; `clock` gives monotonic seconds.
 
-    Who finds nothing acquires a lease himself. A thread renews what is running low, so that nobody has to wait, and
-    returns what is not used.
+    A caller that finds no permit acquires a lease itself. The background thread renews leases that run low, so that
+    callers need not wait, and returns unused permits.
     """
 
     def __init__(self, client: RateLimiter, size: int, ttl: float, keys: int, clock: Callable[[], float]) -> None:
         self._size, self._timeout, self._clock = size, client.timeout, clock
         self._least = min(LEAST, size)
-        # A lease goes back that long before its end, after the next one has come: two trips, each as long as it may be.
+        # A lease is returned that long before its end, once the next one has come: the time of two round trips.
         self._early = min(ttl / 4, 2 * client.timeout)
         self._calls = LeaseCalls(client, ttl, clock)
         self._holdings = Holdings(keys, lambda now: Demand(ttl, size, now))
         self.in_use = self._holdings.in_use
         self._lock = threading.Lock()  # never held while anything waits
-        self._wanted: OrderedDict[Holding, threading.Lock] = OrderedDict()  # renewals that nobody has begun
+        self._wanted: OrderedDict[Holding, threading.Lock] = OrderedDict()  # renewals that no thread has begun
         self.upkeep = BackgroundThread(self._turn, self._end, END_SECONDS + 2 * client.timeout)
 
     def decide(self, key: Key, cost: int) -> Decision | None:
-        """By the permits or the denial at hand, or by those of a renewal; None: let the service decide.
+        """Decide by the permits or the denial at hand, or by those of a renewal; None: let the service decide.
 
         Waits for the renewal of another thread, but not longer than for the service.
         """
@@ -49,12 +49,12 @@ class Renewals:
         try:
             return self._decide(key, cost, waited_for)
         finally:
-            for renewal in waited_for:  # only now the next in line wakes up, who would have found nothing before
+            for renewal in waited_for:  # released only now: a waiter that woke earlier would have found nothing
                 renewal.release()
 
     def _decide(self, key: Key, cost: int, waited_for: list[threading.Lock]) -> Decision | None:
         give_up = self._clock() + self._timeout
-        first = True  # later he begins no renewal: with the wait before, and the check after it, it were three timeouts
+        first = True  # a call renews at most once: waiting, renewing and checking would take three timeouts
         while not self.upkeep.stopped:
             with self._lock:
                 now = self._clock()
@@ -74,7 +74,8 @@ class Renewals:
                 self._renew(holding, mine, cost)
             elif renewal is not None and renewal.acquire(timeout=give_up - now):
                 waited_for.append(renewal)
-            elif renewal is not None and first:  # who began it is gone, or has no time left: no trip takes as long
+            # The renewing thread is gone or out of time: no round trip takes as long.
+            elif renewal is not None and first:
                 self._over(holding, renewal)
             first = False
         return None
@@ -86,26 +87,27 @@ class Renewals:
                 self._want(holding, now)
             if decision is not None and self._clock() < permits.until:
                 return decision
-        if holding.denial is None or not holding.is_denied(now) or cost > 1:  # more units would have to wait longer
+        # A check of more units would have to wait longer.
+        if holding.denial is None or not holding.is_denied(now) or cost > 1:
             return None
         holding.count(now, cost)
         return holding.denial.as_of(now)
 
     def _want(self, holding: Holding, now: float) -> None:
-        """Have it renewed by the thread, if there is demand and nothing against it."""
+        """Let the background thread renew, if there is demand and no obstacle."""
         if holding.renewal is None and self._size_of_next(holding, now):
             self._wanted[holding] = holding.renewal = locked()
             self.upkeep.wake()
 
     def _begin(self, holding: Holding) -> threading.Lock | None:
-        """Its renewal, if that is the caller's to do, and nobody else's."""
+        """The renewal for this caller to make; None if another thread makes it."""
         if holding.renewal is not None:
             return self._wanted.pop(holding, None)
         holding.renewal = locked()
         return holding.renewal
 
     def _size_of_next(self, holding: Holding, now: float, cost: int = 0) -> int:
-        """As many permits as are used in a ttl, and at most `size` with those at hand; 0 where none should be had."""
+        """Permits to request: as many as are used in a ttl, at most `size` with those at hand. 0: request no lease."""
         if self.upkeep.stopped or now < holding.retry_at or holding.is_denied(now) or len(holding.leases) > 1:
             return 0
         holding.count(now)
@@ -115,17 +117,18 @@ class Renewals:
         return max(0, min(math.ceil(units), self._size - holding.left))
 
     def _renew(self, holding: Holding, renewal: threading.Lock, cost: int = 0) -> None:
-        """Begun before; over when this returns."""
+        """Carry out a renewal that has begun; it is over on return."""
         try:
             with self._lock:
                 sent = self._clock()
                 size = self._size_of_next(holding, sent, cost)
-                sign = sent - holding.since > TURN_SECONDS  # else it is used up before the thread has read the sign
+                # A lease that is used up faster needs no sign: the thread would read it too late.
+                sign = sent - holding.since > TURN_SECONDS
             if size:
                 self._found(holding, self._calls.acquire(holding.key, size, sign=sign), sent)
         finally:
             self._over(holding, renewal)
-        if self.upkeep.stopped:  # the thread may have ended meanwhile
+        if self.upkeep.stopped:  # the background thread may have ended meanwhile
             self._return_unused(math.inf)
 
     def _found(self, holding: Holding, found: Permits | Denial | None, sent: float) -> None:
@@ -140,7 +143,7 @@ class Renewals:
                     self.upkeep.wake()
 
     def _over(self, holding: Holding, renewal: threading.Lock) -> None:
-        """Once, whoever says so first."""
+        """End the renewal. Only the first call has an effect."""
         with self._lock:
             if self._holdings.unused:
                 self.upkeep.wake()
@@ -151,7 +154,7 @@ class Renewals:
         renewal.release()
 
     def _turn(self) -> float | None:
-        """What is due, but one renewal at most of those wanted: what ends must not wait behind them."""
+        """Do the due work, but at most one of the wanted renewals: ending leases must not wait behind them."""
         self._return_unused(math.inf)
         with self._lock:
             ending = self._holdings.ending(self._clock() + self._early)
@@ -168,7 +171,7 @@ class Renewals:
         return None if due == math.inf else due - self._clock()
 
     def _replace(self, holding: Holding) -> None:
-        """Of a lease that is ending the rest goes back, when there is another one where that is wanted."""
+        """Return the rest of an ending lease, after acquiring the next one if there is demand."""
         with self._lock:
             in_demand = any(not permits.untouched for permits in holding.leases)
             renewal = self._begin(holding) if in_demand else None
@@ -176,7 +179,7 @@ class Renewals:
             self._renew(holding, renewal)
         with self._lock:
             now = self._clock()
-            if now >= holding.retry_at:  # else the service cannot be reached: what it granted is used to the end
+            if now >= holding.retry_at:  # otherwise the service is out of reach, and its permits are used to the end
                 self._holdings.give_back(holding, now + self._early)
 
     def _end(self) -> None:

@@ -1,4 +1,4 @@
-"""Clients whose service is a fake one: all else about them, their arguments, fail modes and errors, is real."""
+"""Clients of a fake service. Their arguments, fail modes and errors are real."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ URL = "http://fake.invalid"
 
 
 class Controls:
-    """What a test does to a fake, and asks it."""
+    """The controls of a fake limiter, for tests."""
 
     service: FakeService
     _service: Any
 
     @property
     def calls(self) -> list[Call]:
-        """What the service was asked, in order, each a Call: `client_id`, `limit_key`, `cost`, `allowed`."""
+        """The calls of the service in order, each a Call: `client_id`, `limit_key`, `cost`, `allowed`."""
         return self.service.calls
 
     @property
@@ -33,35 +33,37 @@ class Controls:
         return self.service.now
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Move the clock forward."""
         refuse_unless(isinstance(seconds, (int, float)) and seconds >= 0, "seconds", seconds, "0 or more", ValueError)
         self.service.passed += seconds
 
     def deny(self, limit_key: str, retry_after_ms: int | None = 60_000) -> None:
-        """From now on deny every check of this key; None: waiting never helps."""
+        """Deny every check of this key from now on; None: waiting never helps."""
         self.service.denied[limit_name(limit_key)] = retry_after_ms
 
     def down(self, status: int | None = None) -> None:
-        """From now on nobody answers, or everything is answered with this status: the client's fail mode decides."""
+        """From now on, do not answer, or answer everything with this status: the client's fail mode decides."""
         self.service.failure = ConnectionRefusedError("the test took the service down") if status is None else status
 
     def degrade(self) -> None:
-        """From now on as a service without its Redis and the fail mode "open": all is allowed, nothing counted."""
+        """From now on, act as a service without its Redis and with fail mode "open": allow everything, count
+        nothing.
+        """
         self.service.degraded = True
 
     def slow(self, seconds: float) -> None:
-        """From now on each answer takes so long, by the fake's clock; from the client's `timeout` on it is too late."""
+        """Delay each answer by the fake's clock from now on; at the client's `timeout` or later it is too late."""
         self.service.seconds = seconds
 
     def recover(self) -> None:
-        """The end of `deny`, `down`, `degrade` and `slow`."""
+        """End `deny`, `down`, `degrade` and `slow`."""
         service = self.service
         service.denied.clear()
         service.failure, service.degraded, service.seconds = None, False, 0.0
         self._service.process.breaker.succeeded()
 
     def reset(self) -> None:
-        """`recover`, and as if nothing had been asked. The clock stays."""
+        """Recover, and forget all calls and counters. The clock stays."""
         self.recover()
         self.service.forget()
 
@@ -69,9 +71,9 @@ class Controls:
 class FakeLimiter(Controls, RateLimiter):
     """A RateLimiter that decides by `limits`, such as `{"login": (5, 60)}`: 5 units in 60 seconds for each client id.
 
-    Each is a fixed window that begins with its first charged check. `default` is the limit of all other keys; with
-    None a check of such a key raises LookupError. `clock` gives Unix seconds; without one time passes by `advance`
-    alone. The other arguments are those of RateLimiter.
+    Each limit is a fixed window that begins with its first charged check. `default` is the limit of all other keys;
+    with None a check of such a key raises LookupError. `clock` gives Unix seconds; without it only `advance` moves
+    time. The other arguments are those of RateLimiter.
     """
 
     def __init__(
@@ -132,7 +134,7 @@ def _standing() -> float:
 
 
 def checked(limits: Mapping[str, Limit] | None, default: Limit | None) -> Mapping[str, Limit]:
-    """Raises ValueError for what is no limit."""
+    """The limits. Raises ValueError for an invalid one."""
     refuse_unless(limits is None or isinstance(limits, Mapping), "limits", limits, "{limit_key: (units, seconds)}")
     given = {limit_name(key): limit for key, limit in (limits or {}).items()}
     for key, limit in [*given.items(), ("default", DEFAULT if default is None else default)]:
@@ -143,7 +145,7 @@ def checked(limits: Mapping[str, Limit] | None, default: Limit | None) -> Mappin
 
 
 class _Connections:
-    """In the place of those to a service."""
+    """Replaces the connections to a service."""
 
     def __init__(self, service: FakeService, timeout: float) -> None:
         self._service, self._timeout = service, timeout

@@ -1,4 +1,4 @@
-"""The service of a test: fixed windows in memory, by a clock of the test's."""
+"""A fake service for tests: fixed windows in memory, by the test's clock."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ DEFAULT: Limit = (100, 60)  # as the service's own
 
 
 class Call(NamedTuple):
-    """A check, a peek (`cost` 0) or a lease as the service saw it; a check that found the service down is none."""
+    """A check, a peek (`cost` 0) or a lease as the service received it. A check while the service is down is not a
+    Call.
+    """
 
     client_id: str
     limit_key: str
@@ -27,7 +29,7 @@ class Call(NamedTuple):
 
 
 class Window:
-    """A counter: it begins with its first charged check, as the service's `fixed_window`."""
+    """A counter. It begins with its first charged check, as the service's `fixed_window`."""
 
     def __init__(self) -> None:
         self.used = 0
@@ -39,7 +41,7 @@ class Window:
         return max(0, limit[0] - self.used)
 
     def charge(self, cost: int, limit: Limit, now: float) -> None:
-        """After `left`."""
+        """Call `left` first."""
         if self.used == 0:
             self.end = now + limit[1]
         self.used += cost
@@ -54,11 +56,11 @@ class FakeService:
     def __init__(self, limits: Mapping[str, Limit], default: Limit | None, clock: Callable[[], float]) -> None:
         self.calls: list[Call] = []
         self.clock = clock
-        self.passed = 0.0  # seconds that the test let pass
+        self.passed = 0.0  # seconds by which the test moved the clock
         self.denied: dict[str, int | None] = {}  # limit key -> retry_after_ms
         self.degraded = False
-        self.seconds = 0.0  # until an answer
-        self.failure: Exception | int | None = None  # what is raised, or the status of every answer
+        self.seconds = 0.0  # of delay before an answer
+        self.failure: Exception | int | None = None  # the exception to raise, or the status of every answer
         self._lock = threading.Lock()
         self._default = default
         self._rules: dict[str, int | str] = {key: number for number, key in enumerate(limits, 1)}
@@ -66,7 +68,7 @@ class FakeService:
         self.forget()
 
     def forget(self) -> None:
-        """As if nothing had been charged."""
+        """Forget all calls and counters."""
         self.calls.clear()
         self._windows: dict[tuple[str, str], Window] = {}
         self._remembered: dict[tuple[str, str], dict[str, Any]] = {}
@@ -77,7 +79,9 @@ class FakeService:
         return self.clock() + self.passed
 
     def answer(self, request: bytes, timeout: float) -> Answer:
-        """Raises OSError where it is down, or slower than `timeout` seconds; a late answer was charged all the same."""
+        """The answer. Raises OSError if the service is down, or slower than `timeout` seconds; a late answer has
+        charged.
+        """
         with self._lock:
             return self._answer(request, timeout)
 
@@ -172,7 +176,7 @@ def _problem(status: int) -> dict[str, Any]:
 
 
 def _headers(decided: dict[str, Any], now: float) -> tuple[tuple[str, str], ...]:
-    """As the service writes them by default."""
+    """The headers as the service sends them by default."""
     rule_id, wait_ms = decided["rule_id"], decided["retry_after_ms"]
     name = rule_id if rule_id == "default" else f"{rule_id}.1"
     headers = [

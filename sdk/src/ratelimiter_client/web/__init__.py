@@ -1,1 +1,1 @@
-"""What the middlewares of all frameworks share: the gate, its settings, the limits of views, denials."""
+"""The common parts of all frameworks' middlewares: the gate, its settings, the limits of views, denials."""

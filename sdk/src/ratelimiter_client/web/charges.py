@@ -1,4 +1,4 @@
-"""One request, one charge: two of its limits that meet the same counter charge it once."""
+"""One request, one charge: two limits of a request that meet the same counter charge it once."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from ratelimiter_client.errors import RateLimiterError
 from ratelimiter_client.identify import Environ
 
 RECORD = "ratelimiter.charges"  # in the environ
-HOLD_SECONDS = 60.0  # an answer that takes longer counts
+HOLD_SECONDS = 60.0  # the units count if the answer takes longer
 
 
 class Hold:
-    """Units that a request was lent, by a lease, until its answer tells whether they count."""
+    """Units lent to a request, by a lease, until its answer decides whether they count."""
 
     def __init__(self, deduct_when: Callable[[Any], Any]) -> None:
-        self._conditions = [deduct_when]  # any of which makes them count
+        self._conditions = [deduct_when]  # the units count if any of these returns true
         self._give_back: Callable[[], Any] | None = None
 
     def take(self, limiter: Any, ask: Ask) -> Decision | None:
-        """The decision of a lease of so many permits; None where a check has to decide: there was none, or not whole.
+        """The decision of a lease of all units; None if a check has to decide, without a lease or with a smaller one.
 
-        Then nothing is held, and what the check charges counts.
+        With None nothing is held, and the charge of the check counts.
         """
         try:
             lease = limiter.lease(ask.client_id, ask.limit_key, ask.cost, HOLD_SECONDS)
@@ -37,11 +37,11 @@ class Hold:
         return lease.decision  # type: ignore[no-any-return]
 
     def join(self, other: Hold | None) -> None:
-        """Another limit meets the counter: they count if they do for either. None: for that one in any case."""
+        """Add another limit with the same counter: the units count if either says so. None: they count in any case."""
         self._conditions += [lambda _: True] if other is None else other._conditions
 
     def settle(self, answer: Any) -> None:
-        """Give the units back if they do not count. What fails counts."""
+        """Return the units if they do not count. Units that cannot be returned count."""
         if self._give_back is not None and not any(counts(answer) for counts in self._conditions):
             with suppress(RateLimiterError):
                 self._give_back()
@@ -49,7 +49,7 @@ class Hold:
 
 
 class Ask(NamedTuple):
-    """A question for the service. `hold`: to be lent rather than charged."""
+    """A question for the service. `hold`: lend the units instead of charging them."""
 
     client_id: str
     limit_key: str
@@ -61,7 +61,7 @@ Place = Tuple[int, str]  # a limiter and a client id
 
 
 class Charge(NamedTuple):
-    """Of one counter."""
+    """The charge of one counter."""
 
     units: int
     hold: Hold | None
@@ -71,7 +71,7 @@ Steps = Generator[Ask, Decision, Decision]
 
 
 class Charges:
-    """What one request was asked about and charged. `decisions` in their order; `holds` wait for its answer."""
+    """The decisions on one request, in their order, and its charges. `holds` wait for its answer."""
 
     def __init__(self) -> None:
         self.decisions: list[Decision] = []
@@ -81,17 +81,17 @@ class Charges:
 
     @classmethod
     def of(cls, environ: Environ) -> Charges:
-        """Those of the request."""
+        """The charges of the request."""
         found: Charges = environ.setdefault(RECORD, cls())
         return found
 
     def steps(self, limiter: object, ask: Ask) -> Steps:
-        """Questions to be asked of the limiter, each to be answered by its decision; the decision on `ask`.
+        """Yields questions for the limiter, each to be answered by its decision. Returns the decision on `ask`.
 
-        One rule counts a client once. So of a client that was charged before, a question that charges nothing tells
-        which rule decides; where it is the same, what is charged is the difference, if this costs more.
+        One rule counts a client once. For a client that was charged before, a question of cost 0 finds the rule that
+        decides. If that rule charged before, only the difference is charged, if this costs more.
         """
-        if ask.cost <= 0:  # nothing to charge, or to be denied by the limiter
+        if ask.cost <= 0:  # nothing to charge; the limiter denies a negative cost
             return (yield ask._replace(hold=None))
         place = (id(limiter), ask.client_id)
         met = self._met.get((place, ask.limit_key))
@@ -114,11 +114,11 @@ class Charges:
         return decision
 
     def settle(self, answer: Any) -> None:
-        """Of all that is held."""
+        """Settle all holds."""
         while self.holds:
             self.holds.pop().settle(answer)
 
     def forget(self) -> None:
-        """What comes now is charged whatever came before."""
+        """Charge anew from now on, whatever was charged before."""
         self._met.clear()
         self._charged.clear()

@@ -1,4 +1,4 @@
-"""What a client whose request was denied is told."""
+"""Answers to denied requests."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def status_of(decision: Decision) -> int:
 
 
 def denial_headers(decision: Decision, environ: Environ) -> list[tuple[str, str]]:
-    """Those of the service, Retry-After in whole seconds where waiting helps, and the correlation id."""
+    """The service's headers, Retry-After in whole seconds where waiting helps, and the correlation id."""
     headers = [(name, value) for name, value in decision.headers if name != "Retry-After"]
     wait_ms = decision.retry_after_ms
     headers += [] if wait_ms is None else [("Retry-After", str(-(-wait_ms // 1000)))]
@@ -51,7 +51,7 @@ def denial_headers(decision: Decision, environ: Environ) -> list[tuple[str, str]
 
 
 def in_words(decision: Decision) -> str:
-    """How long to wait."""
+    """The wait in words."""
     if decision.error is not None:
         return "whether the request is within its limits cannot be told right now"
     wait_ms = decision.retry_after_ms
@@ -59,7 +59,7 @@ def in_words(decision: Decision) -> str:
 
 
 def correlation_id(environ: Environ) -> str:
-    """The request's own where it is well-formed, else a new one; kept in the environ."""
+    """The request's own id where it is well-formed, else a new one; kept in the environ."""
     sent = environ.get(CORRELATION_ID)
     if sent is None or not TOKEN.fullmatch(sent):
         environ[CORRELATION_ID] = sent = str(uuid4())

@@ -11,12 +11,12 @@ Exempt = Union[str, Callable[[Environ], Any], Iterable[Union[str, Callable[[Envi
 
 
 def preflight(environ: Environ) -> bool:
-    """Whether a browser asks if a page may ask (CORS). Only for an application that does no work for OPTIONS."""
+    """Whether the request is a CORS preflight. Use it only for an application that does no work for OPTIONS."""
     return environ.get("REQUEST_METHOD") == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
 
 
 def exempting(given: Exempt) -> Callable[[Environ], bool]:
-    """Of paths (`/health`, `/static/*`) and functions of the environ, any of which exempts."""
+    """The test for paths (`/health`, `/static/*`) and functions of the environ, any of which exempts."""
     items = [given] if isinstance(given, str) or callable(given) else each("exempt", given, "paths and functions")
     functions = [of_environ(item, "exempt") for item in items if callable(item)]
     paths = [item for item in items if not callable(item)]

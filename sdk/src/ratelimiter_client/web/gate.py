@@ -1,4 +1,4 @@
-"""What the middlewares share: which limits hold for a request, and what becomes of it."""
+"""The common core of the middlewares: the limits that hold for a request, and their decision."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Limits = Sequence[Tuple[Who, What]]
 
 
 class Limiter(Protocol):
-    """A RateLimiter, a LeasedLimiter, or what stands for one in tests. Leases are asked only by `deduct_when`."""
+    """A RateLimiter, a LeasedLimiter, or a fake in tests. Only `deduct_when` uses leases."""
 
     def check(
         self,
@@ -41,7 +41,7 @@ class Limiter(Protocol):
 
 
 class Limit(NamedTuple):
-    """Whom to count, and for what; where it does not say, the gate does. `deduct_when`: a function of the answer."""
+    """A client, a limit key and a cost; None as client or cost: the gate's. `deduct_when`: a function of the answer."""
 
     identify: Any = None
     limit_key: Any = DEFAULT_KEY
@@ -52,12 +52,13 @@ class Limit(NamedTuple):
 class Gate:
     """Decides about requests, given as WSGI environs.
 
-    `identify`: whom to count, a client id or a function of the environ; by remote address where it is not given, and
-    wherever it gives None, so that nobody escapes by leaving something out. `limit_key`: likewise, "global" where it
-    gives None. `limits`: (identify, limit_key) pairs instead, at least one, all of which must admit. `cost`: units, or
-    a function. `trusted_proxies`: as for identify.address. `exempt`: paths that are never limited (`/health`,
-    `/static/*`), functions, or a list of both. `enabled=False` limits nothing. `client` and `enabled` may be set later.
-    Raises TypeError or ValueError for a wrong argument.
+    `identify`: the client id, or a function of the environ. Where it is missing or gives None, the remote address
+    counts, so that no client escapes by leaving something out. `limit_key`: likewise, "global" where it gives None.
+    `limits`: (identify, limit_key) pairs instead, at least one, all of which must admit. `cost`: units, or a function.
+
+    `trusted_proxies`: as for identify.address. `exempt`: paths that are never limited (`/health`, `/static/*`),
+    functions, or a list of both. `enabled=False` limits nothing. `client` and `enabled` may be set later. Raises
+    TypeError or ValueError for a wrong argument.
     """
 
     is_async = False
@@ -86,23 +87,24 @@ class Gate:
 
     @property
     def client(self) -> Limiter:
-        """What decides; where nothing is limited it may be None."""
+        """The client that decides; it may be None where nothing is limited."""
         found: Limiter = self._client
         return found
 
     @client.setter
     def client(self, client: Limiter | None) -> None:
-        """Raises TypeError for what cannot decide here."""
+        """Raises TypeError for an unsuitable client."""
         check = getattr(client, "check", None)
         fits = callable(check) and inspect.iscoroutinefunction(check) == self.is_async
         arguments.refuse_unless(fits or (client is None and not self.enabled), "client", client, self.clients)
         self._client: Any = client
 
     def decide(self, environ: Environ, limits: Iterable[Limit] | None = None) -> Decision | None:
-        """The first denial, else the admission with the least left, also in the environ; None: nothing limits it.
+        """The first denial, else the admission with the least left, also in the environ; None: the request is not
+        limited.
 
-        In order: what stands before a limit that denies has been charged, what stands after it has not. Put first what
-        a stranger cannot spend for others: the address before the name of an account.
+        Limits before one that denies have been charged, those after it have not. Put limits first that strangers cannot
+        spend for others: the address before the name of an account.
         """
         steps = self.steps(environ, limits)
         decision: Any = None
@@ -115,7 +117,7 @@ class Gate:
     def steps(
         self, environ: Environ, limits: Iterable[Limit] | None = None
     ) -> Generator[Ask, Decision, Decision | None]:
-        """As `decide`: each question that it yields is to be answered by the decision on it."""
+        """As `decide`, but yields each question, which is to be answered by the decision on it."""
         if not self.enabled or self._is_exempt(environ):
             return None
         charges = Charges.of(environ)
@@ -133,7 +135,7 @@ class Gate:
         return tightest
 
     def _asked(self, limit: Limit, environ: Environ) -> Ask:
-        """Raises TypeError for what is no name."""
+        """The question of a limit. Raises TypeError for an invalid name."""
         client_id = _value(self._identify if limit.identify is None else limit.identify, environ)
         if client_id is None or client_id == "":
             client_id = self._address(environ)
@@ -161,7 +163,7 @@ class Gate:
 
 
 def tighter(one: Decision | None, other: Decision) -> Decision:
-    """Of two: the one that denies, else the one that was decided, with less left."""
+    """The one of two that denies, else the one decided by Redis, else the one with less left."""
     if one is None or not other.allowed:
         return other
     return min(one, other, key=lambda known: (known.allowed, known.degraded, known.remaining))

@@ -1,4 +1,4 @@
-"""Gates made of settings, as frameworks have them."""
+"""Gates from the settings of a framework."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ GATE_OPTIONS = tuple(name for name in signature(Gate).parameters)
 
 
 def configured(options: Mapping[str, Any], others: tuple[str, ...] = ()) -> Gate:
-    """Of settings with the names of the arguments of Gate, or else of RateLimiter; `others` are known, and not read.
+    """A gate from settings with the names of the arguments of Gate and RateLimiter. Names in `others` are allowed and
+    not read.
 
     Raises TypeError or ValueError for wrong ones, and where there is neither a client nor a url.
     """

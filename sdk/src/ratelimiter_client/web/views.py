@@ -1,4 +1,4 @@
-"""Limits that views carry, in whatever framework: decorators leave them on the function."""
+"""Limits of views, for every framework: decorators leave them on the function."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LIMITS, EXEMPT = "_ratelimiter_limits", "_ratelimiter_exempt"
 
 
 def own(view: Any, method: str) -> list[Any]:
-    """The limits of a view for an HTTP method; of a class also those of the functions for it."""
+    """The limits of a view for an HTTP method; for a class also those of its functions for the method."""
     functions = [view]
     view_class = getattr(view, "view_class", None)
     if view_class is not None:
@@ -21,12 +21,12 @@ def own(view: Any, method: str) -> list[Any]:
 
 
 def override(limits: Iterable[Any]) -> bool:
-    """Whether they stand in the place of those further away."""
+    """Whether any of the limits replaces outer ones."""
     return any(limit.override_defaults for limit in limits)
 
 
 def exempted(view: Any) -> Any:
-    """A view like it that is exempt; the function itself may be another view too."""
+    """A copy of the view that is exempt; the function itself may be another view too."""
 
     @functools.wraps(view)
     def call(*args: Any, **kwargs: Any) -> Any:
