@@ -116,7 +116,7 @@ class Settings:
             and server_of(self.otel_exporter_otlp_endpoint),
             "admin_api_key": "***" if self.admin_api_key else None,
         }
-        # these go to the operator's terminal, not to the log
+        # These go to the operator's terminal, not to the log.
         del shown["redis_embedded"], shown["misspelt"], shown["cautions"]
         return {name: str(value) if isinstance(value, Path) else value for name, value in shown.items()}
 

@@ -92,7 +92,7 @@ class Environment:
 
     def database_url(self, name: str, schemes: tuple[str, ...]) -> str | None:
         value = self.url(name, schemes)
-        # otherwise part of the password would become the host name, which error messages show
+        # Otherwise part of the password would become the host name, which error messages show.
         if TWO_ATS.search(value or ""):
             allowed = "postgresql://user:password@host/database, with %40 for each @ of a password"
             raise SettingsError(refusal(name, value, allowed))

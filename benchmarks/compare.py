@@ -1,8 +1,8 @@
-"""CPU per check of this code beside that of another commit, by turns: `python -m benchmarks.compare COMMIT`.
+"""CPU per check of this code beside that of another commit, in turns: `python -m benchmarks.compare COMMIT`.
 
-Each service runs twice, by either code, in the same environment: the packages must be those of both. A round measures a
-variant with both, one directly after the other and in changing order. What counts is the ratio of the two, as its
-median over the calmer half of the rounds. Saved in benchmarks/results/compare.json.
+Each service runs twice, once per commit, in the same environment, whose packages must suit both. A round measures a
+variant with both, directly after each other and in alternating order. The result is the ratio of the two, as the median
+over the calmer half of the rounds. Saved in benchmarks/results/compare.json.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def checkout(commit: str) -> Iterator[tuple[str, Path]]:
-    """Its short name, and a directory with its files."""
+    """Yield the commit's short name, and a directory with its files."""
     name = _git("rev-parse", "--short", commit).strip()
     with tempfile.TemporaryDirectory() as home:
         _git("worktree", "add", "--detach", f"{home}/code", name)
@@ -73,7 +73,7 @@ def _git(*words: str) -> str:
 
 
 def _compared(here: Site, name: str, before: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """The figures of both, and their ratio, of one variant."""
+    """Return the figures of both commits for one variant, and their ratio."""
     variant, calm = VARIANTS[name], Calm()
     start = SERVICES[variant.service]
     with contextlib.ExitStack() as stack:

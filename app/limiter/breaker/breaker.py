@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-# indexed by state number
+# Indexed by state number.
 KINDS = (pybreaker.CircuitClosedState, pybreaker.CircuitHalfOpenState, pybreaker.CircuitOpenState)
 JITTER = 0.1  # fraction of the open time, so that the probes of many nodes do not coincide
 

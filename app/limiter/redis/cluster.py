@@ -34,7 +34,7 @@ from app.limiter.redis.store import ELSEWHERE, RedisStore, multiplexed
 from app.observability.background import forever
 
 REFRESH_SECONDS = 0.5  # least time between two reads of the map
-# maps with unchanged primaries before a notice is settled: one server alone may not know of the change yet
+# Maps with unchanged primaries before a notice is settled: one server alone may not know of the change yet.
 LOOKS_ALIKE = 3
 GRACE_SECONDS = 5.0  # before the connection to a former primary is closed
 DISCOVERY = "redis cluster"  # name of the breaker for the first map
@@ -155,7 +155,7 @@ class Cluster:
             if isinstance(reply, hiredis.ReplyError) or not reply:
                 raise StoreError(reply or "it knows of no slots")
             self._learn(address, self._own(address, reply))
-        # apart from the first two: a malformed map
+        # Apart from the first two: a malformed map.
         except (RedisError, StoreError, ValueError, TypeError, LookupError) as error:
             self._why = f"{address} ({error})"
             return False
