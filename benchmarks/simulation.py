@@ -1,8 +1,8 @@
 """Simulates admissions beyond a limit, and their causes: `python -m benchmarks.simulation` prints the tables.
 
 All nodes together check one key at a steady pace, with the service's own algorithm steps. The simulation varies what a
-single machine cannot show: a lagging replica that takes over, many nodes without Redis, and leases (permits granted
-ahead to a holder, which then decides locally). It is deterministic.
+single machine cannot show: a lagging replica that takes over, many nodes without Redis, and leases. A lease grants
+permits ahead to a holder, which then decides locally. The simulation is deterministic.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """Instructions of a worker per check, by path of the check: `python -m benchmarks.worker_instructions`.
 
-valgrind counts those of a process that answers checks as a worker does, from the bytes of a body to those of an answer,
-over one connection to Redis. One run has FEW checks of every kind, another MANY of one kind; the difference belongs to
-that kind. Python's hashes are fixed, so the same code takes nearly the same number each time. Saved in
+valgrind counts those of a process that answers checks as a worker does, over one connection to Redis. The path runs
+from the bytes of a body to those of an answer. One run has FEW checks of every kind, another MANY of one kind; the
+difference belongs to that kind.
+
+Python's hashes are fixed, so the same code takes nearly the same number each time. Saved in
 benchmarks/results/worker_instructions.json.
 """
 

@@ -29,9 +29,9 @@ _numbers = count()
 class CompiledRule(msgspec.Struct, gc=False, eq=False):
     """How to ask Redis about one rule, and where its decisions are counted. The limits' algorithms are resolved.
 
-    Of thousands of compiled rules, few are in the CPU caches. So they share parts where possible, and the rest lies
-    close together. `gc=False`, and no part is tracked either: a garbage collection over 100,000 of them would take 80
-    ms.
+    The CPU caches hold only a few of thousands of compiled rules. So these share parts where possible, and the rest
+    lies close together. `gc=False`, and no part is tracked either: a garbage collection over 100,000 of them would take
+    80 ms.
     """
 
     rule: Rule

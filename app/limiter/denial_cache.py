@@ -1,7 +1,7 @@
 """Denials remembered in this worker's memory.
 
 A client over its limit costs Redis nothing until it may return. The same question gets the same answer for as long as
-Redis would give it, at most a second: the contract bounds how long a reset may go unnoticed.
+Redis would give it, at most a second. The contract allows a reset to go unnoticed for that long.
 
 The cache is exact. A denial is valid from the moment its question was *sent*, and only while `remaining` stays the
 same. The times shown count from the arrival of the answer, so that no client returns too early.

@@ -5,7 +5,7 @@
 script may use them. A key has about 31 bytes.
 
 Both hashes are keyed with a secret that all nodes of a deployment share. So no caller can produce another client's key
-or choose a slot, readers of Redis learn no client id, and two deployments on one Redis share no key.
+or choose a slot, and readers of Redis learn no client id. Two deployments on one Redis share no key.
 
 The tenant's hash, 36 bits in base64, is the same in all its keys, so that they can be found. Two tenants may have the
 same one (1 in 1,400 with 10,000 tenants). Deleting one of them then resets the counters of the other's clients.

@@ -25,7 +25,7 @@ from app.limiter.store import DenialCounter
 from app.observability.active_clients import ActiveClients
 from app.rules.errors import NotFound
 
-NONCE_BYTES = 12  # 16 characters, so that nobody can guess another holder's lease
+NONCE_BYTES = 12  # 16 characters, so that a lease id cannot be guessed
 LEASE_ID = re.compile(
     rf"(0|[1-9][0-9]{{0,18}})\.([\w-]{{{HASH_LENGTH}}})\.([\w-]{{16}})", re.ASCII
 )  # rule, client, nonce

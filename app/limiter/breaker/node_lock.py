@@ -21,7 +21,7 @@ class NodeLock:
     """Made before the fork. Use it in a `with` block; it is not reentrant.
 
     The lock belongs to a process, so the kernel frees it whenever the holder dies. A stopped holder (SIGSTOP, a
-    debugger) blocks nobody: each other process waits once, then continues without the lock until it is free again. The
+    debugger) does not block the others: each waits once, then continues without the lock until it is free again. The
     guarded data must tolerate this, and also the write that the holder makes when it continues.
 
     Other greenlets of the holder are excluded only if it does not switch while it holds the lock: no I/O, no logging.

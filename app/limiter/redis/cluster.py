@@ -1,8 +1,8 @@
 """One worker's map of a cluster's slots to primaries, and its connection to each primary.
 
 Any server's CLUSTER SLOTS gives the whole map; redirections give single slots. A background greenlet reads the map
-again when it may be outdated: after a redirection, after a failure of a primary in any worker of the node, or after
-another worker's notice that the primaries have changed.
+again when it may be outdated. Hints are a redirection, a failure of a primary in any worker of the node, and another
+worker's notice that the primaries have changed.
 
 Addresses can be reassigned to other servers, and REDIS_URL may be wrong. A server whose map names no known member of
 this cluster is not connected to, and its map is ignored.

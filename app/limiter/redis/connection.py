@@ -1,9 +1,11 @@
 """One pipelined connection to Redis, shared by all greenlets of a worker.
 
-Commands from one event-loop turn leave in one write at its end, so they share a round trip and a lone command waits for
-no other. The hub reads the socket, then wakes each caller with its own replies. A broken connection, or one on which
-Redis was silent for the timeout, fails all callers whose commands were sent. So no late reply can reach a wrong caller.
-All of them get the same exception, because it is one failure. Nothing is ever sent twice.
+Commands from one event-loop turn leave in one write at its end. So they share a round trip, and a lone command waits
+for no other. The hub reads the socket, then wakes each caller with its own replies.
+
+A broken connection, or one on which Redis was silent for the timeout, fails all callers whose commands were sent. So no
+late reply can reach a wrong caller. All of them get the same exception, because it is one failure. Nothing is ever sent
+twice.
 
 The timeout measures Redis's silence, so a busy worker does not count. Callers run only after all input was read and
 handed out. The timeout starts with the first command sent, and restarts at every reply or write accepted by a full
@@ -31,8 +33,8 @@ from app.limiter.redis.socket import RedisSocket
 log = logging.getLogger(__name__)
 
 # Outstanding work in microseconds, by the estimates of compiled_rule.py for slow machines. New commands wait in Redis
-# for the work sent before. Even with a few workers, this is less than the default timeout. Half of it makes batches a
-# tenth dearer, because fewer of them share a write.
+# for the work sent before. Even with a few workers, this is less than the default timeout. With half of it, batches
+# cost a tenth more, because fewer of them share a write.
 MAX_WORK_US = 6_000
 LOOKS = 4  # per timeout: after the machine stood still, Redis has three quarters of it to answer
 # In timeouts. This worker was held up if connecting timed out after this long, and the event loop had no turn during

@@ -3,8 +3,8 @@
 All sentinels are asked at once, because an isolated one still names the former primary. Every failover needs a new
 configuration epoch, so the answer with the highest epoch is the latest; among equals, the most frequent answer counts.
 
-A primary that was replaced by order, or is cut off only from the sentinels, still accepts charges that will be lost:
-for about ten seconds, measured. So the sentinels are asked every second, and at once after an event of a failover.
+A primary that was replaced by order, or is cut off only from the sentinels, still accepts charges that will be lost.
+This lasts about ten seconds, measured. So the sentinels are asked every second, and at once after a failover event.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from app.rules.matching.glob import Coverage, Glob, glob_of
 from app.rules.rule import Rule
 from app.rules.yielding import Pace
 
-# Up to this many patterns with a common head or tail are tried one by one. Of more, those with a middle are indexed by
-# it.
+# Up to this many patterns with a common head or tail are tried one by one. In larger groups, patterns with a middle are
+# indexed by it.
 FEW = 8
 PIECE = 4  # characters: three cannot distinguish a thousand patterns by the number in them
 MAX_PIECES = 32  # pieces of one pattern that are considered for its rarest

@@ -25,7 +25,7 @@ def comes_first(client_id: str, other: str) -> bool:
 def covers(wide: str, client_id: str) -> bool:
     """Whether a rule for `wide` is also for every client of `client_id`, which precedes it.
 
-    Of globs only `*` counts.
+    False if this is not decided here: `client_id` is a glob, or a network below a glob other than `*`.
     """
     if "*" in client_id or ("*" in wide and wide != "*" and network_of(client_id) is not None):
         return False

@@ -1,7 +1,8 @@
 """The stack from which this project grew, newly written from its description.
 
 FastAPI, pydantic, redis.asyncio, prometheus_client. Where the description leaves a choice, this takes the cheaper
-documented one: a registered script, a response header set by the endpoint instead of a middleware, no access log.
+documented one. It uses a registered script, a response header set by the endpoint instead of a middleware, and no
+access log.
 """
 
 from __future__ import annotations
