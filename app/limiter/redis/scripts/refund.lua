@@ -65,7 +65,7 @@ function credits.sliding_window(key, _, window, units, at, now)
   if count < 1 or at <= now - window then
     return 0
   end
-  local from = math.max(-1, count - MANY - 1) -- -1: the head, whose last 16 bytes begin with the total before the first entry
+  local from = math.max(-1, count - MANY - 1) -- -1: the head, whose last 16 bytes begin with its `before`
   local entries = redis.call('GETRANGE', key, HEAD + from * ENTRY, -1)
   local function entry(place)
     return struct.unpack('<dd', entries, (place - from) * ENTRY + 1)
