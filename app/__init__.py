@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """The application, wired but not connected: workers connect after the fork (`worker_lifecycle.start_worker`).
+    """Create the application, wired but not connected: workers connect after the fork
+    (`worker_lifecycle.start_worker`).
 
-    Its parts are imported here, not with the package: a command needs few of them.
+    The parts are imported here, not with the package, because a command needs few of them.
     """
     from app import cli, extensions, wiring
     from app.api import auth, correlation, leases, problems, request_body, request_tracing, response_headers
@@ -50,7 +51,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     extensions.api.init_app(app)
     services = app.extensions["ratelimiter"] = wiring.wire(app, settings)
     app.wsgi_app = WsgiDoor(services.check_handler, services.authorizer, app.wsgi_app)  # type: ignore[method-assign]
-    # In the order in which each request meets them.
+    # Each request passes through them in this order.
     for concern in (
         correlation,
         request_tracing,

@@ -1,4 +1,4 @@
-"""Every setting of the service, read once, with its default and what is allowed."""
+"""Every setting of the service, read once, with its default and its allowed values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from app.rules.rule import (
 from app.version import __version__
 
 NO_DATABASE = "DATABASE_URL is not set: allowed is postgresql://user:password@host/database"
-# Those of the SDK, which would take any other word for "sample everything".
+# The SDK's samplers. The SDK itself would treat any other word as "sample everything".
 SAMPLERS = tuple(
     parent + name for parent in ("", "parentbased_") for name in ("always_on", "always_off", "traceidratio")
 )
@@ -28,12 +28,12 @@ DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg2")
 
 
 class Settings:
-    """What the environment says, validated. Each attribute carries the name of its variable; none is ever set again."""
+    """Validated settings from the environment. Each attribute is named after its variable and is never set again."""
 
     def __init__(self, env: Environment, *, redis: bool) -> None:
         self.bind = env.address("BIND", "127.0.0.1")
         self.trusted_proxies = env.addresses("TRUSTED_PROXIES")
-        exposed = not is_loopback(self.bind) or bool(self.trusted_proxies)  # a proxy brings callers from elsewhere
+        exposed = not is_loopback(self.bind) or bool(self.trusted_proxies)  # a proxy brings callers from other machines
         self.admin_api_key = env.admin_key("ADMIN_API_KEY", exposed=exposed)
         self.service_name = env.text("SERVICE_NAME", "limiter") or ""
         self.redis_url = (env.redis_url if redis else env.text)("REDIS_URL") or _redis_url_from_parts(env)
@@ -49,7 +49,7 @@ class Settings:
         self.jaeger_enabled = env.boolean("JAEGER_ENABLED", False)
         self.jaeger_host = env.text("JAEGER_HOST", "localhost") or ""
         self.jaeger_port = env.integer("JAEGER_PORT", 4318, 1, 65_535)
-        # These the SDK reads itself: here it only matters whether they are set.
+        # The SDK reads these variables itself; only whether they are set matters here.
         self.otel_traces_sampler = env.choice("OTEL_TRACES_SAMPLER", SAMPLERS, "") or None
         self.otel_traces_sampler_arg = env.share("OTEL_TRACES_SAMPLER_ARG")
         traces = env.url("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", HTTP_SCHEMES)
@@ -72,8 +72,8 @@ class Settings:
         self.max_connections_per_address = env.integer("MAX_CONNECTIONS_PER_ADDRESS", 500, 0, 1_000_000)
         self.audit_retention_days = env.integer("AUDIT_RETENTION_DAYS", 365, 1, 36_500)
         self.versions_kept = env.integer("VERSIONS_KEPT", 100, 1, 1_000_000)
-        self.misspelt = env.misspelt()  # names in `.env` that are no setting's, each with the one it nearly is
-        # Lines for whoever starts this: what was not said and matters.
+        self.misspelt = env.misspelt()  # names in `.env` that are no setting, each with the setting that it resembles
+        # Warnings for the operator at startup, about risky settings that were left unset.
         self.cautions = _cautions(env, self.bind, self.trusted_proxies, self.admin_api_key)
         if self.default_rate * self.default_window > MAX_RATE_TIMES_WINDOW:
             product = f"{self.default_rate} x {self.default_window}"
@@ -81,9 +81,9 @@ class Settings:
 
     @classmethod
     def from_env(cls, *, redis: bool = True) -> Settings:
-        """The settings of this process, `.env` in the working directory included. Raises SettingsError.
+        """Read the settings of this process, including `.env` in the working directory. Raises SettingsError.
 
-        `redis` False: REDIS_URL is not looked at, which takes Redis's library.
+        `redis` False skips REDIS_URL, because checking it imports the Redis library.
         """
         try:
             return cls(Environment(), redis=redis)
@@ -91,18 +91,21 @@ class Settings:
             raise SettingsError(str(error)) from error
 
     def at(self, redis_url: str, database_url: str | None) -> Settings:
-        """The same with these servers."""
+        """Return the same settings with these server URLs."""
         settings = copy(self)
         settings.redis_url, settings.database_url = redis_url, database_url
         return settings
 
     def shared(self) -> dict[str, str]:
-        """What has to be the same on all nodes of a deployment, since each decides by it. No secrets, no addresses."""
+        """Return the settings that must be the same on all nodes, because they affect decisions.
+
+        No secrets, no addresses.
+        """
         names = ("algorithm", "default_rate", "default_window", "fail_mode", "nodes")
         return {name.upper(): str(getattr(self, name)) for name in names}
 
     def public(self) -> dict[str, Any]:
-        """The release and the effective settings for the start-up line of the log: secrets masked."""
+        """Return the release and the effective settings for the start-up log line, with secrets masked."""
         shown = {"version": __version__} | vars(self)
         shown |= {
             "redis_url": without_password(self.redis_url),
@@ -113,7 +116,8 @@ class Settings:
             and server_of(self.otel_exporter_otlp_endpoint),
             "admin_api_key": "***" if self.admin_api_key else None,
         }
-        del shown["redis_embedded"], shown["misspelt"], shown["cautions"]  # which are for whoever starts this
+        # These go to the operator's terminal, not to the log.
+        del shown["redis_embedded"], shown["misspelt"], shown["cautions"]
         return {name: str(value) if isinstance(value, Path) else value for name, value in shown.items()}
 
 
@@ -135,5 +139,5 @@ def _redis_url_from_parts(env: Environment) -> str:
 
 
 def for_psycopg2(url: str | None) -> str | None:
-    """The URL with the driver named, so that no SQLAlchemy release can choose another one for it."""
+    """Return the URL with the driver named, so that no SQLAlchemy release can choose another one."""
     return url and "postgresql+psycopg2:" + url.partition(":")[2]

@@ -1,4 +1,4 @@
-"""One variable of the environment at a time, validated; `app/config.py` says which there are."""
+"""Reads and validates environment variables one at a time; `app/config.py` lists them."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ _WAY = "(?:key|address|header:[A-Za-z0-9-]{1,64})"
 WAYS = re.compile(f"{_WAY}(?: *, *{_WAY})*")
 HOST = re.compile(r"[A-Za-z0-9_.-]{1,253}")
 TRUE, FALSE = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "off", "0")
-MIN_ADMIN_KEY = 24  # 96 bits even where every character is one of 16
+MIN_ADMIN_KEY = 24  # characters: 96 bits even if each character is one of 16
 EXAMPLE = re.compile(r"change.?me.*", re.IGNORECASE)
-ALIKE = 0.8  # of 1, from where on a name passes for a misspelt other one
-# The user and what follows, up to the last @; also where the scheme was forgotten.
+ALIKE = 0.8  # similarity from 0 to 1 at which a name counts as a misspelling of another
+# Matches the user and everything after it up to the last @, also in a URL without a scheme.
 CREDENTIALS = re.compile(r"((?:^(?!.*://)|://)[^:@]*:).*@")
 TWO_ATS = re.compile("@[^/?]*@")
-SECRET = re.compile(r"((?:password|token|secret)=)[^&]*", re.IGNORECASE)  # password, sslpassword, … in a query
+SECRET = re.compile(r"((?:password|token|secret)=)[^&]*", re.IGNORECASE)  # password, sslpassword, … in a query string
 
 
 class SettingsError(Exception):
-    """A setting has a value that cannot be used. The message is one line: variable, value, what is allowed."""
+    """A setting has an unusable value. The message is one line: variable, value, allowed values."""
 
 
 class Environment:
-    """Reads one variable at a time, of the process or else of `.env` in the working directory.
+    """Reads variables one at a time from the process, or else from `.env` in the working directory.
 
-    An empty value counts as unset; `NAME_FILE` names a file with the value.
+    An empty value counts as unset. `NAME_FILE` names a file that holds the value.
     """
 
     def __init__(self) -> None:
-        self._asked = {"REDIS_HOST", "REDIS_PORT", "REDIS_DB"}  # which are read only where REDIS_URL says nothing
+        self._asked = {"REDIS_HOST", "REDIS_PORT", "REDIS_DB"}  # read only if REDIS_URL is unset
         self._in_file = dotenv_values(".env") if Path(".env").is_file() else {}
 
     def text(self, name: str, default: str | None = None) -> str | None:
@@ -53,11 +53,14 @@ class Environment:
         try:
             return Path(file).read_text().strip() or default
         except (OSError, ValueError):
-            shown = file if file.startswith(("/", ".")) else "***"  # which may be the secret itself
+            shown = file if file.startswith(("/", ".")) else "***"  # the text may be the secret itself
             raise SettingsError(refusal(f"{name}_FILE", shown, "a file that can be read")) from None
 
     def misspelt(self) -> dict[str, str]:
-        """Names in `.env` that nobody has asked for, each with the one it nearly is. The SDK reads OTEL_* itself."""
+        """Return names in `.env` that no setting uses, each with the setting that it resembles.
+
+        The SDK reads OTEL_* itself.
+        """
         strange = {name for name in self._in_file if not name.startswith("OTEL_")} - self._asked
         near = {name: get_close_matches(name.removesuffix("_FILE"), self._asked, 1, ALIKE) for name in sorted(strange)}
         return {name: found[0] for name, found in near.items() if found and found[0] != name.removesuffix("_FILE")}
@@ -89,7 +92,8 @@ class Environment:
 
     def database_url(self, name: str, schemes: tuple[str, ...]) -> str | None:
         value = self.url(name, schemes)
-        if TWO_ATS.search(value or ""):  # else part of the password would be the host's name, which errors tell
+        # Otherwise part of the password would become the host name, which error messages show.
+        if TWO_ATS.search(value or ""):
             allowed = "postgresql://user:password@host/database, with %40 for each @ of a password"
             raise SettingsError(refusal(name, value, allowed))
         for option, _ in parse_qsl(urlsplit(value or "").query, keep_blank_values=True):
@@ -99,7 +103,7 @@ class Environment:
         return value
 
     def redis_url(self, name: str) -> str | None:
-        from app.limiter.redis.endpoint import RedisEndpoint  # a command without Redis need not wait for its library
+        from app.limiter.redis.endpoint import RedisEndpoint  # a command without Redis need not import its library
 
         value = self.text(name)
         try:
@@ -110,17 +114,17 @@ class Environment:
         return value
 
     def host(self, name: str, default: str) -> str:
-        """A server's. Of an IPv6 address without brackets."""
+        """Read the host of a server. An IPv6 address has no brackets."""
         allowed = "a host name or an address"
         named = self._read(name, default, str, lambda value: bool(HOST.fullmatch(value)) or _is_address(value), allowed)
         return named.strip("[]")
 
     def address(self, name: str, default: str) -> str:
-        """One of this machine's, without brackets."""
+        """Read an address of this machine, without brackets."""
         return self._read(name, default, str, _is_address, "an IP address, or localhost").strip("[]")
 
     def addresses(self, name: str) -> str:
-        """Addresses and networks, separated by commas, as they were given."""
+        """Read addresses and networks, separated by commas, and return them unchanged."""
         value = self.text(name, "") or ""
         try:
             for address in filter(None, value.split(",")):
@@ -131,12 +135,15 @@ class Environment:
         return value
 
     def name(self, name: str, default: str) -> str:
-        """That of a tenant."""
+        """Read the name of a tenant."""
         allowed = f"a name of 1 to {MAX_NAME} printable characters"
         return self._read(name, default, str, lambda value: len(value) <= MAX_NAME and value.isprintable(), allowed)
 
     def admin_key(self, name: str, *, exposed: bool) -> str | None:
-        """A key that others than this machine may try to guess where it is `exposed`. The value is never told."""
+        """Read an admin key.
+
+        It must be long if other machines can try keys (`exposed`). Errors never show the value.
+        """
         value = self.text(name)
         too_short = exposed and len(value or "") < MIN_ADMIN_KEY
         if value is not None and (too_short or EXAMPLE.fullmatch(value)):
@@ -145,7 +152,7 @@ class Environment:
         return value
 
     def ways(self, name: str, default: str) -> str:
-        """How a request names its client, first the one that counts first."""
+        """Read the sources of a request's client id, in order of preference."""
         allowed = "key, address and header:NAME, separated by commas"
         return self._read(name, default, str, lambda value: WAYS.fullmatch(value) is not None, allowed)
 
@@ -182,7 +189,7 @@ def _is_url(value: str, schemes: tuple[str, ...]) -> bool:
         parts = urlsplit(value)
         at_server = value[len(parts.scheme) :].startswith("://") and not parts.netloc.endswith(":")
         return at_server and parts.scheme in schemes and (parts.port is None or parts.port > 0)
-    except ValueError:  # a port that is no number, half an IPv6 address
+    except ValueError:  # a port that is not a number, or half an IPv6 address
         return False
 
 
@@ -194,11 +201,11 @@ def _is_libpq_option(name: str) -> bool:
 
 
 def without_password(url: str) -> str:
-    """Also where it is no URL, for instance because the password has a / in it that should be %2F."""
+    """Mask the password, also in text that is no valid URL, such as a password with / instead of %2F."""
     return SECRET.sub(r"\1***", CREDENTIALS.sub(r"\1***@", url))
 
 
 def server_of(url: str) -> str:
-    """Scheme, host and port: what else an address of a collector has may be a token."""
+    """Return scheme, host and port only: any other part of a collector's address may be a token."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

@@ -1,4 +1,4 @@
-"""The unbound extensions. create_app binds them."""
+"""Unbound Flask extensions; create_app binds them."""
 
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy

@@ -1,3 +1,3 @@
-"""Which release this is: the one place that says it. CHANGELOG.md says what changed."""
+"""The release number, stated only here. CHANGELOG.md lists the changes."""
 
 __version__ = "0.2.0"

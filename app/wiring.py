@@ -1,4 +1,4 @@
-"""Composition root: the only place that chooses and connects parts."""
+"""Composition root: the only module that chooses and connects parts."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ from app.rules.sync.snapshot_file import SnapshotFile
 from app.rules.yielding import CooperativePace, Pace
 from app.server.stopping import Drain
 
-BACKGROUND_MS = 1000  # for what no check waits for
-PROBE_SECONDS = 1.0  # at least, before a probe is given up: its worker may be busy
-PROBE_ROUND_TRIPS = 4  # a probe connects, calls, and calls again with the scripts where Redis lost them
+BACKGROUND_MS = 1000  # timeout of Redis calls off the path of checks
+PROBE_SECONDS = 1.0  # shortest lease of a probe, whose worker may be busy
+PROBE_ROUND_TRIPS = 4  # a probe connects and calls, and calls again with the scripts if Redis lost them
 
 
 def wire(app: Flask, settings: Settings) -> Services:
-    """Connect the parts. Opens no connection: with preloading this runs before the fork."""
+    """Connect the parts. Opens no connection, because with preloading this runs before the fork."""
     with app.app_context():
         engine, rules_engine = db.engine, db.engines[RULES_ENGINE]
     tracing = _tracing(settings)
@@ -195,7 +195,7 @@ def _tracing(settings: Settings) -> Tracing | None:
 
 
 def _redis(settings: Settings, timeout_ms: int) -> tuple[RedisStore | ClusterStore, AnyBreaker]:
-    """What decides, over connections of its own, and what guards it. Opens none yet."""
+    """Return the store, with its own connections, and the breaker that guards it. Opens no connection yet."""
     breaker = partial(
         Breaker,
         failures=settings.breaker_failures,
@@ -215,15 +215,18 @@ def _redis(settings: Settings, timeout_ms: int) -> tuple[RedisStore | ClusterSto
 
 
 def _new_client_budget(settings: Settings) -> NewClientBudget | None:
-    """None where new clients are not bounded: then they cost nothing."""
+    """Return the budget; None if new clients are not bounded, which then costs nothing."""
     per_minute, workers = settings.max_new_clients_per_minute, settings.web_concurrency
     return NewClientBudget(per_minute=per_minute, workers=workers, clock=time.monotonic) if per_minute else None
 
 
 def _metrics(app: Flask, settings: Settings, pace: Pace) -> Callable[[], bytes] | None:
-    """What a scrape gets. Counts requests of the other routes too; checks have a histogram of their own."""
+    """Return the function that makes the scrape response; None if metrics are disabled.
+
+    Also counts requests of other routes; checks have a histogram of their own.
+    """
     if not settings.enable_metrics:
         return None
-    # By rule, not by path: paths come from callers, and each would be a series.
+    # Grouped by rule: paths come from callers, and each would be a series.
     PrometheusMetrics(app, path=None, group_by="url_rule", excluded_paths=["^/v1/(check|authorize)", "^/metrics$"])
     return partial(exposition, metric_files.directory, RULE_COUNTS, pace)

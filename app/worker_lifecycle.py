@@ -1,4 +1,4 @@
-"""What begins with a worker after the fork, and what ends with it in order."""
+"""Starts the parts of a worker after the fork, and stops them in order."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from app.limiter.fallback.fallback import MEANING
 from app.observability.background import forever
 from app.observability.metrics import RULE_COUNTS
 
-FLUSH_SECONDS = 5.0  # of denials to Redis, with jitter of a fifth
+FLUSH_SECONDS = 5.0  # between flushes of denials to Redis, with 20 % jitter
 NO_REDIS = "Redis cannot decide; until it can, fail_mode decides (%s for rules without one): %s"
 
 log = logging.getLogger(__name__)
 
 
 def start_worker(services: Services, *, place: int) -> None:
-    """Begin what belongs to one worker, after the fork: traces, the first rules, the scripts. `place`: from 0."""
-    gevent.get_hub().print_exception = _log_failure  # else it would go to standard error, in a form of its own
+    """Start the parts of one worker after the fork: tracing, the first rules, the scripts. `place`: from 0."""
+    gevent.get_hub().print_exception = _log_failure  # otherwise gevent prints to standard error in its own format
     RULE_COUNTS.take(place)
     if services.tracing is not None:
         services.tracing.start()
     services.refresh_loop.start()
-    if place == 0:  # one line a node
+    if place == 0:  # one line per node
         _log_fail_mode(services.settings.fail_mode)
     try:
         services.store.load_scripts()
-    except StoreError as error:  # Redis may come later; checks load what is missing
+    except StoreError as error:  # Redis may start later; checks load missing scripts
         if place == 0:
             log.warning(NO_REDIS, services.settings.fail_mode, error)
     services.condition.start(place=place)
@@ -42,7 +42,7 @@ def start_worker(services: Services, *, place: int) -> None:
 
 
 def stop_worker(services: Services) -> None:
-    """End what should end in order: take leave of other nodes, save the rules, export the last spans."""
+    """Stop the parts in order: remove this node, save the rules, export the last spans."""
     services.condition.stop()
     services.refresh_loop.stop()
     if services.tracing is not None:

@@ -1,7 +1,7 @@
-"""Were limits kept? Judged from what callers saw alone: when they asked, when they were answered, and what.
+"""Tests whether limits were kept, only from what callers saw: times of questions and answers, and the answers.
 
-A decision fell between question and answer, so whatever was asked and answered within a stretch of time was decided in
-it. Counted is what must lie in a stretch, never what may: an honest service cannot be accused, however slow it is.
+A check asked and answered within a period was decided in it. Only checks that must lie in a period count, never those
+that may. So no slowness can make a correct service look wrong.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-MICROSECOND = 1e-6  # by which a stretch is shorter than the window: what leaves the log just then may be admitted again
+# A period is this much shorter than the window: an entry that leaves the log then may be admitted again.
+MICROSECOND = 1e-6
 
 
 class Answer(NamedTuple):
-    """One check of cost 1. `began` and `ended` are seconds of one clock; what follows is the decision's."""
+    """One check of cost 1. `began` and `ended` are seconds of one clock; the other fields are the decision's."""
 
     client_id: str
     began: float
@@ -30,7 +31,7 @@ class Answer(NamedTuple):
 
 
 class Counter(NamedTuple):
-    """What counts together."""
+    """The identity of a counter."""
 
     client_id: str
     rule_id: int | str
@@ -42,10 +43,10 @@ class Counter(NamedTuple):
         return f"{self.client_id} by rule {self.rule_id} ({self.algorithm}, {self.limit} per {self.window} s)"
 
     def most(self, seconds: float) -> int:
-        """Units that may be admitted within so many seconds, at most one window where the log is exact.
+        """Return the units that may be admitted within `seconds`; for the exact log at most one window's.
 
-        Buckets refill meanwhile, as fast as their burst says: it is taken for the rate, which answers do not tell. The
-        weighted counter admits at most as much.
+        Buckets refill meanwhile. Their burst is taken to equal the rate, because answers do not show it. The weighted
+        counter admits at most as much.
         """
         if self.algorithm == "sliding_window":
             return self.limit
@@ -53,7 +54,7 @@ class Counter(NamedTuple):
 
 
 def admitted(answers: Iterable[Answer]) -> dict[Counter, list[Answer]]:
-    """What Redis admitted, by counter: no degraded answers, nothing of rules that count nothing (no algorithm)."""
+    """Return the checks that Redis admitted, by counter: no degraded answers, and no rules without a counter."""
     found = defaultdict(list)
     for answer in answers:
         if answer.allowed and not answer.degraded and answer.algorithm:
@@ -63,7 +64,7 @@ def admitted(answers: Iterable[Answer]) -> dict[Counter, list[Answer]]:
 
 
 def violations(answers: Iterable[Answer]) -> list[str]:
-    """A line for each counter that admitted more than its limit, with the worst of its stretches."""
+    """Return a line for each counter that admitted more than its limit, with its worst period."""
     lines = []
     for counter, found in admitted(answers).items():
         stretches = _windows if counter.algorithm == "fixed_window" else _stretches
@@ -80,7 +81,7 @@ class _Stretch(NamedTuple):
 
 
 def _windows(counter: Counter, found: list[Answer]) -> Iterator[_Stretch]:
-    """All answers of one window say when it ends."""
+    """Yield the windows: all answers of one window name the same end."""
     units: dict[float, int] = defaultdict(int)
     for answer in found:
         units[answer.reset_at] += 1
@@ -89,7 +90,7 @@ def _windows(counter: Counter, found: list[Answer]) -> Iterator[_Stretch]:
 
 
 def _stretches(counter: Counter, found: list[Answer]) -> Iterator[_Stretch]:
-    """From each question, one window long; where units refill, also as long as all took."""
+    """Yield periods of one window from each question on; if units refill, also periods as long as the whole run."""
     began, ended = sorted(answer.began for answer in found), sorted(answer.ended for answer in found)
     lengths = [counter.window - MICROSECOND]
     if counter.algorithm != "sliding_window":
@@ -97,6 +98,6 @@ def _stretches(counter: Counter, found: list[Answer]) -> Iterator[_Stretch]:
     for start in began:
         for seconds in lengths:
             end = min(start + seconds, ended[-1])
-            # All answered by the end, less those asked before the start.
+            # The checks answered by the end, less those asked before the start.
             units = bisect_right(ended, end) - bisect_left(began, start)
             yield _Stretch(f"within {end - start:.3f} s", units, counter.most(end - start))

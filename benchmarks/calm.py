@@ -1,6 +1,6 @@
-"""How fast the machine is just now: others may share its physical cores, unseen, and make everything twice as dear.
+"""Measures the machine's current speed: other users may share its physical cores unseen, and double all costs.
 
-A fixed loop shows it. Runs are judged by the loops before and after them, never by what they measured themselves.
+A fixed loop shows the speed. Runs are selected by the loops before and after them, never by their own results.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from typing import TypeVar
 
 from benchmarks.processes import on_worker_processor
 
-ADDITIONS = 200_000  # 5 ms or so
-SLOWER = 1.15  # than the fastest loop so far is not calm
+ADDITIONS = 200_000  # about 5 ms
+SLOWER = 1.15  # times the fastest loop so far; slower loops are not calm
 PATIENCE_SECONDS, PAUSE_SECONDS = 2, 0.05
 
 T = TypeVar("T")
 
 
 class Calm:
-    """To be asked where the load will run."""
+    """Call it on the processor of the load."""
 
     def __init__(self) -> None:
         self._least_us = math.inf
 
     def loop_us(self) -> float:
-        """CPU time of the loop, on the slower of the two processors."""
+        """Return the loop's CPU time in microseconds, on the slower of the two processors."""
         with on_worker_processor():
             there = _loop_us()
         slower = max(there, _loop_us())
@@ -34,7 +34,7 @@ class Calm:
         return slower
 
     def awaited(self) -> float:
-        """The same once it is calm, or when patience ends."""
+        """Return the same once the machine is calm, or after PATIENCE_SECONDS."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while (took := self.loop_us()) > SLOWER * self._least_us and time.monotonic() < deadline:
             time.sleep(PAUSE_SECONDS)
@@ -42,7 +42,7 @@ class Calm:
 
 
 def calmest(runs: Sequence[T], loop: Callable[[T], float]) -> list[T]:
-    """The quarter of the runs beside which the loop took the least, or three."""
+    """Return the quarter of the runs with the fastest loops, at least three."""
     return sorted(runs, key=loop)[: max(3, len(runs) // 4)]
 
 

@@ -1,8 +1,8 @@
 """CPU per check and wall figures of the service and its peers, side by side: `python -m benchmarks.check`.
 
-One worker runs alone on one processor; Redis and the load share another. CPU is what the kernel accounts to the
-processes, which a busy machine disturbs far less than requests per second. The variants take turns; medians over the
-calmest quarter of the rounds, with the least and the most, are saved in benchmarks/results/check.json.
+One worker runs alone on one processor; Redis and the load share another. CPU is the kernel's account of the processes,
+which a busy machine disturbs far less than requests per second. The variants take turns. Medians over the calmest
+quarter of the rounds, with minimum and maximum, are saved in benchmarks/results/check.json.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _options() -> argparse.Namespace:
 
 
 def _missing() -> str | None:
-    """What this machine lacks, in one line."""
+    """Return what this machine lacks, in one line; None if nothing."""
     if sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2:
         return "the benchmarks need Linux and two processors"
     if shutil.which("wrk") is None:
@@ -79,7 +79,7 @@ def _missing() -> str | None:
 
 
 def _start(stack: contextlib.ExitStack, here: Site, wanted: Iterable[str]) -> tuple[dict[str, Service], dict[str, str]]:
-    """The services that could be started, and why others could not."""
+    """Return the services that could be started, and why others could not."""
     services, left_out = {}, {}
     for name in (name for name in SERVICES if name in wanted):
         started = time.monotonic()
@@ -95,7 +95,7 @@ def _start(stack: contextlib.ExitStack, here: Site, wanted: Iterable[str]) -> tu
 def _measure(
     services: dict[str, Service], options: argparse.Namespace
 ) -> tuple[dict[str, list[dict[str, float]]], list[str]]:
-    """The figures of each variant's good runs in turn, and what went wrong in the others."""
+    """Return the figures of each variant's valid runs in turn, and the errors of the others."""
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in services}
     failures, calm = [], Calm()
     for name, service in services.items():
@@ -114,10 +114,10 @@ def _measure(
 
 
 def measured_run(variant: Variant, service: Service, calm: Calm, *, seconds: int, seed: int) -> dict[str, float]:
-    """One run: microseconds of CPU per check of worker and Redis, the wall figures, and how disturbed it was.
+    """Make one run; return the worker's and Redis's CPU per check (us), the wall figures, and the disturbance.
 
-    `worker_waited_percent`: of the time in which the worker wanted its processor, somebody else had it. `loop_us`: of
-    benchmarks/calm.py, the longer of before and after.
+    `worker_waited_percent`: share of the time in which the worker wanted its processor and another process had it.
+    `loop_us`: the slower loop of benchmarks/calm.py before and after the run.
     """
     loop_us = calm.awaited()
     load, pids = variant.load, workers(service.pid)

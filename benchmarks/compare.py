@@ -63,7 +63,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def checkout(commit: str) -> Iterator[tuple[str, Path]]:
-    """Its short name, and a directory with its files."""
+    """Yield the commit's short name, and a directory with its files."""
     name = _git("rev-parse", "--short", commit).strip()
     with tempfile.TemporaryDirectory() as home:
         _git("worktree", "add", "--detach", f"{home}/code", name)

@@ -1,4 +1,4 @@
-"""Faults and attacks as tables, from the last `make faults` and `make attack` (tests/support/matrix.py saves them)."""
+"""Tables of faults and attacks, from the last `make faults` and `make attack` (saved by tests/support/matrix.py)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def matrix(rows: dict[str, dict[str, Any]], kind: str) -> list[str]:
-    """A table with one row a test. `kind`: what happens in it, a fault or an attack."""
+    """Return a table with one row per test. `kind`: the header of the first column, a fault or an attack."""
     return [f"| row | {kind} | promise | measured |", "|---|---|---|---|"] + [
         f"| {row['row']} | {row[kind]} | {row['promise']} | {_cases(row['measured'])} |" for row in rows.values()
     ]

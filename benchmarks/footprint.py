@@ -1,8 +1,8 @@
-"""What checks cost beside the CPU of worker and Redis: bytes, and PostgreSQL's share: `python -m benchmarks.footprint`.
+"""Costs of checks besides the CPU of worker and Redis: bytes, and PostgreSQL's share: `python -m benchmarks.footprint`.
 
 Starts a node of two workers with its servers and writes benchmarks/results/footprint.json. Bytes are counted by Redis
-and at the caller's socket, without the headers of TCP and IP. PostgreSQL is watched for a while without a check, and
-as long under load: what does not grow with checks is not their cost.
+and at the caller's socket, without TCP and IP headers. PostgreSQL is observed for a while without checks, then as long
+under load. A load that does not grow with checks is not their cost.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from tests.support.answers import Answers
 RESULT = Path(__file__).parent / "results" / "footprint.json"
 BODY = b'{"client_id":"user_%05d","limit_key":"login"}'
 CLIENTS = 20_000
-# As an HTTP library sends it.
+# In the form that an HTTP library sends.
 CHECK = (
     b"POST /v1/check HTTP/1.1\r\nHost: limiter.internal:8000\r\nUser-Agent: python-requests/2.32.5\r\nAccept: */*\r\n"
     b"Accept-Encoding: gzip, deflate\r\nConnection: keep-alive\r\nContent-Type: application/json\r\n"
     b"Content-Length: %d\r\n\r\n" % len(BODY % 0)
 ) + BODY
-RULE = {"client_id": "*", "rate": 9_000, "window": 1_000_000}  # nobody is denied: a denial costs Redis nothing
+# No client is denied, because a denial costs Redis nothing.
+RULE = {"client_id": "*", "rate": 9_000, "window": 1_000_000}
 WIDTH, SECONDS = 32, 20
 
 
@@ -65,7 +66,7 @@ def main() -> None:
 
 
 class _Caller:
-    """A kept-alive connection, and how many bytes came back on it."""
+    """A kept-alive connection, and the number of bytes received on it."""
 
     def __init__(self, stack: contextlib.ExitStack, port: int) -> None:
         self._socket = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
@@ -86,7 +87,7 @@ class _Caller:
 
 
 def _ask(callers: list[_Caller], *, seconds: float) -> int:
-    """All at once, again and again; how many checks."""
+    """Send checks on all connections at once, repeatedly; return the number of checks."""
     checks, deadline = 0, time.monotonic() + seconds
     while time.monotonic() < deadline:
         for place, caller in enumerate(callers):
@@ -102,7 +103,7 @@ def _each(before: dict[str, int], after: dict[str, int], name: str, checks: int)
 
 
 def _watched(running: Running, work: Any) -> dict[str, float]:
-    """What PostgreSQL does for one worker in a second meanwhile, and how many connections the worker holds."""
+    """Return PostgreSQL's work per worker and second during `work`, and the number of connections per worker."""
     count = len(workers(running.node.pid))
     with _looking(running.postgres.url) as look:
         began, cpu, commits = time.monotonic(), _cpu_ns(running), look("SELECT pg_stat_get_db_xact_commit(oid)")

@@ -1,8 +1,8 @@
 """Redis's instructions per check, alone or together with others: `python -m benchmarks.instructions`.
 
-Microseconds grow with the number of clients, since fewer of them lie in the processor's caches; instructions tell
-whether more is done. valgrind counts those of a server that was filled beforehand, with two numbers of checks: what the
-second takes more is theirs. Saved in benchmarks/results/instructions.json.
+Microseconds grow with the number of clients, because fewer of them fit in the CPU caches. Instructions show whether the
+work itself grows. valgrind counts those of a filled server for two numbers of checks; the difference belongs to the
+additional checks. Saved in benchmarks/results/instructions.json.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from tests.support.node import free_port
 RESULT = Path(__file__).parent / "results" / "instructions.json"
 CLIENTS = (1_000, 1_000_000)
 CHECKS = (2_000, 12_000)
-AT_ONCE = {"alone": 1, "together": TOGETHER}  # checks in a trip
+AT_ONCE = {"alone": 1, "together": TOGETHER}  # checks per round trip
 PLAN = CompiledRule(Rule(id=1, client_id="*", limits=(Limit(9_000, 1_000_000, "token_bucket"),)))
-CHARGED = 1_000  # units of each client beforehand, so that no counter expires meanwhile
+CHARGED = 1_000  # units charged to each client beforehand, so that no counter expires during the run
 START_SECONDS = 300
 REFERENCES = re.compile(r"I\s+refs:\s+([\d,]+)")
 
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def _fill(home: Path, clients: int) -> str:
-    """Give every client a counter, and save them for the servers to come; the server's version."""
+    """Give every client a counter and save the data for later servers; return the server's version."""
     with runtime_directory() as sockets, Valkey(data_dir=home, socket_dir=sockets, durable=False) as valkey:
         _check(valkey.url, range(clients), AT_ONCE["together"], cost=CHARGED)
         server = redis.Redis.from_url(valkey.url)
@@ -66,7 +66,7 @@ def _per_check(home: Path, clients: int, at_once: int) -> int:
 
 
 def _counted(home: Path, clients: int, checks: int, at_once: int) -> int:
-    """All instructions of a server that reads what was saved and answers so many checks."""
+    """Return all instructions of a server that loads the data and answers this many checks."""
     port = free_port()
     count = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
     options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(home), "--save", ""]
@@ -75,7 +75,7 @@ def _counted(home: Path, clients: int, checks: int, at_once: int) -> int:
         try:
             client = redis.Redis(port=port)
             _await(client)
-            # Spread over all of them: 7,919 has no factor in common with their number.
+            # Spread over all clients: 7,919 has no factor in common with their number.
             _check(f"redis://127.0.0.1:{port}/0", [number * 7_919 % clients for number in range(checks)], at_once)
             client.shutdown(nosave=True)
             server.wait(START_SECONDS)
@@ -94,14 +94,14 @@ def _await(client: redis.Redis) -> None:
         try:
             client.ping()
             return
-        except redis.ConnectionError:  # not there yet, or still loading
+        except redis.ConnectionError:  # not started yet, or still loading
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.2)
 
 
 def _check(url: str, clients: range | list[int], at_once: int, cost: int = 1) -> None:
-    """A check of each, so many in a trip, through the scripts and under the key names of production."""
+    """Check each client, `at_once` per round trip, with the scripts and key names of production."""
     keyspace = Keyspace(b"benchmark")
     store = RedisStore(connect(url, timeout_ms=60_000, clock=time.monotonic))
     for start in range(0, len(clients), at_once):

@@ -1,6 +1,6 @@
--- What wrk sends, and the check of every answer.
--- Arguments: kind (check, correlated, batch, query), limit_key, number of clients, seed, text wanted in every answer
--- (empty: none is read). Prints one line of JSON after wrk's own report; latencies in microseconds.
+-- Requests for wrk, and the check of every answer.
+-- Arguments: kind (check, correlated, batch, query), limit_key, number of clients, seed, text required in every answer
+-- (empty: answers are not read). Prints one line of JSON after wrk's own report; latencies in microseconds.
 local BATCH = 100
 local POST = 'POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s'
 local CHECK = '{"client_id":"user_%d","limit_key":"%s"}'

@@ -1,4 +1,4 @@
-"""Load by wrk: 32 kept-alive connections that each send as soon as their answer came, and every answer checked."""
+"""Load by wrk: 32 kept-alive connections, each sending again after its answer, with every answer checked."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ SCRIPT = Path(__file__).with_suffix(".lua")
 
 
 class RunError(Exception):
-    """A run whose figures must not be used, and why."""
+    """A run with invalid figures; the message says why."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """`kind` is one of load.lua. `wanted` stands in the JSON of every answer and its `allowed` never differs."""
+    """`kind` is one of load.lua's. Every answer must contain `wanted`, and never another value of `allowed`."""
 
     wanted: dict[str, Any]
     kind: str = "check"
@@ -30,7 +30,7 @@ class Load:
         return BATCH if self.kind == "batch" else 1
 
     def run(self, port: int, *, seconds: int, seed: int) -> Run:
-        """`seconds` of load from this process's processor. Raises RunError unless all went well."""
+        """Return `seconds` of load, sent from this process's processor. Raises RunError unless all went well."""
         wanted = f'"allowed":{json.dumps(self.wanted["allowed"])}' if "allowed" in self.wanted else ""
         words = (self.kind, self.limit_key, str(self.clients), str(seed), wanted)
         command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "10s", "-s", str(SCRIPT)]
@@ -48,7 +48,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Run:
-    """What wrk saw."""
+    """The figures of wrk."""
 
     requests: int
     seconds: float

@@ -1,7 +1,7 @@
 """The users of `make load`. By hand: `locust -f benchmarks/locustfile.py Mixed --host http://127.0.0.1:8000 -u 100`
 
-`Mixed` are callers that wait for their answer before they ask again (closed loop). `Arrivals` asks at a constant rate
-however long answers take (open loop), and counts from when a check was due. At the end: whether limits were kept.
+`Mixed` users wait for their answer before they ask again (closed loop). `Arrivals` asks at a constant rate however long
+answers take (open loop), and measures from when a check was due. At the end, it reports whether limits were kept.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from locust import FastHttpUser, between, events, task
 from benchmarks.accuracy import Answer, admitted, violations
 
 CLIENTS = ("client_a", "client_b", *(f"user_{number}" for number in range(20)))
-# Of twenty requests: checks by client and key, and probes.
+# Of twenty requests: checks by client and key, and health probes.
 MIX = [(None, "global")] * 12 + [("client_a", "login")] * 4 + [("client_a", "register")] * 3 + [("probe", "")]
-MOST_OUT = 1_000  # checks at a time in the open loop; what is due beyond them is not sent, and counts as failed
+MOST_OUT = 1_000  # concurrent checks in the open loop; further due checks are not sent, and count as failed
 SHOWN = 10
 
 answers: list[Answer] = []
-seconds: list[float] = []  # of each check, in the open loop from when it was due
+seconds: list[float] = []  # latencies of checks; in the open loop from when the check was due
 dice = random.Random(20261125)  # noqa: S311 - the same load each time
 
 
 class Asking(FastHttpUser):
-    """What both kinds ask."""
+    """The requests of both kinds of users."""
 
     abstract = True
 
@@ -102,7 +102,7 @@ def _options(parser: Any) -> None:
 
 @events.quitting.add_listener
 def _judge(environment: Any, **_: Any) -> None:
-    """Say what was seen. The exit code is 1 where a limit was not kept, a request failed, or nothing was answered."""
+    """Report the results. The exit code is 1 if a limit was not kept, a request failed, or no answer came."""
     broken, failed = violations(answers), environment.stats.total.num_failures
     say = [*_figures(environment.stats.total.num_requests, failed), *broken[:SHOWN]]
     sys.stdout.write("\n".join(say) + "\n")

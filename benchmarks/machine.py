@@ -1,4 +1,4 @@
-"""What a result was measured on."""
+"""The environment of a measurement."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PEER_PACKAGES = (
 
 
 def described(command: str, valkey: str) -> dict[str, Any]:
-    """The head of a saved result: date, command, processor, versions."""
+    """Return the head of a saved result: date, command, processor, versions."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": command,
@@ -32,7 +32,7 @@ def described(command: str, valkey: str) -> dict[str, Any]:
 
 
 def peers() -> dict[str, Any]:
-    """The versions of the peers and of the load generator; null for a program that is not here."""
+    """Return the versions of the peers and of the load generator; None for a missing program."""
     versions = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
     node_packages = json.loads((PEERS / "node" / "package.json").read_text())["dependencies"]
     return {
@@ -44,7 +44,7 @@ def peers() -> dict[str, Any]:
 
 
 def _version(name: str, option: str) -> str | None:
-    """The number in what it says of itself."""
+    """Return the version number in the program's own output."""
     try:
         words = _output(program(name), option).split()
     except UnavailableError:
@@ -59,7 +59,7 @@ def _output(*command: str) -> str:
 
 
 def _cpu() -> str:
-    """The processor's name, as far as the system tells."""
+    """Return the processor's name, as far as the system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

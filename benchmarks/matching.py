@@ -1,6 +1,7 @@
-"""What it costs to find the rule of a check, by how many there are: `python -m benchmarks.matching`.
+"""Cost of finding the rule of a check, by number of rules: `python -m benchmarks.matching`.
 
-Nanoseconds a call, the best of several runs (the others were disturbed), written to benchmarks/results/matching.json.
+Nanoseconds per call, the best of several runs, because the others were disturbed. Saved in
+benchmarks/results/matching.json.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from benchmarks.machine import described
 RESULT = Path(__file__).parent / "results" / "matching.json"
 SIZES = (1, 10, 100, 1_000, 10_000)
 GLOBS = (1, 10, 100, 1_000)
-RUNS, CALLS = 80, 300  # short ones, of which some are undisturbed
+RUNS, CALLS = 80, 300  # short runs, some of which are undisturbed
 LIMITS = (Limit(100, 60, "token_bucket"),)
 
-# name -> (pattern of rule number n, a client that one matches, a client that none matches)
+# name -> (pattern of rule number n, a client that matches one, a client that matches none)
 SHAPES = {
     "group_N_*": ("group_{}_*", "group_{}_user_77", "group_x_user_77"),
     "*@N.example": ("*@corp{}.example", "joe@corp{}.example", "joe@other.example"),
@@ -43,14 +44,14 @@ def book(stored: Iterable[Rule]) -> RuleBook:
 
 
 def nanoseconds(match: Callable[[int, str, str], object], client_id: str) -> int:
-    """Of one call, without what an empty call costs."""
+    """Return the nanoseconds of one call, without those of an empty call."""
     calls = min(timeit.repeat(lambda: match(1, client_id, "login"), number=CALLS, repeat=RUNS))
     empty = min(timeit.repeat(lambda: None, number=CALLS, repeat=RUNS))
     return round((calls - empty) / CALLS * 1e9)
 
 
 def exact(count: int) -> dict[str, int]:
-    """So many rules, each for one client."""
+    """Measure this many rules, each for one client."""
     subject = book(rules("client_{}", count))
     return {
         "hit": nanoseconds(subject.match, f"client_{count // 2}"),
@@ -60,7 +61,7 @@ def exact(count: int) -> dict[str, int]:
 
 
 def globs(shape: str, count: int) -> dict[str, int]:
-    """So many patterns of one shape, among 10,000 rules in all."""
+    """Measure this many patterns of one shape, among 10,000 rules in all."""
     pattern, hit, miss = SHAPES[shape]
     subject = book(rules("client_{}", 10_000 - count) + rules(pattern, count, first_id=10_001))
     return {
@@ -71,12 +72,12 @@ def globs(shape: str, count: int) -> dict[str, int]:
 
 
 def worst() -> dict[str, int]:
-    """As many patterns as a tenant may have that all have to be tried for one long client id."""
+    """Measure the most patterns that a tenant may have, if all must be tried for one long client id."""
     dice = random.Random(1)  # noqa: S311 - the same patterns every time
     text = "".join(dice.choices("abcd", k=LONGEST))
 
     def disordered() -> str:
-        """Three texts of the client id, of which the last stands before the others."""
+        """Return three parts of the client id, with the last one moved to the front."""
         last, *others = sorted(dice.sample(range(LONGEST - 12), k=3))
         return "*".join(text[place : place + 12] for place in (*others, last))
 
@@ -101,7 +102,7 @@ def worst() -> dict[str, int]:
 
 
 def main() -> None:
-    PatternIndex.has_pieces = False  # then nothing is remembered: every client is a new one
+    PatternIndex.has_pieces = False  # disables remembered matches: every client is a new one
     result = described("python -m benchmarks.matching", "not used") | {
         "nanoseconds": {
             "no rules": nanoseconds(book([]).match, "client_7"),

@@ -1,6 +1,6 @@
-"""What a client costs in Redis, and what a check of a long log costs: `python -m benchmarks.memory`.
+"""Redis memory per client, and the cost of a check of a long log: `python -m benchmarks.memory`.
 
-Starts an embedded Valkey, fills it through the real scripts under the key names of production, and writes
+Starts an embedded Valkey, fills it through the real scripts with the key names of production, and writes
 benchmarks/results/memory.json. Bytes are MEMORY USAGE; microseconds are the server's own (INFO commandstats).
 """
 
@@ -39,7 +39,7 @@ def key_of(asked: Charge) -> bytes:
 
 
 def per_client(store: RedisStore, client: redis.Redis) -> dict[str, int]:
-    """Bytes of one client of a single-limit rule after one check, by algorithm."""
+    """Return the bytes of a client with a single-limit rule after one check, by algorithm."""
     sizes = {}
     for algorithm in ALGORITHMS:
         asked = charge(Limit(1000, 3600, algorithm), "user_123")
@@ -49,7 +49,7 @@ def per_client(store: RedisStore, client: redis.Redis) -> dict[str, int]:
 
 
 def per_request_id(store: RedisStore, client: redis.Redis) -> dict[str, int]:
-    """Bytes of an admitted check's answer kept for a minute, by the length of its request id."""
+    """Return the bytes of an admitted check's answer, kept for a minute, by length of its request id."""
     sizes = {}
     for length in (16, 36, 64):
         asked = charge(Limit(1000, 3600, "token_bucket"), "user_123")
@@ -60,14 +60,14 @@ def per_request_id(store: RedisStore, client: redis.Redis) -> dict[str, int]:
 
 
 def log(store: RedisStore, client: redis.Redis, entries: int) -> dict[str, float]:
-    """The exact log with so many unit-cost entries: bytes of each, and microseconds of a check."""
+    """Return the bytes per entry of an exact log with unit-cost entries, and the microseconds of a check."""
     asked = charge(Limit(MAX_LOGGED_RATE, 3600, "sliding_window"), f"log of {entries}")
     for start in range(0, entries, BATCH):
         store.check([asked] * min(BATCH, entries - start), NOW_US + start)
     size = client.memory_usage(key_of(asked), samples=0)
     client.config_resetstat()
     store.check([charge(asked.compiled.rule.limits[0], f"log of {entries}", 0)] * PEEKS, NOW_US + 1_800_000_000)
-    peeks_us = client.info("commandstats")["cmdstat_evalsha"]["usec"]  # of few calls: peeks travel together
+    peeks_us = client.info("commandstats")["cmdstat_evalsha"]["usec"]  # of few calls, because peeks share calls
     return {"bytes_per_entry": round(size / entries, 1), "check_us": round(peeks_us / PEEKS, 1)}
 
 

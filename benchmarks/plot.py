@@ -1,4 +1,4 @@
-"""docs/performance.svg, drawn from the saved results: `.venv-bench/bin/python -m benchmarks.plot`."""
+"""Draws docs/performance.svg from the saved results: `.venv-bench/bin/python -m benchmarks.plot`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEIGHT, WIDTH, FROM_US = 0.36, 9, 1
 
 
 def drawing(result: dict[str, Any]) -> Figure:
-    """Two bars a variant on a logarithmic axis, with a line from the least to the most; the peers below a line."""
+    """Draw two bars per variant on a logarithmic axis, with lines from minimum to maximum; peers come below a line."""
     variants = result["variants"]
     figure = Figure(figsize=(WIDTH, HEIGHT * len(variants) + 1), layout="constrained")
     axes = figure.add_subplot()
@@ -51,6 +51,6 @@ def _bar(axes: Axes, height: float, found: dict[str, float], colour: str) -> Non
 
 
 if __name__ == "__main__":
-    # Text stays text, and the same results make the same file.
+    # Text stays text, and the same results give the same file.
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "performance"})
     drawing(json.loads(RESULT.read_text())).savefig(DRAWING, metadata={"Date": None})

@@ -1,4 +1,4 @@
-"""Processes under measurement: on which processor they run, and how much of it they used (Linux)."""
+"""Processes under measurement: their processor, and their use of it (Linux)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ START_SECONDS, STOP_SECONDS = 30, 30
 
 @functools.cache
 def processors() -> tuple[int, int]:
-    """The one of the worker, and the one that Redis and the load share. To be asked before anything is pinned."""
+    """Return the worker's processor, and the one that Redis and the load share. Call it before pinning any process."""
     worker, load, *_ = sorted(os.sched_getaffinity(0))
     return worker, load
 
 
 @contextlib.contextmanager
 def on_worker_processor() -> Iterator[None]:
-    """What is started inside runs on the worker's processor, with all threads it will have."""
+    """Run processes started inside on the worker's processor, with all their later threads."""
     worker, load = processors()
     os.sched_setaffinity(0, {worker})
     try:
@@ -33,19 +33,19 @@ def on_worker_processor() -> Iterator[None]:
 
 
 def workers(pid: int) -> list[int]:
-    """The children of a master, or the process itself when it has none."""
+    """Return the children of a master, or the process itself if it has none."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()] or [pid]
 
 
 def cpu_ns(pids: Iterable[int]) -> tuple[int, int]:
-    """Nanoseconds on a processor and waiting for one, of all threads together (/proc/…/schedstat)."""
+    """Return nanoseconds on a processor and waiting for one, of all threads together (/proc/…/schedstat)."""
     threads = [thread for pid in pids for thread in Path(f"/proc/{pid}/task").iterdir()]
     times = [(thread / "schedstat").read_text().split() for thread in threads]
     return sum(int(on) for on, _, _ in times), sum(int(waiting) for _, waiting, _ in times)
 
 
 def kernel_ns(pid: int) -> int:
-    """The part of it spent in the kernel, in steps of 10 ms (stime of /proc/PID/stat)."""
+    """Return the part spent in the kernel, in steps of 10 ms (stime of /proc/PID/stat)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[12]) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
@@ -54,7 +54,7 @@ def kernel_ns(pid: int) -> int:
 def running(
     argv: Sequence[str], *, port: int, directory: Path, environment: Mapping[str, str], log: Path
 ) -> Iterator[int]:
-    """A server on the worker's processor; its pid, once it listens. Stopped at the end."""
+    """Run a server on the worker's processor; yield its pid once it listens, and stop it at the end."""
     with log.open("ab") as output, on_worker_processor():
         process = subprocess.Popen(argv, cwd=directory, env=environment, stdout=output, stderr=output)
     try:

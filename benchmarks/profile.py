@@ -1,7 +1,7 @@
-"""Where the worker's time goes: `python -m benchmarks.profile` (py-spy, from the peers' environment).
+"""Profile of the worker's time: `python -m benchmarks.profile` (py-spy, from the peers' environment).
 
-The pinned worker of the fast lane under the load of benchmarks.check, with checks that are allowed, with denied ones
-and with batches: first undisturbed, for its CPU per check, then sampled with the C frames beneath Python. Self time by
+Measures the pinned worker of the fast lane under the load of benchmarks.check, with allowed checks, denied ones and
+batches. It runs first undisturbed, for the CPU per check, then sampled with the C frames beneath Python. Self time by
 area and by function is saved in benchmarks/results/profile.json.
 """
 
@@ -47,13 +47,13 @@ def main() -> None:
 
 def _profile(variant: Variant, service: Service) -> dict[str, Any]:
     variant.prepare(service)
-    variant.load.run(service.port, seconds=2, seed=0)  # warms up
+    variant.load.run(service.port, seconds=2, seed=0)  # warm-up
     costs = _costs(variant.load, service)
     return costs | _shares(_sampled(variant.load, service), costs["worker_us"])
 
 
 def _costs(load: Load, service: Service) -> dict[str, float]:
-    """Microseconds of CPU per check, and the part of it that the kernel spent."""
+    """Return the microseconds of CPU per check, and the kernel's part of them."""
     (worker,) = workers(service.pid)
     used, kernel = cpu_ns([worker])[0], kernel_ns(worker)
     checks = load.run(service.port, seconds=SECONDS, seed=1).requests * load.checks_per_request
@@ -64,7 +64,7 @@ def _costs(load: Load, service: Service) -> dict[str, float]:
 
 
 def _sampled(load: Load, service: Service) -> Counter[str]:
-    """How often each innermost function was seen, as py-spy names it: `function (file)`."""
+    """Return how often each innermost function was sampled, as py-spy names it: `function (file)`."""
     (worker,) = workers(service.pid)
     with tempfile.NamedTemporaryFile() as output:
         options = ["--duration", str(SECONDS), "--rate", str(RATE), "--format", "raw", "--function", "--native"]
@@ -82,7 +82,7 @@ def _sampled(load: Load, service: Service) -> Counter[str]:
 
 
 def _shares(seen: Counter[str], worker_us: float) -> dict[str, Any]:
-    """Self time by area and by function, the dearest first."""
+    """Return self time by area and by function, the highest first."""
     areas: Counter[str] = Counter()
     for frame, count in seen.items():
         areas[_area(_split(frame)[1])] += count
@@ -102,13 +102,13 @@ def _shares(seen: Counter[str], worker_us: float) -> dict[str, Any]:
 
 
 def _split(frame: str) -> tuple[str, str]:
-    """`function (file:line)` as function and file."""
+    """Split `function (file:line)` into function and file."""
     function, _, where = frame.rpartition(" (")
     return function, re.sub(r"(\.cpython-[\w-]+)?(\.so)?[\d.]*(:\d+)?\)$", "", where)
 
 
 def _area(where: str) -> str:
-    """A package of ours, somebody else's package, or a library."""
+    """Return one of our packages, another package, or a library."""
     parts = where.split("/")
     return "/".join(parts[:2]) if parts[0] == "app" else parts[0]
 

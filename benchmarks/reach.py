@@ -1,6 +1,6 @@
-"""How far the figures of one run reach: `python -m benchmarks.reach` reads benchmarks/results/check.json.
+"""Compares one run's figures with the targets: `python -m benchmarks.reach` reads benchmarks/results/check.json.
 
-And instructions.json, which says of a greater CPU time of Redis whether more is done.
+It also reads instructions.json, which shows whether a higher CPU time of Redis means more work.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# As the names of their variants begin.
+# Prefixes of the peers' variant names.
 PEERS = ("seed's stack", "flask-limiter", "rate-limiter-flexible", "gunicorn", "nginx")
 RESULTS = Path(__file__).parent / "results"
 OURS, SEED, HELLO = "token_bucket", "seed's stack", "gunicorn hello"
@@ -19,7 +19,7 @@ FLEXIBLE = "rate-limiter-flexible"
 BY_CLIENTS, BY_RULES = ("1,000 clients", OURS, "1,000,000 clients"), ("1 rule", "10,000 rules")
 FLAT, FLAT_IN_INSTRUCTIONS = 1.25, 1.05
 
-Of = Callable[[str, str], float]  # the median of a variant's figure
+Of = Callable[[str, str], float]  # returns the median of a variant's figure
 Measure = Callable[[Of], tuple[str, bool]]
 
 
@@ -32,7 +32,7 @@ def _at_most(most: float, ratio: Callable[[Of], float]) -> Measure:
 
 
 def _flat(variants: tuple[str, ...]) -> Measure:
-    """The dearest of them to the cheapest, for the worker and for Redis."""
+    """Compare the most expensive of the variants with the cheapest, for the worker and for Redis."""
 
     def measure(of: Of) -> tuple[str, bool]:
         spread = {figure: [of(name, figure) for name in variants] for figure in ("worker_us", "redis_us")}
@@ -43,7 +43,7 @@ def _flat(variants: tuple[str, ...]) -> Measure:
 
 
 def _flat_or_counted(variants: tuple[str, ...], counted: float) -> Measure:
-    """As `_flat`; but Redis may be slower where the instructions of a check, most to least, hardly grow."""
+    """Compare as `_flat`, but let Redis be slower if the instructions per check, maximum to minimum, hardly grow."""
 
     def measure(of: Of) -> tuple[str, bool]:
         times, flat = _flat(variants)(of)
@@ -85,7 +85,7 @@ REACH: list[tuple[str, str, Measure]] = [
 
 
 def reach(result: dict[str, Any], instructions: dict[str, Any]) -> list[str]:
-    """A Markdown table, line by line. Where a variant has no figures the row says so."""
+    """Return a Markdown table, line by line. A row says so if a variant has no figures."""
     counts = [counted["together"] for counted in instructions["redis_instructions_per_check"].values()]
     by_clients = _flat_or_counted(BY_CLIENTS, max(counts) / min(counts))
     rows = [*REACH, ("CPU, 1,000 to 1,000,000 clients: most / least", "≤ 1.25, or ≤ 1.05 counted", by_clients)]

@@ -1,9 +1,9 @@
-"""What it costs a worker that the rules have changed: `python -m benchmarks.refresh`.
+"""Cost of changed rules for a worker: `python -m benchmarks.refresh`.
 
 Starts an embedded PostgreSQL with 10,000 rules, refreshes a reloader as a worker does, and writes
-benchmarks/results/refresh.json. Beside it a greenlet wants its turn every millisecond: the most CPU that is spent
-between two of its turns is what a check would wait for, on a machine that has nothing else to do. Medians of several
-refreshes, and of the waits the worst.
+benchmarks/results/refresh.json. Beside it, a greenlet wants to run every millisecond. The most CPU time between two of
+its runs is the wait of a check on an otherwise idle machine. Figures are medians of several refreshes; waits are the
+worst.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ CHANGES = {
 
 
 class Neighbour:
-    """Another greenlet of the worker, and the most CPU that was spent between two of its turns."""
+    """Another greenlet of the worker; records the most CPU time between two of its runs."""
 
     def __init__(self) -> None:
         self.longest = 0.0
@@ -101,7 +101,7 @@ def main() -> None:
         reloader = RuleReloader(source=source, saved=saved, build=build, clock=time.monotonic, pace=pace)
         reloader.start()
         gc.collect()
-        gc.freeze()  # as the workers do
+        gc.freeze()  # as workers do
         neighbour = Neighbour()
         by_hand(postgres.url, *FILL)
 

@@ -1,4 +1,4 @@
-"""What rules cost, as tables: of the results that benchmarks.matching and benchmarks.refresh saved."""
+"""Tables of the costs of rules, from the saved results of benchmarks.matching and benchmarks.refresh."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Result = dict[str, Any]
 
 
 def exact(matching: Result) -> list[str]:
-    """Nanoseconds of a match among rules of one client each."""
+    """Return nanoseconds of a match among rules for one client each."""
     return [
         "| rules, each of one client | hit | no rule: the default | `match_shadow`, no shadows |",
         "|---|---|---|---|",
@@ -20,7 +20,7 @@ def exact(matching: Result) -> list[str]:
 
 
 def patterns(matching: Result) -> list[str]:
-    """Nanoseconds of a match among patterns of one shape, and of patterns that resemble one another."""
+    """Return nanoseconds of a match among patterns of one shape, and among similar patterns."""
     found = matching["nanoseconds"]
     counts = next(iter(found["globs"].values()))
     return [
@@ -42,7 +42,7 @@ def _pattern(found: dict[str, int]) -> str:
 
 
 def refreshes(refresh: Result) -> list[str]:
-    """What one worker does when rules changed."""
+    """Return one worker's costs after a change of rules."""
     return [
         "| what changed | CPU ms | wall ms | longest wait ms |",
         "|---|---|---|---|",

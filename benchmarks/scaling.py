@@ -1,14 +1,14 @@
-"""From what one check costs to what a million a second take: arithmetic on saved results, nothing else."""
+"""Extrapolates from the cost of one check to a million per second: only arithmetic on saved results."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-GOAL = 1_000_000  # checks a second
-BUSY = 0.6  # of a processor that still answers in time; the rest is for bursts, failed neighbours and restarts
-LEASE, GRANT = 100, 3  # permits; in checks, what granting them costs Redis at most (docs/leases.md)
-# Variants of benchmarks.check, and what they stand for.
+GOAL = 1_000_000  # checks per second
+BUSY = 0.6  # usable share of a processor; the rest is for bursts, failed neighbours and restarts
+LEASE, GRANT = 100, 3  # permits; the most that a grant costs Redis, in checks (docs/leases.md)
+# Variants of benchmarks.check, and what each represents.
 KINDS = {
     "token_bucket": "one a request",
     "batch of 100": "100 a request",
@@ -16,20 +16,21 @@ KINDS = {
     "batch of 100, in a cluster": "100 a request, in a cluster",
     "denied": "one a request, denied",
 }
-SHARDED = ("in a cluster", "batch of 100, in a cluster", "denied")  # GOAL takes more than one primary
-HEADERS = 66  # bytes of Ethernet, IP and TCP around each packet
+# Variants on a cluster, since GOAL needs more than one primary.
+SHARDED = ("in a cluster", "batch of 100, in a cluster", "denied")
+HEADERS = 66  # bytes of Ethernet, IP and TCP headers per packet
 MAX_CONNECTIONS = 100  # PostgreSQL's default
 
 Result = dict[str, Any]
 
 
 def _us(check: Result, kind: str, of: str) -> float:
-    """Microseconds of CPU of a check."""
+    """Return the microseconds of CPU per check."""
     return float(check["variants"][kind][f"{of}_us"]["median"])
 
 
 def costs(check: Result, footprint: Result) -> list[str]:
-    """What a check costs where."""
+    """Return the costs of a check by place."""
     sent = footprint["bytes_per_check"]
     caller, redis = sent["request"] + sent["answer"], sent["to_redis"] + sent["from_redis"]
     bytes_of = {"token_bucket": (f"{caller}", f"{redis}")}
@@ -52,7 +53,7 @@ def costs(check: Result, footprint: Result) -> list[str]:
 
 
 def capacity(check: Result, footprint: Result) -> list[str]:
-    """Processors and primaries for GOAL, each BUSY at most."""
+    """Return the processors and primaries for GOAL, each used to BUSY."""
     rows = [
         f"| {KINDS[kind]} | {_needed(check, kind, 'worker')} | {_needed(check, kind, 'redis')} |" for kind in SHARDED
     ]
@@ -69,7 +70,7 @@ def capacity(check: Result, footprint: Result) -> list[str]:
 
 
 def saturation(check: Result, footprint: Result) -> list[str]:
-    """How far one of each goes, whole."""
+    """Return the capacity of one processor, primary or database, fully used."""
     worker, primary = _rate(check, "token_bucket", "worker"), _rate(check, "token_bucket", "redis")
     database = footprint["postgresql"]["under_load"]
     connections, cpu_us = database["connections_per_worker"], database["cpu_us_per_worker_second"]
@@ -85,7 +86,7 @@ def saturation(check: Result, footprint: Result) -> list[str]:
 
 
 def hot_keys(check: Result) -> list[str]:
-    """What one key can take on one primary that is BUSY."""
+    """Return the capacity of one key on one primary used to BUSY."""
     admitted, denied = (int(BUSY * _rate(check, kind, "redis")) for kind in ("token_bucket", "denied"))
     return [
         "| one client of one rule | checks/s | |",
@@ -97,7 +98,7 @@ def hot_keys(check: Result) -> list[str]:
 
 
 def _rate(check: Result, kind: str, of: str) -> int:
-    """Checks a second that one whole processor does."""
+    """Return the checks per second of one fully used processor."""
     return int(1e6 / _us(check, kind, of))
 
 

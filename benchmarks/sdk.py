@@ -1,9 +1,9 @@
-"""What the client library costs its caller, in CPU of the caller's process: `python -m benchmarks.sdk`.
+"""Costs of the client library for its caller, in CPU of the caller's process: `python -m benchmarks.sdk`.
 
-A check over one connection that is kept, of a thread and of a task, beside the same by requests and by http.client; and
-decisions by leases. The
-real service, with its Redis, is on the other processor: what the caller waits for costs him nothing and is not counted.
-All take turns; medians over the rounds, with the least and the most, are saved in benchmarks/results/sdk.json.
+Measures checks over one kept connection, by a thread and by a task, beside the same by requests and by http.client; and
+decisions by leases. The real service with its Redis runs on the other processor: the caller's waiting costs it nothing
+and is not counted. All take turns. Medians over the rounds, with minimum and maximum, are saved in
+benchmarks/results/sdk.json.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "sdk" / "src"))
 from ratelimiter_client import AsyncRateLimiter, LeasedLimiter, RateLimiter
 
 RESULT = Path(__file__).parent / "results" / "sdk.json"
-TIMEOUT_SECONDS = 2  # of all clients: a busy machine is no fault of theirs
+TIMEOUT_SECONDS = 2  # for all clients: a busy machine is not their fault
 CLIENTS = 1_000
-CHECKS = 1_000  # a turn
-LEASED = {1_000: 1_000_000, 100: 200_000}  # lease size -> decisions a turn
+CHECKS = 1_000  # per measurement
+LEASED = {1_000: 1_000_000, 100: 200_000}  # lease size -> decisions per measurement
 THREADS = (1, 4)
 TTL_SECONDS = 1.0
-# Runs where nobody else wants to, and ends with its parent.
+# Runs at the lowest priority, and ends with its parent.
 SPIN = """import os
 os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 while os.getppid() == {}: pass"""
 
 Ask = Callable[[str], bool]
-AskAll = Callable[[list[str]], int]  # one after another; how many were admitted
+AskAll = Callable[[list[str]], int]  # asks one after another; returns the number admitted
 
 
 def by_library(service: Service) -> AskAll:
@@ -58,7 +58,7 @@ def by_library(service: Service) -> AskAll:
 
 
 def by_asyncio(service: Service) -> AskAll:
-    """In one task, so that each check waits for the one before, as everywhere here."""
+    """Check in one task, so that each check waits for the one before, as in all variants."""
     client = AsyncRateLimiter(_url(service), timeout=TIMEOUT_SECONDS, fail_mode="closed")
     loop = asyncio.new_event_loop()
 
@@ -112,7 +112,7 @@ def _url(service: Service) -> str:
 
 
 def check_us(ask_all: AskAll) -> float:
-    """CPU of a check, kernel and all."""
+    """Return the CPU time per check in microseconds, including the kernel."""
     ids = [f"user_{number % CLIENTS}" for number in range(CHECKS)]
     ask_all(ids[:1])  # connects
     before = time.process_time()
@@ -124,7 +124,7 @@ def check_us(ask_all: AskAll) -> float:
 
 
 def leased(limiter: LeasedLimiter, decisions: int, threads: int) -> dict[str, float]:
-    """All threads as fast as they can, on one key; the CPU of the thread that renews is in it."""
+    """Decide as fast as possible in all threads, on one key. The CPU of the renewing thread is included."""
     failures: list[int] = []
 
     def run() -> None:
@@ -148,7 +148,7 @@ def leased(limiter: LeasedLimiter, decisions: int, threads: int) -> dict[str, fl
 
 @contextlib.contextmanager
 def alone(here: Site) -> Iterator[None]:
-    """The caller has his processor for himself, and it does not fall asleep: to wake one up is no cost of a library."""
+    """Keep the caller's processor free and awake: waking a processor is no cost of a library."""
     os.sched_setaffinity(here.valkey.pid, {processors()[0]})
     with subprocess.Popen([sys.executable, "-c", SPIN.format(os.getpid())]) as spinning:
         try:

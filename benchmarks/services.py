@@ -26,33 +26,34 @@ from tests.support.node import ROOT, Node, free_port
 PEERS = Path(__file__).parent / "peers"
 BENCH_BIN = ROOT / ".venv-bench" / "bin"
 
-# Units in seconds: nobody reaches it within a run, and no counter expires. The most units such a window may have.
+# Units per seconds: no client reaches it within a run, and no counter expires. These are the most units for such a
+# window.
 AMPLE = {"rate": 9_000, "window": 1_000_000}
 LIMITS = [
     *({"client_id": "*", "endpoint": name, "algorithm": name} | AMPLE for name in ALGORITHMS),
     {"client_id": "*", "endpoint": "denied"} | AMPLE | {"rate": 1},
 ]
 ONE_RULE = [{"client_id": "*"} | AMPLE]
-# Of the 20,000 clients of the load half have a rule of their own, and half match one of ten globs.
+# Of the load's 20,000 clients, half have their own rule, and half match one of ten globs.
 MANY_RULES = [
     *({"client_id": f"user_{number}"} | AMPLE for number in range(9_990)),
     *({"client_id": f"user_1{digit}*"} | AMPLE for digit in range(10)),
 ]
-# As much as a rule may allow: leases take from it for as long as it is measured.
+# The most that a rule may allow, so that leases never exhaust it during the measurement.
 NO_LIMIT = [{"client_id": "*", "rate": 1_000_000_000, "window": 9}]
 IMPORTED_AT_ONCE = 1_000
 
 
-RedisOf = Callable[[Path], AbstractContextManager[tuple[str, int]]]  # by its data directory
+RedisOf = Callable[[Path], AbstractContextManager[tuple[str, int]]]  # argument: its data directory
 
 
 class UnavailableError(Exception):
-    """What a service needs is not on this machine."""
+    """This machine lacks a part that a service needs."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """Where all run: a directory for their files, and the servers they share."""
+    """The surroundings of all services: a directory for their files, and shared servers."""
 
     home: Path
     valkey: Valkey
@@ -61,7 +62,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Service:
-    """One that runs. `pid` is the process whose children, or else who itself, answers."""
+    """A running service. `pid` is the process that answers, or the parent of those that do."""
 
     port: int
     pid: int
@@ -73,7 +74,7 @@ class Service:
 
 @contextlib.contextmanager
 def site() -> Iterator[Site]:
-    """From now on everything runs on the processor of the load, but for the services."""
+    """Run everything but the services on the processor of the load from now on."""
     os.sched_setaffinity(0, {processors()[1]})
     with contextlib.ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -85,7 +86,7 @@ def site() -> Iterator[Site]:
 
 @contextlib.contextmanager
 def _valkey(data_dir: Path, **options: str) -> Iterator[Valkey]:
-    """Over TCP, as all clients reach it."""
+    """Start Valkey over TCP, which all clients can use."""
     with (
         runtime_directory() as sockets,
         Valkey(data_dir=data_dir, socket_dir=sockets, durable=False, port=free_port(), options=options) as valkey,
@@ -95,14 +96,14 @@ def _valkey(data_dir: Path, **options: str) -> Iterator[Valkey]:
 
 @contextlib.contextmanager
 def _own(data_dir: Path) -> Iterator[tuple[str, int]]:
-    """URL and pid of a Redis that nobody else uses."""
+    """Yield URL and pid of a Redis of its own."""
     with _valkey(data_dir) as valkey:
         yield valkey.url, valkey.pid
 
 
 @contextlib.contextmanager
 def _cluster(data_dir: Path) -> Iterator[tuple[str, int]]:
-    """Of a cluster of one primary."""
+    """Yield URL and pid of a cluster of one primary."""
     with _valkey(data_dir, **{"cluster-enabled": "yes", "cluster-port": str(free_port())}) as valkey:
         with redis.Redis.from_url(valkey.url) as client:
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
@@ -118,7 +119,7 @@ def ours(
     redis_of: RedisOf | None = None,
     **settings: Any,
 ) -> Iterator[Service]:
-    """A node of one worker with a database of its own, by the code in `root`; the rules are put there over HTTP."""
+    """Run a node of one worker with its own database, from the code in `root`; rules are created over HTTP."""
     directory = Path(tempfile.mkdtemp(dir=site.home))
     database_url = create_database(site.postgres, directory.name)
     flask("db", "upgrade", database_url=database_url, root=root)
@@ -182,7 +183,7 @@ def _nginx(site: Site) -> AbstractContextManager[Service]:
 
 
 def program(name: str) -> str:
-    """Where it is installed; Debian keeps nginx where ordinary users do not look."""
+    """Return the program's path; Debian installs nginx outside the PATH of ordinary users."""
     if path := shutil.which(name, path=os.environ["PATH"] + os.pathsep + "/usr/sbin"):
         return path
     raise UnavailableError(f"{name} is not installed")

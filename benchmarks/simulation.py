@@ -1,8 +1,8 @@
-"""How much more than a limit is admitted, and what it depends on: `python -m benchmarks.simulation` prints the tables.
+"""Simulates admissions beyond a limit, and their causes: `python -m benchmarks.simulation` prints the tables.
 
-A key is checked at a steady pace by all nodes together, decided by the service's own algorithm steps. What is varied is
-what a single machine cannot show: a replica that lags when it takes over, many nodes without their Redis, and leases
-(permits granted ahead to a holder, who then decides alone). The same figures every time.
+All nodes together check one key at a steady pace, with the service's own algorithm steps. The simulation varies what a
+single machine cannot show: a lagging replica that takes over, many nodes without Redis, and leases. A lease grants
+permits ahead to a holder, which then decides locally. The simulation is deterministic.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from app.rules.rule import Limit, Rule
 SECOND = 1_000_000  # microseconds, as all times here
 START = 1_795_000_000 * SECOND
 WINDOW = 10  # seconds
-MOMENTS = 8  # at which a primary fails, spread over what it admitted
+MOMENTS = 8  # moments of failure, spread over the admitted checks
 
 RATES, LAGS_MS = (20, 100, 300), (1, 10, 100, 1_000)
 NODES, WORKERS = (1, 3, 10, 30, 100), 8
@@ -29,7 +29,10 @@ LEASE_SIZES, HOLDERS = (10, 100, 1_000), (1, 10, 100)
 
 
 class Failover(NamedTuple):
-    """`over`: units admitted beyond what one server that never fails admits, at the worst moment. `bound`: at most."""
+    """`over`: units admitted beyond those of a server that never fails, at the worst moment.
+
+    `bound`: the most possible.
+    """
 
     rate: int
     lag_ms: int
@@ -38,7 +41,7 @@ class Failover(NamedTuple):
 
 
 class Outage(NamedTuple):
-    """Units admitted in one window by all workers while Redis is away, `fail_mode` being local."""
+    """Units admitted in one window by all workers during an outage of Redis, with `fail_mode` local."""
 
     nodes: int
     limit: int
@@ -47,9 +50,9 @@ class Outage(NamedTuple):
 
 
 class Leases(NamedTuple):
-    """`over`: units beyond the limit in a window, at most `bound`. `kept`: what idle holders keep from a busy one.
+    """`over`: units beyond the limit in a window, at most `bound`. `kept`: units that idle holders hold back.
 
-    `trips`: to the service, per thousand decisions of the busy one; None where nothing was left for it.
+    `trips`: requests to the service per thousand decisions of the busy holder; None if nothing was left for it.
     """
 
     holders: int
@@ -62,7 +65,7 @@ class Leases(NamedTuple):
 
 @cache
 def failovers(limit_rate: int = 100) -> list[Failover]:
-    """A replica that is `lag_ms` behind takes over at once, and nothing is refused in between."""
+    """Simulate a replica that is `lag_ms` behind and takes over at once, without refusals in between."""
     limits = [Limit(limit_rate, WINDOW, name) for name in ("token_bucket", "fixed_window")]
     return [
         Failover(
@@ -77,12 +80,12 @@ def failovers(limit_rate: int = 100) -> list[Failover]:
 
 
 def worst_failover(limit: Limit, rate: int, lag_us: int) -> int:
-    """Over two windows of `rate` checks a second, failing right after a check that was admitted."""
+    """Simulate two windows of `rate` checks a second, with a failure right after an admitted check."""
     step, times = STEPS[limit.algorithm], range(START, START + 2 * limit.window_us, SECOND // rate)
     states, admitted = _undisturbed(limit, times)
     most = 0
     for place in admitted[:: max(1, len(admitted) // MOMENTS)]:
-        # What the replica has: all up to that long before the failure, which comes right after this check.
+        # The replica has everything up to `lag_us` before the failure, which comes right after this check.
         known = max(0, place + 1 - max(1, lag_us * rate // SECOND))
         state, after = states[known], 0
         for at in times[place + 1 :]:
@@ -94,7 +97,7 @@ def worst_failover(limit: Limit, rate: int, lag_us: int) -> int:
 
 @cache
 def _undisturbed(limit: Limit, times: range) -> tuple[list[State], list[int]]:
-    """The state before each check and after the last, and which checks were admitted."""
+    """Return the state before each check and after the last, and the admitted checks."""
     states: list[State] = [None]
     admitted = []
     for place, at in enumerate(times):
@@ -106,13 +109,13 @@ def _undisturbed(limit: Limit, times: range) -> tuple[list[State], list[int]]:
 
 @cache
 def outages() -> list[Outage]:
-    """Every worker of every node decides by its share, as many checks as it gets."""
+    """Let every worker of every node decide by its share, with as many checks as it gets."""
     found = []
     for nodes in NODES:
         for rate in (100, 1_000):
             holders = nodes * WORKERS
             compiled = CompiledRule(Rule(id=1, client_id="*", limits=(Limit(rate, WINDOW, "fixed_window"),)))
-            store = LocalStore(holders=holders)  # all workers are alike: one is asked, and counted so many times
+            store = LocalStore(holders=holders)  # all workers are alike: one is simulated, and its result multiplied
             asked = Charge(compiled, Keyspace(b"simulation").client(1, "client"), 1)
             share = sum(store.check(asked, START + n)[1].allowed for n in range(rate + 1))
             found.append(Outage(nodes, rate, holders * share, max(rate, holders)))
@@ -125,9 +128,10 @@ def leases(limit_rate: int = 10_000) -> list[Leases]:
 
 
 def worst_leases(limit_rate: int, holders: int, size: int) -> Leases:
-    """A window in which every holder leases for one check at its end, and the next, in which all want all they can get.
+    """Simulate a window in which every holder leases for one check at its end, and the next, with full demand.
 
-    `kept` is counted in the next: the first holder is busy, the others ask once and keep the rest of their lease.
+    `kept` is counted in the second window: the first holder is busy, the others ask once and keep the rest of their
+    lease.
     """
     service = _Service(Limit(limit_rate, WINDOW, "fixed_window"), size)
     left = [service.granted(START + n) for n in range(holders)]
@@ -142,7 +146,7 @@ def worst_leases(limit_rate: int, holders: int, size: int) -> Leases:
 
 
 class _Service:
-    """Grants leases of one counter: charges as much as is left of what is wanted."""
+    """Grants leases of one counter: charges the wanted units, or as many as are left."""
 
     def __init__(self, limit: Limit, size: int) -> None:
         self.limit = limit

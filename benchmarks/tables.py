@@ -1,7 +1,7 @@
-"""The tables of the documents that hold measurements, from the saved results: `python -m benchmarks.tables`,
-or of those that it is told, such as reliability.md.
+"""Writes the tables of documents that hold measurements, from the saved results: `python -m benchmarks.tables`.
 
-A table stands between `<!-- NAME -->` and `<!-- end -->`; the text around it is written by hand.
+Arguments select documents, such as reliability.md. A table stands between `<!-- NAME -->` and `<!-- end -->`; the text
+around it is written by hand.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ HEAD = [
     "|---|---|---|---|---|---|---|",
 ]
 AREAS, FUNCTIONS = 10, 12
-REACH_LEASED = {1_000: 1_000_000, 100: 400_000}  # lease size -> decisions per CPU second
+REACH_LEASED = {1_000: 1_000_000, 100: 400_000}  # lease size -> target decisions per CPU second
 
 
 def with_tables(text: str) -> str:
-    """The document with every table as the saved results have it."""
+    """Return the document with every table made from the saved results."""
     return BLOCK.sub(lambda block: block[1] + "\n".join(TABLES[block[2]]()) + "\n" + block[3], text)
 
 
@@ -44,7 +44,7 @@ def _saved(name: str) -> dict[str, Any]:
 
 
 def _made(name: str, **more: str | None) -> str:
-    """When and how the results were made. `more`: versions of programs that took part."""
+    """Say when and how the results were made. `more`: versions of programs that took part."""
     result = _saved(name)
     versions = {"Python": result["python"], "Valkey": result["valkey"]} | more
     stated = ", ".join(f"{program} {version}" for program, version in versions.items() if version)
@@ -70,7 +70,7 @@ def _measured() -> list[str]:
 
 
 def by_variant(variants: Mapping[str, Any]) -> list[str]:
-    """The figures of benchmarks.check, a row a variant."""
+    """Return the figures of benchmarks.check, one row per variant."""
     return HEAD + [_row(*item) for item in variants.items()]
 
 

@@ -18,7 +18,7 @@ from devstack import Postgres, Valkey, runtime_directory
 from tests.conftest import flask
 from tests.support.node import ROOT, Node
 
-MARGIN_SECONDS = 60  # for the start and the end of Locust, before it is taken to hang
+MARGIN_SECONDS = 60  # for Locust's start and end, before it counts as hung
 
 
 def main() -> int:
@@ -63,7 +63,7 @@ class Running(NamedTuple):
 
 @contextlib.contextmanager
 def service() -> Iterator[Running]:
-    """A node of two workers with servers of its own and the example rules."""
+    """Run a node of two workers with its own servers and the example rules."""
     with contextlib.ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         sockets = stack.enter_context(runtime_directory())

@@ -1,4 +1,4 @@
-"""What is measured: which service, under which load."""
+"""The variants to measure: each a service under a load."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from app.rules.rule import ALGORITHMS
 from benchmarks.load import Load, RunError
 from benchmarks.services import Service
 
-ALLOWED = {"allowed": True, "degraded": False}  # that is: Redis decided
+ALLOWED = {"allowed": True, "degraded": False}  # decided by Redis
 DENIED = {"allowed": False, "degraded": False, "reason": "over_limit"}
 PEER = {"allowed": True}
 PREPARED_AT_ONCE = 1_000
@@ -17,14 +17,14 @@ PREPARED_AT_ONCE = 1_000
 
 @dataclass(frozen=True)
 class Variant:
-    """`charged`: the units that every client of the load has been charged before the first run."""
+    """`charged`: the units charged to every client of the load before the first run."""
 
     service: str
     load: Load
     charged: int = 0
 
     def prepare(self, service: Service) -> None:
-        """Charge who is to be charged, and see one right answer. Raises RunError."""
+        """Charge the clients if the variant needs it, and check one answer. Raises RunError."""
         for first in range(0, self.load.clients if self.charged else 0, PREPARED_AT_ONCE):
             clients = range(first, min(first + PREPARED_AT_ONCE, self.load.clients))
             charge = {"limit_key": self.load.limit_key, "cost": self.charged}
@@ -48,7 +48,7 @@ class Variant:
 
 
 def _ours(service: str, load: Load) -> Variant:
-    """Every client has a counter that outlives the benchmark: its bucket takes more than a day to fill again."""
+    """Return a variant in which every counter outlives the benchmark: its bucket takes more than a day to refill."""
     return Variant(service, load, charged=1_000)
 
 

@@ -1,7 +1,9 @@
-"""Instructions of a worker per check, by the way that checks come: `python -m benchmarks.worker_instructions`.
+"""Instructions of a worker per check, by path of the check: `python -m benchmarks.worker_instructions`.
 
-valgrind counts those of a process that answers checks as a worker does, from the bytes of a body to those of an answer,
-over one connection to Redis: with FEW checks of every kind, then with MANY of one kind. What that takes more is theirs.
+valgrind counts those of a process that answers checks as a worker does, over one connection to Redis. The path runs
+from the bytes of a body to those of an answer. One run has FEW checks of every kind, another MANY of one kind; the
+difference belongs to that kind.
+
 Python's hashes are fixed, so the same code takes nearly the same number each time. Saved in
 benchmarks/results/worker_instructions.json.
 """
@@ -50,7 +52,7 @@ RULES = (
 
 
 class Worker:
-    """What decides in a worker. Remembered denials never end: each look at their clock takes a microsecond."""
+    """The deciding parts of a worker. Remembered denials never end: their clock advances a microsecond per reading."""
 
     def __init__(self, url: str) -> None:
         book = RuleBook(Snapshot(1, b"secret", RULES), default=default_rule(100, 60), algorithm="token_bucket")
@@ -137,7 +139,7 @@ def _nowhere(environ: dict[str, Any], *_: object) -> Any:
 
 
 def answer(url: str, many: str) -> None:
-    """What valgrind counts: FEW checks of every kind, and MANY of one of them."""
+    """Run under valgrind: FEW checks of every kind, and MANY of one kind."""
     worker = Worker(url)
     for kind in KINDS:
         ask: Callable[[int], None] = getattr(worker, kind)

@@ -1,7 +1,7 @@
-"""What a check may cost Redis at worst, by script: `python -m benchmarks.worst_cases`.
+"""The worst-case cost of a check for Redis, by script: `python -m benchmarks.worst_cases`.
 
-Starts an embedded Valkey and brings counters into the state that is dearest for their algorithm. Microseconds are the
-server's own (INFO commandstats), of the calm half of ROUNDS. app/limiter/compiled_rule.py bounds calls by these
+Starts an embedded Valkey and brings counters into the most expensive state of their algorithm. Microseconds are the
+server's own (INFO commandstats), of the calmer half of ROUNDS. app/limiter/compiled_rule.py bounds calls by these
 figures. Saved in benchmarks/results/worst_cases.json.
 """
 
@@ -28,12 +28,12 @@ from devstack import Valkey, runtime_directory
 RESULT = Path(__file__).parent / "results" / "worst_cases.json"
 NOW_US, WINDOW = 1_795_000_000_000_000, 3600
 ROUNDS, CHECKS = 12, 256
-FEW = 1_000  # units of the limits that keep no entry a unit
-Ask = Callable[[int], Sequence[Charge]]  # by the number of the round
+FEW = 1_000  # rate of the limits without an entry per unit
+Ask = Callable[[int], Sequence[Charge]]  # argument: the number of the round
 
 
 class Server:
-    """`client` looks at the server that `store` asks."""
+    """`client` inspects the server that `store` uses."""
 
     def __init__(self, url: str) -> None:
         self.store = RedisStore(connect(url, timeout_ms=20_000, clock=time.monotonic))
@@ -41,7 +41,7 @@ class Server:
         self.store.load_scripts()
 
     def spent_us(self, ask: Ask, now_us: int = NOW_US, rounds: int = ROUNDS) -> float:
-        """Of one charge: the median of the cheaper half of the rounds."""
+        """Return the microseconds of one charge: the median of the cheaper half of the rounds."""
         spent = []
         for number in range(rounds):
             charges = ask(number)
@@ -52,12 +52,12 @@ class Server:
 
 
 def filled(server: Server, algorithm: str, limits: int) -> Charge:
-    """A charge of one unit of a client whose limits, so many of that algorithm, have nothing left."""
+    """Return a one-unit charge of a client whose limits, `limits` of that algorithm, are exhausted."""
     rate = MAX_LOGGED_RATE if algorithm == "sliding_window" else FEW
     each = tuple(Limit(rate, WINDOW + number, algorithm, counter=number + 1) for number in range(limits))
     compiled = CompiledRule(Rule(id=1, client_id="*", limits=each))
     charge = Charge(compiled, Keyspace(b"benchmark").client(1, f"{algorithm} {limits}"), 1)
-    for start in range(0, rate, 1_000):  # of a log, an entry a unit
+    for start in range(0, rate, 1_000):  # a log gets one entry per unit
         server.store.check([charge] * 1_000, NOW_US - rate + start)
     return charge
 
@@ -67,7 +67,7 @@ def with_cost(charge: Charge, cost: int) -> Charge:
 
 
 def of_checks(server: Server, algorithm: str, limits: int) -> dict[str, float]:
-    """Microseconds of a denied check of another cost each time, of the same again, and of one that is admitted."""
+    """Return the microseconds of denied checks with different costs, of a repeated denial, and of an admitted check."""
     full = filled(server, algorithm, limits)
     rate = full.compiled.rule.limits[0].rate
     fresh = Keyspace(b"benchmark")
@@ -81,7 +81,7 @@ def of_checks(server: Server, algorithm: str, limits: int) -> dict[str, float]:
 
 
 def of_a_log(server: Server) -> dict[str, float]:
-    """Microseconds of the rare turns of a full log: a charge that cuts off what has left, a lease, its return."""
+    """Return the microseconds of rare operations on a full log: a charge that cuts it, a lease, its return."""
     full = filled(server, "sliding_window", 1)
     half = NOW_US + WINDOW * 1_000_000 - MAX_LOGGED_RATE // 2
     spent = {"a charge that cuts off half of it": server.spent_us(lambda _: [full], half, rounds=1)}

@@ -1,7 +1,7 @@
-"""Makes what docker-compose.yml mounts as secrets, once: `python3 deploy/make_secrets.py [DIRECTORY]` (secrets).
+"""Makes the secrets that docker-compose.yml mounts, once: `python3 deploy/make_secrets.py [DIRECTORY]` (secrets).
 
-Nothing that is there is replaced. The directory is for its owner alone; the files in it can be read by any user, for
-containers run as users of their own.
+Existing files are never replaced. Only the owner can enter the directory. Any user can read its files, because
+containers run under their own users.
 """
 
 import re
@@ -17,7 +17,7 @@ ROLES = r"```sql\n(CREATE ROLE ratelimiter_owner.*?)```"
 
 
 def contents() -> dict[str, str]:
-    """By the name of the file. Users and grants are those of docs/operations.md."""
+    """Return the contents by file name. Users and grants are those of docs/operations.md."""
     limiter, servers, postgres, owner, app = (secrets.token_urlsafe(24) for _ in range(5))
     [grants] = re.findall(r"^ACL SETUSER ratelimiter (.*) >\S+$", OPERATIONS, re.MULTILINE)
     [roles] = re.findall(ROLES, OPERATIONS, re.DOTALL)
@@ -29,8 +29,8 @@ def contents() -> dict[str, str]:
         "database_url": f"postgresql://ratelimiter_app:{app}@postgres:5432/ratelimiter",
         "database_owner_url": f"postgresql://ratelimiter_owner:{owner}@postgres:5432/ratelimiter",
         "redis_users": f"user ratelimiter {grants} +role +cluster|slots +asking >{limiter}\n"
-        f"user servers reset on ~* &* +@all >{servers}\n"  # replicas, sentinels and whoever makes a cluster
-        "user default reset on nopass -@all +ping\n",  # the health checks of docker-compose.yml
+        f"user servers reset on ~* &* +@all >{servers}\n"  # for replicas, sentinels and the creation of a cluster
+        "user default reset on nopass -@all +ping\n",  # for the health checks of docker-compose.yml
         "redis_replication": f"masteruser servers\nmasterauth {servers}\n",
         "redis_servers_password": servers,
         "redis_sentinel": "port 26379\ndir /data\nsentinel resolve-hostnames yes\nsentinel announce-hostnames yes\n"

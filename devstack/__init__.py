@@ -1,4 +1,4 @@
-"""The servers that come as wheels, for `make run` (`python -m devstack`) and for the tests.
+"""The servers that are installed as wheels, for `make run` (`python -m devstack`) and for the tests.
 
     with runtime_directory() as sockets, Valkey(data_dir=here / "valkey", socket_dir=sockets) as valkey:
         valkey.url, valkey.pid

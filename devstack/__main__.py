@@ -1,4 +1,4 @@
-"""`make run`: `python -m devstack` starts what the service needs, then the service, and stops all of it again."""
+"""`make run`: `python -m devstack` starts the servers that the service needs, then the service, and stops them all."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ CHECK_SECONDS = 1.0
 
 
 def main() -> int:
-    """The exit code: 0 after a signal to stop, 1 when something failed."""
+    """Returns the exit code: 0 after a signal to stop, 1 after a failure."""
     parent = os.getppid()
     argparse.ArgumentParser(
         prog="python -m devstack", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
-    os.chdir(ROOT)  # where .env is, and what a relative DATA_DIR is relative to
+    os.chdir(ROOT)  # the directory of .env, and the base of a relative DATA_DIR
     try:
         settings = Settings.from_env()
     except SettingsError as error:
@@ -61,7 +61,7 @@ def _run(stack: Stack, signals: Signals, parent: int) -> int:
 
 
 def _until_told_to_stop(stack: Stack, signals: Signals, parent: int) -> tuple[int, int]:
-    """The signal to stop with, and the exit code."""
+    """Returns the signal to stop with, and the exit code."""
     try:
         stack.start()
         while os.getppid() == parent:
@@ -69,7 +69,7 @@ def _until_told_to_stop(stack: Stack, signals: Signals, parent: int) -> tuple[in
             signals.pause(CHECK_SECONDS)
     except Interrupted as interruption:
         say(f"stopping ({interruption})")
-        # A closed terminal (SIGHUP) is a request to stop like any other; gunicorn would take it as "reload".
+        # A closed terminal (SIGHUP) is a request to stop; gunicorn would treat SIGHUP as "reload".
         return signal.SIGINT if interruption.number == signal.SIGINT else signal.SIGTERM, 0
     except (StartError, OSError) as error:
         complain(str(error))

@@ -1,4 +1,4 @@
-"""Where the service listens."""
+"""The address on which the service listens."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ WHY = {
 
 
 def check_address(bind: str, port: int) -> None:
-    """Raises StartError when the service could not listen there, before anything is started for it."""
+    """Raises StartError if the service could not listen there, before any server is started."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             bind, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         with socket.socket(family, kind, protocol) as candidate:
-            # As gunicorn does: connections that a stopped server left in TIME_WAIT are no obstacle.
+            # As gunicorn does: connections of a stopped server in TIME_WAIT must not block the start.
             candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             candidate.bind(address)
             candidate.listen()
@@ -32,11 +32,11 @@ def check_address(bind: str, port: int) -> None:
 
 
 def reachable_host(bind: str) -> str:
-    """A host under which this machine reaches what listens on `bind`."""
+    """Returns a host by which this machine reaches a listener on `bind`."""
     return ANYWHERE.get(bind, bind)
 
 
 def url(bind: str, port: int) -> str:
-    """For a browser on this machine."""
+    """Returns a URL for a browser on this machine."""
     host = reachable_host(bind)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

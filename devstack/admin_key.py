@@ -9,7 +9,7 @@ from devstack.private_file import write_private
 
 
 def admin_key(path: Path) -> str:
-    """The key in that file; a new one when there is none."""
+    """Returns the key in that file; makes a new one if there is none."""
     key = path.read_text().strip() if path.exists() else ""
     if not key:
         key = f"rl_{secrets.token_urlsafe(32)}"

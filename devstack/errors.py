@@ -1,7 +1,7 @@
-"""What can go wrong while servers are started."""
+"""Errors while servers are started."""
 
 from __future__ import annotations
 
 
 class StartError(Exception):
-    """Something could not be started or kept running. The message is one line: what, and what to do about it."""
+    """A server could not be started or kept running. The message is one line: the problem and its remedy."""

@@ -1,4 +1,4 @@
-"""Everything one run consists of, from DATA_DIR to gunicorn."""
+"""All parts of one run, from DATA_DIR to gunicorn."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from devstack.terminal import complain, say
 
 
 class Stack:
-    """Starts in the order of need, stops in the reverse one."""
+    """Starts parts in the order of their dependencies, and stops them in reverse."""
 
     def __init__(self, settings: Settings, pause: Pause) -> None:
         self._settings = settings
@@ -33,7 +33,7 @@ class Stack:
         self._live = False
 
     def start(self) -> None:
-        """Returns when the service answers. Raises StartError, and leaves it to the caller to `stop` what started."""
+        """Returns when the service answers. Raises StartError; the caller must then `stop` the started parts."""
         settings = self._settings
         lock, sockets = self._claim.enter_context(locked_data_dir(settings.data_dir, self._pause))
         address.check_address(settings.bind, settings.port)
@@ -52,7 +52,7 @@ class Stack:
         say(f"serving on {address.url(settings.bind, settings.port)} (Ctrl-C stops everything)")
 
     def check(self) -> None:
-        """Starts servers again that ended by themselves. Raises StartError when that fails, or gunicorn ended."""
+        """Restarts servers that ended by themselves. Raises StartError if that fails, or if gunicorn ended."""
         for server in self._servers:
             if server.revive() and self._gunicorn is not None:
                 self._gunicorn.hold(*self._channels())
@@ -62,7 +62,7 @@ class Stack:
     def stop(self, number: int) -> None:
         """Passes the signal on to gunicorn, lets it finish, then stops the servers."""
         if self._gunicorn is not None:
-            # Before it has its own handlers, a SIGINT would only make it print a traceback.
+            # SIGINT before gunicorn has its own handlers would only print a traceback.
             self._gunicorn.send(number if self._live else signal.SIGTERM)
             if self._gunicorn.wait(self._settings.drain_seconds + STOP_SECONDS) is None:
                 complain("gunicorn does not stop: killing it")
@@ -72,7 +72,7 @@ class Stack:
         self._claim.close()
 
     def kill(self) -> None:
-        """Ends everything at once."""
+        """Ends all parts at once."""
         if self._gunicorn is not None:
             self._gunicorn.kill()
         for server in self._servers:
@@ -112,7 +112,10 @@ class Stack:
         return {"ADMIN_API_KEY": key}
 
     def _service(self, environment: dict[str, str], lock: Lock) -> Service:
-        """It has the lock, so the next run waits for it; its guard has the servers' channels, so they end after it."""
+        """Makes the service hold the lock, so that the next run waits for it.
+
+        Its guard keeps the servers running until it ends.
+        """
         return Service(
             environment=environment,
             keeps=(lock.descriptor,),

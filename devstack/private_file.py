@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_private(path: Path, secret: str) -> None:
-    """The file appears with all of its content or not at all, and only this user can read it."""
+    """Writes the file atomically, readable only by this user."""
     unfinished = path.with_name(f"{path.name}.new")
     unfinished.unlink(missing_ok=True)
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -1,4 +1,4 @@
-"""DATA_DIR belongs to one run at a time."""
+"""Locks DATA_DIR for one run at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from devstack.terminal import say
 
 @contextmanager
 def locked_data_dir(data_dir: Path, pause: Pause) -> Iterator[tuple[Lock, Path]]:
-    """Makes `data_dir` ours. Gives the lock and a directory for sockets. Raises StartError when another run has it."""
+    """Locks `data_dir`; yields the lock and a directory for sockets. Raises StartError if another run has it."""
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = Lock(data_dir / "run.lock")
@@ -30,7 +30,7 @@ def locked_data_dir(data_dir: Path, pause: Pause) -> Iterator[tuple[Lock, Path]]
             _refuse_if_in_use(lock, data_dir)
             say("waiting until programs of an earlier, killed run have stopped")
             lock.take(pause, lambda: _refuse_if_in_use(lock, data_dir))
-        remove_runtime_directory(Path(_note(lock).get("sockets", "")))  # of a run that was killed
+        remove_runtime_directory(Path(_note(lock).get("sockets", "")))  # left by a killed run
         with runtime_directory() as sockets:
             record_servers(lock, sockets, servers={})
             yield lock, sockets
@@ -40,7 +40,7 @@ def locked_data_dir(data_dir: Path, pause: Pause) -> Iterator[tuple[Lock, Path]]
 
 
 def record_servers(lock: Lock, sockets: Path, *, servers: Mapping[str, str]) -> None:
-    """Says whose the lock is, and the URLs of `servers` by variable: for app/cli/resources/devstack_servers.py."""
+    """Notes the lock's owner and the URLs of `servers` by variable, for app/cli/resources/devstack_servers.py."""
     lock.write(json.dumps({"pid": os.getpid(), "sockets": str(sockets), "servers": dict(servers)}))
 
 

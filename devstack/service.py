@@ -1,4 +1,4 @@
-"""The service itself: its database brought up to date, then gunicorn."""
+"""The service itself: database migrations, then gunicorn."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ ROOT = Path(__file__).resolve().parents[1]
 COMMAND_SECONDS = 300.0
 READY_SECONDS = 60.0
 CONNECT_SECONDS = 3
-STOP_SECONDS = 30.0  # beyond the drain: gunicorn's graceful_timeout, and time to spare
+STOP_SECONDS = 30.0  # beyond the drain: gunicorn's graceful_timeout, and a margin
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Service:
-    """How to run parts of the service. `keeps` and `guard_holds` as in Program."""
+    """Runs parts of the service. `keeps` and `guard_holds` as in Program."""
 
     environment: Mapping[str, str]
     keeps: tuple[int, ...]
@@ -36,7 +36,7 @@ class Service:
     pause: Pause
 
     def run(self, *words: str) -> None:
-        """Runs `flask --app wsgi …` to its end. Raises StartError, after showing its output, when it fails."""
+        """Runs `flask --app wsgi …` to its end. On failure it shows the output and raises StartError."""
         with tempfile.TemporaryFile() as output:
             program = self._program("flask", "--app", "wsgi", *words)
             process = Supervised(dataclasses.replace(program, output=output.fileno()), self.pause)
@@ -59,7 +59,7 @@ class Service:
         return Program(
             name=module,
             argv=(sys.executable, "-m", module, *arguments),
-            stop_signal=signal.SIGINT,  # when we were killed: finish what is in flight, do not drain
+            stop_signal=signal.SIGINT,  # after a kill of this process: finish requests in flight, do not drain
             grace_seconds=STOP_SECONDS,
             environment=self.environment,
             directory=ROOT,
@@ -69,7 +69,7 @@ class Service:
 
 
 def wait_until_live(gunicorn: Supervised, *, host: str, port: int, pause: Pause) -> None:
-    """Returns when /livez answers. Raises StartError when gunicorn ends or takes too long."""
+    """Returns when /livez answers. Raises StartError if gunicorn ends or takes too long."""
     deadline = time.monotonic() + READY_SECONDS
     while not _live(host, port):
         if (code := gunicorn.exit_code()) is not None:
@@ -80,14 +80,14 @@ def wait_until_live(gunicorn: Supervised, *, host: str, port: int, pause: Pause)
 
 
 def why_unreachable(database_url: str) -> str | None:
-    """None when the database takes connections, else the first line of why not."""
-    dsn = urlsplit(database_url)._replace(scheme="postgresql").geturl()  # libpq knows no `postgresql+psycopg2`
+    """Returns the first line of the connection error; None if the database accepts connections."""
+    dsn = urlsplit(database_url)._replace(scheme="postgresql").geturl()  # libpq does not know `postgresql+psycopg2`
     try:
         psycopg2.connect(dsn, connect_timeout=CONNECT_SECONDS).close()
     except psycopg2.OperationalError as error:
         return str(error).strip().partition("\n")[0]
     except psycopg2.ProgrammingError:
-        return None  # a URL that only SQLAlchemy understands: the migrations will tell
+        return None  # a URL that only SQLAlchemy understands: the migrations will report errors
     return None
 
 

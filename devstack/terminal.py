@@ -1,4 +1,4 @@
-"""Lines for whoever started this."""
+"""Lines for the operator's terminal."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import TextIO
 
 
 def say(line: str) -> None:
-    """One line of news."""
+    """Prints one line of news."""
     _write(sys.stdout, line)
 
 
 def complain(line: str) -> None:
-    """One line about what went wrong."""
+    """Prints one line about a failure."""
     _write(sys.stderr, line)
 
 
 def _write(stream: TextIO, line: str) -> None:
     try:
         print(line, file=stream, flush=True)
-    except OSError:  # a closed terminal or pipe must not keep us from stopping in order
+    except OSError:  # a closed terminal or pipe must not prevent an orderly stop
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)

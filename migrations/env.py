@@ -1,4 +1,4 @@
-"""Runs the migrations, one migrator at a time: any number may start at once, also behind a pooler of connections."""
+"""Runs the migrations, one migrator at a time: any number may start at once, also behind a connection pooler."""
 
 import sys
 
@@ -11,14 +11,14 @@ from sqlalchemy.exc import OperationalError
 from app.environment import SettingsError
 from app.rules.sql.database.engine import ENGINE_OPTIONS
 
-# Any number, as long as every migrator of this schema uses the same one.
+# Any number, if every migrator of this schema uses the same one.
 MIGRATION_LOCK = 7_262_001
 LOCK_WAIT = "120s"  # for another migrator to finish
-TABLE_LOCK_WAIT = "5s"  # for traffic to let go of a table; failing beats queueing every reader behind us
+TABLE_LOCK_WAIT = "5s"  # for traffic to release a table; failing is better than a queue of readers behind us
 
 
 def engine() -> Engine:
-    """Of MIGRATION_DATABASE_URL, else the application's own."""
+    """Return the engine of MIGRATION_DATABASE_URL, else the application's own."""
     url = current_app.extensions["ratelimiter"].settings.migration_database_url
     return create_engine(url, **ENGINE_OPTIONS) if url else current_app.extensions["migrate"].db.engine
 
@@ -26,8 +26,8 @@ def engine() -> Engine:
 def alone(connection: Connection) -> None:
     """Wait for the migrators' lock, and hold it until the transaction ends.
 
-    A pooler in transaction mode gives nobody else the connection before that. A lock of the session would outlive us
-    there. So all migrations are one transaction, and `autocommit_block` would let go of the lock.
+    A pooler in transaction mode keeps the connection ours until then. A session lock would outlive this process there.
+    So all migrations are one transaction, and `autocommit_block` would release the lock.
     """
     waits = {"statement_timeout": 0, "idle_in_transaction_session_timeout": 0, "lock_timeout": LOCK_WAIT}
     for name, value in waits.items():
@@ -38,7 +38,7 @@ def alone(connection: Connection) -> None:
         if isinstance(error.orig, LockNotAvailable):
             sys.exit(f"no migration: another one has been running for {LOCK_WAIT}")
         raise
-    # Only now: what waits from here on waits for a table, with traffic queueing behind it.
+    # Set only now: later waits are for a table, with traffic queueing behind them.
     connection.execute(text(f"SET LOCAL lock_timeout = '{TABLE_LOCK_WAIT}'"))
 
 

@@ -1,4 +1,4 @@
-"""A rule made ready for the hot path: whatever is the same for every check of it is computed once."""
+"""A rule compiled for the hot path: everything that is the same for all its checks is computed once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from app.observability.metrics import RULE_COUNTS
 from app.observability.rule_counts import Counts
 from app.rules.rule import ALGORITHMS, Limit, Rule
 
-# What a check may take Redis at worst, and each of its limits: measured by benchmarks/worst_cases.py, on slow machines.
+# Worst-case Redis time (us) of a check and of each of its limits, measured by benchmarks/worst_cases.py on slow
+# machines.
 CHECK_US = 3
 LIMIT_US = {"token_bucket": 4, "fixed_window": 4, "sliding_window": 40, "sliding_window_counter": 4, "gcra": 4}
 
@@ -26,10 +27,11 @@ _numbers = count()
 
 
 class CompiledRule(msgspec.Struct, gc=False, eq=False):
-    """How Redis is asked about one rule, and where its decisions are counted. The limits' algorithms are resolved.
+    """How to ask Redis about one rule, and where its decisions are counted. The limits' algorithms are resolved.
 
-    Of thousands few are in the processor's caches: what plans can share they share, and the rest lies close together.
-    `gc=False`, and no part is tracked either: to look for garbage among 100,000 plans would take 80 ms.
+    The CPU caches hold only a few of thousands of compiled rules. So these share parts where possible, and the rest
+    lies close together. `gc=False`, and no part is tracked either: a garbage collection over 100,000 of them would take
+    80 ms.
     """
 
     rule: Rule
@@ -41,8 +43,8 @@ class CompiledRule(msgspec.Struct, gc=False, eq=False):
     keys: tuple[bytes, ...] = ()
     packed_limits: bytes = b""
     one_unit: bytes = b""
-    number: int = 0  # no other plan of this process has it
-    # The call for one unit of one client, cut where the client's part belongs: made and kept by script_calls.py.
+    number: int = 0  # unique among the compiled rules of this process
+    # The call for one unit of one client, split where the client's part belongs; script_calls.py makes and keeps it.
     alone: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
@@ -57,17 +59,17 @@ class CompiledRule(msgspec.Struct, gc=False, eq=False):
         self.packed_limits, self.one_unit = _packed(rule.limits)
 
     def asked(self, cost: int, meaning: bytes = b"") -> bytes:
-        """Packed, what a charge of this plan asks of its script. `meaning`: of a request id."""
+        """Return the packed script argument of a charge. `meaning` belongs to a request id."""
         return bulk(_double(cost) + self.packed_limits + meaning)
 
     @property
     def terms(self) -> bytes:
-        """What an answer says of the rule and its limits: kept with it under a request id."""
+        """The rule id and limits that an answer depends on, stored with it under a request id."""
         limits = [(limit.rate, limit.window, number(str(limit.algorithm)), limit.burst) for limit in self.rule.limits]
         return msgspec.msgpack.encode((self.rule.id, limits))
 
     def as_of(self, terms: bytes) -> CompiledRule:
-        """As it would be with these terms, which the rule, or another in its place, had earlier."""
+        """Return this compiled rule with earlier terms, those of this rule or of another in its place."""
         return _as_of(self, terms)
 
 
@@ -79,7 +81,7 @@ def _as_of(compiled: CompiledRule, terms: bytes) -> CompiledRule:
 
 
 def limits_in(terms: bytes) -> int:
-    """How many limits these terms are of; 0 where they are none."""
+    """Return how many limits these terms have; 0 if they are invalid."""
     try:
         _, limits = msgspec.msgpack.decode(terms, type=tuple[int, list[tuple[int, int, int, int | None]]])
     except msgspec.MsgspecError:
@@ -89,10 +91,10 @@ def limits_in(terms: bytes) -> int:
 
 
 class ChargeRecord(msgspec.Struct, frozen=True, gc=False):
-    """What a charge is kept under: `name` is the client's one more key, `meaning` what the script is told of it.
+    """The record that a charge writes: `name` is the client's additional key, `meaning` the script argument for it.
 
-    That is a request id, what check it stands for and by which terms; or with a `script` of leases a lease, and how
-    long it lasts. Such a charge makes its trip alone.
+    For a request id, `meaning` says which check it stands for and its terms. With a lease `script`, the record is a
+    lease and `meaning` is its duration. A charge with a `script` is sent as a call of its own.
     """
 
     name: bytes
@@ -101,7 +103,7 @@ class ChargeRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class Charge(msgspec.Struct, frozen=True, gc=False):
-    """Asks to consume `cost` units of every limit of a plan's rule, or of none, for one client."""
+    """Asks to consume `cost` units of every limit of a rule, or of none, for one client."""
 
     compiled: CompiledRule
     client: bytes
@@ -110,7 +112,7 @@ class Charge(msgspec.Struct, frozen=True, gc=False):
 
 
 def _cut(names: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    """The keys of those names, packed, cut where the client's part belongs."""
+    """Return the packed keys of those names, split where the client's part belongs."""
     lengths = [b"$%d\r\n" % (CLIENT_LENGTH + len(name)) for name in names]
     starts = [b"", *(name + b"\r\n" for name in names)]
     return tuple(map(add, starts, [*lengths, b""]))
@@ -118,7 +120,7 @@ def _cut(names: tuple[bytes, ...]) -> tuple[bytes, ...]:
 
 @lru_cache(maxsize=4096)  # thousands of rules have the same few limits
 def _packed(limits: tuple[Limit, ...]) -> tuple[bytes, bytes]:
-    """The limits, packed, and what a charge of one unit asks of them."""
+    """Return the packed limits, and the packed argument for a charge of one unit."""
     numbers = (pack("<4d", each.rate, each.window_us, each.capacity, number(str(each.algorithm))) for each in limits)
     packed = _double(len(limits)) + b"".join(numbers)
     return packed, bulk(_double(1) + packed)

@@ -1,4 +1,4 @@
-"""The plans of one rule book, each made when a check first needs it, and the charges that follow from them."""
+"""The compiled rules of one rule book, each made at its first check, and the charges made from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.rules.yielding import Pace
 
 
 class CompiledRules:
-    """For as long as `book` is current. What the `previous` plans know of rules that have not changed is kept."""
+    """Used as long as `book` is current. State of `previous` is kept for rules that have not changed."""
 
     def __init__(self, book: RuleBook, previous: CompiledRules | None = None) -> None:
         self.book = book
@@ -21,21 +21,21 @@ class CompiledRules:
         self._keyspace: Keyspace = previous._keyspace if previous is not None and same else Keyspace(secret)
         self._compiled_rules: dict[int, CompiledRule] = {}
         self._earlier: dict[int, CompiledRule] = previous._handed_over() if previous is not None else {}
-        # Nearly always: all rules have series of their own.
+        # Nearly always true: each rule then has a series of its own.
         self._same_series = previous is not None and book.series.last == previous.book.series.last
 
     def charge(self, tenant_id: int, check: Check) -> Charge:
-        """What the check asks of the store, by the rule that is enforced."""
+        """Return the charge of the enforced rule for this check."""
         rule = self.book.match(tenant_id, check.client_id, check.limit_key)
         client = self._keyspace.client(tenant_id, check.client_id)
-        if check.request_id is None and not check.new_client:  # most
+        if check.request_id is None and not check.new_client:  # the common case
             return Charge(self._compiled_rules.get(rule.id) or self.compiled(rule), client, check.cost)
-        if check.new_client and rule.client_id != check.client_id:  # whom a rule names is no stranger
+        if check.new_client and rule.client_id != check.client_id:  # a client that a rule names is not new
             return self._charge(rule, self._keyspace.client(tenant_id, NEW_CLIENTS), check, whose=client)
         return self._charge(rule, client, check)
 
     def shadow_charge(self, tenant_id: int, check: Check, client: bytes) -> Charge | None:
-        """What a shadow rule asks beside it. `client`: as in the charge of the enforced rule."""
+        """Return the charge of a matching shadow rule. `client` is that of the enforced rule's charge."""
         rule = self.book.match_shadow(tenant_id, check.client_id, check.limit_key)
         if rule is None:
             return None
@@ -43,11 +43,11 @@ class CompiledRules:
         return self._charge(rule, client, check, whose=whose)
 
     def client_named(self, tenant_id: int, public: str) -> bytes:
-        """The part of keys of the tenant's client with this `public_part`."""
+        """Return the key part of the tenant's client that has this `public_part`."""
         return self._keyspace.named(tenant_id, public)
 
     def compiled(self, rule: Rule) -> CompiledRule:
-        """Of a rule of the book; made once."""
+        """Return the compiled form of a rule of the book, made once."""
         compiled = self._compiled_rules.get(rule.id)
         if compiled is None:
             earlier = self._earlier.pop(rule.id, None)
@@ -57,15 +57,17 @@ class CompiledRules:
         return compiled
 
     def _handed_over(self) -> dict[int, CompiledRule]:
-        """All plans, for those of the next book. A check that is still under way by this one makes its own anew."""
+        """Hand all compiled rules to the next book. A check still under way with this book compiles its rule again."""
         few, many = sorted((self._compiled_rules, self._earlier), key=len)
         many.update(few)
         self._compiled_rules, self._earlier = {}, {}
         return many
 
     def take_over(self, pace: Pace) -> None:
-        """Keep what is still good of the previous plans, and free the rest: of 100,000 not in one piece, which would
-        take 60 ms. A check that comes earlier takes its own."""
+        """Keep the previous compiled rules that are still valid and free the rest in pieces.
+
+        Freeing 100,000 of them at once would take 60 ms. A check that comes earlier takes over its own.
+        """
         for rule_id in pace(list(self._earlier)):
             compiled = self._earlier.pop(rule_id, None)
             if compiled is not None and self._still_good(compiled):

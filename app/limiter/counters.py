@@ -1,4 +1,4 @@
-"""Looking at a client's counters, and forgetting them: for operators, never on the way of a check."""
+"""Reads and resets a client's counters: for operators, never on the path of a check."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from app.rules.rule_book import RuleBook
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One limit of a rule for one client, now. `reset_at`: Unix seconds at which nothing is consumed any more."""
+    """The state of one limit of a rule for one client.
+
+    `reset_at`: Unix seconds at which nothing is consumed any more.
+    """
 
     rule: Rule
     limit: Limit
@@ -34,13 +37,13 @@ class Counters:
         self._client = Keyspace(book.ruleset_id.key_secret).client(tenant_id, client_id)
 
     def read(self, limits: Sequence[tuple[Rule, Limit]]) -> list[Reading]:
-        """What is left of each limit, in one trip that writes nothing. Raises StoreError."""
+        """Return what is left of each limit, in one round trip that writes nothing. Raises StoreError."""
         charges = [Charge(CompiledRule(replace(rule, limits=(limit,))), self._client, cost=0) for rule, limit in limits]
         outcomes = self._store.check(charges) if charges else []
         return [_reading(rule, limit, outcome) for (rule, limit), outcome in zip(limits, outcomes, strict=True)]
 
     def forget(self, rules: Iterable[Rule]) -> int:
-        """Delete the counters of the rules; how many there may have been. Raises StoreError."""
+        """Delete the counters of the rules; return the number of keys, existing or not. Raises StoreError."""
         keys = [self._client + name for rule in counting(rules) for name in counter_names(rule)]
         if keys:
             self._store.send([(b"UNLINK", key) for key in keys], "reset")
@@ -48,7 +51,7 @@ class Counters:
 
 
 def counting(rules: Iterable[Rule]) -> list[Rule]:
-    """Those that count: a rule that allows or blocks outright may have limits, but no counters."""
+    """Return the rules that count: a rule that allows or blocks outright may have limits, but has no counters."""
     return [rule for rule in rules if rule.action == "limit"]
 
 

@@ -1,7 +1,7 @@
-"""Values of the decision path: what is asked (Check), what a store found (Outcome), what is answered (Decision).
+"""Values of the decision path: Check (the question), Outcome (the store's result), Decision (the answer).
 
-Structs rather than dataclasses: a check makes one of each, and these are several times cheaper to make; `gc=False`
-because none can be part of a cycle, so the garbage collector need not look at them.
+Structs instead of dataclasses: a check makes one of each, and structs are several times cheaper to make. `gc=False`
+because none can be part of a cycle, so the garbage collector need not visit them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Check(msgspec.Struct, frozen=True, gc=False):
-    """One question. `cost` in units; 0 is a peek. `new_client`: counts together with all others that are."""
+    """One question. `cost` in units; 0 is a peek. `new_client`: charged to the counter that all new clients share."""
 
     client_id: str
     limit_key: str = "global"
@@ -26,11 +26,11 @@ class Check(msgspec.Struct, frozen=True, gc=False):
     new_client: bool = False
 
 
-Question = tuple[int, Check]  # with the id of the tenant whose caller asks
+Question = tuple[int, Check]  # the id of the caller's tenant, and its check
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
-    """What was found for all limits of one rule. Times are microseconds of the store's clock."""
+    """The store's result for all limits of one rule. Times are microseconds of the store's clock."""
 
     allowed: bool
     binding: int  # index of the limit with the least left; -1 where the rule allows or blocks outright
@@ -41,23 +41,25 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
 
 
 class EarlierOutcome(Outcome, frozen=True, gc=False):
-    """Kept under a request id since the rule had other `terms`, of which its numbers are."""
+    """An outcome stored under a request id while the rule had other `terms`, to which its numbers refer."""
 
     terms: bytes
 
 
 class LeaseOutcome(Outcome, frozen=True, gc=False):
-    """`permits`: granted. Of a lease that was returned: credited, -1 where there is no such lease; of them `remaining`
-    just now, and the rest means nothing.
+    """Outcome of a lease script.
+
+    Acquire: `permits` is the number granted. Release: `permits` is the number refunded in total (-1: unknown lease),
+    `remaining` the number refunded by this call; other fields are unused.
     """
 
     permits: int
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
-    """The answer of one rule. `degraded`: not Redis decided. `age_us`: of a remembered outcome, counting down.
+    """The answer of one rule. `degraded`: a fallback decided, not Redis. `age_us`: age of a remembered outcome.
 
-    `repeats`: the number of the remembered denial that it is once more; 0 where it is none.
+    `repeats`: the number of the remembered denial that this decision repeats; 0 if it repeats none.
     """
 
     compiled: CompiledRule
@@ -85,27 +87,27 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def reset_at_us(self) -> int:
-        """Unix time."""
+        """Unix time in microseconds."""
         return self.outcome.now_us + self.outcome.reset_after_us
 
     @property
     def limit(self) -> Limit | None:
-        """The binding one."""
+        """The binding limit."""
         return self.compiled.rule.limits[self.outcome.binding] if self.outcome.binding >= 0 else None
 
     @property
     def most_at_once(self) -> int:
-        """The most that can be admitted at once: of the binding limit, or all or nothing."""
+        """The most that can be admitted at once: by the binding limit, or all or nothing."""
         return self.limit.capacity if self.limit else self.outcome.remaining
 
 
 def decided(compiled: CompiledRule, outcome: Outcome) -> Decision:
-    """The decision that an outcome from Redis is."""
+    """Return the decision for an outcome from Redis."""
     return Decision(compiled, outcome, "within_limit" if outcome.allowed else _denied(outcome))
 
 
 def degraded(compiled: CompiledRule, outcome: Outcome) -> Decision:
-    """The decision that an outcome is where Redis did not decide."""
+    """Return the decision for an outcome that Redis did not decide."""
     return Decision(compiled, outcome, "degraded" if outcome.allowed else _denied(outcome), degraded=True)
 
 
@@ -114,7 +116,7 @@ def _denied(outcome: Outcome) -> str:
 
 
 def outright(compiled: CompiledRule, now_us: int) -> Decision:
-    """The decision of a rule that counts nothing: it allows or blocks."""
+    """Return the decision of a rule that counts nothing: it allows or blocks."""
     if compiled.rule.action == "allow":
         return Decision(compiled, Outcome(True, -1, MAX_AMOUNT, 0, 0, now_us), "allowed_by_rule")
     return Decision(compiled, Outcome(False, -1, 0, None, 0, now_us), "blocked_by_rule")

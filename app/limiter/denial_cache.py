@@ -1,13 +1,13 @@
 """Denials remembered in this worker's memory.
 
-A client over its limit costs Redis nothing until it may return: the same question gets the same answer, for as long as
-Redis would give it, and for at most a second, so that what the cache cannot know (a reset) is forgotten as soon as the
-contract asks. Exact: it is kept from the moment the question was *sent*, only if nothing remains (otherwise another
-worker might admit a smaller cost), and only until one unit more is there.
-The times shown count from when the answer came, so that nobody is told to return too early.
+A client over its limit costs Redis nothing until it may return. The same question gets the same answer for as long as
+Redis would give it, at most a second. The contract allows a reset to go unnoticed for that long.
 
-While Redis cannot decide, the last denial of a client by a rule holds for its whole wait, and for every cost that is
-not lower: nothing but time gives units back, so an open breaker admits no client that was denied just now.
+The cache is exact. A denial is valid from the moment its question was *sent*, only if nothing remains, and only until
+one more unit is there; otherwise another worker might admit a smaller cost. The times shown count from the arrival of the answer, so that no client returns too early.
+
+While Redis cannot decide, a client's last denial by a rule holds for its whole wait, and for every cost that is not
+lower. Only time gives units back, so an open breaker admits no client that was just denied.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from app.limiter.decision import Decision, Outcome, Question
 from app.rules.rule import BUCKETS
 
 MAX_SECONDS = 1.0
-MAX_DENIALS = 10_000  # of either kind, 8 and 5 MB; beyond it the oldest are forgotten
+MAX_DENIALS = 10_000  # of either kind, 8 and 5 MB; beyond it the oldest are dropped
 
 
 class Denial(NamedTuple):
@@ -32,14 +32,14 @@ class Denial(NamedTuple):
     cost: int
     kept_at: float  # monotonic seconds
     until: float
-    number: int  # from 1; no other of this cache has it
+    number: int  # from 1, unique in this cache
 
     def at(self, now: float) -> Decision:
-        """As it stands at that moment, its times counted down."""
+        """Return the decision at that moment, with its times counted down."""
         return Decision(self.compiled, self.outcome, "over_limit", age_us=self._age_us(now), repeats=self.number)
 
     def outcome_at(self, now: float) -> Outcome:
-        """The same as an outcome."""
+        """Return the outcome at that moment, with its times counted down."""
         age_us, outcome = self._age_us(now), self.outcome
         return replace(
             outcome,
@@ -60,11 +60,11 @@ class DenialCache:
         self._max_denials = max_denials
         self._denials: dict[Question, Denial] = {}
         self._numbers = count(1)
-        self._latest = 0.0  # the end of the one that is true for longest
-        self._exhausted: dict[tuple[bytes, int], Denial] = {}  # by client and rule
+        self._latest = 0.0  # the latest end of all denials
+        self._exhausted: dict[tuple[bytes, int], Denial] = {}  # keys: client and rule id
 
     def among(self, questions: Sequence[Question]) -> dict[int, Decision]:
-        """What is denied without asking: by the place of the question, ascending."""
+        """Return the decisions that need no question to Redis, by index of the question, ascending."""
         if not self._denials:
             return {}
         now, found = self._clock(), {}
@@ -81,7 +81,7 @@ class DenialCache:
         return found
 
     def still(self, charge: Charge) -> Outcome | None:
-        """The denial that holds while Redis cannot decide, as of now; None where none does."""
+        """Return the denial that holds while Redis cannot decide, as of now; None if none holds."""
         denial = self._exhausted.get((charge.client, charge.compiled.rule.id))
         if denial is None or charge.cost < denial.cost or denial.compiled is not charge.compiled:
             return None
@@ -91,8 +91,10 @@ class DenialCache:
     def keep(
         self, question: Question, charge: Charge, outcome: Outcome, asked_at: float, *, repeat: bool = True
     ) -> None:
-        """Remember the outcome if it is a denial that ends. `asked_at`: when the question was sent. Not to `repeat` it:
-        the same question has to be asked again."""
+        """Remember the outcome if it is a denial that ends. `asked_at`: when the question was sent.
+
+        `repeat` False: the same question must reach Redis again.
+        """
         wait_us = outcome.retry_after_us
         if outcome.allowed or wait_us is None:
             return
@@ -107,12 +109,12 @@ class DenialCache:
             self._denials[question] = denial._replace(until=until)
 
     def clear(self) -> None:
-        """Forget all: the rules have changed."""
+        """Drop all denials, because the rules have changed."""
         self._denials.clear()
         self._exhausted.clear()
 
     def _keep_exhausted(self, name: tuple[bytes, int], denial: Denial, now: float) -> None:
-        """In the place of one that ends, or that says less: that of a greater cost."""
+        """Store the denial, replacing one that has ended or that covers less because its cost is greater."""
         before = self._exhausted.pop(name, None)
         if (
             before is not None
@@ -131,7 +133,7 @@ class DenialCache:
 
 
 def _steady_us(charge: Charge, outcome: Outcome) -> int:
-    """For how long, at least, the same question gets the same answer but for its times. 0 where that is not known."""
+    """Return the least time in which the same question gets the same answer, apart from its times. 0: unknown."""
     limit = charge.compiled.rule.limits[outcome.binding]
     wait_us = outcome.retry_after_us or 0
     if outcome.remaining:

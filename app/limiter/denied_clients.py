@@ -1,13 +1,13 @@
-"""Which clients were denied most in the last hour, on all nodes.
+"""The clients with the most denials in the last hour, on all nodes.
 
-Redis knows clients only by a keyed hash, so their names are kept apart: each worker counts its denials in a bounded
-sketch and adds them every few seconds to one bounded sorted set per tenant and five minutes, which expires after an
-hour. In it a name is encrypted under the secret that all nodes share through the database and Redis never sees: readers
-of Redis learn how often somebody was denied, not who.
+Redis knows clients only by a keyed hash, so their names are kept separately. Each worker counts its denials in a
+bounded sketch. Every few seconds it adds them to a bounded sorted set per tenant and five minutes, which expires after
+an hour. A name in it is encrypted under a secret that the nodes share through the database and Redis never sees.
+Readers of Redis learn how often clients were denied, but not which clients.
 
-Bounds: a count is never too high. A worker's part of it, in each flush, is too low by at most one part in COUNTED + 1
-of all its denials since the last flush; a set forgets beyond its KEPT greatest. A worker that ends takes its last
-seconds along. At about 100 bytes a name that is 250 KB for a tenant of whose clients thousands are denied.
+Bounds: a count is never too high. In each flush, a worker's part is too low by at most 1 / (COUNTED + 1) of all its
+denials since the last flush. A set drops all but its KEPT greatest. A worker that ends loses its last seconds. At about
+100 bytes a name, a tenant with thousands of denied clients needs 250 KB.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from app.rules.rule import Rule
 
 log = logging.getLogger(__name__)
 
-COUNTED = 200  # clients and rules, by a worker between two flushes
-KEPT = 200  # in Redis, of a tenant and BUCKET_SECONDS
+COUNTED = 200  # pairs of client and rule, per worker and flush
+KEPT = 200  # in Redis, per tenant and BUCKET_SECONDS
 SHOWN = 100
 BUCKET_SECONDS, BUCKETS = 300, 12
 
 
 class DeniedClient(NamedTuple):
-    """`denied`: how many checks of this client by this rule, at least. `rule_id` 0 is the built-in default."""
+    """`denied`: the least number of denials of this client by this rule. `rule_id` 0 is the built-in default."""
 
     client_id: str
     rule_id: int
@@ -45,7 +45,7 @@ class DeniedClient(NamedTuple):
 
 
 class DeniedClients:
-    """Belongs to one worker. No check should wait for `store`'s link; `clock` is Unix time in seconds."""
+    """Belongs to one worker. `store` uses a connection that no check waits for; `clock` is Unix time in seconds."""
 
     def __init__(self, *, store: CommandSender, rules: RuleSource, clock: Callable[[], float]) -> None:
         self._store = store
@@ -54,11 +54,14 @@ class DeniedClients:
         self._denied = HeavyHitters[tuple[int, int, str]](COUNTED)
 
     def denied(self, tenant_id: int, client_id: str, rule: Rule) -> None:
-        """Count a denial. In memory alone: for the hot path."""
+        """Count a denial, in memory only: for the hot path."""
         self._denied.add((tenant_id, rule.id, client_id))
 
     def flush(self) -> None:
-        """Add what was counted to Redis. Where Redis does not take it, it is lost: denials are counted, not billed."""
+        """Add the counts to Redis.
+
+        If Redis does not take them they are lost, because denials are statistics, not bills.
+        """
         counts, book = self._denied.drain(), self._rules.book
         if not counts or book is None:
             return
@@ -73,9 +76,9 @@ class DeniedClients:
             log.debug("denials of the last seconds are not counted: %s", error)
 
     def most(self, tenant_id: int, contains: str = "") -> list[DeniedClient]:
-        """The tenant's clients and rules with the most denials, at most SHOWN. Raises StoreError.
+        """Return the tenant's pairs of client and rule with the most denials, at most SHOWN. Raises StoreError.
 
-        `contains`: only clients with this text in their id.
+        `contains` selects clients with this text in their id.
         """
         book = self._rules.book
         if book is None:
@@ -96,7 +99,7 @@ class DeniedClients:
         return list(islice(found, SHOWN))
 
     def keys(self, tenant_id: int) -> list[bytes]:
-        """Where Redis keeps the tenant's last hour; nowhere while no rules are known."""
+        """Return the Redis keys of the tenant's last hour; none while no rules are known."""
         book, newest = self._rules.book, self._bucket()
         if book is None:
             return []
@@ -116,8 +119,9 @@ def _added(key: bytes, members: dict[bytes, int]) -> list[tuple[bytes, ...]]:
 
 
 class _Names:
-    """Names as Redis has them: AES-SIV (RFC 5297), by which the same name under the same secret is the same bytes, as a
-    sorted set needs. But for its length, nothing shows.
+    """Encrypts names for Redis with AES-SIV (RFC 5297).
+
+    The same name under the same secret gives the same bytes, as a sorted set needs. Only the name's length shows.
     """
 
     def __init__(self, secret: bytes) -> None:
@@ -127,7 +131,7 @@ class _Names:
         return self._cipher.encrypt(b"%d:%b" % (rule_id, client_id.encode()), None)
 
     def opened(self, member: bytes) -> tuple[int, str] | None:
-        """Rule and client again; None where another secret, or an earlier release, sealed them."""
+        """Return rule and client; None if another secret or an earlier release encrypted them."""
         try:
             name = self._cipher.decrypt(member, None)
         except InvalidTag:

@@ -1,4 +1,4 @@
-"""What can go wrong on the way to a decision. A denial is none of these: it is a Decision."""
+"""Failures on the path to a decision. A denial is not among them: it is a Decision."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ class NotReady(Exception):
 
 
 class StoreError(Exception):
-    """The store gave no outcome."""
+    """The store returned no outcome."""
 
 
 class StoreUnavailable(StoreError):
-    """Unreachable, too slow, or not able to serve right now: what the breaker counts.
+    """Unreachable, too slow, or unable to serve right now: the errors that the breaker counts.
 
-    `failure` is what happened. Checks that share a connection share its failure: the breaker counts it once.
+    `failure` is the cause. Checks that share a connection share its failure, so the breaker counts it once.
     """
 
     def __init__(self, message: str, failure: Exception | None = None) -> None:
@@ -23,38 +23,43 @@ class StoreUnavailable(StoreError):
 
 
 def no_failure_of_the_store(error: Exception) -> bool:
-    """What a breaker excludes: whatever is the worker's own, the caller's or a bug's."""
+    """Whether a breaker ignores the error: a cause in the worker, in the caller or in a bug."""
     return not isinstance(error, StoreUnavailable)
 
 
 class StoreBusy(StoreError):
-    """This worker has no connection free: its own load, which says nothing about the store."""
+    """This worker has no connection free. The cause is its own load, which says nothing about the store."""
 
 
 class StoreFull(StoreError):
-    """The server has no memory for what this check would write. It is alive, and still decides what writes nothing, so
-    the breaker must not keep denials from it: callers can fill a Redis, and must not be able to open the breaker."""
+    """The server has no memory for the write of this check.
+
+    The server is alive and still decides checks that write nothing. The breaker must stay closed, because callers can
+    fill a Redis and must not be able to open the breaker.
+    """
 
 
 class StoreFault(StoreError):
-    """The store answered, but not with an outcome: a broken script or a key of another type. Needs a human."""
+    """The store answered, but not with an outcome: a broken script or a key of another type. Needs an operator."""
 
 
 class NotRun(StoreFault):
-    """The server ran no script: it knows none of that name (NOSCRIPT), or none may touch several slots (CROSSSLOT)."""
+    """The server ran no script: its SHA is unknown (NOSCRIPT), or its keys span several slots (CROSSSLOT)."""
 
 
 class Redirected(StoreFault):
-    """A server of a cluster did not run the command: the slot of its keys is elsewhere or on its way (MOVED, ASK,
-    TRYAGAIN), or it has lost the majority (CLUSTERDOWN). Says nothing against it."""
+    """A server of a cluster did not run the command, which is no failure of the server.
+
+    The slot of the keys is elsewhere or migrating (MOVED, ASK, TRYAGAIN), or the majority is lost (CLUSTERDOWN).
+    """
 
 
 class RequestIdConflict(StoreError):
-    """The request id was used for another check of this client less than a minute ago. Nothing was charged."""
+    """The request id was used for another check of this client within the last minute. Nothing was charged."""
 
 
 class Unavailable(Exception):
-    """Nothing decided and the rule's fail_mode is closed: the caller gets 503 with `retry_after_seconds`."""
+    """No decision, and the rule's fail_mode is closed: the caller gets 503 with `retry_after_seconds`."""
 
     def __init__(self, retry_after_seconds: int) -> None:
         super().__init__("the rate limiter cannot decide right now")

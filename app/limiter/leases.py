@@ -1,6 +1,6 @@
-"""Leases: permits of a counter, charged at once and granted to a holder for a time, within which he decides by himself.
+"""Leases: permits of a counter, charged at once and granted to a holder, which then decides locally for a time.
 
-What is not returned counts as used. docs/leases.md says what holds, and what it costs in fairness.
+Permits that are not returned count as used. docs/leases.md states the guarantees and the cost in fairness.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from app.limiter.store import DenialCounter
 from app.observability.active_clients import ActiveClients
 from app.rules.errors import NotFound
 
-NONCE_BYTES = 12  # 16 characters: nobody guesses another holder's lease
+NONCE_BYTES = 12  # 16 characters, so that a lease id cannot be guessed
 LEASE_ID = re.compile(
     rf"(0|[1-9][0-9]{{0,18}})\.([\w-]{{{HASH_LENGTH}}})\.([\w-]{{16}})", re.ASCII
 )  # rule, client, nonce
@@ -33,7 +33,10 @@ GONE = "the tenant has no such lease, or it has expired: its permits count as us
 
 
 class Grant(NamedTuple):
-    """`decision`: on a check that costs what was granted, or one where nothing was. `expires_at`: Unix seconds."""
+    """`decision`: as for a check of the granted cost, or of cost 1 if nothing was granted.
+
+    `expires_at`: Unix seconds.
+    """
 
     decision: Decision
     granted: int
@@ -42,7 +45,7 @@ class Grant(NamedTuple):
 
 
 class Leases:
-    """For one worker. Redis alone grants leases: no fail_mode does in its stead. `clock` is Unix time in seconds."""
+    """Belongs to one worker. Only Redis grants leases; no fail_mode does. `clock` is Unix time in seconds."""
 
     def __init__(
         self,
@@ -60,7 +63,7 @@ class Leases:
         self._clock = clock
 
     def acquire(self, question: Question, ttl_ms: int) -> Grant:
-        """Grant as many permits as the question costs, or as many as there are. Raises Unavailable and NotReady."""
+        """Grant as many permits as the question costs, or as many as are left. Raises Unavailable and NotReady."""
         compiled_rules, nonce = self._limiter.current_rules(), token_urlsafe(NONCE_BYTES)
         charge = compiled_rules.charge(*question)
         self._active_clients.add([charge.client])
@@ -77,9 +80,9 @@ class Leases:
         )
 
     def release(self, tenant_id: int, lease_id: str, unused: int) -> int:
-        """Credit what was not used; how many, the same however often it is asked.
+        """Refund unused permits; return how many in total. A repeated call gives the same number.
 
-        Raises NotFound where it is no lease of the tenant, or one that has expired; Unavailable and NotReady.
+        Raises NotFound if the lease is unknown to the tenant or has expired; Unavailable and NotReady.
         """
         compiled_rules, found = self._limiter.current_rules(), LEASE_ID.fullmatch(lease_id)
         rule = compiled_rules.book.rule(tenant_id, int(found[1])) if found else None
@@ -88,7 +91,7 @@ class Leases:
         compiled = compiled_rules.compiled(rule)
         lease = ChargeRecord(lease_name(compiled.names, found[3]), script=lease_release_script())
         outcome = self._asked(Charge(compiled, compiled_rules.client_named(tenant_id, found[2]), unused, lease))
-        if outcome is None:  # nothing was counted
+        if outcome is None:  # the rule counts nothing
             return 0
         if outcome.permits < 0:
             raise NotFound(GONE)
@@ -96,7 +99,7 @@ class Leases:
         return outcome.permits
 
     def _asked(self, charge: Charge) -> LeaseOutcome | None:
-        """None where the rule counts nothing."""
+        """Return None if the rule counts nothing."""
         [outcome] = self._limiter.outcomes([charge])
         if outcome is None or isinstance(outcome, LeaseOutcome):
             return outcome
@@ -104,7 +107,7 @@ class Leases:
         raise self._fallback.refused_lease(error) from error
 
     def _decided(self, charge: Charge, outcome: LeaseOutcome | None) -> tuple[Decision, int]:
-        """With how many permits that grants."""
+        """Return the decision and the number of permits granted."""
         if outcome is not None:
             return decided(charge.compiled, outcome), outcome.permits
         decision = outright(charge.compiled, int(self._clock() * 1_000_000))
@@ -113,7 +116,7 @@ class Leases:
     def _beside_shadow(
         self, compiled_rules: CompiledRules, question: Question, charge: Charge, granted: int, decision: Decision
     ) -> Decision:
-        """The decision, with what a shadow rule says to a check of as many units."""
+        """Return the decision, combined with a shadow rule's answer to a check of as many units."""
         tenant_id, check = question
         shadow = compiled_rules.shadow_charge(tenant_id, replace(check, cost=granted), charge.client)
         if shadow is not None:

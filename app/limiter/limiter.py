@@ -1,4 +1,4 @@
-"""From questions to decisions: the rule, what is remembered, the store, and where it cannot decide, the fallback."""
+"""Turns questions into decisions: match the rule, look for a remembered denial, ask the store, else fall back."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ from app.observability.rule_counts import Counts
 from app.rules.yielding import Pace
 
 Answer = Decision | Unavailable | RequestIdConflict
-# Of the store, or the error that kept it from deciding; None where the rule counts nothing.
+# The store's outcome, or the error that prevented one; None if the rule counts nothing.
 Stored = Outcome | StoreError | None
 
 
 class Limiter:
-    """Decides checks for one worker. `clock` is Unix time in seconds, for what Redis is not asked about; `monotonic`
-    seconds are those of `denials`.
+    """Decides checks for one worker.
+
+    `clock` is Unix time in seconds, used if Redis is not asked. `monotonic` is the clock of `denials`, in seconds.
     """
 
     def __init__(
@@ -59,24 +60,24 @@ class Limiter:
 
     @property
     def probe_due(self) -> bool:
-        """Whether the next check may wait for a store that has failed. Nobody should be decided with it."""
+        """Whether the next check may wait for a store that has failed. Other checks should not be batched with it."""
         return self._breaker.probe_due
 
     def check(self, questions: Sequence[Question]) -> list[Answer]:
-        """Decide in order, in one trip to the store. Raises NotReady while no rules are known."""
+        """Decide in order, in one round trip to the store. Raises NotReady while no rules are known."""
         compiled_rules = self.current_rules()
         denied = self._denials.among(questions)
         undecided = questions
         if denied:
             undecided = [question for place, question in enumerate(questions) if place not in denied]
         answers = self._ask(compiled_rules, undecided) if undecided else []
-        for place, decision in denied.items():  # whose clients were marked as active when Redis was asked
+        for place, decision in denied.items():  # their clients were marked as active when Redis was asked
             answers.insert(place, decision)
         self._count(questions, answers)
         return answers
 
     def current_rules(self) -> CompiledRules:
-        """Those of the current rules. Raises NotReady while none are known."""
+        """Return the compiled form of the current rules. Raises NotReady while none are known."""
         book, compiled_rules = self._rules.book, self._compiled_rules
         if book is None:
             raise NotReady
@@ -86,12 +87,12 @@ class Limiter:
         return compiled_rules
 
     def follow(self, pace: Pace) -> None:
-        """Decide by the current rules from here on, and take over in pieces what is known of those before."""
+        """Switch to the current rules, and take over the state of the previous ones in pieces."""
         if self._rules.book is not None:
             self.current_rules().take_over(pace)
 
     def _ask(self, compiled_rules: CompiledRules, questions: Sequence[Question]) -> list[Answer]:
-        """The answers to what is not denied already."""
+        """Return the answers to questions without a remembered denial."""
         charges = [compiled_rules.charge(tenant_id, check) for tenant_id, check in questions]
         self._active_clients.add([charge.client for charge in charges])
         shadows = _shadow_charges(compiled_rules, questions, charges) if compiled_rules.book.has_shadows else {}
@@ -101,7 +102,7 @@ class Limiter:
             decided(charge.compiled, outcome) if type(outcome) is Outcome else self._otherwise(charge, outcome)
             for charge, outcome in zip(charges, outcomes, strict=False)
         ]
-        if compiled_rules is self._compiled_rules:  # else the rules have changed meanwhile
+        if compiled_rules is self._compiled_rules:  # otherwise the rules have changed meanwhile
             self._remember(questions, charges, outcomes, asked_at, but=shadows)
         for (place, shadow), outcome in zip(shadows.items(), outcomes[len(charges) :], strict=True):
             answer = answers[place]
@@ -117,14 +118,14 @@ class Limiter:
         at: float,
         but: Container[int],
     ) -> None:
-        """Keep denials. One beside a shadow rule is not repeated: that rule has to see every check."""
+        """Remember denials. One beside a shadow rule is not repeated, because that rule must see every check."""
         for place, charge in enumerate(charges):
             outcome = found[place]
             if isinstance(outcome, Outcome) and not outcome.allowed:
                 self._denials.keep(asked[place], charge, outcome, at, repeat=place not in but)
 
     def outcomes(self, charges: Sequence[Charge]) -> Sequence[Stored]:
-        """What the store says to each, in one trip through the breaker."""
+        """Return the store's result for each charge, in one round trip through the breaker."""
         asked = [charge for charge in charges if charge.compiled.charges]
         stored: Outcomes = ()
         if asked:
@@ -137,7 +138,7 @@ class Limiter:
         return [next(found) if charge.compiled.charges else None for charge in charges]
 
     def _otherwise(self, charge: Charge, stored: Stored) -> Answer:
-        """The answer where Redis was not asked, could not decide, or repeats what it decided by earlier terms."""
+        """Return the answer if Redis was not asked, could not decide, or repeated an answer with earlier terms."""
         if not charge.compiled.charges:
             return outright(charge.compiled, int(self._clock() * 1_000_000))
         if isinstance(stored, EarlierOutcome):
@@ -148,7 +149,7 @@ class Limiter:
         return fallen_back if isinstance(fallen_back, Unavailable) else degraded(*fallen_back)
 
     def _count(self, questions: Sequence[Question], answers: Sequence[Answer]) -> None:
-        """Raise the metrics, each once however many answers it counts: raising one costs as much as deciding."""
+        """Raise each metric once for all answers, because raising one costs as much as a decision."""
         admitted: dict[Counts, int] = {}
         denied: dict[Counts, int] = {}
         for (tenant_id, check), answer in zip(questions, answers, strict=True):
@@ -168,7 +169,7 @@ class Limiter:
 def _shadow_charges(
     compiled_rules: CompiledRules, questions: Sequence[Question], charges: Sequence[Charge]
 ) -> dict[int, Charge]:
-    """By the place of the question: what a shadow rule asks beside the enforced one."""
+    """Return the charges of shadow rules, by index of the question."""
     found = {}
     for place, (question, charge) in enumerate(zip(questions, charges, strict=True)):
         shadow = compiled_rules.shadow_charge(*question, charge.client)
@@ -178,7 +179,7 @@ def _shadow_charges(
 
 
 def with_shadow(shadow: Charge, outcome: Stored, decision: Decision) -> Decision:
-    """The enforced rule's decision, with the reason where only the shadow rule would have denied."""
+    """Return the enforced rule's decision; its reason changes if only the shadow rule would have denied."""
     rule = shadow.compiled.rule
     blocked = rule.action == "block" and shadow.cost > 0
     denies = blocked or (isinstance(outcome, Outcome) and not outcome.allowed)

@@ -1,8 +1,8 @@
-"""A budget of new clients: beyond it, those not seen lately share one counter per rule.
+"""A budget of new clients: beyond it, clients that were not seen lately share one counter per rule.
 
-So a flood of invented client ids costs Redis at most the budget in keys, and who is known keeps his own counter. Who is
-known is told by a Bloom filter (Bloom, 1970) whose bits are the minutes in which they were set, so that it forgets by
-itself: a client is known when all its marks are recent. With 100,000 known clients 1 in 1,000 unknown is taken for one.
+A flood of invented client ids costs Redis at most the budget in keys, and known clients keep their own counters. A
+Bloom filter (Bloom, 1970) remembers known clients. Its entries are minutes instead of bits, so it forgets by itself: a
+client is known if all its entries are recent. With 100,000 known clients, 1 in 1,000 unknown ones counts as known.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ _marks = Struct("<4I").unpack
 
 
 class NewClientBudget:
-    """Made before the fork: the workers of a node know the same clients. `clock` is monotonic seconds.
+    """Made before the fork, so that all workers of a node know the same clients. `clock` is monotonic seconds.
 
-    `per_minute`: of the node. Each of its `workers` spends its own part, at least one.
+    `per_minute` is the node's budget. Each of its `workers` has an equal part, at least one.
     """
 
     def __init__(self, *, per_minute: int, workers: int, clock: Callable[[], float]) -> None:
         self._per_minute = max(1, per_minute // workers)
         self._clock = clock
-        self._minutes = shared_memory(SLOTS * 4).cast("I")  # in which each mark was set last
-        self._secret = os.urandom(16)  # nobody can choose ids whose marks are set
+        self._minutes = shared_memory(SLOTS * 4).cast("I")  # the minute in which each entry was last set
+        self._secret = os.urandom(16)  # so that callers cannot choose ids whose entries are set
         self._minute, self._left = 0, 0
 
     def judge(self, tenant_id: int, check: Check) -> Check:
-        """The check; with `new_client` set where its client is to share a counter. A peek introduces nobody."""
+        """Return the check, with `new_client` set if its client is to share a counter. A peek makes no client known."""
         minute = KNOWN_MINUTES + int(self._clock() / 60)
         marks = self._marks_of(tenant_id, check.client_id)
         unknown = min(map(self._minutes.__getitem__, marks)) <= minute - KNOWN_MINUTES
@@ -44,7 +44,7 @@ class NewClientBudget:
             return replace(check, new_client=True)
         if check.cost:
             self._left -= unknown
-            for mark in marks:  # aligned stores without a lock: whoever is last writes nearly the same
+            for mark in marks:  # aligned stores without a lock: concurrent writers store nearly the same minute
                 self._minutes[mark] = minute
         return check
 

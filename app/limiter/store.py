@@ -1,4 +1,4 @@
-"""The Protocols between the decision, Redis and the rules: what each side asks of the other."""
+"""Protocols between the decision, Redis and the rules."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from app.rules.rule_book import RuleBook
 
 
 class RuleSource(Protocol):
-    """Where the current rules are: None while none are known."""
+    """Provides the current rules; None while none are known."""
 
     @property
     def book(self) -> RuleBook | None: ...
 
 
 class Store(Protocol):
-    """Decides charges in order, each with its outcome or its own error. Raises StoreError where the call failed."""
+    """Decides charges in order, each with its outcome or its own error. Raises StoreError if the call failed."""
 
     def check(self, charges: Sequence[Charge]) -> list[Outcome | StoreError]: ...
 
 
 class CommandSender(Protocol):
-    """Sends commands that no check waits for, each in words. Raises StoreError if any failed."""
+    """Sends commands off the path of checks, each a tuple of words. Raises StoreError if any failed."""
 
     def send(self, commands: Sequence[tuple[bytes, ...]], operation: str) -> list[Any]: ...
 
 
 class CounterStore(Store, CommandSender, Protocol):
-    """Decides, and sends commands."""
+    """Decides checks and sends commands."""
 
 
 class CleanedStore(CommandSender, Protocol):
-    """`servers`: those that have all keys between them."""
+    """`servers`: those that together have all keys."""
 
     def servers(self) -> Sequence[CommandSender]: ...
 
 
 class InspectedServer(Protocol):
-    """One server. An error is a value among its answers."""
+    """One server. An error reply is a value among its answers."""
 
     def answers(self, commands: Sequence[bytes], operation: str) -> list[Any]: ...
 
@@ -50,24 +50,24 @@ class InspectedServer(Protocol):
 
 
 class InspectedStore(CommandSender, Protocol):
-    """`servers`: those that have all keys between them."""
+    """`servers`: those that together have all keys."""
 
     def servers(self) -> Sequence[InspectedServer]: ...
 
 
 class ProbedStore(Protocol):
-    """`trouble`: why checks cannot be decided; None where they can."""
+    """`trouble`: why checks cannot be decided; None if they can."""
 
     def trouble(self) -> StoreError | None: ...
 
 
 class DenialCounter(Protocol):
-    """Counts a denial, in memory alone: on the path of a check."""
+    """Counts a denial, in memory only: on the path of a check."""
 
     def denied(self, tenant_id: int, client_id: str, rule: Rule) -> None: ...
 
 
 class DenialKeys(Protocol):
-    """The keys in Redis that hold a tenant's denials."""
+    """Returns the Redis keys that hold a tenant's denials."""
 
     def keys(self, tenant_id: int) -> list[bytes]: ...

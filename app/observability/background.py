@@ -1,4 +1,4 @@
-"""Work that a worker does without end, beside checks."""
+"""Endless background work of a worker."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from app.observability.metrics import BACKGROUND_ERRORS
 
 log = logging.getLogger(__name__)
 
-REST_SECONDS = (
-    1.0  # after a failure, so that one that comes back at once neither fills the log nor keeps checks waiting
-)
+REST_SECONDS = 1.0  # after a failure, so that a lasting one neither fills the log nor delays checks
 
 
 def forever(name: str, step: Callable[[], object]) -> NoReturn:
-    """Call `turn`, which waits by itself, again and again. A failure is logged and counted, and work goes on."""
+    """Call `step`, which waits by itself, again and again. A failure is logged and counted, then work continues."""
     while True:
         try:
             step()

@@ -1,6 +1,6 @@
-"""What a scrape gets: the metrics of all workers, added up, in Prometheus's text format (version 0.0.4).
+"""The scrape response: the metrics of all workers, added up, in Prometheus's text format (version 0.0.4).
 
-prometheus_client could do it too, but in one piece: a few thousand rules kept the worker from checks for a second.
+prometheus_client can do the same, but in one piece: a few thousand rules would block the worker's checks for a second.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", '"': '\\"'})
 
 Labels = dict[str, str]
 Merge = Callable[[float, float], float]
-# How the values of two workers become one, by the mode of a gauge. All else is added up.
+# How to merge the values of two workers, by the mode of a gauge. All others are added up.
 MERGE: Mapping[str, Merge] = {"livemin": min, "min": min, "livemax": max, "max": max}
 LATEST = ("mostrecent", "livemostrecent")
-EACH = ("all", "liveall")  # of every worker by itself
+EACH = ("all", "liveall")  # one series per worker
 
 
 class Value(NamedTuple):
-    """Of one series. `time` orders the settings of a gauge of which the latest counts."""
+    """The value of one series. `time` selects the latest value of a gauge that keeps only the most recent one."""
 
     value: float
     time: float
 
 
 def exposition(directory: Path | None, rule_counts: RuleCounts, pace: Pace) -> bytes:
-    """The whole text. `directory` has the files of prometheus_client, None where it keeps values in this process.
+    """Return the whole text. `directory` holds prometheus_client's files; None if it keeps values in this process.
 
-    `pace` is given all long work, and may let other greenlets have their turn.
+    `pace` runs all long work, and may let other greenlets run in between.
     """
     files = sorted(directory.glob("*.db")) if directory is not None else []
     lines = chain(_by_rule(rule_counts, pace), _of_files(files, pace))
@@ -56,7 +56,7 @@ def _by_rule(rule_counts: RuleCounts, pace: Pace) -> Iterator[str]:
     for column, (name, about) in enumerate(BY_RULE):
         yield from _head(name, "counter", about)
         for labels, counts, always in pace(shown):
-            # Permits, only where there are leases.
+            # Permits are shown only if there are leases.
             if always or column < 2 or counts[2]:
                 yield f"{name}{labels} {counts[column]!r}\n"
     yield from _head(SHADOW_RULE[0], "counter", SHADOW_RULE[1])
@@ -64,7 +64,7 @@ def _by_rule(rule_counts: RuleCounts, pace: Pace) -> Iterator[str]:
         if of_rule.shadow:
             for would, count in zip(WOULD, counts, strict=False):
                 yield f"{SHADOW_RULE[0]}{_braces(_labels_of_rule(of_rule) | {'would': would})} {count!r}\n"
-    for _ in pace(range(len(shown))):  # to free all in one piece takes some milliseconds
+    for _ in pace(range(len(shown))):  # freeing all in one piece takes some milliseconds
         shown.pop()
         totals.popitem()
 
@@ -88,7 +88,7 @@ def _of_files(files: Iterable[Path], pace: Pace) -> Iterator[str]:
 
 
 def _merged(files: Iterable[Path], pace: Pace) -> dict[tuple[str, str, str], Value]:
-    """By kind, key and, where the values of workers stay apart, the worker's place."""
+    """Return values by kind, key and, for values kept per worker, the worker's place."""
     merged: dict[tuple[str, str, str], Value] = {}
     for path in files:
         kind, *mode, place = path.stem.split("_")
@@ -107,7 +107,7 @@ def _merged(files: Iterable[Path], pace: Pace) -> dict[tuple[str, str, str], Val
 def _cumulative(
     family: str, samples: list[tuple[str, Labels, float]], pace: Pace
 ) -> Iterator[tuple[str, Labels, float]]:
-    """The samples of a histogram, whose buckets workers count one by one, as a scrape has them."""
+    """Return a histogram's samples in cumulative form. Workers count each bucket separately."""
     buckets: defaultdict[tuple[tuple[str, str], ...], dict[float, tuple[str, float]]] = defaultdict(dict)
     for name, labels, value in pace(samples):
         if "le" not in labels:

@@ -1,4 +1,4 @@
-"""Who occurs most among any number of items, in bounded memory."""
+"""The most frequent items of a stream, in bounded memory."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ Item = TypeVar("Item", bound=Hashable)
 
 
 class HeavyHitters(Generic[Item]):
-    """Counts of the items that occur most (Misra and Gries, 1982), at most `capacity` of them.
+    """Counts the most frequent items (Misra and Gries, 1982), at most `capacity` of them.
 
-    A count is never too high, and too low by at most n / (capacity + 1), n being the number of all occurrences:
-    whatever occurs more often than that is among them. Adding costs a look-up; when full, going through all costs no
-    more than the additions that filled it.
+    A count is never too high, and too low by at most n / (capacity + 1) for n occurrences in all. So every more
+    frequent item is among them. An addition costs one look-up. A pass over a full table costs no more than the
+    additions that filled it.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -27,10 +27,10 @@ class HeavyHitters(Generic[Item]):
             counts[item] = count + 1
         elif len(counts) < self._capacity:
             counts[item] = 1
-        else:  # one of each different item, this one included, cancel one another
+        else:  # one occurrence of each distinct item, this one included, cancels out
             self._counts = {other: count - 1 for other, count in counts.items() if count > 1}
 
     def drain(self) -> dict[Item, int]:
-        """The counts; from here on it counts from zero."""
+        """Return the counts, and start again from zero."""
         counts, self._counts = self._counts, {}
         return counts

@@ -1,4 +1,4 @@
-"""Logging: the text format of the seed or JSON, one line each, with the correlation id of the request on every line."""
+"""Logging as text (the seed's format) or JSON: one line per record, with the request's correlation id."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ correlation_id: ContextVar[str] = ContextVar("correlation_id", default=NO_REQUES
 
 TEXT = "[%(correlation_id)s] %(asctime)s - %(name)s - %(levelname)s - %(message)s"
 SECONDS = "%Y-%m-%d %H:%M:%S"
-# Lines of WARNING and above from one place in the code, of one worker: callers and outages can cause one per request.
+# Lines of WARNING and above per worker from one place in the code. Callers and outages could cause one per request.
 MOST, PER_SECONDS = 20, 60.0
 MORE = "%s (%d more of these were left out)"
-# Whatever could end a line or command a terminal, spelled out.
+# Escapes of all characters that could end a line or control a terminal.
 ESCAPED = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
     ord("\n"): "\\n",
     ord("\r"): "\\r",
@@ -30,41 +30,42 @@ ESCAPED = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | 
 
 
 def configure(level: str, log_format: str) -> None:
-    """Send everything at `level` and above, warnings of Python included, to standard error."""
+    """Send records at `level` and above, including Python's warnings, to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter(TEXT, SECONDS))
     handler.addFilter(bound())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
-    logging.getLogger("urllib3").setLevel(logging.INFO)  # below, it tells the whole URL of a collector, tokens included
+    logging.getLogger("urllib3").setLevel(logging.INFO)  # DEBUG would show a collector's whole URL, tokens included
 
 
 def bound() -> Bound:
-    """The bound of this process, which all handlers of its log share."""
+    """Return this process's rate limit, which all its log handlers share."""
     return _bound
 
 
 def first_line(error: Exception) -> str:
-    """What the error says. What SQLAlchemy adds in further lines is about itself."""
+    """Return the first line of the error. SQLAlchemy adds further lines about itself."""
     return (str(error) or repr(error)).splitlines()[0]
 
 
 def formatter() -> logging.Formatter | None:
-    """That of `configure`, for handlers that others make."""
+    """Return the formatter of `configure`, for handlers made elsewhere."""
     return logging.root.handlers[0].formatter
 
 
 class Bound(logging.Filter):
-    """Lets at most MOST lines of WARNING and above pass from one place in PER_SECONDS; the next one tells how many were
-    left out. Lines below are as many as `LOG_LEVEL` asks for. `clock` is monotonic seconds.
+    """Passes at most MOST lines of WARNING and above from one place per PER_SECONDS.
 
-    A place is known by its text before anything is filled in: gunicorn has one method for all of its warnings.
+    The next line then says how many were dropped. Lower levels pass without a limit. `clock` is monotonic seconds.
+
+    A place is identified by its message before formatting, because gunicorn logs all its warnings in one method.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__()
         self._clock = clock
-        self._places: dict[object, _Place] = {}  # as many as the code has
+        self._places: dict[object, _Place] = {}  # one entry per place in the code
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
@@ -85,7 +86,7 @@ class Bound(logging.Filter):
 
 
 class _Place:
-    """`since` when it counts, how many lines have `passed`, and how many no line has told of."""
+    """`since`: start of the period; `passed`: lines that passed; the rest counts dropped lines not yet reported."""
 
     __slots__ = ("left_out", "passed", "since")
 
@@ -98,7 +99,7 @@ _bound = Bound(time.monotonic)
 
 
 class TextFormatter(logging.Formatter):
-    """What a caller sends cannot pose as a line of its own: messages are escaped, the lines of tracebacks indented."""
+    """Caller input cannot forge a log line: messages are escaped, and lines of tracebacks are indented."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         record.correlation_id = correlation_id.get()
@@ -110,7 +111,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """Formats one JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {

@@ -1,7 +1,7 @@
-"""The files in which prometheus_client keeps the values of a worker, and how a scrape reads those of all workers.
+"""The files in which prometheus_client keeps a worker's values, and how a scrape reads those of all workers.
 
-A file holds the values of one kind of metric in one worker: `counter_0.db` those of the counters in the worker at
-place 0, `gauge_livemax_1.db` those of gauges that a scrape merges by `livemax` in the worker at place 1.
+A file holds one kind of metric of one worker. `counter_0.db` has the counters of the worker at place 0.
+`gauge_livemax_1.db` has the gauges that a scrape merges by `livemax`, of the worker at place 1.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from typing import BinaryIO
 import gevent
 from prometheus_client import mmap_dict, values
 
-FIRST_BYTES = 1 << 16  # of a new file: some 300 series
-SPARE_BYTES = 16  # at the end, where the values of all series without room go
+FIRST_BYTES = 1 << 16  # initial file size: some 300 series
+SPARE_BYTES = 16  # at the end, shared by all series without room
 LOST = "the disk has no room for metrics (%s): new series of %s are lost until this worker ends; checks are decided"
 
 _integer, _value = Struct("i"), Struct("dd")
 log = logging.getLogger(__name__)
 
-# Set by gunicorn.conf.py: prometheus_client keeps values in files only there.
+# Set by gunicorn.conf.py; prometheus_client uses files only there.
 directory: Path | None = None
 
 
 class MetricFile(mmap_dict.MmapedDict):
-    """A worker's values of one kind of metric.
+    """One worker's values of one kind of metric.
 
-    prometheus_client maps a file whose blocks are not allocated: a worker that writes to it dies by SIGBUS where the
-    disk is full. Here blocks are allocated first. Where there are none, a new series is lost and the log says so once.
+    prometheus_client maps files without allocating their blocks, so a worker dies by SIGBUS if the disk is full. Here
+    blocks are allocated first. If that fails, a new series is lost and the log says so once.
     """
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:
@@ -52,7 +52,7 @@ class MetricFile(mmap_dict.MmapedDict):
         self._lose(error)
 
     def _init_value(self, key: str) -> None:
-        size = len(key.encode()) + 32  # with its length, padding, value and time
+        size = len(key.encode()) + 32  # key with its length, padding, value and time
         while not self._full and self._used + size > self._capacity:
             self._grow()
         if self._used + size > self._capacity:
@@ -72,12 +72,12 @@ class MetricFile(mmap_dict.MmapedDict):
 
     def _lose(self, error: OSError) -> None:
         self._full = True
-        # Later, because the lock of all values is held here and a log may wait.
+        # Logged later, because this code holds the lock of all values and logging may wait.
         gevent.spawn(log.error, LOST, error.strerror, os.path.basename(self._fname))
 
 
 def entries(path: Path) -> Iterator[tuple[str, float, float]]:
-    """Key, value and time of every series of a file; nothing where the file has just been removed."""
+    """Return key, value and time of every series of a file; nothing if the file was just removed."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:  # the worker of a live gauge has ended
@@ -94,9 +94,9 @@ def entries(path: Path) -> Iterator[tuple[str, float, float]]:
 
 
 def _allocate(filename: str, size: int) -> None:
-    """Let the file have so many bytes at least, on disk. Raises OSError."""
+    """Allocate at least this many bytes on disk. Raises OSError."""
     with open(filename, "ab") as file:
-        if sys.platform == "darwin":  # has no such call: a file of a developer's machine stays sparse
+        if sys.platform == "darwin":  # macOS has no such call; files on developers' machines stay sparse
             file.truncate(max(size, os.fstat(file.fileno()).st_size))
         else:
             os.posix_fallocate(file.fileno(), 0, size)

@@ -1,6 +1,6 @@
 """Every metric of the service, declared once. Label values come from rules and code, never from callers.
 
-Each worker counts for itself, and a scrape adds up (exposition.py); the `multiprocess_mode` of a gauge says how.
+Each worker counts for itself, and a scrape adds up (exposition.py). A gauge's `multiprocess_mode` says how.
 """
 
 import time
@@ -13,22 +13,22 @@ from app.observability.rule_counts import RuleCounts
 
 
 class CountingHistogram(Histogram):
-    """A histogram that takes equal observations at the price of one: `observe` costs more than a check may."""
+    """A histogram that records many equal observations at the price of one: `observe` costs more than a check may."""
 
     def observe_many(self, amount: float, times: int) -> None:
-        """As `times` calls of `observe(amount)`. Without labels."""
+        """Record `amount` this many times, as calls of `observe` would. Without labels."""
         self._sum.inc(amount * times)
         self._buckets[bisect_left(self._upper_bounds, amount)].inc(times)
 
 
 class NodeGauge(Gauge):
-    """One value for the whole node: the last that any worker set, by the clock that its processes share."""
+    """A gauge with one value per node: the last that any worker set, by the clock that its processes share."""
 
     def set(self, value: float) -> None:
         self._value.set(float(value), timestamp=time.monotonic())
 
 
-# Counted by rule: names and helps of the columns of RULE_COUNTS, in their order.
+# Names and helps of RULE_COUNTS' columns, in their order.
 RULE_COUNTS = RuleCounts()
 BY_RULE = (
     ("ratelimiter_allowed_total", "Checks allowed, by the rule's client and endpoint"),
@@ -36,7 +36,7 @@ BY_RULE = (
     ("ratelimiter_lease_permits_granted_total", "Permits granted by leases, likewise"),
     ("ratelimiter_lease_permits_returned_total", "Permits credited back of them, likewise"),
 )
-# Likewise, of shadow rules: the first two columns are what each would have done.
+# The same for shadow rules: the first two columns are what each would have decided.
 SHADOW_RULE = (
     "ratelimiter_shadow_rule_checks_total",
     "Checks that a shadow rule would have allowed or denied, by its client and endpoint",
@@ -65,7 +65,7 @@ BREAKER_STATE = NodeGauge(
     "The node's breaker: 0 closed, 1 half open, 2 open",
     multiprocess_mode="mostrecent",
 )
-# What keeps a node from being healthy, but for `fallback`: the labels of `/health`'s reasons, in its order.
+# Labels of the reasons why a node is unhealthy, in the order of `/health`. `fallback` is not among them.
 REASONS = (
     "redis",
     "redis_permission",
@@ -102,7 +102,7 @@ RULES_NOTIFIED = Gauge(
     multiprocess_mode="livemin",
 )
 
-# Present from the start, at zero: an alert on a series that does not exist yet would stay silent.
+# Created at zero: an alert on a series that does not exist yet would stay silent.
 REDIS_ERRORS.labels("check")
 for mode in ("open", "closed", "local"):
     DEGRADED.labels(mode)

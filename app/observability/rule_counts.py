@@ -1,7 +1,7 @@
-"""How often each rule admitted and denied: counted by each worker in shared memory of fixed size, added up by a scrape.
+"""Counts the admissions and denials of each rule in shared memory of fixed size; a scrape adds up all workers.
 
-The memory has numbers of rules and no labels: a scrape looks those up in the rules of the moment. So a series ends with
-its rule, labels take no room, and rules take no more room than there is.
+The memory holds rule numbers and no labels; a scrape takes labels from the current rules. So a series ends with its
+rule, labels need no memory, and the memory does not grow with the number of rules.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 from app.observability.shared_memory import shared_memory
 
-# Rules with series of their own, on a node. Prometheus copes well with some 20,000 series of one target, and a rule
-# makes two. Not less than there can be tenants: each has at least one.
+# Rules with their own series, per node. Prometheus handles some 20,000 series of one target well, and a rule has two.
+# At least the number of possible tenants, because each has at least one.
 MAX_SERIES = 10_000
-SLOTS = 2 * MAX_SERIES  # of a worker: those of rules that have gone are taken again when there is no other
+SLOTS = 2 * MAX_SERIES  # per worker; slots of removed rules are reused when no other is left
 COLUMNS = 4  # allowed, blocked, permits granted, permits returned
 _WORD = 8  # bytes
 _PLACE_BYTES = (1 + SLOTS + SLOTS + COLUMNS * (SLOTS + 1)) * _WORD
@@ -27,9 +27,9 @@ Pace = Callable[[Iterable[Any]], Iterable[Any]]
 
 
 class Labels(NamedTuple):
-    """Of the metrics by rule. `tenant` is empty for the default tenant, as for Prometheus a label that is not there.
+    """Labels of the metrics by rule. `tenant` is empty for the default tenant: Prometheus treats it as a missing label.
 
-    `shadow`, which is no label: shadow rules have a metric of their own.
+    `shadow` is no label, because shadow rules have a metric of their own.
     """
 
     client_id: str
@@ -39,18 +39,18 @@ class Labels(NamedTuple):
 
 
 class Series(NamedTuple):
-    """Under which number a rule is counted, and how that is shown. Several rules may be one series."""
+    """The number under which a rule is counted, and its labels. Several rules may share one series."""
 
     key: int
     labels: Labels
 
 
 DEFAULT = Series(0, Labels("default", "*"))
-SeriesOf = Callable[[int], Series | None]  # by the id of a rule or the key of a series; None: there is no such rule
+SeriesOf = Callable[[int], Series | None]  # argument: a rule id or a series key; None: no such rule
 
 
 class Counts:
-    """What one worker counts of one series: raised by every check, so it neither locks nor looks anything up."""
+    """One worker's counts of one series. Every check raises them, so this neither locks nor looks anything up."""
 
     __slots__ = ("at", "memory")
 
@@ -72,35 +72,35 @@ class Counts:
 
 
 class _Place:
-    """What one worker counts, for all to see: how many slots are in use, their keys, hashes of their labels, counts.
+    """One worker's counts in shared memory: number of used slots, their keys, hashes of their labels, counts.
 
-    Python's hash of the same labels is the same in all workers, forked from one process.
+    All workers are forked from one process, so Python's hash of the same labels is the same in all.
     """
 
     def __init__(self, memory: memoryview[int]) -> None:
         words = memory.cast("q")
         self.used = words[:1]
         self.keys = words[1 : 1 + SLOTS]
-        self.names = words[1 + SLOTS : 1 + 2 * SLOTS]  # 0: the slot is free
+        self.names = words[1 + SLOTS : 1 + 2 * SLOTS]  # 0: free slot
         self.counts = memory[(1 + 2 * SLOTS) * _WORD :].cast("d")
 
 
 class RuleCounts:
-    """One for a process. `reserve` room in the master, `take` a place in each worker, then `follow` the rules."""
+    """One per process. `reserve` memory in the master, `take` a place in each worker, then `follow` the rules."""
 
     def __init__(self) -> None:
         self._series: SeriesOf = {DEFAULT.key: DEFAULT}.get
-        self._known: dict[int, Counts] = {}  # by key
+        self._known: dict[int, Counts] = {}  # by series key
         self.reserve(1)
 
     def reserve(self, places: int) -> None:
-        """Room for so many workers at a time."""
+        """Reserve memory for this many concurrent workers."""
         memory = shared_memory(places * _PLACE_BYTES)
         self._places = [_Place(memory[place * _PLACE_BYTES :][:_PLACE_BYTES]) for place in range(places)]
         self.take(0)
 
     def take(self, place: int) -> None:
-        """Count at this place from here on, with what the worker that had it before has counted."""
+        """Count at this place from now on, starting from the counts of the place's previous worker."""
         if place < len(self._places):
             self._mine = self._places[place]
         else:
@@ -112,18 +112,18 @@ class RuleCounts:
         self._known = {
             mine.keys[slot]: Counts(mine.counts, COLUMNS * slot) for slot in range(mine.used[0]) if mine.names[slot]
         }
-        for key, counts in before.items():  # which plans made before the fork go on with
+        for key, counts in before.items():  # compiled rules from before the fork still use these
             now = self.of(key)
             counts.memory, counts.at = now.memory, now.at
             if now is not self._nowhere:
                 self._known[key] = counts
 
     def follow(self, series: SeriesOf) -> None:
-        """Count and show by these rules from here on."""
+        """Count and show by these rules from now on."""
         self._series = series
 
     def of(self, rule_id: int) -> Counts:
-        """Where to count the decisions of a rule; one that never decides has no series."""
+        """Return where to count a rule's decisions; a rule that never decides has no series."""
         series = self._series(rule_id)
         if series is None:
             return self._nowhere
@@ -134,14 +134,14 @@ class RuleCounts:
         if counts is None:
             counts = self._known[series.key] = Counts(self._mine.counts, COLUMNS * slot)
         name = hash(series.labels)
-        if self._mine.names[slot] != name:  # another rule's until now, or this one's under another name
+        if self._mine.names[slot] != name:  # the slot had another rule, or this rule under other labels
             for column in range(COLUMNS):
                 self._mine.counts[counts.at + column] = 0
             self._mine.keys[slot], self._mine.names[slot] = series.key, name
         return counts
 
     def totals(self, pace: Pace) -> dict[Labels, list[float]]:
-        """The columns of every series, over all workers. Those of rules that have gone are left out."""
+        """Return the columns of every series, over all workers, without those of removed rules."""
         totals = {DEFAULT.labels: [0.0] * COLUMNS}
         found: dict[int, Series | None] = {}
         for place in pace(self._places):
@@ -159,7 +159,7 @@ class RuleCounts:
         return totals
 
     def _free_slot(self) -> int | None:
-        """One that was never used, else one whose rule has gone; None where there is neither."""
+        """Return an unused slot, else one of a removed rule; None if there is neither."""
         mine = self._mine
         used = mine.used[0]
         if used < SLOTS:
@@ -171,7 +171,7 @@ class RuleCounts:
             if series is None or not _is(series, mine.keys[slot], mine.names[slot]):
                 mine.names[slot] = 0
                 late = self._known.pop(mine.keys[slot], None)
-                if late is not None:  # what the rule that has gone decided, and is not counted yet, counts nowhere
+                if late is not None:  # decisions of the removed rule that are not counted yet are dropped
                     late.at = self._nowhere.at
                 return slot
         return None

@@ -1,9 +1,9 @@
-"""Traces: which requests get spans, sent to Jaeger as OTLP over HTTP. Off by default.
+"""Tracing: selects the requests that get spans, and sends spans to Jaeger as OTLP over HTTP. Off by default.
 
-A request continues the trace that its caller names (W3C Trace Context). The standard OTEL_* variables hold for the SDK;
-sampling is 1 % of the requests whose caller has not decided, where OTEL_TRACES_SAMPLER says nothing else.
+A request continues its caller's trace (W3C Trace Context). The SDK obeys the standard OTEL_* variables. Without
+OTEL_TRACES_SAMPLER, 1 % of the requests whose caller has not decided are sampled.
 
-Apart from the spans themselves, for the SDK is large, and commands have no traces.
+Separate from tracing.py, because the SDK is large and commands have no traces.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from app.observability.tracing import Parent, tracer
 log = logging.getLogger(__name__)
 
 SAMPLED = 0.01
-EXPORT_SECONDS = 2  # a collector that does not answer costs the exporter this, and checks nothing
-QUEUE = 2048  # finished spans that wait; more are dropped
+EXPORT_SECONDS = 2  # export timeout: a collector that does not answer delays the exporter, not the checks
+QUEUE = 2048  # finished spans that wait; further ones are dropped
 
 UNSAMPLED = re.compile("00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f][02468ace]")
 
@@ -40,7 +40,7 @@ _NO_PARENT = Context()
 
 
 class Exporter(OTLPSpanExporter):
-    """Says when the collector stops taking spans and when it takes them again, not at each attempt."""
+    """Logs when the collector stops accepting spans and when it accepts them again, not at each attempt."""
 
     _last = SpanExportResult.SUCCESS
 
@@ -56,7 +56,7 @@ class Exporter(OTLPSpanExporter):
 
 
 class AskedIds(RandomIdGenerator):
-    """The next trace gets the id that was drawn last, for which the sampler was asked."""
+    """Gives the next trace the id that was drawn last, about which the sampler was asked."""
 
     def __init__(self) -> None:
         self._drawn = 0
@@ -70,9 +70,9 @@ class AskedIds(RandomIdGenerator):
 
 
 class Tracing:
-    """Decides which requests get spans, and exports one worker's.
+    """Selects the requests that get spans, and exports one worker's spans.
 
-    `endpoint` is the URL spans are posted to; None leaves it to OTEL_EXPORTER_OTLP_ENDPOINT.
+    `endpoint` is the URL to which spans are posted; None leaves it to OTEL_EXPORTER_OTLP_ENDPOINT.
     """
 
     def __init__(self, *, service_name: str, endpoint: str | None, sampler_from_environment: bool) -> None:
@@ -87,15 +87,15 @@ class Tracing:
         self._callers_decide = isinstance(self._sampler, ParentBased)
 
     def start(self) -> None:
-        """After the fork: the exporter's thread would not survive it."""
+        """Start after the fork, which the exporter's thread would not survive."""
         exporter = Exporter(endpoint=self._endpoint, timeout=EXPORT_SECONDS)
         self._provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=QUEUE))
         trace.set_tracer_provider(self._provider)
-        # What the SDK would say from here on, callers and collectors can make it say at will.
+        # Callers and collectors could trigger the SDK's further log lines at will.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
 
     def stop(self) -> None:
-        """Export what waits, within EXPORT_SECONDS; the rest is lost."""
+        """Export waiting spans within EXPORT_SECONDS; the rest is lost."""
         try:
             with gevent.Timeout(EXPORT_SECONDS):
                 self._provider.shutdown()
@@ -103,9 +103,10 @@ class Tracing:
             log.warning("the collector does not answer: the last traces are lost")
 
     def begin(self, name: str, correlation_id: str, parent: Parent | None) -> Span | None:
-        """The span of a request named `METHOD /route`; None where it is not sampled. Malformed: no parent.
+        """Return the span of a request, named `METHOD /route`; None if it is not sampled.
 
-        Most are not sampled, so that is found out first: a span costs ten times as much as the question.
+        A malformed `parent` is ignored. Most requests are not sampled, so sampling is decided first: a span costs ten
+        times as much as that decision.
         """
         context, trace_id = _NO_PARENT, self._ids.draw()
         if parent is None:

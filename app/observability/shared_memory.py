@@ -6,8 +6,8 @@ import mmap
 
 
 def shared_memory(size: int) -> memoryview:
-    """So many bytes, all zero, shared with the processes that this one forks from here on. Unused ones cost nothing.
+    """Return `size` zero bytes, shared with the processes forked from now on. Unused pages cost nothing.
 
-    An aligned word of it (`cast`) is read and written whole, so readers need no lock. It is freed with the last view.
+    An aligned word (`cast`) is read and written whole, so readers need no lock. The memory is freed with its last view.
     """
     return memoryview(mmap.mmap(-1, size))

@@ -1,6 +1,6 @@
-"""Spans of requests: whose trace they continue, and what is noted in them. app/observability/sampling.py makes them.
+"""Request spans: the trace they continue and their attributes. app/observability/sampling.py creates them.
 
-Spans carry no client ids, keys, script arguments or values of SQL parameters, and of an error no more than its type.
+Spans contain no client ids, keys, script arguments or SQL parameter values, and only the type of an error.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import NamedTuple
 from opentelemetry import trace
 from opentelemetry.trace import Span, StatusCode
 
-tracer = trace.get_tracer("ratelimiter")  # does nothing until Tracing has started
+tracer = trace.get_tracer("ratelimiter")  # a no-op until Tracing has started
 
 
 class Parent(NamedTuple):
-    """The headers in which a caller names the span that it waits in, as they were sent."""
+    """The headers that name the caller's waiting span, as sent."""
 
     traceparent: str
     tracestate: str | None
@@ -28,7 +28,7 @@ def parent_of(traceparent: str | None, tracestate: str | None) -> Parent | None:
 
 
 def answered(span: Span, status_code: int) -> None:
-    """Note what the request of this span was answered."""
+    """Record the request's response status on its span."""
     span.set_attribute("http.status_code", status_code)
     if status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         span.set_status(StatusCode.ERROR)
@@ -36,7 +36,7 @@ def answered(span: Span, status_code: int) -> None:
 
 @contextmanager
 def within(span: Span) -> Iterator[Span]:
-    """What happens meanwhile is inside the span, which then ends."""
+    """Enter the span and end it afterwards."""
     try:
         with trace.use_span(span, record_exception=False, set_status_on_exception=False):
             yield span

@@ -1,4 +1,4 @@
-"""API keys: `rl_<id>_<secret>`, shown once, kept as a keyed hash. The id says which key it is, the secret proves it."""
+"""API keys: `rl_<id>_<secret>`, shown once, stored as a keyed hash. The id identifies the key, the secret proves it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ SECRET_BYTES = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """What every worker knows of a key that is in force. `digest`: of the whole key; `expires_at`: Unix seconds.
+    """A valid API key as workers know it. `digest`: of the whole key; `expires_at`: Unix seconds.
 
-    `owner`: the name that forward-auth counts the key by, shared by its rotations and by what it makes; None: its own.
+    `owner`: the name under which forward auth counts the key, shared by its rotations and by keys it makes. None: the
+    key counts by itself.
     """
 
     id: str
@@ -35,26 +36,26 @@ class ApiKey:
 
 
 def actor_of(name: str, key_id: str) -> str:
-    """How the audit names whoever used a key."""
+    """Return the name of the key's user in the audit."""
     return f"{name} ({key_id})"
 
 
 def new_key() -> tuple[str, str]:
-    """An id, and the key that begins with it."""
+    """Return a new id, and the key that begins with it."""
     key_id = "".join(secrets.choice(ID_ALPHABET) for _ in range(ID_LENGTH))
     return key_id, f"{PREFIX}{key_id}_{secrets.token_urlsafe(SECRET_BYTES)}"
 
 
 def id_of(key: str) -> str:
-    """The id a key claims. Whatever is no key of ours claims some id that no key has."""
+    """Return the id that a key claims. Malformed text yields an id that no key has."""
     return key[len(PREFIX) : len(PREFIX) + ID_LENGTH]
 
 
 class KeyHash:
-    """HMAC-SHA256 under one secret. A key has 256 random bits, so a fast hash is enough: there is nothing to guess."""
+    """HMAC-SHA256 under one secret. A key has 256 random bits, so guessing is hopeless and a fast hash is enough."""
 
     def __init__(self, secret: bytes) -> None:
-        self._keyed = hmac.new(secret, digestmod="sha256")  # a copy of it costs half of a new one
+        self._keyed = hmac.new(secret, digestmod="sha256")  # copying it costs half of a new one
 
     def digest(self, key: str) -> bytes:
         keyed = self._keyed.copy()

@@ -1,6 +1,6 @@
-"""Shutting a client out whatever its rules say, and letting it in again: what that changes of them.
+"""Blocks a client whatever its rules say, and unblocks it: the changes of rules that this needs.
 
-The rules of a client for an endpoint come before its rule for any, so all of them have to block.
+A client's rules for an endpoint precede its rule for any endpoint, so all of them have to block.
 """
 
 from __future__ import annotations
@@ -14,18 +14,21 @@ from app.rules.documents import Document, rule_of
 from app.rules.rule import Rule
 
 BLOCK = "block"
-Pair = tuple[Rule | None, Rule | None]  # a rule before and after; None: there is none
+Pair = tuple[Rule | None, Rule | None]  # a rule before and after; None: no rule
 
 
 class Version(NamedTuple):
-    """What a rule was, and by which action of the history it came to be so."""
+    """A rule's document, and the action in its history that created it."""
 
     action: str
     document: Document
 
 
 def blocked(client_id: str, tenant_id: int, rules: Sequence[Rule]) -> Iterator[Pair]:
-    """`rules`: those enforced for exactly this client or pattern. Limits are kept for the day the block ends."""
+    """Return the changes that block the client. `rules` are those enforced for exactly this client or pattern.
+
+    Limits are kept for the time after the block.
+    """
     if all(rule.endpoint is not None for rule in rules):
         yield None, Rule(id=-1, tenant_id=tenant_id, client_id=client_id, limits=(), action=BLOCK)
     for rule in rules:
@@ -36,10 +39,10 @@ def blocked(client_id: str, tenant_id: int, rules: Sequence[Rule]) -> Iterator[P
 def unblocked(
     rules: Sequence[Rule], versions: Callable[[Rule], Sequence[Version]], made_to_block: str
 ) -> Iterator[Pair]:
-    """Of the rules those that block become what they were before; one that was made to block goes, any other that has
-    never done anything else is disabled.
+    """Return the changes that restore blocking rules to their state before the block.
 
-    `versions`: of a rule, newest first; `made_to_block`: the action of a version that a block has made.
+    A rule that was created by a block is deleted. Any other rule that has always blocked is disabled. `versions`
+    returns a rule's versions, newest first. `made_to_block` is the action of versions that a block created.
     """
     for rule in rules:
         if rule.action != BLOCK or not rule.enabled:
@@ -55,6 +58,6 @@ def unblocked(
 
 
 def _as_it_was(rule: Rule, earlier: Document) -> Rule:
-    """What was changed of it meanwhile stays changed."""
+    """Restore action, enabled and missing limits; other changes made meanwhile stay."""
     limits = rule.limits or rule_of(earlier, rule.tenant_id).limits
     return replace(rule, action=earlier["action"], enabled=earlier["enabled"], limits=limits)

@@ -1,4 +1,4 @@
-"""Which counter each limit of a rule counts in. A number is given once in the life of a rule."""
+"""Numbers the counters of a rule's limits. A number is never reused within a rule."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from app.rules.rule import Limit, Rule
 
 
 def successor(current: Rule, rule: Rule, next_counter: int) -> Rule:
-    """`rule` as the next version of `current`. Limits of unchanged algorithm and window keep their counters."""
+    """Return `rule` as the next version of `current`. Limits of unchanged algorithm and window keep their counters."""
     return replace(
         rule,
         id=current.id,
@@ -21,8 +21,10 @@ def successor(current: Rule, rule: Rule, next_counter: int) -> Rule:
 
 
 def numbered(limits: Sequence[Limit], kept: Sequence[Limit] = (), next_counter: int = 1) -> tuple[Limit, ...]:
-    """The limits with their counters: that of the kept limit it equals, else of one with its algorithm and window, else
-    a new one."""
+    """Return the limits with their counters.
+
+    A limit takes the counter of an equal kept limit, else of one with its algorithm and window, else a new one.
+    """
     free = list(kept)
     counters: dict[int, int] = {}
     for same in (_all_of, _what_counts):

@@ -1,4 +1,4 @@
-"""Rules as plain data: how versions, the audit and templates keep them, and how two of them differ."""
+"""Rules as plain data: the form in versions, audit and templates, and the differences of two such documents."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ Document = dict[str, Any]
 
 
 def document_of(rule: Rule) -> Document:
-    """What an operator can say about a rule; not its id, version, times and counters."""
+    """Return the fields that an operator can set, without id, version, times and counters."""
     limits = [{name: getattr(limit, name) for name in LIMIT_FIELDS} for limit in rule.limits]
     return {name: getattr(rule, name) for name in FIELDS} | {"limits": limits}
 
 
 def rule_of(document: Mapping[str, Any], tenant_id: int) -> Rule:
-    """The rule that a document describes, not stored yet. A field that an older document lacks has its default."""
+    """Return the rule that a document describes; it is not stored yet. Fields that an older document lacks have defaults."""
     limits = tuple(Limit(**limit) for limit in document["limits"])
     fields = {name: document[name] for name in FIELDS if name in document}
     return Rule(id=-1, tenant_id=tenant_id, limits=limits, **fields)
 
 
 def differences(before: Document, after: Document) -> Document:
-    """Field -> {"from", "to"}. A single limit's fields go by their names, those of several by `limits[0].rate`."""
+    """Return field -> {"from", "to"}.
+
+    A single limit's fields have plain names, several limits' have `limits[0].rate`.
+    """
     several = max(len(before["limits"]), len(after["limits"])) > 1
     old, new = _flat(before, several), _flat(after, several)
     return {
@@ -38,7 +41,7 @@ def differences(before: Document, after: Document) -> Document:
 
 
 def lost(before: Document, after: Document, named: Collection[str]) -> Document:
-    """The differences in what nobody named. `limits` names all limits, `rate` and its like those of the first."""
+    """Return the differences in fields that are not `named`. `limits` covers all limits, `rate` etc. the first one."""
     everything = "limits" in named
 
     def is_named(field: str) -> bool:

@@ -1,10 +1,10 @@
-"""Why a change was refused. Nothing was changed then; the message is one line for whoever asked."""
+"""Refusals of a change. The change has no effect; the message is one line for the caller."""
 
 from __future__ import annotations
 
 
 class Refused(Exception):
-    """A change that cannot be made as things stand. `kind`: as app/api/problem_kinds.py has it, for programs."""
+    """A change that is impossible in the current state. `kind` for programs: see app/api/problem_kinds.py."""
 
     kind = ""
 
@@ -14,19 +14,19 @@ class Refused(Exception):
 
 
 class NotFound(Refused):
-    """There is no such thing, or it is another tenant's, which must look the same."""
+    """The object does not exist, or belongs to another tenant, which must look the same."""
 
     kind = "not-found"
 
 
 class Conflict(Refused):
-    """Something else stands in the way."""
+    """Another object is in the way."""
 
     kind = "conflict"
 
 
 class Stale(Refused):
-    """The thing has changed since the caller looked at it."""
+    """The object has changed since the caller read it."""
 
     kind = "stale"
 
@@ -38,6 +38,6 @@ class Busy(Refused):
 
 
 class Forbidden(Refused):
-    """The caller may not do that."""
+    """The caller lacks the right to do this."""
 
     kind = "key-bound"

@@ -1,4 +1,4 @@
-"""The example rules of a new database: the table of the system this project grew from."""
+"""The example rules of a new database, from the table of the system that this project grew from."""
 
 from app.rules.rule import Limit, Rule
 

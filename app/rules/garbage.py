@@ -1,7 +1,7 @@
-"""When Python looks for garbage: not through everything while a worker has thousands of rules in hand.
+"""Postpones full garbage collections while a worker handles thousands of rules.
 
-A full collection looks at each item of each large list and dictionary, which takes 10 to 30 ms of 100,000 rules, and
-happens several times in the course of an import. Collections of young objects go on as always.
+A full collection visits each item of each large list and dictionary. With 100,000 rules this takes 10 to 30 ms, and
+several happen during an import. Collections of young objects continue.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import gc
 from typing import Self
 
 NEVER = 1_000_000_000
-MOST_OVERLAPPING = 100  # works that end while others go on, before one full collection runs all the same
+MOST_OVERLAPPING = 100  # pieces of work that may end while others run, before one full collection runs anyway
 
 
 class LongWork:
-    """`with`: no full collection meanwhile, nor while others are in hand."""
+    """A context manager without full collections, as long as any such work is running."""
 
     def __init__(self) -> None:
         self._in_hand = 0
-        self._ended = 0  # since the last moment with none in hand, or the last collection
+        self._ended = 0  # pieces of work that ended since the last idle moment or the last collection
 
     def __enter__(self) -> Self:
         if not self._in_hand:
@@ -37,4 +37,4 @@ class LongWork:
             self._ended = 0
 
 
-long_work = LongWork()  # the collector is the process's too
+long_work = LongWork()  # one per process, as the collector

@@ -1,4 +1,4 @@
-"""How rules are shown in metrics: under which labels, and which of very many are shown together."""
+"""Metric series of rules: their labels, and the rules that share a series."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from app.rules.rule import DEFAULT_RULE_ID, DEFAULT_TENANT_ID, Rule
 from app.rules.yielding import Pace
 
 MAX_SERIES_OF_TENANT = MAX_SERIES // 2
-# Of a label. Longer ones are cut: rules that differ only beyond it are one series.
+# Per label. Longer values are cut: rules that differ only beyond it share a series.
 MAX_LABEL = 64  # characters
 OTHER = "other"
 
 
 class RuleSeries:
-    """The series of every rule of a book that is enabled. `rules` are all of them, by id.
+    """The series of every enabled rule of a book. `rules` are all of its rules, by id.
 
-    A tenant's oldest rules have one each, at most MAX_SERIES_OF_TENANT; its later ones are counted together as
-    `other`, and its later shadows nowhere. Where all tenants have more than MAX_SERIES, each has an equal share of
-    them, or as many as it has rules.
+    A tenant's oldest rules have one series each, at most MAX_SERIES_OF_TENANT. Its later rules share the series
+    `other`, and its later shadows have none. If all tenants together exceed MAX_SERIES, each gets an equal share, or
+    one series per rule if it has fewer.
     """
 
     def __init__(self, rules: Mapping[int, Rule], pace: Pace) -> None:
@@ -30,11 +30,11 @@ class RuleSeries:
             if _counts(rule):
                 ids[rule.tenant_id].append(rule.id)
         share = _share([len(own) for own in ids.values()])
-        # By tenant: the last rule with a series of its own, where not all have one.
+        # By tenant: the last rule with its own series, if not all have one.
         self.last = {tenant_id: sorted(own)[share - 1] for tenant_id, own in ids.items() if len(own) > share}
 
     def of(self, key: int) -> Series | None:
-        """The series of the rule of this id, or the one of this key. None where nothing counts under it."""
+        """Return the series of a rule id or a series key; None if nothing counts under it."""
         if key == DEFAULT_RULE_ID:
             return DEFAULT
         if key < 0:
@@ -62,7 +62,7 @@ def _labels(tenant_id: int, client_id: str, endpoint: str) -> Labels:
 
 
 def _share(counts: list[int]) -> int:
-    """The most rules of a tenant that have series, so that all tenants together have at most MAX_SERIES."""
+    """Return the most rules of a tenant that have series, so that all tenants together have at most MAX_SERIES."""
     left = MAX_SERIES
     for place, count in enumerate(sorted(counts)):
         share = left // (len(counts) - place)

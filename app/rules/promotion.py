@@ -1,4 +1,4 @@
-"""A shadow rule that has shown what it does becomes the one that is enforced."""
+"""Promotes a shadow rule to the enforced one."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from app.rules.rule import Rule
 
 
 def promoted(shadow: Rule, twin: Rule | None) -> Rule:
-    """The enforced rule that comes of the shadow and of its twin, the enforced rule of the same client and endpoint.
+    """Return the enforced rule made from the shadow and its twin, the enforced rule of the same client and endpoint.
 
-    What the shadow does not say, a `fail_mode` or a description, is the twin's. Raises Conflict.
+    The twin provides what the shadow leaves open: `fail_mode` and description. Raises Conflict.
     """
     if not shadow.shadow:
         raise Conflict(f"rule {shadow.id} is not a shadow rule: it is enforced already", "not-on-trial")

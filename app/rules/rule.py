@@ -1,7 +1,7 @@
-"""Values: who is limited (Rule) and how much (Limit). Nothing here knows a database, Redis or HTTP.
+"""Values: Rule (whom to limit) and Limit (how much). Independent of database, Redis and HTTP.
 
-Structs rather than dataclasses: when all rules change a worker makes ten thousands of them, each in a tenth of the
-time; `gc=False` because none can be part of a cycle.
+Structs instead of dataclasses: after a change of all rules a worker makes ten thousand, each in a tenth of the time.
+`gc=False` because none can be part of a cycle.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 ALGORITHMS = ("token_bucket", "fixed_window", "sliding_window", "sliding_window_counter", "gcra")
-BUCKETS = ("token_bucket", "gcra")  # the algorithms that know a burst
+BUCKETS = ("token_bucket", "gcra")  # the algorithms with a burst
 ACTIONS = ("limit", "allow", "block")
 FAIL_MODES = ("open", "closed", "local")
 
-MAX_NAME = 64  # of tenants, keys and templates
+MAX_NAME = 64  # characters in names of tenants, keys and templates
 MAX_AMOUNT = 1_000_000_000  # of rate, burst and cost
 MAX_WINDOW_SECONDS = 31_536_000
-# rate x window in microseconds stays below 2^53, where a Lua number still holds every integer.
+# rate x window in microseconds stays below 2^53, up to which a Lua number holds every integer.
 MAX_RATE_TIMES_WINDOW = 9_000_000_000
 MAX_LOGGED_RATE = 100_000  # sliding_window keeps an entry per check: up to 3.4 MB at this rate
 MAX_LIMITS = 8
@@ -47,7 +47,7 @@ class Limit(Struct, frozen=True, gc=False):
         return self.burst if self.burst is not None and self.algorithm in BUCKETS else self.rate
 
     def resolved(self, default_algorithm: str) -> Limit:
-        """The same limit with its algorithm named. A rate too high for an exact log gets the counter instead."""
+        """Return the limit with its algorithm set. A rate too high for an exact log uses the sliding window counter."""
         if self.algorithm is not None:
             return self
         if default_algorithm == "sliding_window" and self.rate > MAX_LOGGED_RATE:
@@ -56,7 +56,7 @@ class Limit(Struct, frozen=True, gc=False):
 
 
 class Rule(Struct, frozen=True, kw_only=True, gc=False):
-    """For which client (exact, glob or `*`) on which endpoint (None: any) which limits hold, all of them at once."""
+    """Limits for one client (exact, glob or `*`) on one endpoint (None: any); all of them apply at once."""
 
     id: int
     client_id: str
@@ -78,5 +78,8 @@ class Rule(Struct, frozen=True, kw_only=True, gc=False):
 
 
 def default_rule(rate: int, window: int) -> Rule:
-    """What decides where no stored rule matches. A changed window is another counter, as with stored rules."""
+    """Return the rule that decides if no stored rule matches.
+
+    A changed window starts a new counter, as for stored rules.
+    """
     return Rule(id=DEFAULT_RULE_ID, client_id="*", limits=(Limit(rate, window, counter=window),))

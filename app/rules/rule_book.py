@@ -1,4 +1,4 @@
-"""An immutable snapshot of all rules that answers "which rule decides this check?"."""
+"""An immutable snapshot of all rules that finds the rule for a check."""
 
 from __future__ import annotations
 
@@ -18,24 +18,27 @@ from app.rules.rule import Limit, Rule
 from app.rules.validation import require_valid
 from app.rules.yielding import Pace, unpaced
 
-LARGE = 1000  # items, which take a third of a millisecond to free
+LARGE = 1000  # items; freeing as many takes a third of a millisecond
 
 
 class RulesetId(NamedTuple):
-    """Which state of which database. Two databases may reach the same version, never with the same secret; a database
-    may reach it twice, once before a restored backup, never with the same `drawn`, which is random at each change."""
+    """Identifies a state of a database.
+
+    Two databases may reach the same version, but never with the same secret. A restored backup may repeat a version,
+    but never with the same `drawn`, which is random for each change.
+    """
 
     version: int
     key_secret: bytes
-    drawn: str = ""  # hex; empty where a release before this one saved it
+    drawn: str = ""  # hex; empty in files saved by a release before this one
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the database says at one `version`: every tenant's rules and API keys.
+    """The database's content at one `version`: every tenant's rules and API keys.
 
-    `key_secret`: under which Redis keys are spelled. `key_hash_secret`: under which API keys are hashed. `tenants`: the
-    id of each by its name. `drawn`: the database's random name for this state.
+    `key_secret` spells Redis keys; `key_hash_secret` hashes API keys. `tenants`: tenant ids by name. `drawn`: the
+    database's random name for this state.
     """
 
     version: int
@@ -52,10 +55,10 @@ class Snapshot:
 
 
 class RuleBook:
-    """Matches checks to rules. `default` decides where nothing stored does; `algorithm` is for limits naming none.
+    """Matches checks to rules. `default` decides if no stored rule matches; `algorithm` is for limits without one.
 
-    Rules that the `previous` book was made of too (the same objects) are decided by the same objects again, so that
-    what was computed from them stays good. Raises UnsoundRule for a rule that cannot be decided by.
+    Rules that are the same objects as in the `previous` book keep their resolved objects, so that values computed from
+    them stay valid. Raises InvalidRule for a rule that cannot decide.
     """
 
     def __init__(
@@ -73,8 +76,8 @@ class RuleBook:
         self.tenants = snapshot.tenants
         self._algorithm = algorithm
         self._default: Rule = previous._default if previous else _resolved(default, algorithm)
-        self._stored: dict[int, Rule] = {}  # by id
-        self._ready: dict[int, Rule] = {}  # the same with every algorithm named
+        self._stored: dict[int, Rule] = {}  # by rule id
+        self._ready: dict[int, Rule] = {}  # by rule id, with every algorithm set
         self._enforced: defaultdict[int, TenantRules] = defaultdict(TenantRules)
         self._shadows: defaultdict[int, TenantRules] = defaultdict(TenantRules)
         for rule in pace(snapshot.rules):
@@ -87,39 +90,41 @@ class RuleBook:
         self.series = RuleSeries(self._ready, pace)
 
     def match(self, tenant_id: int, client_id: str, limit_key: str) -> Rule:
-        """The most specific rule for this check; the built-in default where nothing stored matches."""
+        """Return the most specific rule for this check; the built-in default if no stored rule matches."""
         rules = self._enforced.get(tenant_id)
         return self._default if rules is None else rules.match(client_id, limit_key) or self._default
 
     def match_shadow(self, tenant_id: int, client_id: str, limit_key: str) -> Rule | None:
-        """The most specific shadow rule, decided beside the enforcing one."""
+        """Return the most specific shadow rule, decided beside the enforced one."""
         rules = self._shadows.get(tenant_id)
         return None if rules is None else rules.match(client_id, limit_key)
 
     def rule(self, tenant_id: int, rule_id: int) -> Rule | None:
-        """The tenant's stored rule of that id, or the built-in default."""
+        """Return the tenant's stored rule of that id, or the built-in default."""
         rule = self._ready.get(rule_id)
         if rule is not None and rule.tenant_id == tenant_id:
             return rule
         return self._default if rule_id == self._default.id else None
 
     def decides_by(self, rule: Rule) -> bool:
-        """Whether this very object is what `match` finds, which it is not once the rule was edited."""
+        """Whether `match` returns this very object. False once the rule was edited."""
         return self._ready.get(rule.id) is rule or self._default is rule
 
     def tried(self, tenant_id: int) -> int:
-        """How many of the tenant's patterns may have to be tried to match one check."""
+        """Return how many of the tenant's patterns may have to be tried to match one check."""
         indexes = (index[tenant_id] for index in (self._enforced, self._shadows) if tenant_id in index)
         return sum(rules.tried for rules in indexes)
 
     def candidates(self, tenant_id: int, client_id: str) -> list[Rule]:
-        """Every rule that can decide some check of this client, the most specific first: those that are enforced, then
-        shadows, then the default."""
+        """Return every rule that can decide some check of this client: enforced ones, then shadows, then the default.
+
+        The enforced rules and the shadows are each ordered, the most specific first.
+        """
         indexes = (index[tenant_id] for index in (self._enforced, self._shadows) if tenant_id in index)
         return [rule for rules in indexes for rule in rules.candidates(client_id)] + [self._default]
 
     def large_parts(self, pace: Pace) -> list[dict[Any, Any]]:
-        """For `let_go`, once there is no such book: what is large, and no other book has."""
+        """Return the large collections that only this book has, for `let_go` once the book is gone."""
         tenants = chain(self._enforced.values(), self._shadows.values())
         parts = chain((self._stored, self._ready), chain.from_iterable(rules.parts() for rules in tenants))
         return [part for part in pace(parts) if len(part) > LARGE]

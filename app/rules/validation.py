@@ -1,4 +1,4 @@
-"""Whether a rule can be decided by, whatever it was read from: the last look before every check depends on it."""
+"""Tests whether a rule can decide, whatever its origin: the last test before every check depends on it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ from app.rules.rule import (
 
 
 class InvalidRule(ValueError):
-    """Names the rule and what is wrong with it."""
+    """The message names the rule and its fault."""
 
 
 def require_valid(rule: Rule) -> None:
-    """Raises InvalidRule. The admin API refuses all of this too; a hand in the database or in the file may not."""
+    """Raises InvalidRule.
+
+    The admin API refuses the same faults, but the database and the file can be edited by hand.
+    """
     problem = _problem(rule)
     if problem is not None:
         raise InvalidRule(f"rule {rule.public_id} of tenant {rule.tenant_id}: {problem}")

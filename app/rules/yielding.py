@@ -1,4 +1,4 @@
-"""Long work in short pieces, between which a worker's other greenlets get their turn."""
+"""Splits long work into short pieces, between which a worker's other greenlets run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, Protocol, TypeVar
 T = TypeVar("T")
 
 PIECE_SECONDS = 0.002
-REST_SECONDS = 0.001  # a timer, because sleep(0) may come back before the hub has looked at its sockets
-LET_GO = 100  # items of a list between two looks at the clock: 50 µs
+REST_SECONDS = 0.001  # a timer, because sleep(0) may return before the hub has polled its sockets
+LET_GO = 100  # list items freed between two reads of the clock: 50 µs
 
 
 class Pace(Protocol):
-    """Hands on what it is given, and may take its time."""
+    """Yields its items, and may pause between them."""
 
     def __call__(self, items: Iterable[T], /) -> Iterable[T]: ...
 
@@ -23,7 +23,10 @@ def unpaced(items: Iterable[T]) -> Iterable[T]:
 
 
 def let_go(pace: Pace, *collections: list[Any] | dict[Any, Any]) -> None:
-    """Empty the collections. To free 100,000 objects in one piece takes 30 ms, wherever their last reference goes."""
+    """Empty the collections in pieces.
+
+    Freeing 100,000 objects at once takes 30 ms, wherever their last reference ends.
+    """
     for things in collections:
         if isinstance(things, dict):
             for _ in pace(range(len(things))):
@@ -34,13 +37,13 @@ def let_go(pace: Pace, *collections: list[Any] | dict[Any, Any]) -> None:
 
 
 class CooperativePace:
-    """Rests whenever its items have kept the worker for PIECE_SECONDS. `clock` is monotonic seconds."""
+    """Pauses whenever its items have used PIECE_SECONDS of the worker's time. `clock` is monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
 
     def __call__(self, items: Iterable[T], /) -> Iterator[T]:
-        import gevent  # a command needs no pace, and need not wait for it
+        import gevent  # a command needs no pace, and so no gevent
 
         rest_at = self._clock() + PIECE_SECONDS
         for item in items:
@@ -51,7 +54,7 @@ class CooperativePace:
 
 
 class SharedPace(CooperativePace):
-    """The same for iterations within one another, which make one piece of work: they rest together."""
+    """One pace for nested iterations, which together are one piece of work and pause together."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__(clock)

@@ -1,4 +1,4 @@
--- Asks the limiter about a request: lets it pass, or answers it. haproxy.cfg says where this comes in.
+-- Asks the limiter about a request: lets it pass, or answers it. haproxy.cfg shows where it is called.
 local QUESTION = "http://limiter:8000/v1/authorize?limit_key=global"
 local WAIT_MS = 1000
 -- Pages of this origin may read a denial.
@@ -16,7 +16,7 @@ local function answer(txn, status, headers, body)
 end
 
 core.register_action("ask_limiter", {"http-req"}, function(txn)
-    -- Nothing of what the client sends is passed on but what is named here.
+    -- Only the client headers named here are passed on.
     local headers = {["x-forwarded-for"] = {txn.f:src()}}
     local correlation_id = txn.sf:req_hdr("x-correlation-id")
     if correlation_id ~= "" then
@@ -32,7 +32,7 @@ core.register_action("ask_limiter", {"http-req"}, function(txn)
         txn:set_var("txn.limit_policy", shown["ratelimit-policy"] or "")
     elseif said.status == 429 then
         answer(txn, 429, shown, said.body)
-    else -- refused, or no answer: nobody passes
+    else -- refused, or no answer: the request does not pass
         local problem = '{"type":"about:blank","title":"Service Unavailable","status":503}'
         answer(txn, 503, {["content-type"] = "application/problem+json"}, problem)
     end

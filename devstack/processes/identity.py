@@ -1,4 +1,4 @@
-"""As whom a program runs."""
+"""The user under which a program runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from devstack.errors import StartError
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """`own`: as this process. `user`: as that user. `namespace`: as this process, but it sees itself as that user."""
+    """`own`: this process's user.
+
+    `user`: that user. `namespace`: this process's user, which the program sees as that user.
+    """
 
     kind: Literal["own", "user", "namespace"]
     uid: int
@@ -23,7 +26,7 @@ OWN = Identity("own", os.geteuid(), os.getegid())
 
 
 def nobody(kind: Literal["user", "namespace"]) -> Identity:
-    """The user without rights, as this system numbers it."""
+    """Returns the user without rights, by this system's numbers."""
     try:
         entry = pwd.getpwnam("nobody")
     except KeyError:

@@ -1,4 +1,4 @@
-"""Signals, taken at known points instead of anywhere."""
+"""Signals, delivered at known points only."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from types import FrameType
 from typing import Self
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# `kill` of a whole process group reaches us twice: directly, and passed on by `make`. That is one request.
+# `kill` of a whole process group reaches us twice, directly and through `make`. Both count as one request.
 SAME_REQUEST_SECONDS = 0.5
 
 
 class Interrupted(Exception):
-    """Somebody asks us to stop, with this signal."""
+    """A request to stop, with this signal."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -23,7 +23,7 @@ class Interrupted(Exception):
 
 
 class Signals:
-    """While entered, a signal to stop shows as Interrupted in the current or next `pause`."""
+    """While entered, a signal to stop raises Interrupted in the current or next `pause`."""
 
     def __enter__(self) -> Self:
         self._last_request = 0.0
@@ -31,7 +31,7 @@ class Signals:
         os.set_blocking(self._writer, False)
         self._before = {number: signal.getsignal(number) for number in (*STOPS, signal.SIGCHLD)}
         for number, before in self._before.items():
-            if number != signal.SIGHUP or before != signal.SIG_IGN:  # ignored: started with nohup
+            if number != signal.SIGHUP or before != signal.SIG_IGN:  # nohup ignores SIGHUP
                 signal.signal(number, _take_note)
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         return self
@@ -57,4 +57,4 @@ class Signals:
 
 
 def _take_note(_number: int, _frame: FrameType | None) -> None:
-    """Nothing: Python has already written the number to the pipe."""
+    """Does nothing: Python has already written the number to the pipe."""

@@ -1,4 +1,4 @@
-"""A program under a guard: it ends when this process ends, however this process ends."""
+"""A program under a guard: it ends when this process ends, for whatever reason."""
 
 from __future__ import annotations
 
@@ -19,29 +19,32 @@ from devstack.processes.identity import OWN, Identity
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 STOP, HOLD = b"\0", b"\xff"
 POLL_SECONDS = 0.02
-MARGIN_SECONDS = 5.0  # for a guard to see the end of what it killed
+MARGIN_SECONDS = 5.0  # for a guard to notice the end of a killed program
 
 Pause = Callable[[float], None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Program:
-    """What to run and how to end it. `keeps`: descriptors that stay open as long as it or its guard lives."""
+    """The command and the way to end it.
+
+    `keeps`: descriptors that stay open as long as the program or its guard lives.
+    """
 
     name: str
     argv: tuple[str, ...]
     stop_signal: signal.Signals = signal.SIGTERM
     grace_seconds: float = 10.0
     identity: Identity = OWN
-    environment: Mapping[str, str] | None = None  # None: this process's own
+    environment: Mapping[str, str] | None = None  # None: this process's environment
     directory: Path = Path("/")
-    output: int | None = None  # None: where this process writes to
+    output: int | None = None  # None: this process's output
     keeps: tuple[int, ...] = ()
-    guard_holds: tuple[int, ...] = ()  # as `keeps`, for the guard alone
+    guard_holds: tuple[int, ...] = ()  # as `keeps`, but for the guard only
 
 
 class Supervised:
-    """A running program and its guard. Both start with the constructor, in a session of their own (no Ctrl-C)."""
+    """A running program and its guard. The constructor starts both, in a session of their own (no Ctrl-C)."""
 
     def __init__(self, program: Program, pause: Pause = time.sleep) -> None:
         self.program = program
@@ -55,7 +58,7 @@ class Supervised:
 
     @property
     def channel(self) -> int:
-        """The program lives as long as somebody has this descriptor open."""
+        """The program lives as long as any process has this descriptor open."""
         return self._channel.fileno()
 
     def exit_code(self) -> int | None:
@@ -63,29 +66,29 @@ class Supervised:
         return self._guard.poll()
 
     def send(self, number: int) -> None:
-        """Signals the program; nothing happens when it has ended."""
+        """Signals the program; has no effect once it has ended."""
         self._send_order(bytes([number]))
 
     def hold(self, *descriptors: int) -> None:
-        """From now on its guard holds these open, in place of `guard_holds`."""
+        """Makes its guard hold these descriptors open from now on, in place of `guard_holds`."""
         with contextlib.suppress(OSError):  # as in _tell
             socket.send_fds(self._channel, [HOLD], descriptors)
 
     def wait(self, seconds: float) -> int | None:
-        """Its exit code, or None when it still runs after that time."""
+        """Returns its exit code, or None if it still runs after that time."""
         deadline = time.monotonic() + seconds
         while (code := self._guard.poll()) is None and time.monotonic() < deadline:
             self._pause(POLL_SECONDS)
         return code
 
     def stop(self) -> None:
-        """Ends it: its stop signal, and after its grace time SIGKILL. Fine on a program that has ended."""
+        """Ends the program: its stop signal, then SIGKILL after the grace time. Safe if it has ended."""
         self._send_order(STOP)
         self.wait(self.program.grace_seconds + MARGIN_SECONDS)
         self._release()
 
     def kill(self) -> None:
-        """Ends it at once, its children included."""
+        """Ends the program and its children at once."""
         self._send_order(bytes([signal.SIGKILL]))
         self._release()
 
@@ -120,11 +123,11 @@ class Supervised:
         return int(line)
 
     def _send_order(self, order: bytes) -> None:
-        with contextlib.suppress(OSError):  # the guard has ended, and so has the program
+        with contextlib.suppress(OSError):  # the guard has ended, and with it the program
             self._channel.sendall(order)
 
     def _release(self) -> None:
-        """Lets go of a guard that has ended or is about to; one that hangs is killed with its program."""
+        """Releases a guard that has ended or is about to; kills a hanging one with its program."""
         try:
             self._guard.wait(MARGIN_SECONDS)
         except subprocess.TimeoutExpired:

@@ -1,14 +1,15 @@
-"""Runs one program and sees to it that it never outlives the process that asked for it.
+"""Runs one program and ensures that it never outlives the process that requested it.
 
     python -I -S supervisor.py '{"channel": 5, "stop_signal": 15, "grace_seconds": 9, "identity": …, "argv": …}'
 
-`channel` is one end of a socket pair. The guard writes the program's pid to it, then reads: a byte n means "send
-it signal n", 0 means "stop it", 255 comes with descriptors to hold open, in place of those held so far, and the end
-of the stream says that whoever held the other end is gone, killed perhaps, which also means "stop it". Stopping is
-`stop_signal`, and SIGKILL when `grace_seconds` were not enough. The guard ends with the program's exit code (128 + n
-after signal n).
+`channel` is one end of a socket pair. The guard writes the program's pid to it, then reads orders. A byte n means "send
+it signal n"; 0 means "stop it". 255 comes with descriptors to hold open, in place of those held so far. The end of the
+stream means that the holder of the other end has ended, perhaps killed, which also means "stop it".
 
-A file of its own that imports nothing of the project: it has to start in milliseconds.
+Stopping means `stop_signal`, then SIGKILL after `grace_seconds`. The guard ends with the program's exit code, 128 + n
+after signal n.
+
+This file imports nothing of the project, because it has to start in milliseconds.
 """
 
 from __future__ import annotations
@@ -29,24 +30,24 @@ CLONE_NEWUSER = 0x10000000  # linux/sched.h
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 STOP, HOLD = 0, 255  # no signals have these numbers
 MAX_HELD = 16
-CANNOT_RUN = 127  # what a shell answers for a program that it cannot run
+CANNOT_RUN = 127  # a shell's exit code for a program that it cannot run
 
 
 def main() -> None:
-    """Starts the program, stays until it has ended, ends as it did."""
+    """Starts the program, waits for its end, and ends with its exit code."""
     order: dict[str, Any] = json.loads(sys.argv[1])
     channel = socket.socket(fileno=order["channel"])
     channel.set_inheritable(False)  # held by this guard, not by its program
-    program = _start(order)  # before our handlers exist: inherited, they would swallow a signal to a program so young
+    program = _start(order)  # before our handlers exist: a young program would inherit them, and miss its signals
     wakeup = _signals_as_bytes()
     channel.sendall(f"{program}\n".encode())
     status = _Watch(program, order["stop_signal"], order["grace_seconds"]).until_end(channel, wakeup)
-    _kill_group(program)  # what a crashed program left of its own children
+    _kill_group(program)  # remaining children of a crashed program
     sys.exit(status if status >= 0 else 128 - status)
 
 
 class _Watch:
-    """Waits for the end of the program, and for orders about it."""
+    """Waits for the end of the program and for orders."""
 
     def __init__(self, program: int, stop_signal: int, grace_seconds: float) -> None:
         self._program = program
@@ -56,7 +57,7 @@ class _Watch:
         self._held: list[int] = []
 
     def until_end(self, channel: socket.socket, wakeup: socket.socket) -> int:
-        """The exit code of the program, negative when a signal ended it."""
+        """Returns the exit code of the program, negative if a signal ended it."""
         sources = [channel, wakeup]
         while True:
             pid, status = os.waitpid(self._program, os.WNOHANG)
@@ -72,7 +73,7 @@ class _Watch:
                 self._deadline = None
 
     def _obey(self, channel: socket.socket) -> bool:
-        """Whether there may be more orders."""
+        """Carries out orders; returns whether more may come."""
         try:
             orders, descriptors, *_ = socket.recv_fds(channel, 512, MAX_HELD)
         except ConnectionError:
@@ -106,7 +107,7 @@ class _Watch:
 
 
 def _signals_as_bytes() -> socket.socket:
-    """A socket on which every signal to this guard arrives as one byte, to select on beside the channel."""
+    """Returns a socket that receives each signal to this guard as one byte, for `select` beside the channel."""
     reader, writer = socket.socketpair()
     reader.setblocking(False)
     writer.setblocking(False)
@@ -134,9 +135,9 @@ def _become_program(guard: int, order: dict[str, Any]) -> None:
     _lead_group(0)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)  # nohup, a shell's & and Python itself ignore some of them
-    call = _libc() if sys.platform == "linux" else None  # before the change of identity: then it may be unreadable
+    call = _libc() if sys.platform == "linux" else None  # unreadable, perhaps, after the change of identity
     _take_identity(call, **order["identity"])
-    if call:  # should this guard be killed, the kernel stops the program; a change of identity would undo this
+    if call:  # if this guard is killed, the kernel stops the program; a change of identity would undo this
         call("prctl", PR_SET_PDEATHSIG, order["stop_signal"], 0, 0, 0)
     if os.getppid() == guard:
         os.execv(order["argv"][0], order["argv"])
@@ -152,11 +153,11 @@ def _take_identity(call: Call | None, *, kind: str, uid: int, gid: int) -> None:
 
 
 def _enter_user_namespace(call: Call, uid: int, gid: int) -> None:
-    """From here on this process sees itself, and its files, as `uid`; outside nothing changes owner."""
+    """Makes this process see itself and its files as `uid` from now on; outside, nothing changes owner."""
     outside_uid, outside_gid = os.geteuid(), os.getegid()
     call("unshare", CLONE_NEWUSER)
     for name, line in (
-        ("setgroups", "deny"),  # the kernel wants it before a map of groups
+        ("setgroups", "deny"),  # the kernel requires it before a map of groups
         ("uid_map", f"{uid} {outside_uid} 1"),
         ("gid_map", f"{gid} {outside_gid} 1"),
     ):
@@ -165,8 +166,8 @@ def _enter_user_namespace(call: Call, uid: int, gid: int) -> None:
 
 
 def _libc() -> Call:
-    """Calls a function of the C library by its name; raises OSError when it fails."""
-    import ctypes  # costs milliseconds, and only the child needs it
+    """Returns a function that calls the C library by name and raises OSError on failure."""
+    import ctypes  # takes milliseconds, and only the child needs it
 
     library = ctypes.CDLL(None, use_errno=True)
 
@@ -179,13 +180,16 @@ def _libc() -> Call:
 
 
 def _lead_group(pid: int) -> None:
-    """Gives the program a process group, to kill it with its children. Both sides do it: neither has to wait."""
+    """Gives the program a process group, so that its children can be killed with it.
+
+    Both processes do it, so that neither has to wait.
+    """
     with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended, or already runs its own program
         os.setpgid(pid, pid)
 
 
 def _kill_group(leader: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # nothing is left, or (macOS) only zombies are
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # no process is left, or (macOS) only zombies
         os.killpg(leader, signal.SIGKILL)
 
 

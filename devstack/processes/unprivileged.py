@@ -1,8 +1,8 @@
-"""As whom PostgreSQL runs, and where its programs and data then have to be.
+"""Selects the user for PostgreSQL, and the place of its programs and data.
 
-It refuses to run as root. Where root may make user namespaces, it runs in one in which root's processes and files
-look like nobody's: nothing moves. Where root may not (in many containers), it really runs as nobody, and because
-nobody can enter neither root's home nor DATA_DIR, programs and data go to a directory under /var/lib.
+PostgreSQL refuses to run as root. If root may create user namespaces, PostgreSQL runs in one in which root's processes
+and files appear as nobody's, and nothing moves. Otherwise (in many containers) it really runs as nobody. That user
+can enter neither root's home nor DATA_DIR, so programs and data go to a directory under /var/lib.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PROBE_SECONDS = 10.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Home:
-    """Where a PostgreSQL lives: as whom it runs, the directory of its programs, that of its data."""
+    """The place of a PostgreSQL: its user, the directory of its programs, that of its data."""
 
     identity: Identity
     programs: Path
@@ -37,7 +37,7 @@ class Home:
 
 
 def find_home(data_dir: Path, pause: Pause = time.sleep) -> Home:
-    """`data_dir` itself where possible. Raises StartError when this platform has no embedded PostgreSQL."""
+    """Returns `data_dir` itself if possible. Raises StartError if this platform has no embedded PostgreSQL."""
     package = _package()
     if os.geteuid() != 0:
         return Home(identity=OWN, programs=_programs(package), data=_owned(data_dir, os.geteuid()))
@@ -54,7 +54,7 @@ def find_home(data_dir: Path, pause: Pause = time.sleep) -> Home:
 
 
 def namespace_works(identity: Identity, program: Path, directory: Path, pause: Pause) -> bool:
-    """Whether a process in a user namespace may run the program and write to the directory."""
+    """Returns whether a process in a user namespace may run the program and write to the directory."""
     if sys.platform != "linux":
         return False
     argv = (sys.executable, "-I", "-S", "-c", PROBE, str(program), str(directory))
@@ -67,7 +67,7 @@ def namespace_works(identity: Identity, program: Path, directory: Path, pause: P
 
 
 def _package() -> Path:
-    """The installed wheel. It is not imported: its code changes users and permissions."""
+    """Returns the installed wheel. It is not imported, because its code changes users and permissions."""
     spec = importlib.util.find_spec(PACKAGE)
     for place in (spec and spec.submodule_search_locations) or ():
         if (_programs(Path(place)) / "postgres").is_file():
@@ -86,7 +86,7 @@ def _owned(data: Path, uid: int) -> Path:
 
 
 def _copy(package: Path, elsewhere: Path) -> Path:
-    """The package in a copy that every user can read, with its libraries beside it, where it looks for them."""
+    """Copies the package to where every user can read it, with its libraries beside it, where it expects them."""
     target = elsewhere / importlib.metadata.version(PACKAGE)
     if not target.exists():
         elsewhere.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def _copy(package: Path, elsewhere: Path) -> Path:
 
 
 def _let_everybody_read(directory: Path) -> None:
-    """A strict umask at installation would keep nobody out of its own copy."""
+    """Lets every user read the copy, even if the wheel was installed under a strict umask."""
     for path in (directory, *directory.rglob("*")):
         executable = path.is_dir() or os.access(path, os.X_OK)
         path.chmod(0o755 if executable else 0o644)

@@ -1,1 +1,1 @@
-"""Valkey and PostgreSQL as they come in wheels: made, started, and started again when they end."""
+"""Valkey and PostgreSQL from wheels: installed, started, and restarted when they end."""

@@ -1,4 +1,4 @@
-"""One owner at a time for a directory of data, also when the last one crashed."""
+"""Gives a data directory one owner at a time, even after a crash."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pathlib import Path
 from devstack.errors import StartError
 from devstack.processes.supervised import POLL_SECONDS, Pause
 
-LEFTOVERS_SECONDS = 30.0  # how long the guards of a crashed run may take to stop what they guard
+LEFTOVERS_SECONDS = 30.0  # for the guards of a crashed run to stop their programs
 
 
 class Lock:
-    """A lock file, held until every process that inherited its descriptor has ended: there is no stale lock."""
+    """A lock file, held until every process that inherited its descriptor has ended, so it is never stale."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def close(self) -> None:
-        """Lets go of it here; programs that were started with the descriptor still hold it."""
+        """Releases the lock here; programs that inherited the descriptor still hold it."""
         os.close(self.descriptor)
 
     def taken(self) -> bool:
-        """Takes it without waiting; False when somebody else has it."""
+        """Takes the lock without waiting; returns False if another process has it."""
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -34,9 +34,9 @@ class Lock:
         return True
 
     def take(self, pause: Pause = time.sleep, give_up: Callable[[], None] = lambda: None) -> None:
-        """Takes it, waiting for what a crash left behind. Raises StartError when that does not end.
+        """Takes the lock after the remains of a crash have ended. Raises StartError if they do not end.
 
-        `give_up` is asked before each wait; it may raise.
+        `give_up` is called before each wait; it may raise.
         """
         deadline = time.monotonic() + LEFTOVERS_SECONDS
         while not self.taken():
@@ -46,10 +46,10 @@ class Lock:
             pause(POLL_SECONDS)
 
     def read(self) -> str:
-        """What its last holder wrote into it."""
+        """Returns the text of the last holder."""
         return os.pread(self.descriptor, 4096, 0).decode(errors="replace")
 
     def write(self, text: str) -> None:
-        """Leaves a word for whoever comes next."""
+        """Leaves a text for later holders."""
         os.ftruncate(self.descriptor, 0)
         os.pwrite(self.descriptor, text.encode(), 0)

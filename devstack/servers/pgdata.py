@@ -1,4 +1,4 @@
-"""A directory of PostgreSQL data, made whole or not at all."""
+"""A PostgreSQL data directory, created completely or not at all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INITDB_SECONDS = 120.0
 
 
 def make_pgdata(home: Home, *, durable: bool, program: Callable[..., Program], pause: Pause) -> None:
-    """Fills `home.data` with `cluster` (the data) and `password`. An attempt that was interrupted leaves no trace."""
+    """Fills `home.data` with `cluster` (the data) and `password`. An interrupted attempt leaves no trace."""
     unfinished = home.data.with_name(f"{home.data.name}.new")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
@@ -39,12 +39,12 @@ def make_pgdata(home: Home, *, durable: bool, program: Callable[..., Program], p
 
 
 def password_of(home: Home) -> str:
-    """Of the one user of the database."""
+    """Returns the password of the database's only user."""
     return (home.data / "password").read_text().strip()
 
 
 def is_made(home: Home) -> bool:
-    """Whether there is a cluster from an earlier start."""
+    """Returns whether there is a cluster from an earlier start."""
     return (home.data / "cluster" / "PG_VERSION").exists()
 
 
@@ -68,7 +68,7 @@ def _give(home: Home, *paths: Path) -> None:
 
 
 def _sync(directory: Path) -> None:
-    """Makes the new name durable; PostgreSQL itself syncs only what is inside."""
+    """Makes the new name durable; PostgreSQL itself syncs only the contents."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The PostgreSQL that comes as a wheel."""
+"""PostgreSQL from a wheel."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from devstack.servers.pgdata import USER, is_made, make_pgdata, password_of
 from devstack.servers.server import ENVIRONMENT, Server
 
 DATABASE = "ratelimiter"
-PORT = 5432  # nothing listens on it: it is part of the socket's name
+PORT = 5432  # unused by TCP, but part of the socket's name
 NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-CONNECT_SECONDS = 2  # the least that libpq accepts
+CONNECT_SECONDS = 2  # the minimum of libpq
 
 
 class Postgres(Server):
@@ -53,13 +53,13 @@ class Postgres(Server):
         return self.url_of(DATABASE)
 
     def url_of(self, database: str) -> str:
-        """The URL of another database of this server."""
+        """Returns the URL of another database of this server."""
         password = password_of(self.home)
         return f"postgresql://{USER}:{password}@/{quote(database)}?host={quote(os.fspath(self._sockets))}&port={PORT}"
 
     @property
     def home(self) -> Home:
-        """Where it lives and as whom it runs. Raises StartError before the first start."""
+        """The server's place and user. Raises StartError before the first start."""
         if self._home is None:
             raise StartError(f"{self.name} is not running")
         return self._home
@@ -71,7 +71,7 @@ class Postgres(Server):
         )
         if not is_made(home):
             make_pgdata(home, durable=self._durable, program=program, pause=self._pause)
-        # We have the lock, which the server and all its processes hold: whoever has that pid now is somebody else.
+        # The server and all its processes hold the lock, which we have. So that pid belongs to another program now.
         (home.data / "cluster" / "postmaster.pid").unlink(missing_ok=True)
         self._make_socket_directory(home)
         return self._server(home, program)
@@ -90,7 +90,7 @@ class Postgres(Server):
                 *("-D", str(home.data / "cluster")),
                 *(word for name, value in settings.items() for word in ("-c", f"{name}={value}")),
             ),
-            stop_signal=signal.SIGINT,  # its "fast": ends sessions and shuts down in order
+            stop_signal=signal.SIGINT,  # "fast" shutdown: ends sessions and shuts down in order
             grace_seconds=30.0,
         )
 
@@ -100,7 +100,7 @@ class Postgres(Server):
             os.chown(self._sockets, home.identity.uid, home.identity.gid)
 
     def _ready(self) -> bool:
-        """Whether it takes connections; makes the database when that is missing."""
+        """Returns whether the server accepts connections; creates a missing database."""
         try:
             with closing(psycopg2.connect(self.url_of("postgres"), connect_timeout=CONNECT_SECONDS)) as connection:
                 connection.autocommit = True

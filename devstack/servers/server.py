@@ -1,4 +1,4 @@
-"""What the two servers have in common: start, stop, kill, and start again on the same data and address."""
+"""Common to both servers: start, stop, kill, and restart on the same data and address."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from devstack.processes.supervised import POLL_SECONDS, Pause, Program, Supervis
 from devstack.servers.data_lock import Lock
 from devstack.terminal import complain
 
-READY_SECONDS = 60.0  # recovery after a crash included
-REVIVE_SECONDS = 1.0  # what ended it may need a moment to pass
-ENDS, ENDS_SECONDS = 5, 60.0  # a server that ends more often than this is not worth another start
-ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}  # a server must not depend on who starts it
+READY_SECONDS = 60.0  # includes recovery after a crash
+REVIVE_SECONDS = 1.0  # the cause of the end may take a moment to pass
+ENDS, ENDS_SECONDS = 5, 60.0  # a server that ends more often than this is not restarted
+ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}  # a server must not depend on its caller's environment
 MAX_SOCKET_PATH = 100  # bytes; the kernels allow 103 (macOS) or 107 (Linux)
 
 
 class Server(abc.ABC):
-    """A server on data of its own. A context manager: started on entry, stopped on exit.
+    """A server with its own data. A context manager: started on entry, stopped on exit.
 
-    `data_dir` is made when missing, log and lock lie beside it. `socket_dir` must exist and have a short path.
-    With `durable=False` a crash of the machine may lose data (tests).
+    `data_dir` is created if missing; log and lock lie beside it. `socket_dir` must exist and have a short path. With
+    `durable=False`, a crash of the machine may lose data (tests).
     """
 
     name: str
@@ -51,22 +51,22 @@ class Server(abc.ABC):
     @property
     @abc.abstractmethod
     def url(self) -> str:
-        """Where clients find it; the same after a restart."""
+        """The server's URL, which a restart does not change."""
 
     @property
     def process(self) -> Supervised:
-        """The running server. Raises StartError when it was not started."""
+        """The running server. Raises StartError if it was not started."""
         if self._process is None:
             raise StartError(f"{self.name} is not running")
         return self._process
 
     @property
     def pid(self) -> int:
-        """Of the server itself, not of its guard."""
+        """The pid of the server, not of its guard."""
         return self.process.pid
 
     def start(self) -> None:
-        """Returns when it answers; one that runs is stopped first. Raises StartError."""
+        """Returns when the server answers; a running one is stopped first. Raises StartError."""
         self.stop()
         self.data_dir.parent.mkdir(parents=True, exist_ok=True)
         lock = Lock(self.data_dir.with_name(f"{self.data_dir.name}.lock"))
@@ -80,7 +80,7 @@ class Server(abc.ABC):
         self._wait_until_ready()
 
     def revive(self) -> bool:
-        """Whether it had ended by itself; then it was started again in its place. Raises StartError when that fails."""
+        """Restarts a server that ended by itself, and returns whether it had. Raises StartError if that fails."""
         if (code := self.process.exit_code()) is None:
             return False
         how, words = f"{self.name} ended by itself (exit {code})", f"last words: {self.last_words()} (log: {self.log})"
@@ -94,24 +94,24 @@ class Server(abc.ABC):
         return True
 
     def stop(self) -> None:
-        """Ends it in its own orderly way. Fine when it is not running."""
+        """Stops the server in order. Safe if it is not running."""
         if self._process is not None:
             self._process.stop()
             self._process = None
 
     def kill(self) -> None:
-        """Ends it as a crash would (SIGKILL). Fine when it is not running."""
+        """Ends the server as a crash would (SIGKILL). Safe if it is not running."""
         if self._process is not None:
             self._process.kill()
             self._process = None
 
     @abc.abstractmethod
     def _program(self, output: int, lock: int) -> Program:
-        """What to run on data that is ready for it; `output` and `lock` are descriptors for it."""
+        """Prepares the data and returns the command; `output` and `lock` are its descriptors."""
 
     @abc.abstractmethod
     def _ready(self) -> bool:
-        """Whether it answers by now."""
+        """Returns whether the server answers now."""
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + READY_SECONDS
@@ -122,12 +122,12 @@ class Server(abc.ABC):
             self._pause(POLL_SECONDS)
 
     def last_words(self) -> str:
-        """Why it ended, as far as its log since the last start tells."""
+        """Returns why the server ended, as far as its log since the last start shows."""
         lines: list[str] = []
-        with suppress(FileNotFoundError), self.log.open(errors="replace") as log:  # somebody may have removed it
+        with suppress(FileNotFoundError), self.log.open(errors="replace") as log:  # the file may have been removed
             log.seek(self._log_start)
             lines = [line.strip() for line in log if line.strip()]
-        fatal = [line for line in lines if " FATAL: " in line]  # PostgreSQL's; Valkey's reason is its last line
+        fatal = [line for line in lines if " FATAL: " in line]  # PostgreSQL's reason; Valkey's is its last line
         return (fatal or lines or ["it says nothing"])[-1]
 
     def _socket_path(self, path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The Valkey that comes as a wheel."""
+"""Valkey from a wheel."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ class Valkey(Server):
             "appendonly": "yes" if self._durable else "no",
             "appendfsync": "everysec",
             "save": "",
-            "maxmemory-policy": "noeviction",  # counters must not vanish; they expire by themselves
+            "maxmemory-policy": "noeviction",  # counters must not be evicted; they expire by themselves
             "daemonize": "no",
             "supervised": "no",
-            "logfile": "",  # its standard output, which is the log
+            "logfile": "",  # to standard output, which is the log
         } | self._options
 
     def _ready(self) -> bool:
-        """A PING by hand: `-LOADING` while it reads its data, `+PONG` then."""
+        """Sends a plain PING: `-LOADING` while Valkey reads its data, then `+PONG`."""
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(ANSWER_SECONDS)

@@ -1,4 +1,4 @@
-"""Tenants, rules with their limits, and the row that versions them all."""
+"""Tenants, rules with their limits, and the row with the version of all rules."""
 
 import secrets
 

@@ -13,7 +13,7 @@ NOW = sa.text("now()")
 CLOCK = sa.text("clock_timestamp()")
 TIME = sa.DateTime(timezone=True)
 
-# Every rule so far, as its own version's document.
+# Adds the document of every existing rule as its version.
 BACKFILL = """
 INSERT INTO rule_versions (rule_id, version, document, action, actor, created_at)
 SELECT r.id, r.version, jsonb_build_object(
@@ -85,7 +85,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("tenant_id", "name", name=op.f("uq_templates_tenant_id")),
         sa.CheckConstraint("length(name) BETWEEN 1 AND 64", name=op.f("ck_templates_name")),
     )
-    # A default of the column, so that the one row gets it; then none, so that no second row ever does.
+    # The column's default fills the single row. It is then removed, so that no second row can be inserted.
     op.add_column(
         "rule_book", sa.Column("key_hash_secret", sa.Text, nullable=False, server_default=secrets.token_hex(32))
     )

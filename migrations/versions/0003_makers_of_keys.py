@@ -1,6 +1,6 @@
-"""API keys know their maker, the key that they are a rotation of, and the name by which forward-auth counts them.
+"""API keys record their maker, the key that they rotate, and the name under which forward auth counts them.
 
-Nodes of the version before neither read nor write these columns: their keys have none, and count for themselves.
+Nodes of the previous release ignore these columns. The keys that they create have none, and count by themselves.
 """
 
 import sqlalchemy as sa

@@ -1,4 +1,4 @@
-"""The audit is looked through by what was changed and by client without reading all of it."""
+"""Indexes for audit queries by subject and by client."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -6,7 +6,7 @@ from alembic import op
 revision = "0004"
 down_revision = "0003"
 
-CLIENT = "coalesce(after ->> 'client_id', before ->> 'client_id')"  # as app/rules/sql/models.py has it
+CLIENT = "coalesce(after ->> 'client_id', before ->> 'client_id')"  # as in app/rules/sql/models.py
 
 
 def upgrade() -> None:

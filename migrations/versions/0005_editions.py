@@ -1,6 +1,6 @@
-"""Each change of rules or keys draws a random edition: a version can come again after a restore, an edition cannot.
+"""Each change of rules or keys draws a random edition: a restore can repeat a version, but not an edition.
 
-Nodes of the version before raise the version alone, so nodes compare both.
+Nodes of the previous release raise only the version, so nodes compare both.
 """
 
 import sqlalchemy as sa

@@ -1,4 +1,4 @@
-"""Nodes tell each other what decides on them."""
+"""Nodes publish the settings that their decisions depend on."""
 
 import sqlalchemy as sa
 from alembic import op

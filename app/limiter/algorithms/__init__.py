@@ -1,8 +1,8 @@
-"""The algorithms as pure Python steps: oracle of the Lua scripts in tests, and what decides in memory without Redis.
+"""The algorithms as pure Python steps: test oracles for the Lua scripts, and the deciders in memory without Redis.
 
-A step is `step(state, limit, cost, now_us) -> (state, View)`: `state` is what an earlier step returned (None at
-first), `cost` is at most the limit's capacity (0 only looks), `now_us` is Unix time in microseconds. A step that does
-not charge returns the state as it came, except that a state from the future is re-stamped to now without refill.
+A step is `step(state, limit, cost, now_us) -> (state, View)`. `state` is what an earlier step returned, None at first.
+`cost` is at most the limit's capacity; 0 is a peek. `now_us` is Unix time in microseconds. A step that does not charge
+returns the state unchanged, except that a state from the future is re-stamped to now without refill.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ STEPS: dict[str | None, Step] = {
 def decide(
     states: Sequence[State], limits: Sequence[Limit], cost: int, now_us: int
 ) -> tuple[list[State] | None, Outcome]:
-    """All limits of one rule, charged together or not at all: what `scripts/check.lua` does, on states in memory.
+    """Decide all limits of one rule together, all or none, on states in memory. Mirrors `scripts/check.lua`.
 
-    Returns the states to keep (None: a peek, which keeps nothing) and the outcome.
+    Returns the states to keep and the outcome. The states are None for a peek, which keeps nothing.
     """
     waits = [_wait(*pair, cost, now_us) for pair in zip(states, limits, strict=True)]
     longest = max(waits)

@@ -1,4 +1,4 @@
-"""Fixed window: at most `rate` units from the first charged check until one window later, then anew.
+"""Fixed window: at most `rate` units from the first charged check until one window later, then a new window.
 
 State: (used, start) - units charged in this window, and the microsecond of its first charge.
 """

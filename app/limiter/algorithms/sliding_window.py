@@ -26,7 +26,7 @@ def step(state: State | None, limit: Limit, cost: int, now_us: int) -> tuple[Sta
 
 
 def _wait(log: State, surplus: int, window_us: int, now_us: int) -> int:
-    """Microseconds until entries worth `surplus` units have left the window."""
+    """Return the microseconds until entries worth `surplus` units have left the window."""
     freed = 0
     for stamp, units in log if surplus > 0 else ():
         freed += units

@@ -26,7 +26,7 @@ def step(state: State | None, limit: Limit, cost: int, now_us: int) -> tuple[Sta
 
 
 def _slid(state: State | None, index: int, rate: int) -> tuple[int, int]:
-    """(current, previous) as window `index` sees them."""
+    """Return (current, previous) as seen from window `index`."""
     if state is None or state[0] < index - 1:
         return 0, 0
     if state[0] == index - 1:
@@ -40,5 +40,5 @@ def _wait(current: int, previous: int, ahead: int, limit: Limit, cost: int) -> i
         return 0
     if room >= 0:
         return ahead - room // previous
-    # Not in this window: in the next one `current` is what slides out.
+    # The cost does not fit in this window. In the next one, `current` is the weight that slides out.
     return ahead + limit.window_us - (limit.rate - cost) * limit.window_us // current

@@ -1,10 +1,10 @@
-"""What a step shows of a limit."""
+"""The state of a limit as a step reports it."""
 
 from typing import NamedTuple
 
 
 class View(NamedTuple):
-    """A limit as a step leaves it. Times are microseconds from now."""
+    """The state of a limit after a step. Times are microseconds from now."""
 
     wait_us: int  # until the cost fits; 0: it fitted and was charged
     remaining: int  # whole units left

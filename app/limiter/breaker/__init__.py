@@ -1,1 +1,1 @@
-"""The circuit breaker of a node: one for each primary, shared by its workers."""
+"""The circuit breakers of a node, one for each primary, shared by the node's workers."""

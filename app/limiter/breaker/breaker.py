@@ -1,13 +1,14 @@
-"""pybreaker made fit for greenlets and for the workers of a node: its states, names and listeners, shared and unlocked.
+"""Adapts pybreaker to greenlets and to several workers per node: same states, names and listeners, shared and unlocked.
 
-pybreaker holds its lock while the protected call runs, so calls queue behind one another (179 instead of 6,986 a
-second with 50 greenlets and 5 ms calls, measured 2026-11-23), and its clock is the wall's. Here only failures and
-transitions are locked, half-open lets one probe of the node through and refuses the rest, results that arrive after
-the state has changed are ignored, an excluded error proves nothing, a killed greenlet counts for nothing, and one
+pybreaker holds its lock during the protected call, so calls run one after another. Measured 2026-11-23 with 50
+greenlets and 5 ms calls: 179 instead of 6,986 calls a second. pybreaker also uses the wall clock.
+
+Here only failures and transitions take the lock. Half-open admits one probe of the node and refuses other calls.
+Results that arrive after a change of state are ignored. An excluded error and a killed greenlet count for nothing. One
 failure that meets many calls (the attribute `failure` of their errors) counts once.
 
-The state is no pybreaker storage: those are told one value at a time, with the wall's time among them. Here state,
-generation, failures and the time of the next probe change in one step, under one lock.
+The state is not a pybreaker storage, because a storage receives its values one at a time, including the wall-clock
+time. Here state, generation, failures and the time of the next probe change in one step, under one lock.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-KINDS = (pybreaker.CircuitClosedState, pybreaker.CircuitHalfOpenState, pybreaker.CircuitOpenState)  # by number
-JITTER = 0.1  # of the time open, so that the probes of many nodes do not coincide
+# Indexed by state number.
+KINDS = (pybreaker.CircuitClosedState, pybreaker.CircuitHalfOpenState, pybreaker.CircuitOpenState)
+JITTER = 0.1  # fraction of the open time, so that the probes of many nodes do not coincide
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +42,10 @@ class BreakerStatus:
 
 
 class Breaker(pybreaker.CircuitBreaker):
-    """Opens after `failures` in a row for `reset_seconds`; breakers on one circuit open as one.
+    """Opens after `failures` in a row for `reset_seconds`. Breakers that share a circuit open together.
 
-    A probe that has said nothing for `lease_seconds`, its worker having died, is replaced. `exclude` as in pybreaker;
-    `clock` is monotonic seconds, the node's own. Listeners hear of the transitions that this worker makes.
+    A probe without a result after `lease_seconds` is replaced, since its worker may have died. `exclude` is as in
+    pybreaker. `clock` is the node's monotonic seconds. Listeners receive only the transitions that this worker makes.
     """
 
     def __init__(
@@ -64,29 +66,29 @@ class Breaker(pybreaker.CircuitBreaker):
         )
         self._lease_seconds = lease_seconds
         self._clock = clock
-        self._counted: object = None  # the last failure, for as long as calls may still report it
+        self._counted: object = None  # the last failure, kept while calls may still report it
 
     def admit(self) -> int | None:
-        """A mark, which lets one call through and is to be given to `settle` or `give_back`; None while open."""
-        mark = self._circuit.mark  # nearly always closed, and then nothing is locked
+        """Admit one call: return a mark to pass to `settle` or `give_back`. None while open."""
+        mark = self._circuit.mark  # closed is the common case and takes no lock
         return self._probe() if mark & STATE else mark
 
     def settle(self, mark: int, error: Exception | None = None) -> None:
-        """What the call came to: success where there is no error, nothing where it is one of `exclude`."""
+        """Record the call's result: success without an error, nothing for an error in `exclude`, else a failure."""
         if error is not None:
             self._failed(mark, error)
         elif mark & STATE or self._circuit.failures:
             self._succeeded(mark)
 
     def give_back(self, mark: int) -> None:
-        """The call proves nothing: let another probe, where this one was to."""
+        """Record that the call proves nothing. If it was the probe, allow another one."""
         if mark & STATE == HALF_OPEN:
             with self._circuit.lock:
                 if self._circuit.mark == mark:
                     self._circuit.until = 0.0
 
     def call(self, func: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """`func(*args, **kwargs)`, or CircuitBreakerError at once while open."""
+        """Return `func(*args, **kwargs)`, or raise CircuitBreakerError at once while open."""
         mark = self.admit()
         if mark is None:
             raise pybreaker.CircuitBreakerError(f"circuit {self.name} is open")
@@ -95,7 +97,7 @@ class Breaker(pybreaker.CircuitBreaker):
         except Exception as error:
             self.settle(mark, error)
             raise
-        except BaseException:  # killed: says nothing about the call
+        except BaseException:  # a killed greenlet says nothing about the call
             self.give_back(mark)
             raise
         self.settle(mark)
@@ -103,31 +105,34 @@ class Breaker(pybreaker.CircuitBreaker):
 
     @property
     def probe_due(self) -> bool:
-        """Whether the next call may be the probe, and wait for what has failed."""
+        """Whether the next call may be the probe, which may wait for a store that has failed."""
         circuit = self._circuit
         return circuit.mark & STATE != CLOSED and self._clock() >= circuit.until
 
     @property
     def state_number(self) -> int:
-        """Of the node: 0 closed, 1 half open, 2 open."""
+        """The node's state: 0 closed, 1 half open, 2 open."""
         return self._circuit.mark & STATE
 
     @property
     def current_state(self) -> str:
-        """Of the node, in pybreaker's words."""
+        """The node's state in pybreaker's words."""
         return NAMES[self.state_number]
 
     @property
     def fail_counter(self) -> int:
-        """Failures of the node in a row."""
+        """The node's consecutive failures."""
         return self._circuit.failures
 
     def status(self) -> BreakerStatus:
-        """What `/circuit-breaker-status` shows."""
+        """Return the fields of `/circuit-breaker-status`."""
         return status_of(self._circuit, self._clock())
 
     def probe_soon(self) -> bool:
-        """Let the next call be the probe, where it is open: what has failed was replaced. Whether it is open."""
+        """If open, let the next call be the probe, because the failed server was replaced.
+
+        Return whether it is open.
+        """
         circuit = self._circuit
         if circuit.mark & STATE == OPEN:
             with circuit.lock:
@@ -150,12 +155,12 @@ class Breaker(pybreaker.CircuitBreaker):
         return self._clock() + self.reset_timeout * random.uniform(1 - JITTER, 1)
 
     def _probe(self) -> int | None:
-        """The mark of the one call that may pass; None for the others."""
+        """Return the mark for the one call that may pass; None for all others."""
         circuit, now = self._circuit, self._clock()
         if now >= circuit.until:
             with circuit.lock:
                 before = circuit.mark & STATE
-                if before == CLOSED:  # by now
+                if before == CLOSED:  # another worker may have closed it before the lock was taken
                     return circuit.mark
                 mark = circuit.become(HALF_OPEN, now + self._lease_seconds) if now >= circuit.until else 0
             if mark:
@@ -168,7 +173,7 @@ class Breaker(pybreaker.CircuitBreaker):
             self.give_back(mark)
             return
         circuit, failure = self._circuit, getattr(error, "failure", error)
-        if failure is self._counted or circuit.mark != mark:  # what many have met takes the lock once
+        if failure is self._counted or circuit.mark != mark:  # a failure shared by many calls takes the lock once
             return
         with circuit.lock:
             if circuit.mark != mark:
@@ -187,7 +192,7 @@ class Breaker(pybreaker.CircuitBreaker):
                 self._circuit.failures = 0
 
     def _change_state(self, state: int, until: float, of: int | None = None) -> None:
-        """Into this state, unless it is no longer the circuit `of` this mark."""
+        """Change to `state`, unless a transition has happened since the mark `of`."""
         circuit = self._circuit
         with circuit.lock:
             before = circuit.mark
@@ -197,20 +202,20 @@ class Breaker(pybreaker.CircuitBreaker):
         self._notify(before & STATE, state)
 
     def _notify(self, before: int, state: int) -> None:
-        """Outside the lock: listeners may log."""
+        """Call the listeners outside the lock, because they may log."""
         if before != state:
             KINDS[state](self, prev_state=KINDS[before](self, None), notify=True)
 
 
 def status_of(circuit: Circuit, now: float) -> BreakerStatus:
-    """What operators see of it. `now`: monotonic seconds."""
+    """Return the status for operators. `now` is monotonic seconds."""
     state = circuit.mark & STATE
     left = max(0.0, circuit.until - now) if state == OPEN else 0.0
     return BreakerStatus(NAMES[state].replace("-", "_"), circuit.failures, round(left, 3))
 
 
 class Transitions(pybreaker.CircuitBreakerListener):
-    """One log line per change of state, by the worker that made it: none per worker or request."""
+    """Logs one line per transition, in the worker that made it: none per worker or request."""
 
     def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
         level = logging.INFO if new_state.name == pybreaker.STATE_CLOSED else logging.WARNING

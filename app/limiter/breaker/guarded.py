@@ -1,4 +1,4 @@
-"""Asks the store through a breaker, which is told what came of all charges together."""
+"""Calls the store through a breaker, which receives one verdict for all charges together."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ Outcomes = Sequence[Outcome | StoreError]
 
 
 def guarded(breaker: AnyBreaker, store: Store, charges: Sequence[Charge], whose: str = "") -> tuple[Outcomes, bool]:
-    """For each charge its outcome or its own error, and whether they prove that the store decides.
+    """Return each charge's outcome or its own error, and whether they prove that the store decides.
 
-    Nothing is asked while the breaker is open. `whose`: what it guards, for the error where there are several.
+    The store is not called while the breaker is open. `whose` names the guarded server in errors, where there are
+    several.
     """
     mark = breaker.admit()
     if mark is None:
         return [StoreUnavailable(f"circuit {whose}open")] * len(charges), False
     try:
         outcomes = store.check(charges)
-    except StoreError as failed:  # the trip itself
+    except StoreError as failed:  # the round trip itself failed
         breaker.settle(mark, failed)
         return [failed] * len(charges), False
-    except BaseException:  # a bug, or the greenlet was killed: says nothing about the store
+    except BaseException:  # a bug or a killed greenlet says nothing about the store
         breaker.give_back(mark)
         raise
     error = verdict(outcomes)
@@ -35,8 +36,10 @@ def guarded(breaker: AnyBreaker, store: Store, charges: Sequence[Charge], whose:
 
 
 def verdict(outcomes: Outcomes) -> StoreError | None:
-    """The error that these outcomes are to a breaker: one that counts against the store, or, where all are faults, one
-    that proves nothing. None where the store decides."""
+    """Return the error that the breaker should see for these outcomes; None if the store decides.
+
+    A StoreUnavailable counts against the store. If all outcomes are faults, the first one proves nothing either way.
+    """
     for outcome in outcomes:
         if isinstance(outcome, StoreError):
             unavailable = next((each for each in outcomes if isinstance(each, StoreUnavailable)), None)

@@ -1,4 +1,4 @@
-"""A lock among the workers of a node."""
+"""A lock between the workers of a node."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import Any
 
 from gevent.monkey import get_original
 
-PATIENCE_SECONDS = 0.1  # at least: a holder that runs needs microseconds
+PATIENCE_SECONDS = 0.1  # at least: a running holder needs only microseconds
 PAUSE_SECONDS = 0.0001
 
-# gevent's would let other greenlets of this process in between.
+# The real sleep: gevent's would let other greenlets of this process run.
 _pause: Any = get_original("time", "sleep")
 
 
 class NodeLock:
-    """Made before the fork; held in a `with`, not twice at a time.
+    """Made before the fork. Use it in a `with` block; it is not reentrant.
 
-    It belongs to a process: the kernel frees it when the holder dies, however that happens. A holder that is stopped
-    (SIGSTOP, a debugger) stops nobody: each of the others waits for it once, then goes on without the lock until it is
-    free again. What it guards has to bear that, and the write that the holder still does when it goes on.
+    The lock belongs to a process, so the kernel frees it whenever the holder dies. A stopped holder (SIGSTOP, a
+    debugger) does not block the others: each waits once, then continues without the lock until it is free again. The
+    guarded data must tolerate this, and also the write that the holder makes when it continues.
 
-    Greenlets of the holder are kept out only by holding it without a switch between them: no I/O, no logging.
+    Other greenlets of the holder are excluded only if it does not switch while it holds the lock: no I/O, no logging.
     """
 
     def __init__(self) -> None:
         self._file, path = tempfile.mkstemp(prefix="ratelimiter-lock-")
-        os.unlink(path)  # nobody else can open it: closing it anywhere in a process would free that process's lock
+        os.unlink(path)  # no other process can open it: closing it anywhere in a process would free that process's lock
         weakref.finalize(self, os.close, self._file)
         self._waited_in_vain = False
 

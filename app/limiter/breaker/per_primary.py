@@ -1,4 +1,4 @@
-"""A breaker for each primary of a cluster: one that is dead is not waited for, and the others decide on."""
+"""One breaker for each primary of a cluster: calls do not wait for a dead primary, and the others decide on."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class BreakerFactory(Protocol):
 
 
 class PrimaryBreakers:
-    """Made before the fork: breakers of one name open as one on the whole node. `clock` is monotonic seconds.
+    """A facade over the breakers of all primaries. Made before the fork: breakers of the same name open node-wide.
 
-    To a limiter and to operators it is one breaker, which lets everything pass: each part of a trip meets its own. What
-    it shows is the node's, also of primaries that another worker alone has met so far.
+    `admit` always passes, because each part of a round trip goes through its own primary's breaker. The status covers
+    the whole node, including primaries that only another worker has used so far. `clock` is monotonic seconds.
     """
 
     def __init__(self, make: BreakerFactory, clock: Callable[[], float]) -> None:
@@ -27,7 +27,7 @@ class PrimaryBreakers:
         self._breakers: dict[str, Breaker] = {}
 
     def of(self, name: str) -> Breaker:
-        """This worker's breaker of that name."""
+        """Return this worker's breaker of that name."""
         breaker = self._breakers.get(name)
         if breaker is None:
             circuit = self._circuits.of(name, self._clock())
@@ -35,47 +35,47 @@ class PrimaryBreakers:
         return breaker
 
     def keep(self, names: Iterable[str]) -> None:
-        """Forget the others, on the whole node."""
+        """Drop all other breakers, on the whole node."""
         self._breakers = {name: self.of(name) for name in names}
         self._circuits.keep(self._breakers, self._clock())
 
     @property
     def changes(self) -> int:
-        """Another number whenever a worker of the node has announced a change."""
+        """A number that changes whenever a worker of the node announces a change."""
         return self._circuits.changes
 
     def announce(self) -> None:
-        """Tell the other workers that the primaries are others than before."""
+        """Notify the other workers that the set of primaries has changed."""
         self._circuits.announce()
 
     def admit(self) -> int:
         return CLOSED
 
     def settle(self, mark: int, error: Exception | None = None) -> None:
-        """Nothing: the primaries' own breakers know."""
+        """Do nothing: the primaries' own breakers record results."""
 
     def give_back(self, mark: int) -> None:
-        """Likewise."""
+        """Do nothing, as `settle`."""
 
     @property
     def probe_due(self) -> bool:
-        """Whether the next call may be the probe of one of them."""
+        """Whether the next call may be the probe of one of the breakers."""
         return any(breaker.probe_due for breaker in self._breakers.values())
 
     @property
     def state_number(self) -> int:
-        """The worst of them: 0 closed, 1 half open, 2 open."""
+        """The worst state of all breakers: 0 closed, 1 half open, 2 open."""
         return max((circuit.mark & STATE for circuit in self._circuits.in_use()), default=CLOSED)
 
     def status(self) -> BreakerStatus:
-        """Of the worst one. With several alike, of that with the most failures, then the longest wait."""
+        """Return the status of the worst breaker: by state, then most failures, then longest wait."""
         now = self._clock()
         found = [(circuit.mark & STATE, status_of(circuit, now)) for circuit in self._circuits.in_use()]
         worst = max(found, key=_badness, default=(CLOSED, BreakerStatus("closed", 0, 0.0)))
         return worst[1]
 
 
-AnyBreaker = Breaker | PrimaryBreakers  # what a limiter asks the store through
+AnyBreaker = Breaker | PrimaryBreakers  # the breaker that guards a limiter's store
 
 
 def _badness(found: tuple[int, BreakerStatus]) -> tuple[int, int, float]:

@@ -1,4 +1,4 @@
-"""The state of a circuit breaker in memory that all workers of a node share."""
+"""Circuit breaker state in memory that all workers of a node share."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import pybreaker
 from app.limiter.breaker.node_lock import NodeLock
 from app.observability.shared_memory import shared_memory
 
-CLOSED, HALF_OPEN, OPEN = range(3)  # as the metric numbers them
+CLOSED, HALF_OPEN, OPEN = range(3)  # numbered as in the metric
 NAMES = (pybreaker.STATE_CLOSED, pybreaker.STATE_HALF_OPEN, pybreaker.STATE_OPEN)
-STATE = 3  # the bits of a mark that are the state; those above count transitions
+STATE = 3  # mask of a mark's state bits; the higher bits count transitions
 BYTES = 24
 NAMED = 256
-LEFT_SECONDS = 60.0  # before the place of a name that was given up is another's
+LEFT_SECONDS = 60.0  # before the slot of a dropped name can be reused
 _MARK, _FAILURES, _UNTIL = range(3)
 
 
 class Circuit:
-    """Made before the fork. Anybody reads at any time; writing takes `lock`.
+    """Made before the fork. Reads need no lock; writes take `lock`.
 
-    Each value is one aligned word, read and written whole. A worker may die between any two writes: the mark, written
-    last, is what says how the others are meant. One that was stopped there and goes on may write what was true before:
-    no state lasts longer than its `until`, so that costs a probe at most.
+    Each value is one aligned word, read and written whole. Words are written one at a time; `mark` comes last and
+    commits the others. A worker may die between two writes. A suspended worker may later write outdated values. No
+    state lasts longer than its `until`, so either costs at most one extra probe.
     """
 
     def __init__(self, memory: memoryview | None = None, lock: NodeLock | None = None) -> None:
@@ -34,12 +34,12 @@ class Circuit:
 
     @property
     def mark(self) -> int:
-        """State and generation in one number: another after every transition."""
+        """State and generation in one number, which changes with every transition."""
         return self._integers[_MARK]
 
     @property
     def failures(self) -> int:
-        """In a row, of all workers."""
+        """Consecutive failures of all workers."""
         return self._integers[_FAILURES]
 
     @failures.setter
@@ -48,7 +48,7 @@ class Circuit:
 
     @property
     def until(self) -> float:
-        """Monotonic seconds. Open: when to probe. Half open: when a probe that has not reported is given up."""
+        """Monotonic seconds. Open: when to probe. Half open: when an unreported probe is given up."""
         return self._times[_UNTIL]
 
     @until.setter
@@ -56,7 +56,7 @@ class Circuit:
         self._times[_UNTIL] = seconds
 
     def become(self, state: int, until: float) -> int:
-        """The next generation, in this state; its mark."""
+        """Enter the next generation in this state; return its mark."""
         if state == CLOSED:
             self.failures = 0
         self.until = until
@@ -66,11 +66,11 @@ class Circuit:
 
 
 class Circuits:
-    """Circuits by name, of which all workers of a node find the same: made before the fork, when no name is known yet.
+    """Circuits by name, the same for all workers of a node. Made before the fork, when no name is known yet.
 
-    The names in use are the node's: any worker adds one, and the worker that reads the cluster's map last says which of
-    them stay. A place that was given up is another name's after LEFT_SECONDS; a worker has long followed by then. While
-    all NAMED are in use, more names share places. Times are monotonic seconds.
+    Any worker adds a name. The worker that last read the cluster's map decides which names stay. A dropped name's slot
+    is reused after LEFT_SECONDS, long after every worker has followed. While all NAMED slots are in use, further names
+    share slots. Times are monotonic seconds.
     """
 
     def __init__(self) -> None:
@@ -78,13 +78,13 @@ class Circuits:
         self._lock = NodeLock()
         circuits, words = memory[: NAMED * BYTES], memory[NAMED * BYTES :]
         self._circuits = [Circuit(circuits[at : at + BYTES], self._lock) for at in range(0, NAMED * BYTES, BYTES)]
-        self._names = words[: NAMED * 8].cast("Q")  # hashed; 0 where none ever was
-        self._left = words[NAMED * 8 : NAMED * 16].cast("d")  # when the name was given up; 0 while it is in use
+        self._names = words[: NAMED * 8].cast("Q")  # hashes; 0 in a slot that was never used
+        self._left = words[NAMED * 8 : NAMED * 16].cast("d")  # when the name was dropped; 0 while it is in use
         self._changes = words[NAMED * 16 :].cast("Q")
 
     @property
     def changes(self) -> int:
-        """Another number after each `announce` of any worker."""
+        """A number that changes with each `announce` of any worker."""
         return self._changes[0]
 
     def announce(self) -> None:
@@ -92,7 +92,7 @@ class Circuits:
             self._changes[0] += 1
 
     def of(self, name: str, now: float) -> Circuit:
-        """From now on in use."""
+        """Return the circuit of this name and mark it as in use."""
         hashed = _hashed(name)
         with self._lock:
             place = self._place(hashed, now)
@@ -100,14 +100,14 @@ class Circuits:
             return self._circuits[place]
 
     def keep(self, names: Iterable[str], now: float) -> None:
-        """These are in use; all others are given up."""
+        """Keep these names in use and drop all others."""
         kept = {_hashed(name) for name in names}
         with self._lock:
             for place, name in enumerate(self._names):
                 self._left[place] = 0.0 if name in kept else self._left[place] or now
 
     def in_use(self) -> list[Circuit]:
-        """Those of the names in use; without lock, since each value is one word."""
+        """Return the circuits of the names in use. No lock: each value is one word."""
         return [self._circuits[place] for place, name in enumerate(self._names) if name and not self._left[place]]
 
     def _place(self, hashed: int, now: float) -> int:
@@ -118,7 +118,7 @@ class Circuits:
         if not free:
             return hashed // 2 % NAMED
         place = min(free, key=self._left.__getitem__)
-        self._circuits[place].become(CLOSED, 0.0)  # whatever the last user left
+        self._circuits[place].become(CLOSED, 0.0)  # clears the state of the previous name
         self._names[place] = hashed
         return place
 

@@ -1,4 +1,4 @@
-"""The fallback: what decides a check while Redis does not, by the rule's fail_mode."""
+"""Decides checks while Redis cannot, by the rule's fail_mode."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from app.limiter.fallback.local_store import LocalStore
 from app.observability.metrics import DEGRADED
 from app.rules.rule import FAIL_MODES, Rule
 
-# What each fail_mode means to callers while Redis cannot decide.
+# The meaning of each fail_mode for callers while Redis cannot decide.
 MEANING = {
     "open": "checks are admitted without a limit, but for clients that were denied just before",
     "closed": "checks are refused with 503",
     "local": "each worker enforces its share of every limit",
 }
-RETRY_SECONDS = 1  # what a 503 advises after a failed trip while the breaker is still closed
+RETRY_SECONDS = 1  # Retry-After of a 503 after a failed round trip while the breaker is still closed
 
 
 class Fallback:
-    """`fail_mode` is for rules that name none; `clock` is Unix time in seconds, Redis's being out of reach."""
+    """`fail_mode` is the default for rules without one.
+
+    `clock` is Unix time in seconds, since Redis's is out of reach.
+    """
 
     def __init__(
         self,
@@ -46,11 +49,11 @@ class Fallback:
         self._degraded = {mode: DEGRADED.labels(mode) for mode in FAIL_MODES}
 
     def decide(self, charge: Charge, why: object) -> tuple[CompiledRule, Outcome] | Unavailable:
-        """open: admitted; local: decided on this worker's share; closed: Unavailable. `why`: Redis did not decide.
+        """Decide by fail_mode. open: admit; local: decide on this worker's share; closed: Unavailable.
 
-        In every mode a client that Redis denied and that cannot have recovered stays denied, and a worker that has too
-        much to do refuses: that says nothing of Redis, and must admit nobody. With the outcome comes the plan whose
-        limits its numbers are about.
+        In every mode a client that Redis denied stays denied until it can have recovered. An overloaded worker (`why`
+        is StoreBusy) refuses: this says nothing about Redis and must admit no client. The returned rule is the one
+        whose limits the outcome refers to.
         """
         if isinstance(why, StoreBusy):
             return Unavailable(RETRY_SECONDS)
@@ -68,19 +71,19 @@ class Fallback:
         return charge.compiled, _as_if_untouched(charge.compiled.rule, now_us)
 
     def refused_lease(self, why: StoreError) -> Unavailable:
-        """Nothing grants leases in Redis's stead. `why`: it did not."""
+        """Return the refusal of a lease: no fallback grants leases. `why` is the error."""
         if not isinstance(why, StoreBusy):
             self._fallback_log.refused_lease(why)
         return self.unavailable()
 
     def unavailable(self) -> Unavailable:
-        """Nothing decides until the breaker lets Redis be asked again."""
+        """Return the refusal that holds until the breaker allows the next call to Redis."""
         until_probe = math.ceil(self._breaker.status().time_until_retry_seconds)
         return Unavailable(retry_after_seconds=max(RETRY_SECONDS, until_probe))
 
 
 def _as_if_untouched(rule: Rule, now_us: int) -> Outcome:
-    """Admitted, with the numbers of the rule's tightest limit."""
+    """Return an admission with the numbers of the rule's tightest limit, as if unused."""
     binding = min(range(len(rule.limits)), key=lambda i: rule.limits[i].capacity)
     return Outcome(
         allowed=True,

@@ -1,4 +1,4 @@
-"""One log line per change of what decides the checks of a node: Redis, or a fail_mode in its stead.."""
+"""Logs one line when the decider of a node's checks changes: Redis, or a fail_mode instead."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from app.limiter.breaker.node_lock import NodeLock
 from app.observability.shared_memory import shared_memory
 from app.rules.rule import FAIL_MODES
 
-CALM_SECONDS = 10.0  # without a fallback before Redis is said to decide again: a fault that comes and goes is one fault
+CALM_SECONDS = 10.0  # without a fallback before Redis counts as recovered: an intermittent fault is one fault
 _MODES, _LAST = range(2)
 _LEASES = 1 << len(FAIL_MODES)
 
@@ -22,22 +22,23 @@ class FallbackLog:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         memory = shared_memory(16)
-        # A bit for each fail_mode in use, one for refused leases, written under the lock; when anybody last fell back.
+        # One bit per fail_mode in use and one for refused leases, written under the lock; then the time of the last
+        # fallback.
         self._integers, self._times = memory.cast("Q"), memory.cast("d")
         self._lock = NodeLock()
 
     def fell_back(self, mode: str, reason: object) -> None:
-        """`mode` decided a check, since Redis did not because of `reason`."""
+        """Note that `mode` decided a check because Redis failed with `reason`."""
         if self._begins(1 << FAIL_MODES.index(mode)):
             log.warning("Redis does not decide all checks; instead fail_mode %s decides: %s", mode, reason)
 
     def refused_lease(self, reason: object) -> None:
-        """Redis did not grant or take back a lease because of `reason`, and nothing else does."""
+        """Note that a lease was refused because Redis failed with `reason`."""
         if self._begins(_LEASES):
             log.warning("Redis cannot grant leases, so they are refused: %s", reason)
 
     def _begins(self, bit: int) -> bool:
-        """Whether this is the first of its kind since all was well."""
+        """Whether this is the first fallback of its kind since Redis recovered."""
         self._times[_LAST] = self._clock()
         if self._integers[_MODES] & bit:
             return False
@@ -47,7 +48,7 @@ class FallbackLog:
         return not before & bit
 
     def redis_decided(self) -> None:
-        """Redis decided a trip. Nearly always nothing was to be logged, and this reads one word."""
+        """Note that Redis decided a round trip. Usually there is nothing to log, and this reads one word."""
         if self._integers[_MODES] and self._clock() - self._times[_LAST] >= CALM_SECONDS:
             with self._lock:
                 before, self._integers[_MODES] = self._integers[_MODES], 0

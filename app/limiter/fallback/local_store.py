@@ -1,4 +1,4 @@
-"""Decides checks in this worker's memory: what `fail_mode: local` falls back to while Redis cannot decide."""
+"""Decides checks in this worker's memory: the fallback of `fail_mode: local`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from app.limiter.compiled_rule import Charge, CompiledRule
 from app.limiter.decision import Outcome
 from app.rules.rule import Limit, Rule
 
-MAX_COUNTERS = 50_000  # a few hundred bytes each; beyond it the longest unused are forgotten
-MAX_SHARES = 10_000  # rules, about a kilobyte each; beyond it the longest unused are made again
-MAX_LOGGED = 1_000  # a share above this is counted, not logged: a Python log is rebuilt by every check
+MAX_COUNTERS = 50_000  # a few hundred bytes each; beyond it the least recently used are dropped
+MAX_SHARES = 10_000  # rules, about a kilobyte each; beyond it the least recently used are made again
+MAX_LOGGED = 1_000  # a larger share is counted, not logged, because every check rebuilds a Python log
 
 
 class LocalStore:
@@ -23,13 +23,13 @@ class LocalStore:
         self._holders = holders
         self._max_counters = max_counters
         self._counters: OrderedDict[tuple[bytes, bytes], State] = OrderedDict()
-        # By rule, those of deleted ones for a while.
+        # Keys: rule ids. Those of deleted rules stay for a while.
         self._shares: OrderedDict[int, tuple[Rule, CompiledRule]] = OrderedDict()
 
     def check(self, charge: Charge, now_us: int) -> tuple[CompiledRule, Outcome]:
-        """Decide on states in memory what would have gone to Redis; `now_us` of this machine.
+        """Decide on states in memory; `now_us` is this machine's time.
 
-        Returns the plan of the share that decided, whose limits the outcome is about.
+        Returns the compiled rule of the share that decided, to whose limits the outcome refers.
         """
         compiled = self._share(charge.compiled.rule)
         keys = [(charge.client, name) for name in compiled.names]

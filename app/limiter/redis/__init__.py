@@ -1,1 +1,1 @@
-"""Redis and Valkey: connections, topologies, scripts. The only room that imports the `redis` package."""
+"""Redis and Valkey: connections, topologies, scripts. The only package that imports `redis`."""

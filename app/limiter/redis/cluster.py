@@ -1,11 +1,11 @@
-"""Which primary of a cluster has which slot, as one worker knows it, and its connection to each.
+"""One worker's map of a cluster's slots to primaries, and its connection to each primary.
 
-The map comes whole from any server that answers CLUSTER SLOTS, and slot by slot from redirections. It is asked for
-again, aside, when anything hints that it is out of date: a redirection, a primary that does not decide, if only for
-another worker of the node, or the word of another worker that the primaries are others now.
+Any server's CLUSTER SLOTS gives the whole map; redirections give single slots. A background greenlet reads the map
+again when it may be outdated. Hints are a redirection, a failure of a primary in any worker of the node, and another
+worker's notice that the primaries have changed.
 
-Addresses are given to other servers in time, and REDIS_URL may be wrong. A server that knows of none of the members of
-this cluster is not connected to, and its map is not believed.
+Addresses can be reassigned to other servers, and REDIS_URL may be wrong. A server whose map names no known member of
+this cluster is not connected to, and its map is ignored.
 """
 
 from __future__ import annotations
@@ -33,16 +33,17 @@ from app.limiter.redis.resp import packed
 from app.limiter.redis.store import ELSEWHERE, RedisStore, multiplexed
 from app.observability.background import forever
 
-REFRESH_SECONDS = 0.5  # at least, between two questions for the map
-LOOKS_ALIKE = 3  # that tell the same primaries as before: one of them alone may not have heard of a change yet
-GRACE_SECONDS = 5.0  # before the connection to a server that is no primary any more is closed
-DISCOVERY = "redis cluster"  # the breaker in front of the first map
+REFRESH_SECONDS = 0.5  # least time between two reads of the map
+# Maps with unchanged primaries before a notice is settled: one server alone may not know of the change yet.
+LOOKS_ALIKE = 3
+GRACE_SECONDS = 5.0  # before the connection to a former primary is closed
+DISCOVERY = "redis cluster"  # name of the breaker for the first map
 
 
 class MemberStore(RedisStore):
-    """Of a primary. What one call touches must be of one slot, that is of one client.
+    """The store of one primary. The keys of one call must be in one slot, that is, of one client.
 
-    A server that says CLUSTERDOWN says it at once, and of the cluster: no reason to open its own circuit.
+    CLUSTERDOWN comes at once and concerns the whole cluster, so it does not open this server's breaker.
     """
 
     elsewhere = (*ELSEWHERE, "CLUSTERDOWN")
@@ -52,7 +53,7 @@ class MemberStore(RedisStore):
 
 
 class AskingStore(MemberStore):
-    """Asks a primary about slots that are still on their way to it."""
+    """Asks a primary about slots that are still migrating to it (ASKING)."""
 
     def _call(self, commands: Sequence[bytes], operation: str, work_us: int = 0) -> list[Any]:
         asking = packed(b"ASKING")
@@ -60,7 +61,7 @@ class AskingStore(MemberStore):
 
 
 class Primary:
-    """A server of the cluster that a slot is, or was, said to be at. `breaker` is the node's for this server."""
+    """A server that has, or had, slots of the cluster. `breaker` is the node's breaker for this server."""
 
     __slots__ = ("address", "arriving", "breaker", "connection", "store", "whose")
 
@@ -74,7 +75,7 @@ class Primary:
 
 
 class Cluster:
-    """Belongs to the worker that first asks it. `clock` is monotonic seconds."""
+    """Belongs to the first worker that uses it. `clock` is monotonic seconds."""
 
     def __init__(
         self, endpoint: RedisEndpoint, *, timeout_ms: int, breakers: PrimaryBreakers, clock: Callable[[], float]
@@ -86,19 +87,22 @@ class Cluster:
         self._discovery = breakers.of(DISCOVERY)
         self._slots: list[Primary | None] = [None] * SLOTS
         self._known: dict[Address, Primary] = {}
-        self._members: set[bytes] = set()  # of the cluster, by the ids that its map names
+        self._members: set[bytes] = set()  # ids of the cluster's members, from its map
         self._learnt, self._doubted = Event(), Event()
         self._following = False
-        self._followed = 0  # the node's changes, up to which this worker's map is
-        self._looked = 0, 0  # since which of the node's changes, how often
+        self._followed = 0  # the last change on the node that this worker's map includes
+        self._looked = 0, 0  # the change that is being checked, and the number of maps read since
         self._why = "none has answered yet"
 
     def primaries(self) -> set[Primary]:
-        """All of the map. Raises StoreUnavailable."""
+        """Return all primaries of the map. Raises StoreUnavailable."""
         return _primaries(self.slots())
 
     def slots(self) -> list[Primary | None]:
-        """By slot; None where nobody has it. Raises StoreUnavailable while no map is known, after the timeout."""
+        """Return the primary of each slot, None for an unassigned one.
+
+        Raises StoreUnavailable if no map is known after the timeout.
+        """
         if not self._learnt.is_set():
             self.doubt()
             try:
@@ -108,7 +112,7 @@ class Cluster:
         return self._slots
 
     def primary(self, address: Address) -> Primary:
-        """The server at this address, whether the map has it yet or not."""
+        """Return the server at this address, even if the map does not contain it yet."""
         known = self._known.get(address)
         if known is None:
             connection = multiplexed(lambda: self._connected(address), timeout_ms=self._timeout_ms, clock=self._clock)
@@ -116,12 +120,12 @@ class Cluster:
         return known
 
     def moved(self, slot: int, address: Address) -> None:
-        """A server says that this slot is at that one."""
+        """Record a redirection: this slot is at that address."""
         self._slots[slot] = self.primary(address)
         self.doubt()
 
     def doubt(self) -> None:
-        """Have the map asked for again soon."""
+        """Request a new read of the map soon."""
         self._doubted.set()
         if not self._following:
             self._following = True
@@ -145,19 +149,20 @@ class Cluster:
             gevent.sleep(REFRESH_SECONDS * random.uniform(0.8, 1.2))
 
     def _learn_from(self, address: Address) -> bool:
-        """By the connection that there is to a primary of the map."""
+        """Read the map over the existing connection to a primary."""
         try:
             [reply] = self.primary(address).connection.call(packed(b"CLUSTER", b"SLOTS"), 1)
             if isinstance(reply, hiredis.ReplyError) or not reply:
                 raise StoreError(reply or "it knows of no slots")
             self._learn(address, self._own(address, reply))
-        except (RedisError, StoreError, ValueError, TypeError, LookupError) as error:  # but for two: no map at all
+        # Apart from the first two: a malformed map.
+        except (RedisError, StoreError, ValueError, TypeError, LookupError) as error:
             self._why = f"{address} ({error})"
             return False
         return True
 
     def _learn_anew(self) -> bool:
-        """From the servers of the URL."""
+        """Read the map from the servers of the URL."""
         told, failures = ask_for_maps(self._endpoint, self._timeout_ms / 2000, patiently=bool(self._members))
         self._why = failures or self._why
         chosen = believed(told, self._members, len(self._endpoint.addresses))
@@ -167,7 +172,7 @@ class Cluster:
         return True
 
     def _connected(self, address: Address) -> AbstractConnection:
-        """To a member of this cluster, once one is known. Raises RedisError."""
+        """Connect to a member of this cluster; any server passes while no member is known. Raises RedisError."""
         connection = self._endpoint.connect(address)
         try:
             if self._members:
@@ -183,7 +188,7 @@ class Cluster:
         return told
 
     def _learn(self, teller: Address, ranges: Ranges) -> None:
-        """Raises ValueError or TypeError for what is no map."""
+        """Adopt the map. Raises ValueError or TypeError if it is malformed."""
         slots: list[Primary | None] = [None] * SLOTS
         for first, last, (host, port, *_), *_ in ranges:
             primary = self.primary(Address(host.decode() if host else teller.host, port))
@@ -204,7 +209,7 @@ class Cluster:
 
 
 def _name(address: Address) -> str:
-    """Of the breaker, in the log."""
+    """Return the name of the breaker, as logs show it."""
     return f"redis {address}"
 
 
@@ -213,6 +218,6 @@ def _primaries(slots: list[Primary | None]) -> set[Primary]:
 
 
 def _prepare(primary: Primary) -> None:
-    """Connected, and with the scripts, before the first check that needs it; where that fails, checks do it."""
+    """Connect and load the scripts before the first check needs them. If this fails, checks do it."""
     with contextlib.suppress(StoreError):
         primary.store.load_scripts()

@@ -1,7 +1,7 @@
-"""Maps of a cluster as its servers tell them, and which of several to believe.
+"""Cluster maps as the servers report them, and the choice between several.
 
-Addresses are given to other servers in time, and REDIS_URL may be wrong. A server whose map names none of the members
-that are known, by their ids, is of another cluster.
+Addresses can be reassigned to other servers, and REDIS_URL may be wrong. A server whose map contains none of the known
+member ids belongs to another cluster.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ SEVERAL = "REDIS_URL names servers of different clusters: checks go to that of %
 
 log = logging.getLogger(__name__)
 
-Ranges = list[Any]  # of CLUSTER SLOTS: the first slot, the last one, then the primary that has them, and its replicas
+Ranges = list[Any]  # of CLUSTER SLOTS: first slot, last slot, its primary, then its replicas
 Asked = Ranges | Exception
 
 
 def told_by(connection: AbstractConnection) -> Ranges:
-    """Raises RedisError."""
+    """Read the map over this connection. Raises RedisError."""
     connection.send_command("CLUSTER", "SLOTS")
     told: Ranges = connection.read_response()
     return told
 
 
 def ids_in(told: Ranges) -> set[bytes]:
-    """Of the members that a map names. Raises ValueError, TypeError or LookupError for what is no map."""
+    """Return the member ids of a map. Raises ValueError, TypeError or LookupError if it is malformed."""
     return {member[2] for _, _, *members in told for member in members}
 
 
 def is_foreign(told: Ranges, members: Collection[bytes]) -> bool:
-    """Whether the map is of another cluster than these members. One without a slot is of none."""
+    """Whether the map belongs to another cluster than these members. A map without slots belongs to none."""
     ids = ids_in(told)
     return bool(ids and members) and ids.isdisjoint(members)
 
 
 def ask_for_maps(endpoint: RedisEndpoint, seconds: float, *, patiently: bool) -> tuple[dict[Address, Ranges], str]:
-    """What each server of the URL tells over a connection of its own, and why the last of the others tells nothing.
+    """Return the map of each server of the URL, each read over a new connection, and the last failure.
 
-    Those that take longer than `seconds` are not waited for where another one has answered, unless `patiently`.
+    After `seconds`, servers without an answer are skipped if another one has answered, unless `patiently`.
     """
     asking = {address: gevent.spawn(_asked, endpoint, address) for address in endpoint.addresses}
     gevent.wait(list(asking.values()), timeout=None if patiently else seconds)
@@ -59,8 +59,11 @@ def ask_for_maps(endpoint: RedisEndpoint, seconds: float, *, patiently: bool) ->
 
 
 def believed(told: Mapping[Address, Ranges], members: Collection[bytes], asked: int) -> Address | None:
-    """Whose map to take. Of the cluster of these `members`; where none of it answers and more than half of all that
-    were asked are of one other, the cluster was set up anew. Where no members are known: of what most tell."""
+    """Return the address whose map to use; None if no map can be trusted.
+
+    A map of these `members` is preferred. If no server has one, and more than half of all `asked` servers share another
+    cluster, the cluster was set up anew. While no members are known, the map that most servers agree with is used.
+    """
     alike = {one: [other for other in told if ids_in(told[one]) & ids_in(told[other])] for one in told}
     ours = [address for address in told if not is_foreign(told[address], members)]
     chosen = max(ours or told, key=lambda address: len(alike[address]), default=None)
@@ -80,5 +83,5 @@ def _asked(endpoint: RedisEndpoint, address: Address) -> Asked:
         finally:
             connection.disconnect()
         return told if ids_in(told) else ConnectionError("it knows of no slots")
-    except (RedisError, ValueError, TypeError, LookupError) as error:  # all but the first: no map at all
+    except (RedisError, ValueError, TypeError, LookupError) as error:  # apart from the first: a malformed map
         return error

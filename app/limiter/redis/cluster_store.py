@@ -1,8 +1,7 @@
 """Decides checks in a cluster: each primary gets its part of a batch, all at the same time.
 
-A client's keys are in one slot, so a check is one command to one server. Where a server says that the slot is elsewhere
-it has run nothing, and the check is sent there; everything else that goes wrong is the check's own error, and counts
-for the breaker of that primary alone.
+A client's keys are in one slot, so a check is one command to one server. A redirected command was not run, so the check
+is sent to the other server. Any other error belongs to its check, and counts only for the breaker of that primary.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from app.limiter.redis.cluster import Cluster, Primary
 from app.limiter.redis.endpoint import Address
 from app.limiter.redis.store import RedisStore, without_errors
 
-REDIRECTIONS = 2  # that a command follows: a slot that moved may be moving on
-TRYAGAIN_SECONDS = 0.005  # before asking again about a slot whose keys are on their way
+REDIRECTIONS = 2  # redirections that a command follows: a slot may move again meanwhile
+TRYAGAIN_SECONDS = 0.005  # pause before asking again about a slot whose keys are migrating
 
-# A primary, and whether it is asked about slots that are still on their way to it.
+# A primary, and whether to ask about slots that are still migrating to it (ASKING).
 Route = tuple[Primary, bool]
 Routes = dict[Route, list[int]]
 
@@ -36,7 +35,10 @@ class ClusterStore:
         self._cluster = cluster
 
     def check(self, charges: Sequence[Charge]) -> list[Outcome | StoreError]:
-        """One trip to each primary that has some of the clients. Each charge gets its outcome or its own error."""
+        """Make one round trip to each primary that has some of the clients.
+
+        Each charge gets its outcome or its own error.
+        """
 
         def ask(route: Route, places: list[int]) -> Sequence[Outcome | StoreError]:
             found, _ = guarded(route[0].breaker, _store(route), [charges[place] for place in places], route[0].whose)
@@ -45,7 +47,7 @@ class ClusterStore:
         return self._ask([slot(charge.client) for charge in charges], ask)
 
     def send(self, commands: Sequence[tuple[bytes, ...]], operation: str) -> list[Any]:
-        """As RedisStore's; the second word of each is its key."""
+        """Send commands as RedisStore does; the second word of each is its key."""
 
         def ask(route: Route, places: list[int]) -> list[Any]:
             return _store(route).replies([commands[place] for place in places], operation)
@@ -53,20 +55,20 @@ class ClusterStore:
         return without_errors(self._ask([slot(words[1]) for words in commands], ask))
 
     def servers(self) -> list[RedisStore]:
-        """Those that have the keys between them: the primaries. Raises StoreError."""
+        """Return the primaries, which together have all keys. Raises StoreError."""
         return [primary.store for primary in self._cluster.primaries()]
 
     def load_scripts(self) -> None:
-        """Onto every primary. Raises StoreError."""
+        """Load the scripts onto every primary. Raises StoreError."""
         for server in self.servers():
             server.load_scripts()
 
     def ping(self) -> bool:
-        """Whether every slot has a primary, and each of them answers a check."""
+        """Whether every slot has a primary, and each primary answers a check."""
         return self.trouble() is None
 
     def trouble(self) -> StoreError | None:
-        """Why some slot has no primary, or some primary does not answer a check; None where all is well."""
+        """Return why some slot has no primary or some primary answers no check; None if all is well."""
         try:
             slots = self._cluster.slots()
         except StoreError as error:
@@ -79,7 +81,7 @@ class ClusterStore:
         return StoreUnavailable("some slots of the cluster have no primary") if None in slots else None
 
     def _ask(self, slots: list[int], ask: Callable[[Route, list[int]], Sequence[Any]]) -> list[Any]:
-        """What `ask` gets for each of the slots, redirections followed."""
+        """Return the answer of `ask` for each of the slots, following redirections."""
         answers: list[Any] = [None] * len(slots)
         try:
             routes = self._routes(slots, answers)
@@ -96,7 +98,7 @@ class ClusterStore:
         return answers
 
     def _routes(self, slots: list[int], answers: list[Any]) -> Routes:
-        """Who to ask about which places; where there is nobody, that is the answer."""
+        """Return the indexes of `slots` by primary. An unassigned slot gets an error as its answer."""
         primaries, routes = self._cluster.slots(), defaultdict[Route, list[int]](list)
         for place, number in enumerate(slots):
             primary = primaries[number]
@@ -108,7 +110,7 @@ class ClusterStore:
         return routes
 
     def _redirections(self, routes: Routes, slots: list[int], answers: list[Any]) -> Routes:
-        """Who to ask instead, about what was not run; whatever failed makes the map doubtful."""
+        """Return the new routes of commands that were not run. Any failure makes the map doubtful."""
         instead, again = defaultdict[Route, list[int]](list), False
         for route, places in routes.items():
             for place in places:
@@ -141,7 +143,7 @@ def _store(route: Route) -> RedisStore:
 def _asked(ask: Callable[[Route, list[int]], Sequence[Any]], route: Route, places: list[int]) -> Sequence[Any]:
     try:
         return ask(route, places)
-    except StoreError as error:  # the trip failed
+    except StoreError as error:  # the round trip failed
         return [error] * len(places)
 
 
@@ -151,6 +153,6 @@ def _trouble(primary: Primary, slots: list[Primary | None]) -> StoreError | None
 
 
 def _together(calls: list[Callable[[], Any]]) -> list[Any]:
-    """What they return; the first is called here, which is all there is to one call."""
+    """Run the calls concurrently and return their results. The first runs in this greenlet, so one call starts none."""
     others = [gevent.spawn(call) for call in calls[1:]]
     return [*(call() for call in calls[:1]), *(other.get() for other in others)]

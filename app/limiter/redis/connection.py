@@ -1,16 +1,18 @@
-"""One connection to Redis that all greenlets of a worker share: their commands travel together, pipelined.
+"""One pipelined connection to Redis, shared by all greenlets of a worker.
 
-Commands given in one turn of the event loop leave in one write at its end: they share a trip, and a lone one waits for
-nobody. The hub reads what lies in the socket, then wakes each caller with its own replies. A connection on which Redis
-was silent for the timeout, or that breaks, fails everyone whose commands were sent, once, so that no late reply can
-reach a wrong caller. All of them get the same exception: it is one failure, however many it meets. Nothing is ever sent
+Commands from one event-loop turn leave in one write at its end. So they share a round trip, and a lone command waits
+for no other. The hub reads the socket, then wakes each caller with its own replies.
+
+A broken connection, or one on which Redis was silent for the timeout, fails all callers whose commands were sent. So no
+late reply can reach a wrong caller. All of them get the same exception, because it is one failure. Nothing is ever sent
 twice.
 
-Only Redis can be silent. Callers run after all was read and handed out. Silence counts from the end of a send with
-which the waiting began, and from each sign of life: an answer, or that a full socket took more. It takes LOOKS looks
-into the socket that find nothing, each a part of the timeout after the one before, and the clock is read before the
-look. So a worker that is busy, or stopped, or on a machine that stands still, waits longer for Redis, never shorter.
-What is outstanding is bounded by the work that it is for Redis: the rest waits here.
+The timeout measures Redis's silence, so a busy worker does not count. Callers run only after all input was read and
+handed out. The timeout starts with the first command sent, and restarts at every reply or write accepted by a full
+socket. It expires after LOOKS empty looks into the socket, each a part of the timeout after the one before. Each look
+reads the clock first. So a worker that is busy, stopped or on a stalled machine waits longer for Redis, never shorter.
+
+The outstanding work for Redis is bounded; further commands wait here.
 """
 
 from __future__ import annotations
@@ -30,19 +32,21 @@ from app.limiter.redis.socket import RedisSocket
 
 log = logging.getLogger(__name__)
 
-# Outstanding, by the estimates of compiled_rule.py, which are those of slow machines. Redis answers those that wait
-# only after the work sent before: with a few workers that is still less than the default timeout. With half of it,
-# batches cost a tenth more, since fewer of them share a write.
+# Outstanding work in microseconds, by the estimates of compiled_rule.py for slow machines. New commands wait in Redis
+# for the work sent before. Even with a few workers, this is less than the default timeout. With half of it, batches
+# cost a tenth more, because fewer of them share a write.
 MAX_WORK_US = 6_000
-LOOKS = 4  # a timeout: after the machine stood still, Redis has three quarters of it to answer
-# Timeouts. Where connecting times out after so long, and the event loop had no turn in half of it, this worker was held
-# up: nobody waited.
+LOOKS = 4  # per timeout: after the machine stood still, Redis has three quarters of it to answer
+# In timeouts. This worker was held up if connecting timed out after this long, and the event loop had no turn during
+# half of it.
 STALLED = 1.5
 
 
 class PendingCall:
-    """A greenlet, its commands, and the replies it waits for. Once it was killed the greenlet is None, and its replies
-    are dropped. `work_us`: what its commands may take Redis."""
+    """A greenlet, its commands, and the replies it waits for. `work_us` is the estimated Redis time.
+
+    The greenlet is None once it was killed; its replies are then dropped.
+    """
 
     __slots__ = ("commands", "error", "greenlet", "missing", "replies", "work_us")
 
@@ -55,7 +59,7 @@ class PendingCall:
         self.error: RedisError | None = None
 
     def wake(self) -> None:
-        """In the hub. What the caller raises is its own affair: others still wait."""
+        """Resume the caller, in the hub. An exception of the caller must not reach the others that still wait."""
         if self.greenlet is not None:
             try:
                 self.greenlet.switch()
@@ -64,9 +68,9 @@ class PendingCall:
 
 
 class RedisConnection:
-    """Belongs to the worker whose greenlets first call it. `clock` is monotonic seconds.
+    """Belongs to the first worker whose greenlets call it. `clock` is monotonic seconds.
 
-    `connect` opens a wire; each of its steps takes the timeout at most. At most `max_waiting` callers wait at a time.
+    `connect` opens a connection; each of its steps may take the timeout. At most `max_waiting` callers wait at a time.
     """
 
     def __init__(
@@ -83,18 +87,19 @@ class RedisConnection:
         self._clock = clock
         self._fresh: deque[PendingCall] = deque()  # not sent yet
         self._sent: deque[PendingCall] = deque()  # in the order of their commands
-        self._work_us = 0  # of those that were sent
+        self._work_us = 0  # of the commands in `_sent`
         self._socket: RedisSocket | None = None
         self._connecting = False
         self._flush_due = False
         self._timer: Any = None
-        self._since = 0.0  # when the waiting began, or of the last sign of life
-        self._looks = 0  # since then, that found nothing
+        self._since = 0.0  # when waiting began, or the last sign of life
+        self._looks = 0  # empty looks since then
 
     def call(self, commands: bytes, count: int, work_us: int = 0) -> list[Any]:
-        """The replies to `count` packed commands, in order; an error reply is a value among them.
+        """Return the replies to `count` packed commands, in order. An error reply is a value among them.
 
-        Raises StoreBusy, or redis-py's ConnectionError or TimeoutError: then it is unknown what was executed.
+        Raises StoreBusy, or redis-py's ConnectionError or TimeoutError; after these it is unknown which commands were
+        run.
         """
         if len(self._fresh) + len(self._sent) >= self._max_waiting:
             raise StoreBusy(f"{self._max_waiting} callers already wait for Redis")
@@ -111,7 +116,7 @@ class RedisConnection:
         return caller.replies
 
     def drop(self) -> None:
-        """Give the connection up, for instance because its server was demoted. The next call opens another."""
+        """Give the connection up, for instance because its server was demoted. The next call opens a new one."""
         if self._socket is not None:
             self._fail(ConnectionError("the connection was closed"))
 
@@ -133,7 +138,7 @@ class RedisConnection:
             gevent.spawn(self._open)
 
     def _leaving(self) -> list[PendingCall]:
-        """The callers to send for now. A caller that was killed while it waited sends nothing."""
+        """Return the callers whose commands to send now. A caller that was killed while waiting sends nothing."""
         fresh, leaving = self._fresh, []
         while fresh and (not self._work_us or self._work_us + fresh[0].work_us <= MAX_WORK_US):
             caller = fresh.popleft()
@@ -157,7 +162,7 @@ class RedisConnection:
             socket = self._connected()
         except RedisError as error:
             self._fail(error)
-        except Exception as error:  # a name that cannot be looked up, for instance: nobody may wait for it for ever
+        except Exception as error:  # for example a host name that cannot be looked up: callers must not wait for ever
             self._fail(ConnectionError(f"{type(error).__name__}: {error}"))
         else:
             socket.start(self._on_replies, self._fail)
@@ -168,7 +173,7 @@ class RedisConnection:
             self._connecting = False
 
     def _connected(self) -> RedisSocket:
-        """A connection; once more where a step timed out because this worker was held up."""
+        """Connect; try once more if a step timed out because this worker was held up."""
         wakeups = [self._clock()]
         timer = get_hub().loop.timer(self._timeout / LOOKS, self._timeout / LOOKS)
         timer.start(lambda: wakeups.append(self._clock()))
@@ -187,10 +192,10 @@ class RedisConnection:
         self._since, self._looks = self._clock(), 0
 
     def _on_replies(self, replies: list[Any]) -> None:
-        """In the hub: hand the replies out in the order of the commands, then wake callers that have all of theirs.
+        """In the hub: hand out the replies in the order of the commands, then wake the callers that are complete.
 
-        Waking them through the event loop instead makes the trips a third smaller, which costs a fifth more of
-        processor time: their next questions would come in one turn later.
+        Waking them through the event loop would save a third of the round trips. It costs a fifth more CPU time,
+        because their next questions then come one event-loop turn later.
         """
         self._wait_anew()
         sent, given, complete = self._sent, 0, []
@@ -212,7 +217,7 @@ class RedisConnection:
             caller.wake()
 
     def _look(self) -> None:
-        """In the hub: whether something lies in the socket, which then is in time however late this look comes."""
+        """In the hub: read the socket. A reply that is there is in time, however late this look is."""
         self._timer.close()
         self._timer = None
         now = self._clock()
@@ -226,8 +231,10 @@ class RedisConnection:
             self._fail(TimeoutError(f"Redis did not answer within {self._timeout:g} s"))
 
     def _fail(self, error: RedisError) -> None:
-        """The connection is lost for all whose commands it took. Those not sent yet get another, but for those that
-        waited behind a silent Redis."""
+        """Close the connection and fail all callers whose commands were sent. The others get a new connection.
+
+        After a timeout, and if connecting failed, the callers not sent yet fail as well.
+        """
         lost: list[PendingCall] = []
         if self._socket is not None:
             self._socket.close()

@@ -1,11 +1,11 @@
-"""What REDIS_URL says: which servers there are, how the one that decides is found, and how to connect to each.
+"""Parses REDIS_URL: the servers, how to find the one that decides, and how to connect to each.
 
-redis://, rediss:// (TLS) and unix:// are redis-py's own. With Sentinel and with Cluster several servers are named:
+redis://, rediss:// (TLS) and unix:// are redis-py's own. Sentinel and Cluster URLs name several servers:
 
     redis+sentinel://user:password@sentinel:26379,sentinel:26379/master[/database]?sentinel_password=…
     redis+cluster://user:password@node:6379,node:6379
 
-User and password are of the servers that decide. rediss+sentinel:// and rediss+cluster:// speak TLS with everyone.
+User and password are for the servers that decide. rediss+sentinel:// and rediss+cluster:// use TLS for all servers.
 """
 
 from __future__ import annotations
@@ -56,10 +56,13 @@ class RedisEndpoint:
             "retry": Retry(NoBackoff(), 0),  # a command is never repeated
         }
         self._class = self._options.pop("connection_class", redis.Connection)
-        self._connection()  # an option that does not exist is refused here
+        self._connection()  # refuses unknown options here
 
     def connect(self, address: Address | None = None) -> AbstractConnection:
-        """A connection on which commands can be sent: to the one server there is, or to this one. Raises RedisError."""
+        """Return a connection to the single server, or to `address`, on which commands can be sent.
+
+        Raises RedisError.
+        """
         return _connected(self._connection(address))
 
     def connect_to_sentinel(self, address: Address) -> AbstractConnection:
@@ -74,17 +77,17 @@ class RedisEndpoint:
         return connection
 
     def _read(self, url: str) -> tuple[str, str]:
-        """Takes the servers out. The topology, and the URL of a single server with the same options."""
+        """Set the servers; return the topology, and the URL of a single server with the same options."""
         parts = urlsplit(url)
         scheme, plus, topology = parts.scheme.partition("+")
         if not plus:
             if scheme != "unix" and not (parts.path.strip("/") or "0").isdecimal():
-                raise ValueError  # redis-py would take another word for database 0
+                raise ValueError  # redis-py would treat any other word as database 0
             _require_name(parts.hostname or "")
             return SINGLE, url
         account, at, hosts = parts.netloc.rpartition("@")
         self.master, _, database = parts.path.strip("/").partition("/")
-        if topology == CLUSTER and self.master == "0":  # the only database it has
+        if topology == CLUSTER and self.master == "0":  # a cluster has no other database
             self.master = ""
         if (
             topology not in PORTS
@@ -98,7 +101,7 @@ class RedisEndpoint:
 
 
 def _options(url: str) -> dict[str, Any]:
-    """As redis-py reads them."""
+    """Return the URL's options as redis-py reads them."""
     if urlsplit(url).port == 0:
         raise ValueError
     pool = redis.ConnectionPool.from_url(url)
@@ -115,7 +118,7 @@ def _address(text: str, default: int) -> Address:
 
 
 def _require_name(host: str) -> None:
-    """Raises ValueError for what no name server can be asked about, such as `redis..svc`."""
+    """Raises ValueError for a name that no name server can resolve, such as `redis..svc`."""
     host.removesuffix(".").encode("idna")
 
 

@@ -1,7 +1,7 @@
-"""Whether the Redis in use can keep its promises: looked at now and then, beside checks.
+"""Checks now and then, outside the path of checks, whether the Redis in use can keep its promises.
 
-Checks alone do not show these: a user that may not run all that the scripts call; a `redis://` to a member of a
-cluster, so that nobody limits the clients of the others; memory that is full, or evicts counters.
+Checks alone do not reveal three faults. The user may lack permissions for the scripts. `redis://` may name a cluster
+member, so that the clients of other members have no limits. Memory may be full, or may evict counters.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from app.limiter.redis.preflight import (
 from app.limiter.redis.resp import packed
 from app.limiter.store import InspectedServer, InspectedStore, RuleSource
 
-FULL = 0.95  # of maxmemory: from here on the next minutes of new clients may not fit
-IN_USE_SECONDS, MARK_SECONDS = 300, b"3600"  # longer than several looks, of all nodes
+FULL = 0.95  # fraction of maxmemory: beyond it, the new clients of the next minutes may not fit
+IN_USE_SECONDS, MARK_SECONDS = 300, b"3600"  # longer than several inspections by all nodes
 MARK, NUMBER = re.compile(rb"(\d{1,12}\.\d{3}) ([0-9a-f]{16})"), re.compile(r"[0-9]{1,18}")
 USED_BY = re.compile(rb"([0-9a-f]{16})(?: ([0-9a-f]{16}) (\d{1,12}))?")
 
@@ -43,10 +43,10 @@ REFUSES = "Redis is full and refuses charges, so fail_mode decides the checks th
 
 @dataclass(slots=True)
 class Findings:
-    """`causes`: what is wrong, by its label. `unable`: Redis cannot decide all checks. `memory_used`: of maxmemory.
+    """`causes`: texts by reason label. `unable`: Redis cannot decide all checks. `memory_used`: fraction of maxmemory.
 
-    `shared`: another deployment uses this Redis too. `mark`: the same for all nodes that use this Redis, with the Unix
-    time at which it was made; None: not known.
+    `shared`: another deployment uses this Redis too. `mark`: the Unix time at which it was made and its value, the same
+    for all nodes that use this Redis; None if unknown.
     """
 
     causes: dict[str, str] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Findings:
 
 
 class RedisInspection:
-    """Looks by `store`, over connections that no check waits for; `deciding` are the servers that checks are sent to.
+    """Inspects through `store`, whose connections no check waits for. `deciding` is the store that checks use.
 
     `single`: the URL names one server. `clock` is Unix time in seconds.
     """
@@ -79,7 +79,7 @@ class RedisInspection:
         self._missing = ""
 
     def look(self) -> Findings:
-        """What is found now, in a few trips to each server."""
+        """Inspect Redis, in a few round trips to each server."""
         found = Findings()
         try:
             for server in self._store.servers():
@@ -116,7 +116,7 @@ class RedisInspection:
             _judge_memory(told, found)
 
     def _not_permitted(self, commands: str, found: Findings) -> None:
-        """Connections that checks still use are given up, once: the next ones will not come about."""
+        """Drop the connections of checks, once: no new connection will open without the permissions."""
         if commands != self._missing:
             self._missing = commands
             with suppress(StoreError):
@@ -125,7 +125,7 @@ class RedisInspection:
         found.causes["redis_permission"], found.unable = MISSING.format(commands), True
 
     def _leave_marks(self, found: Findings) -> None:
-        """Raises StoreError, StoreFull where Redis takes no writes."""
+        """Write the deployment marks. Raises StoreError; StoreFull if Redis takes no writes."""
         book = self._rules.book
         if book is None:
             return
@@ -149,9 +149,9 @@ class RedisInspection:
 
 
 def _others(used_by: Any, ours: bytes, now: float) -> tuple[bytes, ...]:
-    """Another deployment that has used this Redis lately, and when (Unix seconds); nothing where there is none.
+    """Return another deployment that used this Redis lately, and when (Unix seconds); () if there is none.
 
-    `used_by`: the deployment that looked last, and what it knew of another.
+    `used_by` holds the deployment of the last inspection, and another one that it knew.
     """
     read = USED_BY.fullmatch(used_by) if isinstance(used_by, bytes) else None
     if read is None:
@@ -163,7 +163,7 @@ def _others(used_by: Any, ours: bytes, now: float) -> tuple[bytes, ...]:
 
 
 def _judge_memory(told: Any, found: Findings) -> None:
-    """By the answer to INFO memory; by none where it is an error, or has not what is looked for."""
+    """Judge the answer to INFO memory. An error, or an answer without the figures, proves nothing."""
     lines = told.decode(errors="replace").split("\r\n") if isinstance(told, bytes) else []
     says = dict(line.split(":", 1) for line in lines if ":" in line)
     figures = {name: int(value) for name, value in says.items() if NUMBER.fullmatch(value)}

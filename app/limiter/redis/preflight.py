@@ -1,7 +1,7 @@
-"""What a server is asked before checks rely on it: may its user run what the scripts call, and has it all of the keys?
+"""Questions to a server before checks rely on it: the user's permissions, and whether it has all keys.
 
-A script that may not run one of its commands ends there, after what it has written: one limit charged and another not,
-or a counter that never expires. So where a command is missing no connection comes about, and `fail_mode` decides.
+A script that lacks a permission ends at that command, after its earlier writes. One limit may then be charged and
+another not, or a counter may never expire. So no connection opens without the permissions, and `fail_mode` decides.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ CALLED = re.compile(rb"redis\.call\('(\w+)'")
 COMMANDS = tuple(sorted({name for script in all_scripts() for name in CALLED.findall(script.source)}))
 INFO = b"INFO"
 ASKING = ("SCRIPT LOAD", "EVALSHA")
-PARTS = 64  # of a cluster's slots, each asked about by one key
+PARTS = 64  # of a cluster's slots, each tested by one key
 START_SECONDS = 1.0
 
 
 class MissingPermission(ConnectionError):
-    """`commands`: what the Redis user may not run, and the scripts need."""
+    """`commands`: those that the scripts need and the Redis user may not run."""
 
     def __init__(self, commands: str) -> None:
         super().__init__(f"the Redis user may not run {commands}, which the scripts need")
@@ -37,21 +37,21 @@ class MissingPermission(ConnectionError):
 
 
 def permission_commands(*also: bytes) -> tuple[bytes, bytes]:
-    """Two commands, whose answers `missing_among` reads. `also`: INFO, where it is asked about beside the scripts'."""
+    """Return two commands whose answers `missing_among` reads. `also`: commands to test beside those of the scripts."""
     script = permissions_script()
     asked = packed(b"EVALSHA", script.sha, b"0", HEALTH, *COMMANDS, *also)
     return packed(b"SCRIPT", b"LOAD", script.source), asked
 
 
 def missing_among(answers: Sequence[Any]) -> list[str]:
-    """The commands that the user may not run; none where the server cannot tell just now, or speaks nonsense."""
+    """Return the commands that the user may not run; none if the server cannot tell now or its answer is malformed."""
     refused = [name for name, reply in zip(ASKING, answers, strict=True) if _is(reply, "NOPERM", NoPermissionError)]
     found = answers[1].split() if isinstance(answers[1], bytes) else []
     return refused or [name.decode() for name in found if name in (*COMMANDS, INFO)]
 
 
 def permitted(connection: AbstractConnection) -> AbstractConnection:
-    """The connection. Raises MissingPermission, or what else a connection raises; then it is closed."""
+    """Return the connection. Raises MissingPermission, or another error of the connection; it is then closed."""
     try:
         connection.send_packed_command(list(permission_commands()))
         missing = missing_among([_answer(connection), _answer(connection)])
@@ -65,20 +65,20 @@ def permitted(connection: AbstractConnection) -> AbstractConnection:
 
 @cache
 def membership_commands() -> tuple[bytes, ...]:
-    """Commands whose answers `is_elsewhere` reads: each looks at a key in another part of a cluster's slots."""
+    """Return commands whose answers `is_elsewhere` reads: each reads a key in another part of a cluster's slots."""
     parts = (range(SLOTS * part // PARTS, SLOTS * (part + 1) // PARTS) for part in range(PARTS))
     return tuple(packed(b"GET", health(slots.__contains__)) for slots in parts)
 
 
 def is_elsewhere(reply: Any) -> bool:
-    """Whether the key is at another server: only members of a cluster say so."""
+    """Whether the key is at another server. Only members of a cluster answer this."""
     return _is(reply, "MOVED", AskError) or _is(reply, "ASK", AskError)
 
 
 def names_a_member(url: str) -> bool:
-    """Whether `url` is of a single server which is a member of a cluster, and has only some of its keys.
+    """Whether `url` names a single server that is a member of a cluster, and so has only some of the keys.
 
-    Each step takes START_SECONDS at most. False where the server does not answer.
+    Each step may take START_SECONDS. False if the server does not answer.
     """
     endpoint = RedisEndpoint(url, START_SECONDS)
     if endpoint.topology != SINGLE:
@@ -104,5 +104,5 @@ def _answer(connection: AbstractConnection) -> Any:
 
 
 def _is(reply: Any, code: str, kind: type[ResponseError]) -> bool:
-    """Whether it is the error with this code, as a link gives it, or of this kind, as a connection does."""
+    """Whether it is this error: by `code` in a reply of RedisConnection, by `kind` in one of redis-py."""
     return isinstance(reply, kind) or (isinstance(reply, hiredis.ReplyError) and str(reply).startswith(f"{code} "))

@@ -1,13 +1,13 @@
-"""Commands as Redis reads them: the part of its protocol that is cheap to write once and for all."""
+"""Packs commands in the Redis protocol (RESP), for parts that can be packed once and reused."""
 
 from __future__ import annotations
 
 
 def packed(*words: bytes) -> bytes:
-    """A command."""
+    """Pack a command."""
     return b"*%d\r\n" % len(words) + b"".join(map(bulk, words))
 
 
 def bulk(word: bytes) -> bytes:
-    """A word of one."""
+    """Pack one word of a command."""
     return b"$%d\r\n%b\r\n" % (len(word), word)

@@ -1,4 +1,4 @@
-"""One call of a script: the charges that it decides, packed, and its answer, read. check.lua describes both."""
+"""Packs charges into script calls and reads the replies. check.lua describes both formats."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from app.limiter.redis.scripts import Script, check_batch_script
 
 T = TypeVar("T")
 
-_OUTCOME, _LEASE = Struct("<2I3q"), Struct("<2I3qi")  # of a check; lease.lua says of what the other is
+_OUTCOME, _LEASE = Struct("<2I3q"), Struct("<2I3qi")  # of a check; lease.lua describes the other
 _outcomes = _OUTCOME.iter_unpack
-ANYBODY = b"\xff" * CLIENT_LENGTH  # in place of a client; stands nowhere else in a call
+ANYBODY = b"\xff" * CLIENT_LENGTH  # placeholder of a client; occurs nowhere else in a call
 
 
 NONSENSE = "the answer is not one of this service's scripts"
-CALL_US = 2_000  # of Redis's time, by estimate: what a call may keep everybody else waiting
+CALL_US = 2_000  # estimated Redis time of a call, during which all other clients of Redis wait
 
 
 class RoundTrip(NamedTuple):
-    """Charges by the call that decides them, and how many microseconds all of that may take Redis."""
+    """Charges grouped by call, and the estimated Redis time of all calls in microseconds."""
 
     calls: Sequence[Sequence[Charge]]
     work_us: int
 
 
 def round_trips(charges: Sequence[Charge], most: int, round_trip_us: int) -> list[RoundTrip]:
-    """The charges in order, in calls of at most `most` charges and CALL_US, and trips of `round_trip_us`.
+    """Group the charges in order: calls of at most `most` charges and CALL_US, round trips of at most `round_trip_us`.
 
-    A single charge that is more than that has a call, and a trip, of its own.
+    A single charge beyond a bound has a call, and a round trip, of its own.
     """
     work = [charge.compiled.work_us for charge in charges]
-    if (total := sum(work)) <= CALL_US:  # nearly always
+    if (total := sum(work)) <= CALL_US:  # the common case
         return [RoundTrip([charges[start : start + most] for start in range(0, len(charges), most)], total)]
     calls = _grouped(charges, work, CALL_US, most)
     spent = [sum(charge.compiled.work_us for charge in call) for call in calls]
@@ -59,9 +59,9 @@ def _grouped(items: Sequence[T], work_us: Sequence[int], most_us: int, most: int
 
 
 def packed_call(charges: Sequence[Charge], now_us: int | None = None) -> bytes:
-    """The EVALSHA that decides charges in order. Without `now_us`, Redis's clock decides."""
+    """Return the EVALSHA that decides the charges in order. Without `now_us`, Redis's clock decides."""
     charge = charges[0]
-    if len(charges) == 1 and charge.cost == 1 and charge.record is None and now_us is None:  # most that come alone
+    if len(charges) == 1 and charge.cost == 1 and charge.record is None and now_us is None:  # the common single check
         compiled = charge.compiled
         compiled.alone = compiled.alone or tuple(_packed([Charge(compiled, ANYBODY, 1)], None).split(ANYBODY))
         return charge.client.join(compiled.alone)
@@ -82,7 +82,7 @@ def _packed(charges: Sequence[Charge], now_us: int | None) -> bytes:
         else:
             asked += compiled.asked(charge.cost), bulk(record.meaning)
     packed_keys, now = b"".join(keys), b"" if now_us is None else b"%d" % now_us
-    count = packed_keys.count(b"$")  # one in front of each key, and none in any
+    count = packed_keys.count(b"$")  # `$` precedes each key and occurs in none
     head = b"*%d\r\n$7\r\nEVALSHA\r\n" % (4 + count + len(asked))
     return b"".join((head, bulk(_script(charges).sha), bulk(b"%d" % count), packed_keys, bulk(now), *asked))
 
@@ -95,7 +95,7 @@ def _script(charges: Sequence[Charge]) -> Script:
 
 
 def read_reply(reply: bytes, charges: Sequence[Charge]) -> list[Outcome | StoreError]:
-    """The outcomes of charges that were decided in one call. What no script of ours says is a StoreFault."""
+    """Return the outcomes of the charges of one call. A reply in no known format gives StoreFault."""
     count = len(charges)
     if count == 1:
         return [read_part(reply, charges[0])]
@@ -112,14 +112,17 @@ def read_reply(reply: bytes, charges: Sequence[Charge]) -> list[Outcome | StoreE
 
 
 def _all_first(reply: bytes, count: int) -> bool:
-    """Whether all are of the first limit, as most rules have only one, with times that may be: by columns of bytes."""
+    """Whether all parts name the first limit, with valid times.
+
+    Tests columns of bytes, since most rules have one limit.
+    """
     size, zeros = _OUTCOME.size, bytes(count)
     return (
         reply[::size] == b"\1" * count
         and reply[1::size] == reply[2::size] == reply[3::size] == zeros
-        and reply[size - 9 :: size].isascii()  # the signs of the time until reset, and of now
+        and reply[size - 9 :: size].isascii()  # the top byte of the time until reset; below 128: not negative
         and reply[size - 1 :: size].isascii()
-        and 0 not in reply[size - 2 :: size]  # now is after 1978
+        and 0 not in reply[size - 2 :: size]  # the current time is after 1978
     )
 
 
@@ -131,7 +134,7 @@ def _outcome(charge: Charge, row: tuple[int, ...]) -> Outcome | StoreError:
 
 
 def read_part(reply: bytes, charge: Charge) -> Outcome | StoreError:
-    """The outcome of one charge, also where it is not what a check found just now."""
+    """Return the outcome of one charge, including stored answers, conflicts and leases."""
     record = charge.record
     if not reply and record is not None and record.script is None:
         return RequestIdConflict("the request_id was used for a check with another limit_key or cost")

@@ -1,11 +1,10 @@
-"""Finds the primary that the sentinels name, each time a connection to it is opened, and notices when it is replaced.
+"""Finds the primary through the sentinels for each new connection, and notices when it is replaced.
 
-All sentinels are asked at once: one that was cut off goes on naming the primary of before. Configuration epochs tell
-which of several answers is the latest, since a failover needs a new one; among equals the most answers count.
+All sentinels are asked at once, because an isolated one still names the former primary. Every failover needs a new
+configuration epoch, so the answer with the highest epoch is the latest; among equals, the most frequent answer counts.
 
-A primary that was replaced by order, or is cut off from the sentinels alone, goes on taking charges that will be lost:
-for about ten seconds, measured. So the sentinels are asked once a second whether it is still the one, and at once when
-one of them tells of a failover.
+A primary that was replaced by order, or is cut off only from the sentinels, still accepts charges that will be lost.
+This lasts about ten seconds, measured. So the sentinels are asked every second, and at once after a failover event.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ from app.limiter.redis.sentinel_events import SentinelEvents
 from app.observability.background import forever
 
 WATCH_SECONDS = 1.0
-REST_SECONDS = 0.05  # between two looks, however many hints come
-KNOWN = 16  # sentinels, of which any may be away
+REST_SECONDS = 0.05  # least time between two rounds, however many events come
+KNOWN = 16  # sentinels to remember, any of which may be unreachable
 
 
 class Disagreement(ConnectionError):
-    """The sentinels name several primaries, none of them later than the others or more often."""
+    """The sentinels name several primaries, tied in epoch and number of answers."""
 
 
 class SentinelReply(NamedTuple):
-    """Of one sentinel. `epoch`: of the configuration it knows, -1 where it does not say. `others`: sentinels."""
+    """The answer of one sentinel. `epoch`: its configuration epoch, -1 if unknown. `others`: the sentinels it knows."""
 
     primary: Address
     epoch: int
@@ -42,11 +41,11 @@ class SentinelReply(NamedTuple):
 
 
 class Sentinels:
-    """Of one worker. Those of the URL are asked, and those that they tell of.
+    """Belongs to one worker. Asks the sentinels of the URL and those that they report.
 
-    `give_up` is called when another primary is named than the one that was connected to last, or nobody can tell which
-    it is; again and again until a connection to it was opened. `replaced` is called when one is newly named; once more
-    at each look until it returns True, having done what it could.
+    `give_up` is called if the named primary differs from the last connected one, or the sentinels disagree. The call is
+    repeated until a connection to the new primary opens. `replaced` is called for a newly named primary, and in each
+    later round until it returns True.
     """
 
     def __init__(
@@ -61,17 +60,17 @@ class Sentinels:
         self._replaced = replaced
         self._watch_seconds = watch_seconds
         self._known = list(endpoint.addresses)
-        self._primary: Address | None = None  # that was connected to last
-        self._announced: Address | None = None  # that needs no `replaced` any more
-        self._epoch = -1  # the highest that was heard of
+        self._primary: Address | None = None  # of the last connection
+        self._announced: Address | None = None  # needs no further call of `replaced`
+        self._epoch = -1  # the highest epoch seen
         self._hinted = Event()
         self._events = SentinelEvents(endpoint, self._hinted.set)
         self._watching = False
 
     def connect(self) -> AbstractConnection:
-        """A connection to a server that says itself that it is the primary. Raises RedisError when there is none.
+        """Return a connection to a server that itself claims to be the primary. Raises RedisError if there is none.
 
-        Each step takes the timeout at most: connecting to the sentinels, their answers, and likewise the server.
+        Each step may take the timeout: connecting to the sentinels, their answers, and likewise for the server.
         """
         if not self._watching:
             self._watching = True
@@ -88,7 +87,7 @@ class Sentinels:
             lost = named != before
         except Disagreement:
             lost = True
-        except RedisError:  # none answers: the connection there is stays
+        except RedisError:  # no sentinel answers: the current connection stays
             lost = False
         self._events.follow(self._known)
         if lost and before == self._primary:
@@ -98,9 +97,9 @@ class Sentinels:
         gevent.sleep(REST_SECONDS)
 
     def _named(self) -> Address:
-        """The primary, by all that answer, or as soon as more than half of those that are known agree.
+        """Return the primary by all answers, or as soon as more than half of the known sentinels agree.
 
-        They may be those that have not heard of a failover yet, which others had told of before: then all are awaited.
+        A majority with a lower epoch than seen before may not know of a failover yet, so all answers are awaited.
         """
         answers, failures = [], []
         asking = {gevent.spawn(self._asked, sentinel): sentinel for sentinel in self._known}
@@ -117,7 +116,7 @@ class Sentinels:
         if not answers:
             raise ConnectionError(f"no sentinel names a primary of {self._endpoint.master}: {', '.join(failures)}")
         newest = max(answer.epoch for answer in answers)
-        # One that is lower is believed where all say so: the sentinels were set up anew.
+        # A lower epoch is accepted if all sentinels answer with it: they were set up anew.
         self._epoch = newest if len(answers) == len(asking) else max(newest, self._epoch)
         self._known = remembered(self._endpoint.addresses, (other for answer in answers for other in answer.others))
         return latest(answers)
@@ -125,7 +124,7 @@ class Sentinels:
     def _asked(self, sentinel: Address) -> SentinelReply | Exception:
         try:
             return self._ask(sentinel)
-        except (RedisError, LookupError, TypeError, ValueError) as error:  # all but the first: no answer of a sentinel
+        except (RedisError, LookupError, TypeError, ValueError) as error:  # apart from the first: a malformed answer
             return error
 
     def _ask(self, sentinel: Address) -> SentinelReply:
@@ -158,7 +157,7 @@ class Sentinels:
 
 
 def latest(answers: Sequence[SentinelReply]) -> Address:
-    """The primary with the highest epoch, then the most answers. Raises Disagreement where two are alike."""
+    """Return the primary with the highest epoch, then the most answers. Raises Disagreement on a tie."""
     votes = Counter(answer.primary for answer in answers)
     epochs = {primary: max(answer.epoch for answer in answers if answer.primary == primary) for primary in votes}
     first, *others = sorted(votes, key=lambda primary: (epochs[primary], votes[primary]), reverse=True)
@@ -168,18 +167,18 @@ def latest(answers: Sequence[SentinelReply]) -> Address:
 
 
 def remembered(named: Iterable[Address], others: Iterable[Address]) -> list[Address]:
-    """The sentinels to ask the next time: those of the URL, and as many of the others as there is room for."""
+    """Return the sentinels to ask next time: those of the URL, then as many others as fit."""
     return list(dict.fromkeys([*named, *others]))[:KNOWN]
 
 
 def _settled(answers: Sequence[SentinelReply], asked: int, epoch: int) -> bool:
-    """Whether more than half of those asked say the same, of this epoch or a later one."""
+    """Whether more than half of those asked give the same answer, with this epoch or a later one."""
     alike = Counter((answer.epoch, answer.primary) for answer in answers)
     return any(2 * number > asked and said >= epoch for (said, _), number in alike.items())
 
 
 def _epoch(connection: AbstractConnection) -> int:
-    """Of the configuration; -1 where the sentinel does not say it to this user."""
+    """Return the configuration epoch; -1 if the sentinel withholds it from this user."""
     try:
         return int(_fields(connection.read_response())[b"config-epoch"])
     except (ResponseError, LookupError, TypeError, ValueError):

@@ -1,7 +1,7 @@
-"""Listens to the sentinels' word that a primary is being replaced. A hint: the sentinels are asked at once.
+"""Subscribes to the sentinels' failover events, as hints to ask them at once.
 
-A word that is lost costs no more than the time until they are asked anyway, so nothing here is retried in haste, and no
-error matters to anybody else.
+The sentinels are asked regularly anyway. So a lost event costs only the time until then, retries need no haste, and
+errors stay inside.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from app.limiter.redis.endpoint import Address, RedisEndpoint
 
 log = logging.getLogger(__name__)
 
-# The first is said by the sentinel in charge once the replica calls itself the primary, the other by each of them.
+# The sentinel in charge sends the first once the replica reports itself as primary. Every sentinel sends the second.
 CHANNELS = ("+promoted-slave", "+switch-master")
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 15.0
-SILENCE_SECONDS = 15.0  # after which a sentinel is asked whether it is still there
+SILENCE_SECONDS = 15.0  # of silence before a sentinel is pinged
 
 
 class SentinelEvents:
-    """Of one worker. `hint` is called when a sentinel tells of a failover of the primary that `servers` names."""
+    """Belongs to one worker. `hint` is called at a failover of the primary that `servers` names."""
 
     def __init__(self, endpoint: RedisEndpoint, hint: Callable[[], None]) -> None:
         self._endpoint = endpoint
@@ -34,7 +34,7 @@ class SentinelEvents:
         self._listening: dict[Address, gevent.Greenlet[..., Any]] = {}
 
     def follow(self, sentinels: Iterable[Address]) -> None:
-        """Listen to these, each over a connection of its own, and to no others."""
+        """Listen to exactly these sentinels, each over its own connection."""
         wanted = set(sentinels)
         for sentinel in wanted - self._listening.keys():
             self._listening[sentinel] = gevent.spawn(self._listen, sentinel)
@@ -52,13 +52,13 @@ class SentinelEvents:
                     self._read_message(connection)
                 finally:
                     connection.disconnect()
-            except Exception as error:  # whatever it is, the sentinels are asked every second
+            except Exception as error:  # after any error, the sentinels are still asked every second
                 log.debug("no news of sentinel %s: %s", sentinel, error)
             gevent.sleep(wait_seconds)
             wait_seconds = min(2 * wait_seconds, LONGEST_WAIT_SECONDS)
 
     def _read_message(self, connection: AbstractConnection) -> None:
-        """Never returns. Raises RedisError."""
+        """Read events. Never returns; raises RedisError."""
         while True:
             if not _readable(connection, SILENCE_SECONDS):
                 connection.send_command("PING")
@@ -70,14 +70,14 @@ class SentinelEvents:
 
 
 def _subscribe(connection: AbstractConnection) -> None:
-    """Raises RedisError, for instance where the user may not."""
+    """Subscribe. Raises RedisError, for instance if the user lacks the permission."""
     connection.send_command("SUBSCRIBE", *CHANNELS)
     for _ in CHANNELS:
         connection.read_response()
 
 
 def _readable(connection: AbstractConnection, seconds: float) -> bool:
-    """Whether there is something to read within so long."""
+    """Whether input arrives within this time."""
     if connection.can_read():
         return True
     try:

@@ -1,4 +1,4 @@
-"""A connected socket to Redis in the event loop: bytes out, whole replies in."""
+"""A connected Redis socket in the event loop: bytes out, whole replies in."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from redis.connection import AbstractConnection
 from redis.exceptions import ConnectionError
 
 READ_BYTES = 65536
-READS = 16  # in one turn of the event loop: 1 MiB, thousands of answers
-MAX_REPLY_BYTES = 8 * 1024 * 1024  # of one that is incomplete; no answer to a command of ours is a tenth of it
-INCOMPLETE = object()  # in place of a reply, where the rest of it is still to come
-READABLE, WRITABLE = 1, 2  # what an io watcher of the event loop waits for
+READS = 16  # per event-loop turn: 1 MiB, thousands of answers
+MAX_REPLY_BYTES = 8 * 1024 * 1024  # of an incomplete reply; no reply to our commands reaches a tenth of it
+INCOMPLETE = object()  # marks a reply whose rest is still to come
+READABLE, WRITABLE = 1, 2  # event masks of the event loop's io watchers
 
 
 class RedisSocket:
-    """Takes over a connected redis-py connection: connecting, TLS, authentication and choice of database are its."""
+    """Takes over a connected redis-py connection, which has done TLS, authentication and choice of database."""
 
     def __init__(self, connection: AbstractConnection) -> None:
         self._connection: AbstractConnection | None = connection
@@ -27,20 +27,22 @@ class RedisSocket:
         self._socket.settimeout(0)
         self._encrypted = isinstance(self._socket, SSLSocket)
         self._reader = hiredis.Reader(notEnoughData=INCOMPLETE)
-        self._incomplete_bytes = 0  # read since the last whole reply
+        self._incomplete_bytes = 0  # bytes since the last whole reply
         self._unsent = b""
         loop = get_hub().loop
         self._readable = loop.io(self._socket.fileno(), READABLE)
         self._writable = loop.io(self._socket.fileno(), WRITABLE)
 
     def start(self, on_replies: Callable[[list[Any]], None], broken: Callable[[ConnectionError], None]) -> None:
-        """Call `heard` with replies, or with none when a full socket took more; `broken` once it has ended. Both in the
-        hub, after what lay in the socket was read."""
+        """Call `on_replies` with replies, or with none if a full socket accepted more; `broken` at the end.
+
+        Both are called in the hub, after the socket's input was read.
+        """
         self._on_replies, self._broken = on_replies, broken
         self._readable.start(self.read)
 
     def send(self, data: bytes) -> None:
-        """Send now what the socket takes, the rest when it takes more."""
+        """Send what the socket accepts now, and the rest once it accepts more."""
         was_full = bool(self._unsent)
         self._unsent = self._unsent + data if was_full else data
         if not self._unsent:
@@ -57,16 +59,16 @@ class RedisSocket:
             self._writable.start(self.send, b"")
         else:
             self._writable.stop()
-        if was_full and sent:  # the other side took what was in the way
+        if was_full and sent:  # a full socket accepted more, a sign of life
             self._on_replies([])
 
     def look(self) -> bool:
-        """Read and send what can be now, as if the event loop had its turn. False where more lies in the socket."""
+        """Read and send what is possible now. False if more input is left."""
         self.send(b"")
         return self._connection is None or self.read()
 
     def read(self) -> bool:
-        """Take what lies in the socket, READS pieces of it at most. False where more lies there."""
+        """Read the socket's input, at most READS pieces. False if more is left."""
         replies: list[Any] = []
         drained, broken = False, None
         try:
@@ -80,7 +82,7 @@ class RedisSocket:
                 self._incomplete_bytes = 0 if found else self._incomplete_bytes + len(data)
                 if self._incomplete_bytes > MAX_REPLY_BYTES:
                     raise ConnectionError(f"Redis sent {self._incomplete_bytes} bytes without a complete answer")
-                # Of TLS, more may lie in it than the system knows of.
+                # TLS may hold decrypted bytes that the system does not report.
                 if len(data) < READ_BYTES and not self._encrypted:
                     drained = True
                     break
@@ -94,7 +96,7 @@ class RedisSocket:
             self._on_replies(replies)
         if broken and self._connection is not None:
             self._broken(broken)
-        elif not drained and self._encrypted:  # of which the event loop may not hear
+        elif not drained and self._encrypted:  # the event loop may not report them
             get_hub().loop.run_callback(self._read_on)
         return drained
 
@@ -103,7 +105,7 @@ class RedisSocket:
             self.read()
 
     def close(self) -> None:
-        """End the connection. Safe to repeat."""
+        """Close the connection. Safe to repeat."""
         if self._connection is None:
             return
         for watcher in (self._readable, self._writable):

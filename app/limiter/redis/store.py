@@ -1,6 +1,6 @@
-"""Decides checks in Redis or Valkey: sends the check scripts, reads their answers, tells errors apart.
+"""Decides checks in Redis or Valkey: sends the check scripts, reads their replies, classifies errors.
 
-Never retries a check: a script whose answer was lost may have charged already.
+Never retries a check, because a script whose reply was lost may have charged already.
 """
 
 from __future__ import annotations
@@ -30,23 +30,26 @@ from app.observability.tracing import tracer, within
 from app.rules.rule import DEFAULT_RULE_ID, Limit, Rule
 
 MAX_WAITING = 10_000  # callers of one worker; 50 ms of them would be 200,000 checks a second
-# Answers that say the server cannot serve now, by the first word of the error.
+# Error codes (first words) of a server that cannot serve now.
 UNABLE = ("LOADING", "READONLY", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "BUSY", "NOPERM")
-# How servers of several releases begin to say that the user may not run what a script calls.
+# Beginnings of the errors, by server release, for a script that calls a command without permission.
 NOT_PERMITTED = ("ERR ACL failure in script", "ERR The user executing the script")
-REPLACED = ("READONLY", "NOREPLICAS")  # a primary that was demoted, or is cut off from its replicas
+REPLACED = ("READONLY", "NOREPLICAS")  # the primary was demoted, or is cut off from its replicas
 NOT_RUN = ("NOSCRIPT", "CROSSSLOT")
 LOADS = tuple(packed(b"SCRIPT", b"LOAD", script.source) for script in all_scripts())
-ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN")  # nothing was run
+ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN")  # the command was not run
 EVALSHA = {"redis.command": "EVALSHA"}
-TOGETHER = 64  # checks in one call: what a call costs is spread, and Redis is held up for milliseconds at most
+TOGETHER = 64  # checks per call: enough to spread a call's cost, few enough to block Redis for milliseconds at most
 LOOK = CompiledRule(
     Rule(id=DEFAULT_RULE_ID, client_id="*", limits=(Limit(rate=1, window=1, algorithm="fixed_window"),))
 )
 
 
 class RedisStore:
-    """Sends charges over one link, so many in a call at most. `now_us` is for tests: it replaces the server's clock."""
+    """Sends charges over one connection, at most `together` per call.
+
+    `now_us` is for tests: it replaces Redis's clock.
+    """
 
     elsewhere: Sequence[str] = ELSEWHERE
 
@@ -57,10 +60,11 @@ class RedisStore:
     def check(
         self, charges: Sequence[Charge], now_us: int | None = None, loads: Sequence[bytes] = ()
     ) -> list[Outcome | StoreError]:
-        """One trip for all charges, decided in order, or several where that is more work than may be outstanding.
+        """Make one round trip for all charges, in order, or several if the work exceeds what may be outstanding.
 
-        Each charge gets its outcome or its own error; what comes after a trip that failed is not asked. `loads`: SCRIPT
-        LOADs to go ahead of the first. Raises StoreError when that failed: then it is unknown what was charged.
+        Each charge gets its outcome or its own error. After a failed round trip, later charges are not sent. `loads`
+        are SCRIPT LOAD commands to send first. Raises StoreError if the first round trip failed; it is then unknown
+        what was charged.
         """
         outcomes: list[Outcome | StoreError] = []
         ahead = loads
@@ -83,7 +87,7 @@ class RedisStore:
         return outcomes
 
     def _check_again(self, charges: Sequence[Charge], outcomes: list[Outcome | StoreError], now_us: int | None) -> None:
-        """Ask once more about what was not run, in one trip with the scripts, so that hardly anybody comes between."""
+        """Repeat the charges that were not run, in the same write as SCRIPT LOAD, so hardly any call intervenes."""
         not_run = [place for place, outcome in enumerate(outcomes) if type(outcome) is NotRun]
         try:
             again = RedisStore.check(self, [charges[place] for place in not_run], now_us, LOADS)
@@ -96,7 +100,7 @@ class RedisStore:
             outcomes[place] = outcome
 
     def load_scripts(self) -> None:
-        """SCRIPT LOAD, so that checks are calls by SHA alone. Safe to repeat. Raises StoreError."""
+        """Load the scripts, so that checks are calls by SHA alone. Safe to repeat. Raises StoreError."""
         self._loaded(self._call(LOADS, "load"))
 
     def ping(self) -> bool:
@@ -104,7 +108,7 @@ class RedisStore:
         return self.trouble() is None
 
     def trouble(self, client: bytes = HEALTH) -> StoreError | None:
-        """Why the server does not answer a check (a PING alone would not notice a lost script); None where it does."""
+        """Return why the server does not answer a check; None if it does. A PING would not notice a lost script."""
         try:
             [outcome] = self.check([Charge(LOOK, client, 0)])
         except StoreError as error:
@@ -112,7 +116,7 @@ class RedisStore:
         return outcome if isinstance(outcome, StoreError) else None
 
     def _read(self, reply: Any, charges: Sequence[Charge]) -> Sequence[Outcome | StoreError]:
-        """The outcomes of charges that went in one call."""
+        """Return the outcomes of the charges of one call."""
         if type(reply) is bytes:
             return read_reply(reply, charges)
         if type(reply) is list and len(reply) == len(charges):
@@ -121,7 +125,7 @@ class RedisStore:
                 for part, charge in zip(reply, charges, strict=True)
             ]
         if (code := _code(reply)) in NOT_RUN:
-            if code == "CROSSSLOT":  # a server of a cluster: from now on check by check
+            if code == "CROSSSLOT":  # the server is in a cluster: from now on one check per call
                 self._together = 1
             return [NotRun(str(reply))] * len(charges)
         return [self._refused(reply, "check")] * len(charges)
@@ -131,7 +135,7 @@ class RedisStore:
 
     def _call(self, commands: Sequence[bytes], operation: str, work_us: int = 0) -> list[Any]:
         asked = b"".join(commands)
-        if operation == "check" and get_current_span().is_recording():  # a span that nobody sees costs too
+        if operation == "check" and get_current_span().is_recording():  # an unrecorded span has a cost too
             with within(tracer.start_span("redis.evalsha", kind=SpanKind.CLIENT, attributes=EVALSHA)):
                 try:
                     return self._connection.call(asked, len(commands), work_us)
@@ -148,7 +152,7 @@ class RedisStore:
             return Redirected(str(reply))
         REDIS_ERRORS.labels(operation).inc()
         if code in REPLACED or (code == "NOPERM" and operation == "check"):
-            # The next connection finds out which server is the primary, and what this user may do there.
+            # The next connection finds the current primary, and tests the user's permissions there.
             self._connection.drop()
         if code == "OOM":
             return StoreFull(str(reply))
@@ -157,26 +161,29 @@ class RedisStore:
         return StoreUnavailable(str(reply)) if code in UNABLE else StoreFault(str(reply))
 
     def send(self, commands: Sequence[tuple[bytes, ...]], operation: str) -> list[Any]:
-        """The replies to commands, each in words, for what no check waits for. Raises StoreError if any failed."""
+        """Return the replies to commands, each a tuple of words, off the path of checks.
+
+        Raises StoreError if any failed.
+        """
         return without_errors(self.replies(commands, operation))
 
     def replies(self, commands: Sequence[tuple[bytes, ...]], operation: str) -> list[Any]:
-        """Likewise, with a StoreError in place of the reply to each that failed."""
+        """Return the replies as `send` does, with a StoreError in place of each failed one."""
         replies = self.answers([packed(*words) for words in commands], operation)
         return [
             self._refused(reply, operation) if isinstance(reply, hiredis.ReplyError) else reply for reply in replies
         ]
 
     def answers(self, commands: Sequence[bytes], operation: str) -> list[Any]:
-        """Likewise to packed commands, an error reply as it came. Raises StoreUnavailable."""
+        """Return the replies to packed commands; an error reply is a value. Raises StoreUnavailable."""
         return self._call(commands, operation)
 
     def drop(self) -> None:
-        """Give the connection up; the next call opens another, and asks the server anew what it may do there."""
+        """Close the connection. The next call opens a new one and tests the permissions again."""
         self._connection.drop()
 
     def servers(self) -> Sequence[RedisStore]:
-        """Those that have the keys between them."""
+        """Return the servers that together have all keys."""
         return [self]
 
 
@@ -186,7 +193,7 @@ def _lost(operation: str, error: RedisError) -> StoreUnavailable:
 
 
 def without_errors(replies: list[Any]) -> list[Any]:
-    """Raises the first StoreError among them."""
+    """Return the replies. Raises the first StoreError among them."""
     for reply in replies:
         if isinstance(reply, StoreError):
             raise reply
@@ -194,7 +201,7 @@ def without_errors(replies: list[Any]) -> list[Any]:
 
 
 def _code(reply: Any) -> str | None:
-    """The first word of an error reply; NOPERM also where a script was not permitted to go on."""
+    """Return the first word of an error reply; NOPERM also for a script stopped by a missing permission."""
     if not isinstance(reply, hiredis.ReplyError):
         return None
     said = str(reply)
@@ -204,10 +211,10 @@ def _code(reply: Any) -> str | None:
 def connect(
     url: str, *, timeout_ms: int, clock: Callable[[], float], replaced: Callable[[], bool] = lambda: True
 ) -> RedisConnection:
-    """A link to the server that decides, alone or under Sentinel. Opens no connection yet. `clock`: monotonic.
+    """Return a connection to the single server, or to Sentinel's primary. Opens none yet. `clock`: monotonic seconds.
 
-    It fails within the timeout and never repeats a command. `replaced` is called when the link was given up because the
-    sentinels name another server, until it returns True.
+    A call fails within the timeout and never repeats a command. `replaced` is called after the connection was given up
+    because the sentinels name another server, until it returns True.
     """
     endpoint = RedisEndpoint(url, timeout_ms / 1000)
     connection = multiplexed(lambda: opened(), timeout_ms=timeout_ms, clock=clock)
@@ -220,7 +227,7 @@ def connect(
 def multiplexed(
     opened: Callable[[], AbstractConnection], *, timeout_ms: int, clock: Callable[[], float]
 ) -> RedisConnection:
-    """A link whose connections `opened` opens, to servers where the user may run all that scripts call."""
+    """Return a shared connection that `opened` opens, only to servers where the user has the scripts' permissions."""
     return RedisConnection(
         connect=lambda: RedisSocket(permitted(opened())),
         timeout_seconds=timeout_ms / 1000,

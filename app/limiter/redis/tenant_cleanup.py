@@ -1,8 +1,7 @@
-"""What Redis holds of tenants that were deleted, and its removal.
+"""Removes deleted tenants' keys from Redis.
 
-Nothing reads it any more, for no two tenants ever have the same number; but it would lie there as long as its windows
-last. It is found by its keys, which begin with a hash of the tenant that no other deployment makes: Redis walks through
-all keys, some at a time.
+Nothing reads these keys any more, because tenant numbers are never reused, but they would stay until their windows end.
+They begin with a hash of the tenant that no other deployment produces. Redis scans all keys for them in steps.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ from app.limiter.store import CleanedStore, CommandSender, DenialKeys, RuleSourc
 
 log = logging.getLogger(__name__)
 
-# Until then a worker may still decide for the tenant (2 s, by contract), and then add up its denials (6 s).
+# Until then a worker may still decide for the tenant (2 s, by contract), then add up its denials (6 s).
 SETTLE_SECONDS = 9.0
-# In one step Redis looks at so many keys, in 0.2 ms, and then has time for others: 3 s for a million.
+# Keys per SCAN step, which takes Redis 0.2 ms, and the pause after it for other clients: 3 s for a million keys.
 STEP_KEYS, REST_SECONDS = 500, 0.001
 
 
 class TenantCleanup:
-    """`rules`: under whose secret keys are spelled.
+    """`rules` provide the secret under which keys are spelled.
 
-    `settle_seconds`: after a deletion, until no worker of any node adds anything.
+    `settle_seconds`: time after a deletion until no worker of any node writes for the tenant.
     """
 
     def __init__(
@@ -44,9 +43,9 @@ class TenantCleanup:
         self._settle_seconds = settle_seconds
 
     def forget(self, tenant_id: int) -> int:
-        """Wait until nothing is added, then delete all that Redis holds of the tenant; how many keys.
+        """Wait until no worker writes for the tenant, then delete all its keys in Redis; return how many.
 
-        Raises StoreError; then some of it may be left, to expire by itself.
+        Raises StoreError; some keys may then be left to expire by themselves.
         """
         gevent.sleep(self._settle_seconds)
         book = self._rules.book
@@ -57,7 +56,7 @@ class TenantCleanup:
         return swept + self._unlink(self._denied_clients.keys(tenant_id))
 
     def forget_soon(self, tenant_id: int) -> None:
-        """Do so aside."""
+        """Do the same in the background."""
         gevent.spawn(self._forget, tenant_id)
 
     def _forget(self, tenant_id: int) -> None:
@@ -67,7 +66,7 @@ class TenantCleanup:
             log.warning("tenant %d was deleted, its counters are left to expire: %s", tenant_id, error)
 
     def _sweep(self, server: CommandSender, pattern: bytes) -> int:
-        """Delete all keys of the server that match; how many."""
+        """Delete all matching keys of the server; return how many."""
         cursor, deleted = b"0", 0
         while True:
             step = (b"SCAN", cursor, b"MATCH", pattern, b"COUNT", b"%d" % STEP_KEYS)
@@ -78,5 +77,5 @@ class TenantCleanup:
             gevent.sleep(REST_SECONDS)
 
     def _unlink(self, keys: Sequence[bytes]) -> int:
-        """How many of them there were."""
+        """Delete the keys; return how many existed."""
         return sum(int(there) for there in self._store.send([(b"UNLINK", key) for key in keys], "sweep"))

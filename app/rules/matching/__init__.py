@@ -1,1 +1,1 @@
-"""Which rule decides for a client: exact ids, networks, patterns, and the order among them."""
+"""Selects the rule that decides for a client: exact ids, networks, patterns, and their precedence."""

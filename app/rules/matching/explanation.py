@@ -1,4 +1,4 @@
-"""Why a rule decides a check, and why each other one that could does not."""
+"""Explains why a rule decides a check, and why each other candidate does not."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from app.rules.yielding import Pace, unpaced
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A rule whose client matches. `wins`: it decides, or as a shadow it is decided beside.
+    """A rule whose client matches. `wins`: it decides, or as a shadow it is decided beside the enforced rule.
 
-    `hidden_by`: the rule that decides for this client instead, whatever the limit_key.
+    `hidden_by`: the rule that decides for this client instead, for every limit_key.
     """
 
     rule: Rule
@@ -38,7 +38,7 @@ def explain(
     disabled: Sequence[Rule] = (),
     pace: Pace = unpaced,
 ) -> list[Candidate]:
-    """Every candidate for the check: by precedence, shadows after those enforced, then the default, then `disabled`."""
+    """Return every candidate for the check in precedence order: enforced, shadows, the default, then `disabled`."""
     winner = book.match(tenant_id, client_id, limit_key)
     shadow = book.match_shadow(tenant_id, client_id, limit_key)
     rules = book.candidates(tenant_id, client_id)
@@ -52,8 +52,11 @@ def explain(
 
 
 def hidden_by(candidates: Iterable[Rule]) -> dict[int, Rule]:
-    """By the id of a candidate: which one decides instead of it on every key that it is for. Most specific first."""
-    first: dict[str | None, tuple[int, Rule]] = {}  # by endpoint: the first that is for it, and its place
+    """Return, by candidate id, the rule that decides instead on all keys of the candidate.
+
+    Input: most specific first.
+    """
+    first: dict[str | None, tuple[int, Rule]] = {}  # by endpoint: the first rule for it, and its index
     found = {}
     for place, rule in enumerate(candidates):
         before = [first[endpoint] for endpoint in {None, rule.endpoint} if endpoint in first]
@@ -64,7 +67,7 @@ def hidden_by(candidates: Iterable[Rule]) -> dict[int, Rule]:
 
 
 def deciding(rules: Iterable[Rule], client_id: str) -> list[Rule]:
-    """Those of a tenant's rules that decide some check of the client, the most specific first."""
+    """Return the rules of a tenant that decide some check of the client, the most specific first."""
     enforced = TenantRules()
     for rule in rules:
         if rule.enabled and not rule.shadow:

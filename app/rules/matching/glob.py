@@ -1,4 +1,4 @@
-"""Client patterns: what a pattern is, and whether one matches."""
+"""Client patterns: recognition and matching."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import NamedTuple
 
 from app.rules.rule import Rule
 
-MAX_STARS = 4  # of one pattern: to try it is a search for each text between two of them
+MAX_STARS = 4  # per pattern: each text between two of them costs one search
 
 
 def is_pattern(client_id: str) -> bool:
-    """Whether a rule's client is a glob; `*` alone, every client, is none."""
+    """Whether a rule's client is a glob; `*` alone, which is every client, is not."""
     return "*" in client_id and client_id != "*"
 
 
 def stars(client_id: str) -> int:
-    """How many `*` a pattern has; those beside one another mean the same as one."""
+    """Return the number of `*` in a pattern; adjacent ones count as one."""
     return len(re.findall(r"\*+", client_id))
 
 
@@ -32,7 +32,10 @@ class Coverage(NamedTuple):
         return [*self.by_key.values(), *([self.any_key] if self.any_key else [])]
 
     def adding(self, rule: Rule) -> Coverage:
-        """This coverage, changed. Of two rules for the same key the later counts; the database knows no such two."""
+        """Return this coverage, changed.
+
+        The later of two rules for the same key wins; the database allows no such pair.
+        """
         if rule.endpoint is None:
             return self._replace(any_key=rule)
         self.by_key[rule.endpoint] = rule
@@ -62,9 +65,9 @@ class Glob:
 
 
 class RepetitiveGlob(Glob):
-    """One in linear time, where `str.find` would be quadratic: in `aaa…` it compares all of `aaaab` at every place.
+    """A glob matched in linear time, where `str.find` is quadratic: in `aaa…` it compares `aaaab` at every index.
 
-    Regular expressions know how much of a text they have found before it ends otherwise (Knuth, Morris and Pratt).
+    Regular expressions remember the part of a text that has matched so far (Knuth, Morris and Pratt).
     """
 
     __slots__ = ("_searches",)
@@ -86,18 +89,18 @@ class RepetitiveGlob(Glob):
 
 
 def glob_of(pattern: str) -> Glob:
-    """The pattern, made ready to match."""
+    """Return the pattern, prepared for matching."""
     return RepetitiveGlob(pattern) if is_repetitive(pattern) else Glob(pattern)
 
 
 def is_repetitive(pattern: str) -> bool:
-    """Whether a text between two `*` begins with the same three times, such as `aaa` or `ab-ab-ab-`."""
+    """Whether a text between two `*` begins with three repetitions, such as `aaa` or `ab-ab-ab-`."""
     return any(map(_repeats, pattern.split("*")[1:-1]))
 
 
 _repeats = re.compile(r"(.+?)\1\1", re.DOTALL).match
 
 
-@lru_cache(maxsize=4096)  # to compile one takes 20 to 400 us
+@lru_cache(maxsize=4096)  # compiling one takes 20 to 400 us
 def _search(part: str) -> Callable[[str, int, int], re.Match[str] | None]:
     return re.compile(re.escape(part)).search

@@ -1,8 +1,8 @@
-"""Which rules keep others from deciding: the client counts before the endpoint, so a rule for one client and any
-endpoint also stands before every protection of an endpoint that is for all.
+"""Finds rules that keep others from deciding.
 
-What is told is what surprises: that a rule for just an endpoint, or a block, does not decide for some clients. That a
-rule of a client comes before one of its pattern is what rules are for.
+The client precedes the endpoint: a rule for one client and any endpoint also precedes every protection of an endpoint
+for all clients. Warnings name only surprises: a rule for one endpoint, or a block, that does not decide for some
+clients. A client's rule preceding its pattern's rule is normal.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from app.rules.matching.precedence import comes_first, covers, is_wide
 from app.rules.rule import Rule
 from app.rules.yielding import Pace, let_go, unpaced
 
-MAX_PAIRS = 100_000  # of rules that are compared at a time: 0.2 s
+MAX_PAIRS = 100_000  # comparisons of two rules at a time: 0.2 s
 MAX_TOLD = 100
-NAMED = 5  # rules that one sentence names
+NAMED = 5  # rules named in one sentence
 
 Place = tuple[str, str | None, bool]  # client, endpoint, shadow
 
@@ -26,8 +26,11 @@ Place = tuple[str, str | None, bool]  # client, endpoint, shadow
 def warnings(
     changed: Sequence[Rule], others: Iterable[Rule], *, before: Sequence[Rule] = (), pace: Pace = unpaced
 ) -> list[str]:
-    """What the changed rules keep from deciding, what keeps them from it, and what decides again that they kept from it
-    as they were `before`. `others`: the tenant's other rules, or those of `RuleRepository.beside`."""
+    """Return warnings for changed rules: rules they hide, rules that hide them, and rules that decide again.
+
+    The last are those that the rules as they were `before` hid. `others`: the tenant's other rules, or those of
+    `RuleRepository.beside`.
+    """
     others = list(others)
     own = _by_client(pace(others))
     told = [sentence for rule in pace(changed) if (sentence := _not_for(rule, own.get(rule.client_id, ())))]
@@ -40,9 +43,9 @@ def warnings(
 
 
 def hides(upper: Rule, lower: Rule, apart: Collection[Place] = ()) -> bool:
-    """Whether `upper` keeps `lower` from deciding for some client, to somebody's surprise.
+    """Whether `upper` unexpectedly keeps `lower` from deciding for some client.
 
-    `apart`: clients and endpoints with a rule of their own, which `upper` leaves alone.
+    `apart`: clients and endpoints with a rule of their own, which `upper` does not affect.
     """
     if not (upper.enabled and lower.enabled) or upper.shadow is not lower.shadow or upper.action == "block":
         return False
@@ -56,14 +59,14 @@ def hides(upper: Rule, lower: Rule, apart: Collection[Place] = ()) -> bool:
 
 
 def is_protection(rule: Rule) -> bool:
-    """For more than one client and just an endpoint, or a block."""
+    """Whether the rule is a block, or is for one endpoint and more than one client."""
     return rule.action == "block" or (rule.endpoint is not None and is_wide(rule.client_id))
 
 
 def _pairs(changed: Sequence[Rule], others: Sequence[Rule], pace: Pace) -> Iterator[tuple[Rule, list[Rule]]]:
-    """Each rule that some others keep from deciding, with those: of the two at least one was changed.
+    """Return each hidden rule with the rules that hide it, if one of the two was changed.
 
-    Ends when MAX_PAIRS were compared: those for the most clients first.
+    Stops after MAX_PAIRS comparisons. Rules with the shortest client id, for the most clients, come first.
     """
     if not changed:
         return
@@ -75,14 +78,14 @@ def _pairs(changed: Sequence[Rule], others: Sequence[Rule], pace: Pace) -> Itera
         if left < 0:
             return
         uppers = [upper for upper in pace(candidates) if hides(upper, lower, apart)]
-        if id(lower) in ours:  # what its own client has is told apart
+        if id(lower) in ours:  # rules of its own client are reported separately
             uppers = [upper for upper in uppers if upper.client_id != lower.client_id]
         if uppers:
             yield lower, uppers
 
 
 def _widest_first(rules: Iterable[Rule], pace: Pace) -> Iterator[Rule]:
-    """The protections, by a heap: to sort them would be one piece of work."""
+    """Return the protections, shortest client first. A heap, because a sort would be one long piece of work."""
     heap = list[tuple[int, int, int, Rule]]()
     for place, rule in enumerate(pace(rules)):
         if is_protection(rule):
@@ -96,7 +99,7 @@ def _place(client_id: str, rule: Rule) -> Place:
 
 
 def _by_client(rules: Iterable[Rule]) -> dict[str, list[Rule]]:
-    """Those for just an endpoint."""
+    """Return the enabled rules for one endpoint, by client."""
     found: defaultdict[str, list[Rule]] = defaultdict(list)
     for rule in rules:
         if rule.endpoint is not None and rule.enabled:
@@ -105,7 +108,7 @@ def _by_client(rules: Iterable[Rule]) -> dict[str, list[Rule]]:
 
 
 def _not_for(rule: Rule, own: Iterable[Rule]) -> str:
-    """Where a rule for any endpoint does not decide. A block, or a way out of a limit, depends on it."""
+    """Return a warning if a rule for any endpoint does not decide on some: a block or an exemption relies on it."""
     if rule.endpoint is not None or not rule.enabled:
         return ""
     first = [
@@ -117,7 +120,7 @@ def _not_for(rule: Rule, own: Iterable[Rule]) -> str:
 
 
 def _of_no_proxy(rule: Rule) -> str:
-    """Where a rule is for a part of a subscriber's network."""
+    """Return a warning if a rule is for part of a subscriber's network."""
     network = lies_in(rule.client_id)
     if network is None or network.bits != IPV6_BITS or network.prefix <= SUBSCRIBER_BITS:
         return ""
@@ -139,7 +142,7 @@ def _hidden(lower: Rule, uppers: Sequence[Rule]) -> str:
 def _again(
     before: Sequence[Rule], hidden: Sequence[tuple[Rule, list[Rule]]], others: Sequence[Rule], pace: Pace
 ) -> list[str]:
-    """What the rules kept from deciding before, and nothing keeps from it now. Ends as `_pairs` does."""
+    """Return sentences about rules that were hidden before and no longer are. Stops as `_pairs` does."""
     still = {(lower.id, upper.client_id) for lower, uppers in hidden for upper in uppers}
     gone, told, left = {rule.id for rule in pace(before)}, [], MAX_PAIRS
     for lower, uppers in _pairs(before, others, pace):
@@ -160,7 +163,7 @@ def _again(
 
 
 def _stands_between(rule: Rule, client_id: str, lower: Rule) -> bool:
-    """Whether it decides for the client (or pattern) before `lower` does."""
+    """Whether the rule decides for the client (or pattern) before `lower` does."""
     of_client = rule.client_id == client_id or covers(rule.client_id, client_id)
     return (
         of_client
@@ -172,7 +175,7 @@ def _stands_between(rule: Rule, client_id: str, lower: Rule) -> bool:
 
 
 def named(rule: Rule) -> str:
-    """The rule in a sentence."""
+    """Describe the rule in a sentence."""
     words = [rule.client_id, rule.endpoint or "any endpoint", *(["block"] if rule.action == "block" else [])]
     return f"rule {rule.id if rule.id > 0 else 'to be made'} ({', '.join(words)})"
 

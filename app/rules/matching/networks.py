@@ -1,4 +1,4 @@
-"""Networks of addresses as clients of rules: `ip:10.0.0.0/8` is for every `ip:` client that lies in it."""
+"""Networks as clients of rules: `ip:10.0.0.0/8` is for every `ip:` client in that network."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from app.rules.matching.glob import Coverage
 from app.rules.rule import Rule
 from app.rules.yielding import Pace
 
-ADDRESS = "ip:"  # what the ids of clients that are known by their address begin with
-SUBSCRIBER_BITS = 64  # of an IPv6 address: one subscriber has at least that network, and is counted by it
+ADDRESS = "ip:"  # prefix of client ids that are addresses
+SUBSCRIBER_BITS = 64  # of an IPv6 address: a subscriber has at least a /64, and is counted by it
 IPV4_BITS, IPV6_BITS = 32, 128
 MAPPED_BITS, MAPPED = 96, 0xFFFF  # ::ffff:0:0/96, the IPv4 addresses in IPv6
 ALLOWED = (
@@ -31,24 +31,24 @@ class Network(NamedTuple):
     number: int
 
     def holds(self, other: Network) -> bool:
-        """Whether the other lies in this one, or is the same."""
+        """Whether the other network lies in this one, or is the same."""
         shift = other.prefix - self.prefix
         return self.bits == other.bits and shift >= 0 and other.number >> shift == self.number
 
     def shortened(self, prefix: int) -> Network:
-        """The network of that shorter prefix that it lies in."""
+        """Return the network of that shorter prefix that contains this one."""
         return Network(self.bits, prefix, self.number >> (self.prefix - prefix))
 
     def text(self) -> str:
-        """As the client of a rule."""
+        """Return the network as the client of a rule."""
         of = IPv4Address if self.bits == IPV4_BITS else IPv6Address
         return f"{ADDRESS}{of(self.number << (self.bits - self.prefix))}/{self.prefix}"
 
 
 def lies_in(client_id: str) -> Network | None:
-    """The address or network that a client id names, in whatever spelling; None where it names none.
+    """Return the address or network that a client id names, in any spelling; None if it names none.
 
-    An IPv4 address in IPv6 (`::ffff:10.1.2.3`) is that address. Zones (`%eth0`) and bits of the host do not count.
+    An IPv4 address in IPv6 (`::ffff:10.1.2.3`) becomes that IPv4 address. Zones (`%eth0`) and host bits are ignored.
     """
     if not client_id.startswith(ADDRESS):
         return None
@@ -70,20 +70,20 @@ def lies_in(client_id: str) -> Network | None:
 
 
 def network_of(client_id: str) -> Network | None:
-    """The network that a rule's client is; None where it is an id, a glob, or a network in another spelling than ours.
+    """Return the network of a rule's client; None for an id, a glob, or a network in another spelling than ours.
 
-    The API refuses such a spelling; one that is stored is for the client of exactly that id.
+    The API refuses such a spelling. A stored one is for the client of exactly that id.
     """
     return _network_of(client_id) if may_be_network(client_id) else None
 
 
 def may_be_network(client_id: str) -> bool:
-    """Whether `network_of` has to look closer, which takes some microseconds."""
+    """Whether `network_of` must parse the id, which takes some microseconds."""
     return client_id.startswith(ADDRESS) and "/" in client_id
 
 
 def problem_of(client_id: str) -> str | None:
-    """What is wrong with a rule's client that looks like a network; None where nothing is."""
+    """Return the fault of a rule's client that looks like a network; None if there is none."""
     if not may_be_network(client_id) or "*" in client_id or network_of(client_id):
         return None
     network = lies_in(client_id)
@@ -91,19 +91,19 @@ def problem_of(client_id: str) -> str | None:
 
 
 def around(client_id: str) -> list[str]:
-    """All networks that the client, an id or a network, lies in, itself included, as clients of rules."""
+    """Return all networks that contain the client, an id or a network, including itself, as clients of rules."""
     network = lies_in(client_id)
     return [network.shortened(prefix).text() for prefix in range(network.prefix + 1)] if network else []
 
 
 class NetworkIndex:
-    """The networks of one tenant. A search looks once for each length of prefix that there is."""
+    """The networks of one tenant. A search makes one look-up for each prefix length in use."""
 
     def __init__(self, networks: Mapping[str, Coverage], previous: NetworkIndex | None, pace: Pace) -> None:
-        """`previous`: of an earlier book, which knows most of them."""
+        """`previous`: the index of an earlier book, which knows most of the networks."""
         by_prefix: defaultdict[tuple[int, int], dict[int, Coverage]] = defaultdict(dict)
         known = dict(pace(previous._each())) if previous else {}
-        self.others: list[Rule] = []  # what is spelled in another way, and so is for one client
+        self.others: list[Rule] = []  # rules in another spelling, each for the client of that exact id
         for client_id, coverage in pace(networks.items()):
             if network := known.get(client_id) or network_of(client_id):
                 by_prefix[network.bits, network.prefix][network.number] = coverage
@@ -115,7 +115,7 @@ class NetworkIndex:
 
     @property
     def tried(self) -> int:
-        """How many lengths of prefix may have to be tried for one client."""
+        """The most prefix lengths to try for one client."""
         return max(map(len, self._longest_first.values()))
 
     def _each(self) -> Iterator[tuple[str, Network]]:
@@ -125,7 +125,7 @@ class NetworkIndex:
                     yield coverage.rules()[0].client_id, Network(bits, prefix, number)
 
     def match(self, client_id: str, limit_key: str) -> Rule | None:
-        """The rule of the longest prefix that the client lies in and that covers the key."""
+        """Return the rule of the longest prefix that contains the client and covers the key."""
         for by_key, any_key in self.matching(client_id):
             rule = by_key.get(limit_key, any_key)
             if rule is not None:
@@ -133,7 +133,7 @@ class NetworkIndex:
         return None
 
     def matching(self, client_id: str) -> Iterator[Coverage]:
-        """All networks that the client lies in, the longest prefix first."""
+        """Return all networks that contain the client, the longest prefix first."""
         network = lies_in(client_id)
         if network is None:
             return
@@ -143,7 +143,7 @@ class NetworkIndex:
                 yield coverage
 
 
-@lru_cache(maxsize=4096)  # to spell one takes some microseconds
+@lru_cache(maxsize=4096)  # spelling one takes some microseconds
 def _network_of(client_id: str) -> Network | None:
     network = lies_in(client_id)
     return network if network is not None and network.text() == client_id else None

@@ -1,4 +1,4 @@
-"""How many patterns a tenant may have, and how alike: so that no client id is dear to match."""
+"""Bounds how many patterns a tenant may have, and how similar, so that matching is cheap for every client id."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from app.rules.matching.glob import MAX_STARS, Coverage, is_repetitive, stars
 from app.rules.matching.pattern_index import PatternIndex
 from app.rules.yielding import Pace
 
-# Of one tenant. Every change of one makes all workers file all of them again: 10 to 20 ms of each.
+# Per tenant. Each change of a pattern makes all workers index all of them again, in 10 to 20 ms.
 MAX_PATTERNS = 2_000
-# Of these, whose matching is compiled.
+# Patterns among these that need a compiled expression.
 MAX_REPETITIVE = 200
-# For one client id: the dearest that was found takes 0.2 ms, on a busy machine 0.5 (benchmarks/matching.py).
+# Patterns tried for one client id. The slowest case found takes 0.2 ms, on a busy machine 0.5 (benchmarks/matching.py).
 MAX_TRIED = 300
-NAMED = 3  # of those that a refused pattern resembles
+NAMED = 3  # similar patterns named in a refusal
 MANY = "too-many"  # the kind of these refusals
 
 
 @contextmanager
 def keeping_matchable(patterns: Callable[[], set[str]], pace: Pace) -> Iterator[None]:
-    """Changes rules inside. Raises Conflict where that makes the tenant's `patterns` too many, or too dear to match.
+    """Changes rules inside. Raises Conflict if the tenant's `patterns` then are too many, or too slow to match.
 
-    Patterns that were there before are not judged, so that what is stored can be changed.
+    Patterns from before are not judged, so that stored ones can be changed.
     """
     before = patterns()
     yield
@@ -34,7 +34,7 @@ def keeping_matchable(patterns: Callable[[], set[str]], pace: Pace) -> Iterator[
 
 
 def require_matchable(patterns: Collection[str], new: Collection[str], pace: Pace) -> None:
-    """Raises Conflict where `new` ones among all patterns of a tenant make them too many or too dear to match."""
+    """Raises Conflict if `new` patterns make a tenant's patterns too many or too slow to match."""
     if len(patterns) > MAX_PATTERNS:
         raise Conflict(f"a tenant has at most {MAX_PATTERNS} patterns: these would be {len(patterns)}", MANY)
     repetitive = {pattern for pattern in pace(patterns) if is_repetitive(pattern)}

@@ -1,4 +1,4 @@
-"""Which of thousands of patterns is the most specific that matches a client."""
+"""Finds the most specific of thousands of patterns that matches a client."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from app.rules.matching.glob import Coverage, Glob, glob_of
 from app.rules.rule import Rule
 from app.rules.yielding import Pace
 
-# So many patterns with a common head or tail are tried one by one; of more, those with a middle are told apart by it.
+# Up to this many patterns with a common head or tail are tried one by one. In larger groups, patterns with a middle are
+# indexed by it.
 FEW = 8
-PIECE = 4  # characters: with 3 a thousand patterns can no longer be told apart by the number in them
-MAX_PIECES = 32  # of one pattern that are looked at for its rarest
+PIECE = 4  # characters: three cannot distinguish a thousand patterns by the number in them
+MAX_PIECES = 32  # pieces of one pattern that are considered for its rarest
 LONGEST = 256  # characters of a client id
-MATCHES_BYTES = 4 * 1024 * 1024  # remembered by a worker: 12,000 with ids of 40 letters
-MATCH_BYTES = 300  # of one, beside its texts
+MATCHES_BYTES = 4 * 1024 * 1024  # remembered per worker: 12,000 with ids of 40 letters
+MATCH_BYTES = 300  # per remembered match, without its texts
 
 
 class Entry(NamedTuple):
-    """A pattern in the index. `rank`: 0 is the most specific. `glob` is None where its place in the index says all."""
+    """A pattern in the index.
+
+    `rank`: 0 is the most specific. `glob` is None if its place in the index implies a match.
+    """
 
     rank: int
     glob: Glob | None
@@ -30,11 +34,11 @@ class Entry(NamedTuple):
 
 
 class PatternIndex:
-    """The patterns of one tenant, each filed under what few others have: its head, its tail, or a piece between them.
+    """One tenant's patterns, each indexed by a feature that few others share: its head, its tail, or a piece between.
 
-    A search tries the few patterns that share such a mark with the client, not all: a bisection for the heads, one for
-    the tails, and a look-up per character where there are pieces. Only patterns that resemble one another in all of
-    them are tried one by one; pattern_bounds.py limits how many those can be.
+    A search tries only the patterns that share such a feature with the client. It bisects once for heads and once for
+    tails, and makes a look-up per character if there are pieces. Only patterns similar in all features are tried one by
+    one; pattern_bounds.py limits their number.
     """
 
     def __init__(self, patterns: Mapping[str, Coverage], pace: Pace) -> None:
@@ -49,11 +53,11 @@ class PatternIndex:
 
     @property
     def has_pieces(self) -> bool:
-        """Then a search takes a microsecond, and one without a third of it."""
+        """Whether a search takes a microsecond; without pieces it takes a third of that."""
         return bool(self._pieces)
 
     def match(self, client_id: str, limit_key: str) -> Rule | None:
-        """The rule of the most specific pattern that matches and covers the key."""
+        """Return the rule of the most specific pattern that matches and covers the key."""
         best, rank = self._heads.best(client_id, client_id, limit_key, None, len(self._ranked))
         if self._tails is not None:
             best, rank = self._tails.best(client_id[::-1], client_id, limit_key, best, rank)
@@ -64,13 +68,13 @@ class PatternIndex:
         return best
 
     def matching(self, client_id: str) -> Iterator[Coverage]:
-        """All patterns that match, the most specific first. Tries each: not for the hot path."""
+        """Return all patterns that match, the most specific first. Tries each: not for the hot path."""
         return (coverage for glob, coverage in self._ranked if glob.matches(client_id))
 
     def most_tried(self) -> list[str]:
-        """The most patterns that have to be tried for one client id; alike ones stand together.
+        """Return the most patterns that must be tried for one client id, grouped by similarity.
 
-        It is a bound: there need not be a client id for which all of them have to be.
+        This is an upper bound: there may be no client id that needs all of them.
         """
         tried = self._heads.longest_way() + (self._tails.longest_way() if self._tails is not None else [])
         for size in self._piece_sizes:
@@ -85,8 +89,9 @@ class Index(Protocol):
 
 
 class Matches:
-    """What was found for clients that come again, where a search takes longer than to remember: of all tenants of a
-    book. Callers choose clients and keys, so their bytes are bounded.
+    """Remembered matches of all tenants of a book, for indexes whose search takes longer than a look-up.
+
+    Callers choose clients and keys, so the memory is bounded.
     """
 
     def __init__(self) -> None:
@@ -94,7 +99,7 @@ class Matches:
         self._room = MATCHES_BYTES
 
     def match(self, index: Index, client_id: str, limit_key: str) -> Rule | None:
-        """As the index, which is one of those of the book, would."""
+        """Return the match of `index`, one of the book's indexes."""
         asked = index, client_id, limit_key
         try:
             return self._found[asked]
@@ -111,7 +116,7 @@ class Matches:
 
 
 class _Node:
-    """A beginning that some patterns share. `parent` is the longest shorter one that it begins with."""
+    """A prefix that some patterns share. `parent` is the longest shorter prefix of it."""
 
     __slots__ = ("entries", "parent", "prefix")
 
@@ -122,8 +127,10 @@ class _Node:
 
 
 class _Prefixes:
-    """Entries by the text they begin with. In the order of these texts, all that another text begins with are its
-    neighbour below and that one's ancestors."""
+    """Entries by the text they begin with.
+
+    In sorted order, the prefixes of a text are its lower neighbour and that one's ancestors.
+    """
 
     def __init__(self, entries: Mapping[str, list[Entry]]) -> None:
         self._sorted = sorted(entries)
@@ -136,7 +143,7 @@ class _Prefixes:
             self._nodes.append(node)
 
     def best(self, text: str, client_id: str, limit_key: str, best: Rule | None, rank: int) -> tuple[Rule | None, int]:
-        """`best` of the given rank, or what is filed under a beginning of the text, matches and ranks lower."""
+        """Return the better of `best` with the given rank and the matching entries under prefixes of the text."""
         place = bisect_right(self._sorted, text)
         node = self._nodes[place - 1] if place else None
         while node is not None and not text.startswith(node.prefix):
@@ -147,7 +154,7 @@ class _Prefixes:
         return best, rank
 
     def longest_way(self) -> list[Entry]:
-        """The most entries that one text has to be compared with."""
+        """Return the most entries that one text must be compared with."""
         counts: dict[_Node | None, int] = {None: 0}
         for node in self._nodes:
             counts[node] = counts[node.parent] + len(node.entries)
@@ -172,7 +179,7 @@ def _better(
 
 
 def _filed(ranked: list[tuple[Glob, Coverage]], pace: Pace) -> tuple[dict[str, list[Entry]], ...]:
-    """Entries by head, by reversed tail and by piece: each pattern once, where it is rarest."""
+    """Return entries by head, by reversed tail and by piece: each pattern once, under its rarest feature."""
     heads: defaultdict[str, list[Entry]] = defaultdict(list)
     tails: defaultdict[str, list[Entry]] = defaultdict(list)
     pieces: defaultdict[str, list[Entry]] = defaultdict(list)
@@ -192,7 +199,7 @@ def _filed(ranked: list[tuple[Glob, Coverage]], pace: Pace) -> tuple[dict[str, l
 
 
 def _pieces(glob: Glob) -> list[str]:
-    """What a text has to contain to match: of each text between two `*` pieces of PIECE characters, or all of it."""
+    """Return what a text must contain to match: pieces of PIECE characters from between two `*`, or all if shorter."""
     starts = ((part, start) for part in glob.middle for start in range(max(1, len(part) - PIECE + 1)))
     longest = max(map(len, glob.middle))
     found = (part[start : start + PIECE] for part, start in starts)

@@ -1,6 +1,6 @@
-"""Which of the clients that two rules are for comes first, and whether some client is of both.
+"""Precedence of two rules' clients, and whether some client belongs to both.
 
-A rule is for one client, a network, a glob or `*`. Where globs meet networks this is a guess that errs to yes.
+A rule is for one client, a network, a glob or `*`. Between globs and networks the answer is a guess that errs to yes.
 """
 
 from __future__ import annotations
@@ -18,30 +18,33 @@ def is_wide(client_id: str) -> bool:
 
 
 def comes_first(client_id: str, other: str) -> bool:
-    """Whether a rule for the one wins over one for the other, and some client is of both."""
+    """Whether a rule for `client_id` precedes one for `other`, and some client belongs to both."""
     return _rank(client_id) < _rank(other) and _meet(client_id, other)
 
 
 def covers(wide: str, client_id: str) -> bool:
-    """Whether a rule for `wide` is also for every client of this one, which comes first. Of globs only `*` is told."""
+    """Whether a rule for `wide` is also for every client of `client_id`, which precedes it.
+
+    False if this is not decided here: `client_id` is a glob, or a network below a glob other than `*`.
+    """
     if "*" in client_id or ("*" in wide and wide != "*" and network_of(client_id) is not None):
         return False
     return comes_first(client_id, wide)
 
 
 def head_of(network: Network) -> str:
-    """What the ids of all clients in the network begin with, where addresses are spelled as usual."""
+    """Return the common prefix of the ids of all clients in the network, in the usual spelling."""
     size, sign = (8, ".") if network.bits == IPV4_BITS else (16, ":")
     whole = network.prefix // size
     parts = [network.shortened(size * (place + 1)).number & ((1 << size) - 1) for place in range(whole)]
-    if sign == ":" and 0 in parts:  # several of them would be written ::
+    if sign == ":" and 0 in parts:  # several zeros would be written ::
         parts = parts[: parts.index(0)]
     head = ADDRESS + "".join(f"{part:{'d' if sign == '.' else 'x'}}{sign}" for part in parts)
     return head.removesuffix(sign) if len(parts) * size == network.bits else head
 
 
 def _rank(client_id: str) -> tuple[int, int, str]:
-    """The less, the earlier."""
+    """Return a sort key; the smaller one takes precedence."""
     if client_id == "*":
         return EVERYONE, 0, ""
     if "*" in client_id:
@@ -64,20 +67,20 @@ def _meet(one: str, two: str) -> bool:
 
 
 def _globs_meet(one: Glob, two: Glob) -> bool:
-    """Whether a text matches both: what is between head and tail can always be had one after the other."""
+    """Whether a text matches both. The parts between head and tail can always follow one another."""
     heads, tails = sorted((one.head, two.head), key=len), sorted((one.tail, two.tail), key=len)
     return heads[1].startswith(heads[0]) and tails[1].endswith(tails[0])
 
 
 def _glob_meets(glob: Glob, network: Network) -> bool:
-    """Whether the glob may be for a client in the network, judged by the heads and by their whole octets or groups."""
+    """Whether the glob may match a client in the network, judged by their heads in whole octets or groups."""
     heads = sorted((glob.head, head_of(network)), key=len)
     if not heads[1].startswith(heads[0]) or not glob.head.startswith(ADDRESS):
         return ADDRESS.startswith(glob.head)
     size, sign, foreign = (8, ".", ":") if network.bits == IPV4_BITS else (16, ":", ".")
     head = glob.head[len(ADDRESS) :]
     *whole, _ = head.split(sign)
-    if "" in whole:  # what :: stands for is not known
+    if "" in whole:  # :: stands for an unknown number of groups
         whole = whole[: whole.index("")]
     values = [_value(part, 10 if sign == "." else 16) for part in whole]
     if foreign in head or len(values) * size > network.bits or any(value >= 1 << size for value in values):
@@ -90,7 +93,7 @@ def _glob_meets(glob: Glob, network: Network) -> bool:
 
 
 def _value(part: str, base: int) -> int:
-    """The number, or one that is too large for any part of an address."""
+    """Return the number, or one too large for any part of an address."""
     try:
         return int(part, base) if part.isalnum() else NO_PART
     except ValueError:

@@ -1,4 +1,4 @@
-"""One tenant's rules in the order in which they win: exact client ids, networks, globs, then `*`."""
+"""One tenant's rules in order of precedence: exact client ids, networks, globs, then `*`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from app.rules.yielding import Pace
 
 
 class TenantRules:
-    """Filled by `add`, then `index_patterns`, and from then on unchanging.
+    """Filled by `add`, then `index_patterns`; immutable afterwards.
 
-    Clients with one rule for every key, the most, are an entry in one dictionary: a book of thousands makes no further
-    objects, which would each time be a longer round of the garbage collector.
+    Most clients have one rule for every key, which is one entry in one dictionary. So a book of thousands of rules
+    makes no further objects, each of which would lengthen garbage collections.
     """
 
     __slots__ = (
@@ -53,9 +53,9 @@ class TenantRules:
             self._add_exact(rule)
 
     def index_patterns(self, previous: TenantRules | None, matches: Matches, pace: Pace) -> None:
-        """Make networks and globs ready to match: those of the previous book where they are the same.
+        """Prepare networks and globs for matching; those unchanged since the previous book are reused.
 
-        `matches` is what is remembered of matches in this book.
+        `matches` remembers the matches of this book.
         """
         if previous is not None and previous._pattern_rules == self._pattern_rules:
             self._patterns = previous._patterns
@@ -81,16 +81,16 @@ class TenantRules:
             self._by_key.setdefault(rule.client_id, {})[rule.endpoint] = rule
 
     def parts(self) -> tuple[dict[Any, Any], ...]:
-        """What many rules make large. Networks and patterns may be those of another book too."""
+        """Return the large collections. Networks and patterns may be shared with another book."""
         return self._exact, self._by_key
 
     @property
     def tried(self) -> int:
-        """How many patterns and lengths of networks may have to be tried for one client."""
+        """The most patterns and prefix lengths to try for one client."""
         return sum(index.tried for index in (self._networks, self._patterns) if index is not None)
 
     def match(self, client_id: str, limit_key: str) -> Rule | None:
-        """The most specific rule that covers this check."""
+        """Return the most specific rule that covers this check."""
         by_key = self._by_key.get(client_id)
         rule = None if by_key is None else by_key.get(limit_key)
         if rule is None:
@@ -103,7 +103,7 @@ class TenantRules:
         return rule
 
     def candidates(self, client_id: str) -> list[Rule]:
-        """Every rule that can decide some check of this client, the most specific first."""
+        """Return every rule that can decide some check of this client, the most specific first."""
         exact = Coverage(self._by_key.get(client_id, {}), self._exact.get(client_id))
         networks: Iterable[Coverage] = self._networks.matching(client_id) if self._networks else ()
         patterns: Iterable[Coverage] = self._patterns.matching(client_id) if self._patterns else ()
@@ -111,7 +111,7 @@ class TenantRules:
 
 
 class Wide:
-    """The networks and globs of a tenant that has both, or networks alone."""
+    """The index of a tenant with networks, with or without globs."""
 
     __slots__ = ("_networks", "_patterns")
 
@@ -127,7 +127,7 @@ class Wide:
 
 
 def _coverages(rules: Sequence[Rule], pace: Pace) -> dict[str, Coverage]:
-    """By client."""
+    """Return the coverage by client."""
     coverages: dict[str, Coverage] = {}
     for rule in pace(rules):
         coverage = coverages.get(rule.client_id) or Coverage({}, None)

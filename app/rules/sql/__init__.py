@@ -1,1 +1,1 @@
-"""Rules, keys and their history in PostgreSQL. The only room that writes SQL."""
+"""Rules, keys and their history in PostgreSQL. The only package that writes SQL."""

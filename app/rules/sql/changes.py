@@ -1,4 +1,7 @@
-"""Changes to rules, each one transaction: rows, versions, audit, and the version that makes every worker read again."""
+"""Changes of rules.
+
+Each is one transaction with rows, versions, audit, and the version that makes workers read again.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,10 @@ from app.rules.sql.repository import RuleRepository
 from app.rules.sql.ruleset_version import RulesetVersions
 from app.rules.yielding import Pace, let_go, unpaced
 
-MAX_RULES = 100_000  # of one tenant
-VERSIONS_SEARCHED = 1000  # of a rule, for what it was before it was blocked
+MAX_RULES = 100_000  # per tenant
+VERSIONS_SEARCHED = 1000  # versions of a rule, to find its state before a block
 
-# Whether the caller still means this rule (None: there is none), asked when no other change can come between.
+# Whether the rule (None: none exists) is still the one that the caller expects. Called under the tenant's lock.
 Expected = Callable[[Rule | None], bool]
 Target = tuple[str, str | None, bool]
 
@@ -38,7 +41,7 @@ def anything(_: Rule | None) -> bool:
 
 
 class RuleChanges:
-    """Changes of one tenant's rules by one author. Each is durable on return, or raises and changes nothing."""
+    """One tenant's changes of rules by one author. Each is durable on return, or raises and changes nothing."""
 
     def __init__(self, session: Session, tenant_id: int, author: Author, pace: Pace = unpaced) -> None:
         self._session = session
@@ -49,7 +52,10 @@ class RuleChanges:
         self._history = History(session, tenant_id)
 
     def put(self, rule: Rule, expected: Expected = anything) -> tuple[Rule, bool]:
-        """Create the rule, or replace its twin: the one of the same client and endpoint. And whether it is new."""
+        """Create the rule, or replace its twin: the one of the same client and endpoint.
+
+        Return the rule and whether it is new.
+        """
         with versioned_transaction(self._session, self._tenant_id):
             current = self._rules.twin(rule)
             _require(expected, current)
@@ -64,7 +70,7 @@ class RuleChanges:
     def edit(
         self, rule_id: int, edited: Callable[[Rule], Rule], expected: Expected = anything, action: str = UPDATE
     ) -> Rule:
-        """Replace the rule by what `edited` makes of it."""
+        """Replace the rule with the result of `edited`."""
         with versioned_transaction(self._session, self._tenant_id):
             current = self._current(rule_id, expected)
             rule = edited(current)
@@ -74,7 +80,7 @@ class RuleChanges:
             return self._replace(action, current, rule)
 
     def roll_back(self, rule_id: int, version: int, expected: Expected = anything) -> Rule:
-        """Make the rule again what it was at that version, as a new version."""
+        """Restore the rule's fields of that version, as a new version."""
 
         def as_it_was(_: Rule) -> Rule:
             row = self._history.version(rule_id, version)
@@ -91,16 +97,16 @@ class RuleChanges:
             self._record([RuleChange(DELETE, current, None)])
 
     def compare(self, rules: Sequence[Rule], *, replace: bool) -> Merge:
-        """What `merge` would change. Two of the rules must not be for the same client and endpoint."""
+        """Return the changes that `merge` would make. No two rules may have the same client and endpoint."""
         current = {_target(rule): rule for rule in self._pace(self._rules.rules(self._tenant_id))}
         merge = Merge.of((current.pop(_target(rule), None), rule) for rule in self._pace(rules))
         (merge.deleted if replace else merge.others).extend(current.values())
         return merge
 
     def merge(self, rules: Sequence[Rule], *, replace: bool = False, agreed: Merge | None = None) -> Merge:
-        """Create or replace all of the rules, or none; `replace` also deletes the others of the tenant.
+        """Create or replace all of the rules, or none; `replace` also deletes the tenant's other rules.
 
-        `agreed`: what was shown. Raises Stale where other rules would be replaced or deleted by now.
+        `agreed`: the changes that the caller has seen. Raises Stale if other rules would now be replaced or deleted.
         """
 
         def wanted() -> Merge:
@@ -112,9 +118,9 @@ class RuleChanges:
         return self.carry_out(wanted)
 
     def carry_out(self, wanted: Callable[[], Merge], action: str | None = None) -> Merge:
-        """Change all that `wanted` says, or nothing. It is asked when no other change can come between.
+        """Make all changes that `wanted` returns, or none. `wanted` is called under the tenant's lock.
 
-        `action`: what the history calls it, unless rules are deleted; None: as it is of each rule.
+        `action` is the history's name for created and replaced rules; None: the usual name of each change.
         """
         with versioned_transaction(self._session, self._tenant_id):
             merge = wanted()
@@ -132,13 +138,13 @@ class RuleChanges:
             return done
 
     def block(self, client_id: str) -> Merge:
-        """Shut exactly this client or pattern out, on every endpoint."""
+        """Block exactly this client or pattern, on every endpoint."""
         return self.carry_out(
             lambda: Merge.of(blocked(client_id, self._tenant_id, self._enforced(client_id))), history.BLOCK
         )
 
     def unblock(self, client_id: str) -> Merge:
-        """Let it in again, to what its rules were before."""
+        """Unblock this client or pattern, restoring its rules from before the block."""
 
         def versions(rule: Rule) -> list[Version]:
             rows, _ = self._history.versions(rule.id, 0, VERSIONS_SEARCHED)
@@ -149,7 +155,7 @@ class RuleChanges:
         )
 
     def promote(self, rule_id: int, expected: Expected = anything, of_twin: Expected = anything) -> Rule:
-        """Enforce a shadow rule, in the place of its twin where it has one: that keeps its id and its counters."""
+        """Enforce a shadow rule. A twin is replaced, and keeps its id and its counters."""
 
         def wanted() -> Merge:
             shadow = self._current(rule_id, expected)
@@ -193,7 +199,7 @@ class RuleChanges:
 
 
 def load_examples(session: Session) -> int:
-    """Store the example rules, once per database: a deleted example stays deleted. Returns how many."""
+    """Store the example rules, once per database: a deleted example stays deleted. Return their number."""
     rules = RuleRepository(session)
     with versioned_transaction(session, DEFAULT_TENANT_ID):
         if not RulesetVersions(session).claim_examples():

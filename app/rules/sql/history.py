@@ -1,4 +1,4 @@
-"""Versions of rules and the audit: written with each change, in its transaction, and never changed afterwards."""
+"""Versions of rules and the audit: written in the transaction of each change, and never changed afterwards."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from app.rules.yielding import Pace, unpaced
 
 CREATE, REPLACE, UPDATE, DELETE, ROLLBACK = "rule.create", "rule.replace", "rule.update", "rule.delete", "rule.rollback"
 BLOCK, UNBLOCK, PROMOTE = "rule.block", "rule.unblock", "rule.promote"
-PRUNE_CHUNK = 5000  # rows a statement
+PRUNE_CHUNK = 5000  # rows per statement
 
 
 class Author(NamedTuple):
-    """Who makes a change, in which request."""
+    """The author of a change, and the request it came in."""
 
     name: str
     correlation_id: str
 
 
 class RuleChange(Struct, frozen=True, gc=False):
-    """A rule before and after; None: there was, or is, none."""
+    """A rule before and after a change; None: no rule."""
 
     action: str
     before: Rule | None
@@ -40,7 +40,7 @@ class RuleChange(Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditFilter:
-    """None: any. An `action` that ends with * is all that begin so; the client of a rule is that after the change."""
+    """None: any. An `action` that ends with * is a prefix. A rule's client is the one after the change."""
 
     client_id: str | None = None
     actor: str | None = None
@@ -59,7 +59,7 @@ class History:
         self._tenant_id = tenant_id
 
     def record(self, author: Author, changes: Sequence[RuleChange], pace: Pace = unpaced) -> None:
-        """Keep what the changes made of the rules, and who made them."""
+        """Store the new versions of the rules and the audit events of the changes."""
         versions = (_version(author, change.action, change.after) for change in pace(changes) if change.after)
         insert_rows(self._session, RuleVersionRow, versions)
         insert_rows(self._session, AuditEventRow, (self._rule_event(author, change) for change in pace(changes)))
@@ -67,11 +67,11 @@ class History:
     def note(
         self, author: Author, action: str, subject: str, before: Document | None = None, after: Document | None = None
     ) -> None:
-        """An audit event about something that is no rule."""
+        """Add an audit event about anything but a rule."""
         insert_rows(self._session, AuditEventRow, [self._event(author, action, subject, before, after)])
 
     def versions(self, rule_id: int, offset: int, count: int) -> tuple[list[RuleVersionRow], int]:
-        """A page of the versions of the tenant's rule, newest first, and how many there are in all."""
+        """Return a page of the versions of the tenant's rule, newest first, and their total."""
         return page_of(self._session, self._versions(rule_id).order_by(RuleVersionRow.version.desc()), offset, count)
 
     def version(self, rule_id: int, version: int) -> RuleVersionRow | None:
@@ -79,7 +79,7 @@ class History:
         return self._session.execute(found).scalar_one_or_none()
 
     def events(self, wanted: AuditFilter, offset: int, count: int) -> tuple[list[AuditEventRow], int]:
-        """A page of the audit, newest first, and how many events there are in all."""
+        """Return a page of the audit, newest first, and the total number of events."""
         return page_of(self._session, self._events(wanted).order_by(AuditEventRow.id.desc()), offset, count)
 
     def _versions(self, rule_id: int) -> Select[tuple[RuleVersionRow]]:
@@ -131,9 +131,9 @@ class History:
 
 
 def prune(session: Session, *, audit_days: int, versions_kept: int) -> tuple[int, int]:
-    """Delete events older than so many days, and all but the newest versions of each rule; how many of each.
+    """Delete old audit events and all but the newest versions of each rule; return the two numbers.
 
-    Needs a database role that may delete from the audit.
+    `audit_days` is the age limit of events. Needs a database role with DELETE on the audit.
     """
     old = AuditEventRow.at < func.now() - func.make_interval(0, 0, 0, audit_days)
     events = _delete_in_chunks(session, AuditEventRow, (AuditEventRow.id,), select(AuditEventRow.id).where(old))
@@ -143,7 +143,7 @@ def prune(session: Session, *, audit_days: int, versions_kept: int) -> tuple[int
 
 
 def _delete_in_chunks(session: Session, table: type[Any], key: tuple[Any, ...], surplus: Select[Any]) -> int:
-    """Some at a time, each durable: no statement takes longer than a statement may."""
+    """Delete in steps, each durable: no statement may exceed statement_timeout."""
     deleted, rows = 0, PRUNE_CHUNK
     while rows == PRUNE_CHUNK:
         chosen = delete(table).where(tuple_(*key).in_(surplus.limit(PRUNE_CHUNK)))

@@ -1,4 +1,4 @@
-"""Several rules changed at once."""
+"""A set of changes to several rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.rules.sql.history import CREATE, DELETE, REPLACE, RuleChange
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """What a set of rules changes: pairs are (before, after). `others`: the tenant's rules that it does not name."""
+    """The changes of a set of rules: pairs are (before, after). `others`: the tenant's rules outside the set."""
 
     created: list[Rule]
     replaced: list[tuple[Rule, Rule]]
@@ -24,7 +24,7 @@ class Merge:
 
     @classmethod
     def of(cls, pairs: Iterable[Pair]) -> Merge:
-        """`pairs`: before and after; None: there was, or is to be, none."""
+        """Sort the pairs (before, after) by kind of change; None: no rule."""
         merge = cls([], [], [], [])
         for before, after in pairs:
             if before is None:
@@ -38,7 +38,7 @@ class Merge:
         return merge
 
     def lists(self) -> tuple[list[Any], ...]:
-        """For `let_go`, when it is needed no more."""
+        """Return the lists for `let_go`, once the merge is no longer needed."""
         return self.created, self.replaced, self.deleted, self.unchanged, self.others
 
     @property
@@ -46,11 +46,14 @@ class Merge:
         return bool(self.created or self.replaced or self.deleted)
 
     def gone(self) -> set[tuple[int, int]]:
-        """Ids and versions that are no more once this is done."""
+        """Return the ids and versions of rules that these changes remove."""
         return {(rule.id, rule.version) for rule in (*self.deleted, *(before for before, _ in self.replaced))}
 
     def changes(self, action: str | None) -> Iterator[RuleChange]:
-        """For the history. `action`: what it calls them, unless rules are deleted; None: as it is of each."""
+        """Yield the changes for the history.
+
+        `action` names created and replaced rules; None: the usual name of each change.
+        """
         yield from (RuleChange(action or CREATE, None, rule) for rule in self.created)
         yield from (RuleChange(action or REPLACE, before, after) for before, after in self.replaced)
         yield from (RuleChange(DELETE, rule, None) for rule in self.deleted)

@@ -1,4 +1,4 @@
-"""The tables. Constraints stand in the database too: it is the last to see a row before every node decides by it."""
+"""The tables. The database has constraints too: it is the last check of a row before every node decides by it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class TenantRow(Base):
 class RuleRow(Base):
     __tablename__ = "rules"
     __table_args__ = (
-        # An endpoint is never empty, so '' can stand for "any". A shadow stands beside the rule it tries a change of.
+        # An endpoint is never empty, so '' can stand for "any". A shadow exists beside the rule that it may replace.
         Index("uq_rules_who", "tenant_id", "client_id", text("coalesce(endpoint, '')"), "shadow", unique=True),
         _one_of("action", ACTIONS),
         _one_of("fail_mode", FAIL_MODES),
@@ -91,7 +91,7 @@ class RuleRow(Base):
     enabled: Mapped[bool] = mapped_column(server_default=text("true"))
     description: Mapped[str] = mapped_column(Text, server_default="")
     version: Mapped[int] = mapped_column(server_default=text("1"))
-    next_counter: Mapped[int] = mapped_column(server_default=text("1"))  # numbers of counters are never reused
+    next_counter: Mapped[int] = mapped_column(server_default=text("1"))  # counter numbers are never reused
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 
@@ -118,9 +118,9 @@ class LimitRow(Base):
 
 
 class RuleBookRow(Base):
-    """The one row that says which version of all rules is current.
+    """The single row with the current ruleset version.
 
-    Every change draws another `edition`: what nodes compare, since a restored backup can bring a version a second time.
+    Every change draws a new random `edition`. Nodes compare it too, since a restored backup can repeat a version.
     """
 
     __tablename__ = "rule_book"
@@ -129,13 +129,13 @@ class RuleBookRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True, server_default=text("1"))
     version: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
     edition: Mapped[UUID] = mapped_column(server_default=func.gen_random_uuid())
-    key_secret: Mapped[str] = mapped_column(Text)  # hex; made by the first migration, the same for all nodes
-    key_hash_secret: Mapped[str] = mapped_column(Text)  # hex; API keys are hashed under it
+    key_secret: Mapped[str] = mapped_column(Text)  # hex; created by the first migration, the same for all nodes
+    key_hash_secret: Mapped[str] = mapped_column(Text)  # hex; the secret for hashes of API keys
     examples_loaded: Mapped[bool] = mapped_column(server_default=text("false"))
 
 
 class RuleVersionRow(Base):
-    """The rule as it was from one change of it to the next."""
+    """A rule's state from one change to the next."""
 
     __tablename__ = "rule_versions"
 
@@ -148,13 +148,13 @@ class RuleVersionRow(Base):
 
 
 class AuditEventRow(Base):
-    """Who changed what. Only ever inserted; no foreign key, for it outlives its tenant."""
+    """The author and content of a change. Insert-only; no foreign key, because it outlives its tenant."""
 
     __tablename__ = "audit_events"
     __table_args__ = (
         Index("ix_audit_events_tenant_id", "tenant_id", "id"),
         Index("ix_audit_events_at", "at"),
-        # Of rules: as they are after the change. Queries have to spell it like this.
+        # For events about rules: the client after the change. Queries must repeat this expression.
         Index("ix_audit_events_client", "tenant_id", text(CLIENT_OF_EVENT), "id"),
         Index("ix_audit_events_subject", "tenant_id", "subject", "id"),
     )
@@ -188,7 +188,7 @@ class ApiKeyRow(Base):
     name: Mapped[str] = mapped_column(Text)
     digest: Mapped[bytes] = mapped_column(LargeBinary)
     scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
-    # Ids without a foreign key: they stay when the tenant of that key, and the key with it, is deleted.
+    # Ids without a foreign key: they stay when that key is deleted with its tenant.
     maker: Mapped[str | None] = mapped_column(Text)
     rotation_of: Mapped[str | None] = mapped_column(Text)
     owner: Mapped[str | None] = mapped_column(Text)
@@ -199,7 +199,7 @@ class ApiKeyRow(Base):
 
 
 class TemplateRow(Base):
-    """A tenant's own template: the documents of rules that name no client yet."""
+    """A tenant's own template: documents of rules without a client."""
 
     __tablename__ = "templates"
     __table_args__ = (UniqueConstraint("tenant_id", "name"), _length("name", MAX_NAME))
@@ -213,7 +213,7 @@ class TemplateRow(Base):
 
 
 class NodeRow(Base):
-    """A node that runs, or ran until lately, and what decides on it. No secret."""
+    """A node that runs or recently ran, with the settings that its decisions depend on. No secrets."""
 
     __tablename__ = "nodes"
 

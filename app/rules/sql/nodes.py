@@ -1,7 +1,7 @@
-"""The nodes of a deployment, as they see each other in the database: what decides on each, and whose clock is off.
+"""The nodes of a deployment as seen in the database: their settings, and whether a clock is off.
 
-Limits are counted together only by nodes with the same settings: where one takes another `ALGORITHM`, each side admits
-the whole limit. So each node says what it decides by, and compares.
+Nodes count limits together only with the same settings. If one node has another `ALGORITHM`, each side admits the whole
+limit. So each node publishes its settings and compares.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from sqlalchemy.dialects.postgresql import insert
 
 from app.rules.sql.models import NodeRow
 
-LASTS = timedelta(minutes=2)  # without a word from it a node is gone: several looks
-MOST = 100  # nodes that are compared with
-NAMED = 3  # nodes that a sentence names
-REDIS = "REDIS_URL"  # whose value here is the mark of the Redis that was found, never the URL
-MARGIN_SECONDS = 5.0  # between reading a mark and telling of it, and of clocks
+LASTS = timedelta(minutes=2)  # a node without a sign of life for several looks is gone
+MOST = 100  # nodes to compare with
+NAMED = 3  # nodes named in a sentence
+REDIS = "REDIS_URL"  # its value here is the mark of the Redis that was found, never the URL
+MARGIN_SECONDS = 5.0  # between reading and publishing a mark, and between clocks
 TOLERATED_SECONDS = 5.0
 
 
 class Node(NamedTuple):
-    """`seen_at`: Unix seconds, by the database's clock."""
+    """`seen_at`: Unix seconds by the database's clock."""
 
     name: str
     settings: Mapping[str, str]
@@ -33,24 +33,24 @@ class Node(NamedTuple):
 
 
 class SharedClock:
-    """Unix time in seconds: PostgreSQL's, where `clock`, the node's own, is known to be off by more than a little."""
+    """Unix time in seconds: the node's own `clock`, corrected to PostgreSQL's if it is off by more than a little."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self.ahead_seconds = 0.0  # of PostgreSQL; 0 where that is tolerated
+        self.ahead_seconds = 0.0  # own clock minus PostgreSQL's; 0 if tolerated
 
     def __call__(self) -> float:
         return self._clock() - self.ahead_seconds
 
     def compared(self, before: float, theirs: float, after: float) -> None:
-        """PostgreSQL's clock said `theirs` when this node's said something from `before` to `after`."""
+        """Compare with PostgreSQL's clock, which showed `theirs` between `before` and `after` of the node's own."""
         ahead = (before + after) / 2 - theirs
         if after - before < TOLERATED_SECONDS:
             self.ahead_seconds = ahead if abs(ahead) > TOLERATED_SECONDS else 0.0
 
     @property
     def complaint(self) -> str | None:
-        """What is wrong with this node's clock."""
+        """Return the fault of this node's clock; None if there is none."""
         if not self.ahead_seconds:
             return None
         way = "ahead of" if self.ahead_seconds > 0 else "behind"
@@ -58,7 +58,7 @@ class SharedClock:
 
 
 class Nodes:
-    """Seen from the node called `name`. `own_clock` is Unix time in seconds, as this node has it."""
+    """The nodes as seen from the one called `name`. `own_clock` is this node's Unix time in seconds."""
 
     def __init__(self, engine: Engine, *, name: str, own_clock: Callable[[], float], clock: SharedClock) -> None:
         self._engine = engine
@@ -68,9 +68,9 @@ class Nodes:
         self._told_at: datetime | None = None
 
     def look(self, settings: Mapping[str, str] | None) -> list[Node]:
-        """The others that run, at most MOST. `settings`: what to tell them of this node; None: nothing.
+        """Return the other running nodes, at most MOST, and compare clocks.
 
-        Raises what SQLAlchemy raises. Compares clocks as well.
+        `settings` are this node's, to publish; None publishes nothing. Raises SQLAlchemy's errors.
         """
         with self._engine.begin() as connection:
             before = self._own_clock()
@@ -92,18 +92,18 @@ class Nodes:
             return [Node(name, found, float(at)) for name, found, at in rows]
 
     def leave(self) -> None:
-        """This node ends: the others need not compare with it. Raises what SQLAlchemy raises.
+        """Remove this node, so that the others stop comparing with it. Raises SQLAlchemy's errors.
 
-        What another worker has told since then stays: after a reload it speaks for the node.
+        A row that another worker has written since stays: after a reload, that worker speaks for the node.
         """
         with self._engine.begin() as connection:
             connection.execute(delete(NodeRow).where(NodeRow.name == self._name, NodeRow.seen_at == self._told_at))
 
 
 def difference(mine: Mapping[str, str], mark_made_at: float, others: Iterable[Node]) -> str | None:
-    """A sentence that names each setting that is not the same everywhere, and the nodes; None where all are the same.
+    """Return a sentence that names each differing setting and its nodes; None if all settings agree.
 
-    What a node said of its Redis before this one's mark was made (Unix seconds) is out of date.
+    Another node's Redis mark counts only if published after this node's mark was made (Unix seconds).
     """
     apart: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for other in others:

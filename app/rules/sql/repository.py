@@ -20,38 +20,44 @@ from app.rules.sql.models import LimitRow, RuleRow
 from app.rules.sql.rows import DECIDING, LIMITS, RULES, limit_columns, limit_of, rule_columns
 from app.rules.yielding import Pace, let_go, unpaced
 
-ROWS_IN_PART = 500  # of an answer; a part is read in one piece
+ROWS_IN_PART = 500  # of a result; a part is read without a switch
 TARGET = (RuleRow.tenant_id, RuleRow.client_id, RuleRow.endpoint, RuleRow.shadow)
-MAX_BESIDE = 500  # a reading of more would keep other greenlets waiting
+MAX_BESIDE = 500  # reading more would block other greenlets
 
 
 class RuleRepository:
-    """Rules of one database session. `pace` is given what thousands of rules are done with one by one."""
+    """Rules of one database session. `pace` runs every loop over thousands of rules."""
 
     def __init__(self, session: Session, pace: Pace = unpaced) -> None:
         self._session = session
         self._pace = pace
 
     def of_ids(self, ids: Sequence[int]) -> Iterator[Rule]:
-        """The rules with these ids, without their times, each made as it is asked for."""
+        """Yield the rules with these ids, without their times, each made on demand."""
         return self._read(select(*DECIDING).where(RULES.c.id == func.any(list(ids))))
 
     def rules(self, tenant_id: int, **wanted: Any) -> list[Rule]:
-        """The tenant's rules, oldest first; `wanted` gives fields they must have, `contains` a part of the client."""
+        """Return the tenant's rules, oldest first.
+
+        `wanted` gives required fields; `contains` is text in the client id.
+        """
         return list(self._pace(self._read(_in_parts(_of(tenant_id, wanted)))))
 
     def each(self, tenant_id: int) -> Iterator[Rule]:
-        """The tenant's rules, oldest first, each made as it is asked for, in this transaction."""
+        """Yield the tenant's rules, oldest first, each made on demand in this transaction."""
         return self._read(_in_parts(_of(tenant_id, {})))
 
     def of_client(self, tenant_id: int, client_id: str) -> list[Rule]:
-        """Those that may decide for the client: its own, and all that are for a pattern."""
+        """Return the rules that may decide for the client: its own, and all rules for patterns and for its networks."""
         named = or_(RULES.c.client_id.in_([client_id, *around(client_id)]), RULES.c.client_id.contains("*"))
         return list(self._read(_of(tenant_id, {}).where(named)))
 
     def beside(self, rule: Rule) -> list[Rule]:
-        """The enabled rules that can come before this one or after it: of its own client, and of clients, networks
-        and patterns that it may share clients with. At most MAX_BESIDE, those for the most clients first."""
+        """Return the enabled rules that may precede this one or follow it in precedence.
+
+        These are rules of its own client, and of clients, networks and patterns that may share clients with it. At most
+        MAX_BESIDE, shortest client first.
+        """
         client, network = RULES.c.client_id, network_of(rule.client_id)
         of_networks: ColumnElement[bool] = client.in_(around(rule.client_id))
         if "*" not in rule.client_id and network is None:
@@ -61,7 +67,7 @@ class RuleRepository:
             endpoints = or_(RULES.c.endpoint.is_(None), RULES.c.endpoint == rule.endpoint)
             covers = literal(rule.action == "block") if rule.endpoint is None else endpoints
             protects = or_(RULES.c.endpoint.is_not(None), RULES.c.action == "block")
-            if network is None:  # whether a network meets a glob is not for SQL to say
+            if network is None:  # SQL cannot tell whether a network meets a glob
                 of_networks = and_(client.like(f"{ADDRESS}%/%"), covers)
             found = or_(
                 client == rule.client_id,
@@ -73,7 +79,7 @@ class RuleRepository:
         return list(self._read(others.order_by(func.length(client), client).limit(MAX_BESIDE)))
 
     def page(self, tenant_id: int, wanted: dict[str, Any], offset: int, count: int) -> tuple[list[Rule], int]:
-        """A page of them, and how many there are in all."""
+        """Return a page of the tenant's rules and their total."""
         found = _of(tenant_id, wanted)
         rules = list(self._read(_in_parts(slice_of(found.order_by(RULES.c.id), offset, count))))
         return rules, total_of(self._session, found)
@@ -82,7 +88,7 @@ class RuleRepository:
         return total_of(self._session, _of(tenant_id, {}))
 
     def patterns(self, tenant_id: int) -> set[str]:
-        """The clients of the tenant's rules that are patterns."""
+        """Return the patterns among the clients of the tenant's rules."""
         clients = select(RULES.c.client_id).where(RULES.c.tenant_id == tenant_id, RULES.c.client_id.contains("*"))
         return set(filter(is_pattern, self._session.execute(clients.distinct()).scalars()))
 
@@ -90,7 +96,7 @@ class RuleRepository:
         return next(self._read(_of(tenant_id, {"id": rule_id})), None)
 
     def twin(self, rule: Rule) -> Rule | None:
-        """The stored rule of the same tenant, client and endpoint, shadow for shadow."""
+        """Return the stored rule of the same tenant, client, endpoint and shadow flag."""
         target = {"client_id": rule.client_id, "endpoint": rule.endpoint, "shadow": rule.shadow}
         return next(self._read(_of(rule.tenant_id, target)), None)
 
@@ -109,7 +115,7 @@ class RuleRepository:
         return numbered_rules
 
     def replace(self, pairs: Sequence[tuple[Rule, Rule]]) -> list[Rule]:
-        """Overwrite the first of each pair, which are stored, with the second."""
+        """Overwrite the stored first rule of each pair with the second."""
         free = self._next_counters([current.id for current, _ in self._pace(pairs)])
         stored = {current.id: successor(current, rule, free[current.id]) for current, rule in self._pace(pairs)}
         rows = (
@@ -145,7 +151,7 @@ class RuleRepository:
                 yield Rule(limits=tuple(limits.get(fields["id"], ())), **fields)
 
     def _next_counters(self, ids: Sequence[int]) -> dict[int, int]:
-        """By rule: the first number of a counter that was never used."""
+        """Return, by rule id, the lowest counter number never used."""
         wanted = select(RULES.c.id, RULES.c.next_counter).where(RULES.c.id == func.any(list(ids)))
         return dict(map(tuple, self._pace(self._session.execute(_in_parts(wanted)))))
 
@@ -156,13 +162,13 @@ class RuleRepository:
 
 
 def in_one_state(session: Session) -> Session:
-    """The session, in a new transaction that sees no change after its first statement: what is read in parts fits."""
+    """Return the session in a new transaction with one consistent view from its first statement on."""
     session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
     return session
 
 
 def _in_parts(found: Select[Any]) -> Select[Any]:
-    """Read from a cursor of the server, for what is read to its end: another greenlet has its turn at each part."""
+    """Use a server-side cursor for results that are read to their end; other greenlets run between the parts."""
     return found.execution_options(yield_per=ROWS_IN_PART)
 
 
@@ -179,7 +185,7 @@ def _of(tenant_id: int, wanted: dict[str, Any]) -> Select[Any]:
 
 
 def _meets(globs: Any, pattern: str) -> Any:
-    """Whether some text matches both: of the two heads one begins with the other, and so with the tails, reversed."""
+    """Whether some text matches both: one head is a prefix of the other, and so are the reversed tails."""
     head, tail = pattern.partition("*")[0], pattern.rpartition("*")[2][::-1]
     heads, tails = func.split_part(globs, "*", 1), func.split_part(func.reverse(globs), "*", 1)
     return and_(
@@ -189,7 +195,7 @@ def _meets(globs: Any, pattern: str) -> Any:
 
 
 def _like(glob: Any) -> Any:
-    """The glob as LIKE has it."""
+    """Return the glob as a LIKE pattern."""
     for sign in "\\%_":
         glob = func.replace(glob, sign, f"\\{sign}")
     return func.replace(glob, "*", "%")

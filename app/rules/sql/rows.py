@@ -1,4 +1,4 @@
-"""Rows of rules and of their limits, and the values they mean."""
+"""Conversion between rows and values of rules and limits."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from app.rules.rule import Limit, Rule
 from app.rules.sql.database.bulk_sql import table_of
 from app.rules.sql.models import LimitRow, RuleRow
 
-# Read as plain rows: a snapshot has thousands, and objects of the ORM would cost ten times as much.
+# Plain rows: a snapshot has thousands, and ORM objects would cost ten times as much.
 RULES, LIMITS = table_of(RuleRow), table_of(LimitRow)
-DECIDING = [column for column in RULES.c if column.name not in ("created_at", "updated_at")]  # what checks need
+# The columns that checks need.
+DECIDING = [column for column in RULES.c if column.name not in ("created_at", "updated_at")]
 
 
 def rule_columns(rule: Rule, *, first_counter: int) -> dict[str, Any]:
-    """`first_counter`: the least that its next new limit may be numbered with."""
+    """`first_counter`: the lowest number that its next new limit may take."""
     return {
         "tenant_id": rule.tenant_id,
         "client_id": rule.client_id,
@@ -43,5 +44,8 @@ def limit_columns(rule: Rule, position: int, limit: Limit) -> dict[str, Any]:
 
 @lru_cache(maxsize=4096)
 def limit_of(*columns: Any) -> Limit:
-    """Of the columns of LIMITS after the first two. Thousands of rules have the same few limits: each is one object."""
+    """Return the limit of the columns of LIMITS after the first two.
+
+    Equal limits of thousands of rules share one object.
+    """
     return Limit(*columns)

@@ -1,4 +1,4 @@
-"""The state of all rules and keys together: which edition is current, and what a worker reads of it."""
+"""The state of all rules and keys together: the current ruleset version, and the snapshot that a worker reads."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from app.rules.rule_book import RulesetId, Snapshot
 from app.rules.sql.models import ApiKeyRow, RuleBookRow, TenantRow
 from app.rules.yielding import Pace, unpaced
 
-CHANNEL = "rules"  # of the notifications that the rules have changed
+CHANNEL = "rules"  # of notifications about changed rules
 
-# xmin is the transaction that wrote a row. The time tells two apart that have the same number after a restored backup.
+# xmin is the transaction that wrote a row. The time distinguishes equal numbers after a restored backup.
 _MARKS = text("""
     SELECT id, concat(rules.xmin, ' ', extract(epoch FROM updated_at), ' ', limits.written) AS mark
     FROM rules LEFT JOIN (
@@ -27,7 +27,7 @@ _MARKS = text("""
 """)
 
 _TENANTS = select(TenantRow.id, TenantRow.name).order_by(TenantRow.id)
-# Columns, not objects: where there are thousands of keys, those take several times as long to make.
+# Columns instead of ORM objects, which take several times as long for thousands of keys.
 _KEYS = (
     select(
         ApiKeyRow.id,
@@ -50,13 +50,13 @@ class RulesetVersions:
         self._session = session
 
     def current(self) -> RulesetId:
-        """The version of all rules and of which database, one row read."""
+        """Return the version of all rules and the identity of their database, from one row."""
         columns = (RuleBookRow.version, RuleBookRow.key_secret, RuleBookRow.edition)
         row = self._session.execute(select(*columns)).one()
         return RulesetId(row.version, bytes.fromhex(row.key_secret), row.edition.hex)
 
     def snapshot(self, rules: Iterable[Rule], pace: Pace = unpaced) -> Snapshot:
-        """What a rule book is made of, given the rules. Only a repeatable-read transaction sees no change by half."""
+        """Return the snapshot for a rule book, given the rules. Consistent only in a repeatable-read transaction."""
         book = self._session.execute(select(RuleBookRow)).scalar_one()
         return Snapshot(
             book.version,
@@ -69,27 +69,26 @@ class RulesetVersions:
         )
 
     def marks(self) -> Iterator[tuple[int, str]]:
-        """The id of every rule, in order, and a mark that changes with its rows, also when they are changed by hand."""
+        """Yield every rule id in order with a mark that changes with its rows, even after a manual change."""
         return ((rule_id, mark) for rule_id, mark in self._in_pieces(_MARKS))
 
     def bump(self) -> int:
-        """The next version, as an edition of its own.
+        """Raise the version and draw a new edition; return the version.
 
-        Holds the row until commit, so that changes happen in the order of their versions.
-
-        Listeners hear of it at the commit.
+        Holds the row until commit, so that changes happen in the order of their versions. Listeners are notified at the
+        commit.
         """
         self._session.execute(text(f"NOTIFY {CHANNEL}"))
         bump = update(RuleBookRow).values(version=RuleBookRow.version + 1, edition=func.gen_random_uuid())
         return self._session.execute(bump.returning(RuleBookRow.version)).scalar_one()
 
     def claim_examples(self) -> bool:
-        """True for exactly one caller ever: the one that is to load the example rules."""
+        """Return True for exactly one caller ever, which then loads the example rules."""
         claim = update(RuleBookRow).where(~RuleBookRow.examples_loaded).values(examples_loaded=True)
         return self._session.execute(claim.returning(RuleBookRow.id)).scalar_one_or_none() is not None
 
     def _in_pieces(self, query: Executable) -> Iterable[Row[Any]]:
-        """Its rows, read some at a time."""
+        """Return the query's rows, read in parts."""
         return self._session.execute(query, execution_options={"yield_per": 500})
 
 

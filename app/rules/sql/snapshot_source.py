@@ -1,4 +1,4 @@
-"""The rules and keys of all tenants as one snapshot, read from the tables."""
+"""Reads the rules and keys of all tenants from the tables as one snapshot."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from app.rules.sql.repository import RuleRepository
 from app.rules.sql.ruleset_version import RulesetVersions
 from app.rules.yielding import Pace, unpaced
 
-RULES_AT_ONCE = 500  # rows of one answer, which is read in one piece
+RULES_AT_ONCE = 500  # rows per result, which is read without a switch
 
 
 class SnapshotSource:
-    """Snapshots read from the tables, each in one repeatable-read transaction.
+    """Reads snapshots, each in one repeatable-read transaction.
 
-    Rules whose rows have not changed since the last snapshot are the same objects as in that one, and are not read.
+    Rules with unchanged rows are the same objects as in the last snapshot, and are not read again.
     """
 
     def __init__(self, engine: Engine, pace: Pace = unpaced) -> None:
         self._engine = engine.execution_options(isolation_level="REPEATABLE READ")
         self._pace = pace
         self._key_secret: bytes | None = None
-        self._marks: dict[int, str] = {}  # by id, of the rows that the rules were made of
+        self._marks: dict[int, str] = {}  # by rule id: the marks of the rows that the rules were made from
         self._rules: dict[int, Rule] = {}
 
     def other_than(self, ruleset_id: RulesetId | None) -> Snapshot | None:
-        """The current snapshot, or None where it is `edition`. Raises what SQLAlchemy raises."""
+        """Return the current snapshot, or None if it is `ruleset_id`. Raises SQLAlchemy's errors."""
         with Session(self._engine) as session:
             ruleset_versions = RulesetVersions(session)
             current = ruleset_versions.current()
             if current == ruleset_id:
                 return None
-            if current.key_secret != self._key_secret:  # another database: its marks mean other rows
+            if current.key_secret != self._key_secret:  # another database: its marks refer to other rows
                 self._key_secret, self._marks, self._rules = current.key_secret, {}, {}
             return ruleset_versions.snapshot(self._read(ruleset_versions, RuleRepository(session)), self._pace)
 
@@ -54,7 +54,7 @@ class SnapshotSource:
         return (self._rules[rule_id] for rule_id in self._pace(ids))
 
     def _forget_all_but(self, ids: Sequence[int]) -> None:
-        if len(self._rules) == len(ids):  # each of them is there
+        if len(self._rules) == len(ids):  # no rule was deleted
             return
         kept = set(self._pace(ids))
         for rule_id in self._pace(list(self._rules)):

@@ -1,4 +1,4 @@
-"""Templates: rules that name no client yet. Some are built in; each tenant can add its own."""
+"""Templates: rules without a client. Some are built in; each tenant can add its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from app.rules.sql.database.transactions import versioned_transaction
 from app.rules.sql.history import Author, History
 from app.rules.sql.models import TemplateRow
 
-MAX_TEMPLATES = 100  # of one tenant
+MAX_TEMPLATES = 100  # per tenant
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 
 
@@ -32,7 +32,7 @@ class Template:
     builtin: bool = False
 
     def rules_for(self, client_id: str, tenant_id: int) -> list[Rule]:
-        """Its rules for a client or a pattern."""
+        """Return its rules for a client or a pattern."""
         return [rule_of(document | {"client_id": client_id}, tenant_id) for document in self.rules]
 
 
@@ -42,7 +42,7 @@ def _document(*limits: Limit, **fields: Any) -> Document:
     return document
 
 
-# A short limit for bursts and a long one for the plan; guesses of passwords and codes are few whatever the plan.
+# A short limit for bursts and a long one for the plan. Guesses of passwords and codes are limited on every plan.
 BUILT_IN = {
     template.name: template
     for template in (
@@ -87,7 +87,7 @@ BUILT_IN = {
 
 
 class Templates:
-    """Those built in, and those of one tenant."""
+    """The built-in templates, and those of one tenant."""
 
     def __init__(self, session: Session, tenant_id: int) -> None:
         self._session = session
@@ -95,7 +95,7 @@ class Templates:
         self._history = History(session, tenant_id)
 
     def all(self) -> Sequence[Template]:
-        """The built-in ones, then the tenant's by name."""
+        """Return the built-in templates, then the tenant's by name."""
         rows = self._session.execute(self._own().order_by(TemplateRow.name)).scalars()
         return [*BUILT_IN.values(), *map(_template, rows)]
 
@@ -106,7 +106,10 @@ class Templates:
         return found
 
     def put(self, template: Template, author: Author, expected: Callable[[bool], bool] = lambda _: True) -> bool:
-        """Store the template under its name; whether it is new. `expected`: is told whether there is one already."""
+        """Store the template under its name; return whether it is new.
+
+        `expected` receives whether one exists already.
+        """
         if template.name in BUILT_IN:
             raise Conflict(f"the template {template.name} is built in and cannot be changed", "built-in")
         with versioned_transaction(self._session, self._tenant_id):

@@ -1,4 +1,4 @@
-"""What a worker does all the time so that its rules are the current ones, and on disk."""
+"""Keeps a worker's rules current and saved, as long as it runs."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from app.observability.background import forever
 from app.rules.sql.database.change_listener import ChangeListener
 from app.rules.sync.reloader import RuleReloader
 
-POLL_SECONDS = 1.0  # with jitter of a fifth: what a lost notification costs
-# Before a poll, at most: all workers hear of a change in the same instant, and one change seldom comes alone.
+POLL_SECONDS = 1.0  # with 20 % jitter; the cost of a lost notification
+# Longest wait before a poll: all workers are notified at the same time, and changes often come in groups.
 SCATTER_SECONDS = 0.01
-# After a poll: rules that change without end are read some 15 times a second. Where there are 10,000 and a few of them
-# change, that is a quarter of a worker's time.
+# Pause after a poll: constantly changing rules are read some 15 times a second. With 10,000 rules, of which a few
+# change, this takes a quarter of a worker's time.
 REST_SECONDS = 0.05
-# Once the rules have changed, another worker of the node has perhaps saved them before this one's turn comes.
+# Random wait before saving: another worker of the node may have saved the rules by then.
 SAVE_SECONDS = (0.2, 0.6)
 
 
 class RefreshLoop:
-    """Three greenlets: one polls, one listens for the hint to poll at once, one saves.
+    """Three greenlets: one polls, one listens for hints to poll at once, one saves.
 
-    `listen` makes the listener, given what it calls for each hint.
+    `listen` creates the listener, given its callback.
     """
 
     def __init__(self, reloader: RuleReloader, listen: Callable[[Callable[[], None]], ChangeListener]) -> None:
@@ -35,18 +35,18 @@ class RefreshLoop:
 
     @property
     def notified(self) -> bool:
-        """Whether this worker hears of changed rules at once; if not, a poll finds them within 1.2 seconds."""
+        """Whether notifications reach this worker. Otherwise a poll finds changed rules within 1.2 seconds."""
         return self._listener.receiving
 
     def start(self) -> None:
-        """Load the first rules, then go on by itself. In the worker, after the fork."""
+        """Load the first rules, then start the greenlets. Call in the worker, after the fork."""
         self._reloader.start()
         gevent.spawn(self._listener.run)
         gevent.spawn(forever, "polling for changed rules", self._poll)
         gevent.spawn(forever, "saving the rules", self._save)
 
     def stop(self) -> None:
-        """Save what is not saved yet."""
+        """Save unsaved rules."""
         self._reloader.save()
 
     def _poll(self) -> None:
@@ -60,4 +60,4 @@ class RefreshLoop:
     def _save(self) -> None:
         gevent.sleep(random.uniform(*SAVE_SECONDS))
         if self._reloader.to_be_saved:
-            self._reloader.save(gevent.get_hub().threadpool.apply)  # a disk may take its time
+            self._reloader.save(gevent.get_hub().threadpool.apply)  # the disk may be slow

@@ -1,4 +1,4 @@
-"""Keeps a worker's rule book fresh: asks for the edition, swaps in a whole new book, survives a dead database."""
+"""Keeps a worker's rule book fresh: asks for the ruleset version, swaps whole books, survives a dead database."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ from app.rules.yielding import Pace, let_go, unpaced
 
 log = logging.getLogger(__name__)
 
-CONFIRM_SECONDS = 10.0  # between two notes on disk that the saved rules are still current
-SAVE_AGAIN_SECONDS = 2.0  # after an attempt to save that failed
+CONFIRM_SECONDS = 10.0  # between two updates of the saved file's time, which confirm that its rules are still current
+SAVE_AGAIN_SECONDS = 2.0  # after a failed save
 
 
 class Source(Protocol):
-    """Where snapshots come from: the database."""
+    """Provides snapshots: the database."""
 
     def other_than(self, ruleset_id: RulesetId | None) -> Snapshot | None: ...
 
 
 class Build(Protocol):
-    """Makes a book of a snapshot, given the book in use. Raises where a rule cannot be decided by."""
+    """Makes a book from a snapshot, given the book in use. Raises an error for a rule that cannot decide."""
 
     def __call__(self, snapshot: Snapshot, *, previous: RuleBook | None) -> RuleBook: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """`age_seconds`: since the rules were last confirmed current, if by an earlier run; None: no rules are known.
+    """The state of the rules for `/health`.
 
-    `rejected`: the database holds other rules, which cannot be decided by.
+    `age_seconds`: time since the rules were last confirmed current, perhaps by an earlier run; None: no rules are
+    known. `rejected`: the database holds other rules that cannot be used.
     """
 
     version: int | None
@@ -67,14 +68,14 @@ class RuleReloader:
         self._rejected = ""
         self._begun = 0
         self._one_at_a_time = threading.Lock()
-        self._snapshot: Snapshot | None = None  # that the book was made of
+        self._snapshot: Snapshot | None = None  # the snapshot of `book`
         self._on_disk: RulesetId | None = None
         self._unsavable = ""
         self._save_at = self._started_at
         self.book: RuleBook | None = None
 
     def start(self) -> None:
-        """First load: the database's rules, or while it cannot be read, those saved by an earlier run."""
+        """Load the first rules: the database's, or the saved ones of an earlier run if it cannot be read."""
         self._started_at = self._clock()
         self.refresh()
         saved = self._saved.read() if self.book is None else None
@@ -86,14 +87,14 @@ class RuleReloader:
             self._snapshot, self._on_disk = saved, saved.ruleset_id
             self._show()
             log.warning("deciding by the rules saved at version %d until the database answers", saved.version)
-        except Exception:  # a damaged file must not keep the node from coming up
+        except Exception:  # a damaged file must not keep the node from starting
             log.exception("the saved rules cannot be used")
 
     def refresh(self, patience_seconds: float = -1) -> None:
-        """Swap in the database's rules if they are other ones. On any error the last good book stays.
+        """Swap in the database's rules if they have changed. On any error the last good book stays.
 
-        One at a time: a slow poll must not put an older snapshot over that of a change made meanwhile. Returns at once
-        if a whole refresh ran while waiting, and undone after `patience_seconds` of it (-1: never).
+        Refreshes run one at a time: a slow poll must not replace newer rules with an older snapshot. Returns at once if
+        a whole refresh ran while waiting. Gives up after `patience_seconds` of waiting (-1: never).
         """
         begun = self._begun
         if not self._one_at_a_time.acquire(timeout=patience_seconds):
@@ -112,11 +113,11 @@ class RuleReloader:
             self._one_at_a_time.release()
 
     def then(self, follow: Callable[[Pace], object]) -> None:
-        """Have `tidy` call this: afterwards only the current book is needed."""
+        """Let `tidy` call `follow`, after which only the current book is needed."""
         self._follow = follow
 
     def tidy(self) -> None:
-        """Free the books that are no longer current, in pieces. Apart from `refresh`, which requests wait for."""
+        """Free books that are no longer current, in pieces. Separate from `refresh`, which requests wait for."""
         with long_work:
             if self._left:
                 self._follow(self._pace)
@@ -124,12 +125,14 @@ class RuleReloader:
                 book = self._left.pop()
                 still, parts = weakref.ref(book), book.large_parts(self._pace)
                 del book
-                if still() is None:  # else a caller decides by it, and frees it
+                if still() is None:  # otherwise a caller still uses the book, and frees it
                     let_go(self._pace, *parts)
 
     def save(self, run: Run = call) -> None:
-        """Put on disk the rules that decide, and when they were current. `run` may wait for the disk elsewhere.
-        What is to be written is taken here, where no refresh comes between. Where it fails it stays to be done."""
+        """Save the current rules and the time when they were current. `run` may wait for the disk in a thread.
+
+        The snapshot is taken in this greenlet, where no refresh can intervene. After a failure it is saved again later.
+        """
         snapshot, confirmed_at = self._snapshot, self._confirmed_at
         if snapshot is None or confirmed_at is None:
             return
@@ -145,7 +148,7 @@ class RuleReloader:
 
     @property
     def to_be_saved(self) -> bool:
-        """Whether the disk lacks these rules, or has not been looked at for a while."""
+        """Whether the disk lacks these rules, or their time on disk needs an update."""
         if self._snapshot is None or self._confirmed_at is None or self._clock() < self._save_at:
             return False
         unnoted_seconds = self._confirmed_at - self._confirmed_on_disk_at
@@ -153,11 +156,11 @@ class RuleReloader:
 
     @property
     def saved_age_seconds(self) -> float | None:
-        """Since the rules on disk were last known to be current; None where there are none."""
+        """Seconds since the rules on disk were last known to be current; None without saved rules."""
         return self._saved.age_seconds()
 
     def freshness(self) -> Freshness:
-        """What `/health` shows of the rules."""
+        """Return the state of the rules for `/health`."""
         age = None if self._confirmed_at is None else self._clock() - self._confirmed_at
         version = self.book.ruleset_id.version if self.book else None
         return Freshness(version, age, not self._unavailable, bool(self._rejected))
@@ -166,7 +169,7 @@ class RuleReloader:
         asked_at = self._clock()
         try:
             snapshot = self._source.other_than(self.book.ruleset_id if self.book else None)
-        except Exception as error:  # whatever it is, the last good rules go on deciding
+        except Exception as error:  # after any error, the last good rules go on deciding
             self._cannot_read(first_line(error))
             return
         self._cannot_read("")
@@ -182,7 +185,7 @@ class RuleReloader:
         self._confirmed_at = asked_at
 
     def _cannot_read(self, why: str) -> None:
-        """One line per change, not per poll."""
+        """Log one line per change, not per poll."""
         if why and not self._unavailable:
             log.warning("rules cannot be read, %s: %s", self._instead(), why)
         elif self._unavailable and not why:
@@ -190,7 +193,7 @@ class RuleReloader:
         self._unavailable = why
 
     def _cannot_save(self, why: str) -> None:
-        """One line per change, not per attempt."""
+        """Log one line per change, not per attempt."""
         if why and not self._unsavable:
             log.warning("rules cannot be saved for a start without the database: %s", why)
         elif self._unsavable and not why:
@@ -198,7 +201,7 @@ class RuleReloader:
         self._unsavable = why
 
     def _reject(self, why: str) -> None:
-        """One line per problem, not per poll."""
+        """Log one line per problem, not per poll."""
         if why and why != self._rejected:
             log.error("rules in the database cannot be used, %s: %s", self._instead(), why)
         elif self._rejected and not why:

@@ -1,4 +1,4 @@
-"""The last good snapshot on disk, so that a node that starts without its database still decides by the real rules."""
+"""The last good snapshot on disk: a node that starts without its database decides by these rules."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from app.rules.yielding import Pace, unpaced
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2  # raised where an older version could not read the file
-REVISION = 2  # raised where it could: then a file of that version lacks what is new, and is written again
+FORMAT = 2  # raised if older releases cannot read the file
+REVISION = 2  # raised if they can, but their file lacks new content and must be rewritten
 IGNORED = "the saved rules are not used: %s"
 USED = "the saved rules decide until PostgreSQL answers, although %s"
-SEALED_SINCE = 2  # the revision with which files got a checksum
-PIECE = 500  # rules that are encoded at once: 0.3 ms
+SEALED_SINCE = 2  # the first revision with a checksum
+PIECE = 500  # rules encoded without a switch: 0.3 ms
 
 T = TypeVar("T")
 
 
 class Run(Protocol):
-    """Calls, perhaps in a thread, and returns what that returns."""
+    """Makes the call, perhaps in a thread, and returns its result."""
 
     def __call__(self, work: Callable[[], T], /) -> T: ...
 
@@ -44,9 +44,9 @@ def call(work: Callable[[], T]) -> T:
 
 
 class _Head(msgspec.Struct, kw_only=True):
-    """What the file begins with, so that a look at it says what is saved. A checksum of all the rest follows it.
+    """The beginning of the file, which identifies its content. The checksum of everything after it follows.
 
-    `edition`: version and secret, as the release before reads it. `database`: where the rules come from.
+    `edition`: version and secret, in the form that the previous release reads. `database`: the origin of the rules.
     """
 
     format: int
@@ -62,11 +62,12 @@ class _Saved(_Head, kw_only=True):
 
 
 class SnapshotFile:
-    """Reads and writes one file, readable by its owner alone: it holds the secret of the keys.
+    """Reads and writes one file, readable only by its owner, because it holds the secret of the keys.
 
-    Its time of modification is when the rules in it were last known to be current. `clock` is Unix time in seconds.
-    `database` names the database of this node, as server/name. Rules of another database on the same server are not
-    read. Those of another server are, with a word: the database may have moved there, or be away under another address.
+    The file's modification time is when its rules were last known to be current. `clock` is Unix time in seconds.
+
+    `database` names this node's database, as server/name. Rules of another database on the same server are ignored.
+    Rules of another server are used with a warning: the database may have moved, or be reachable at another address.
     """
 
     def __init__(self, path: Path, clock: Callable[[], float], database: str = "", pace: Pace = unpaced) -> None:
@@ -76,7 +77,7 @@ class SnapshotFile:
         self._pace = pace
 
     def read(self) -> Snapshot | None:
-        """The saved snapshot; None where there is none that is whole, of this database and of a known format."""
+        """Return the saved snapshot; None unless it is whole, of this database and of a known format."""
         try:
             raw = self._path.read_bytes()
             saved = msgspec.json.decode(raw, type=_Saved)
@@ -91,10 +92,10 @@ class SnapshotFile:
         return saved.snapshot
 
     def save(self, snapshot: Snapshot, age_seconds: float, run: Run = call) -> None:
-        """Have the snapshot on disk, noted as current so long ago. Written only where it is not there, whole, already,
-        as by another worker of the node. Raises OSError.
+        """Save the snapshot, and record that it was current `age_seconds` ago. Raises OSError.
 
-        `run` may wait for the disk elsewhere. Encoding is no such work: a thread would keep the interpreter to itself.
+        The file is rewritten only if another worker of the node has not saved the same snapshot. `run` may wait for the
+        disk in a thread. Encoding stays here, because a thread would hold the interpreter.
         """
         current_at = self._clock() - age_seconds
         if not run(partial(self._holds, snapshot.ruleset_id)):
@@ -104,7 +105,7 @@ class SnapshotFile:
             os.utime(self._path, (current_at, current_at))
 
     def age_seconds(self) -> float | None:
-        """Since the saved rules were last known to be current; None where there is no file."""
+        """Return the seconds since the saved rules were last known to be current; None without a file."""
         try:
             found = self._path.stat()
         except OSError:
@@ -112,7 +113,7 @@ class SnapshotFile:
         return max(0.0, self._clock() - found.st_mtime) if stat.S_ISREG(found.st_mode) else None
 
     def _unfit(self, saved: _Saved, raw: bytes) -> str:
-        """Why no node of this database can decide by them, or nothing."""
+        """Return why the file is unfit for a node of this database; "" if it is fit."""
         if saved.format != FORMAT:
             return "their format is of another release"
         if saved.database not in ("", self._database):
@@ -125,7 +126,7 @@ class SnapshotFile:
         return ""
 
     def _write(self, edition: RulesetId, body: Sequence[bytes]) -> None:
-        """Replace the file in one step: a reader sees the old or the new one, a crash leaves one of them."""
+        """Replace the file atomically: readers and crashes leave the old or the new one."""
         checksum = hashlib.sha256()
         for piece in body:
             checksum.update(piece)
@@ -137,15 +138,15 @@ class SnapshotFile:
                 file.writelines(body)
                 file.flush()
                 os.fsync(file.fileno())
-            if self._path.is_dir():  # a container runtime makes one where it is to mount a file that is not there
+            if self._path.is_dir():  # a container runtime creates a directory to mount a missing file
                 self._path.rename(f"{temporary}.directory")
             os.replace(temporary, self._path)
         except BaseException:
-            os.unlink(temporary)  # half a file, with the secret in it
+            os.unlink(temporary)  # a partial file, with the secret in it
             raise
 
     def _holds(self, edition: RulesetId) -> bool:
-        """Whether this edition is there, whole."""
+        """Whether the file holds this ruleset version, undamaged."""
         head = _head(edition, self._database)
         try:
             with self._path.open("rb") as file:
@@ -158,9 +159,9 @@ class SnapshotFile:
 
 
 def _encoded(snapshot: Snapshot) -> Iterator[bytes]:
-    """What follows the checksum, in pieces of a millisecond at most."""
+    """Yield the part after the checksum, in pieces of at most a millisecond."""
     frame = msgspec.json.encode(replace(snapshot, rules=(), keys=()))
-    before, rules, rest = frame.partition(b'"rules":[')  # what stands before it are numbers and base64
+    before, rules, rest = frame.partition(b'"rules":[')  # only numbers and base64 precede it
     between, keys, after = rest.partition(b'"keys":[')
     yield b',"snapshot":' + before + rules
     yield from _listed(snapshot.rules)
@@ -170,7 +171,7 @@ def _encoded(snapshot: Snapshot) -> Iterator[bytes]:
 
 
 def _listed(items: Sequence[Rule | ApiKey]) -> Iterator[bytes]:
-    """The items of a JSON array."""
+    """Yield the items of a JSON array."""
     for first in range(0, len(items), PIECE):
         encoded = msgspec.json.encode(items[first : first + PIECE])
         yield (b"," if first else b"") + encoded[1:-1]
@@ -187,7 +188,7 @@ def _seal(checksum: str) -> bytes:
 
 
 def _whole(raw: bytes) -> bool:
-    """Whether what follows the checksum is what it was made of. The head may be that of another release."""
+    """Whether the checksum matches the rest of the file. The head may be of another release."""
     at = raw.find(_seal("")[:-1])
     end = at + len(_seal(hashlib.sha256().hexdigest()))
     return at > 0 and raw[at:end] == _seal(hashlib.sha256(raw[end:]).hexdigest())

@@ -1,4 +1,4 @@
-"""flask-limiter on Redis, as its documentation shows it; the client is named by the JSON body."""
+"""flask-limiter on Redis, as its documentation shows it; the JSON body names the client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The least a WSGI application can do: what the stock worker itself costs."""
+"""The smallest WSGI application: the cost of the stock worker itself."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The stack this project grew from, written afresh after its description.
+"""The stack from which this project grew, newly written from its description.
 
-FastAPI, pydantic, redis.asyncio, prometheus_client. Where the description leaves a choice, the cheaper one that the
-libraries document: a registered script, a response header set by the endpoint instead of a middleware, no access log.
+FastAPI, pydantic, redis.asyncio, prometheus_client. Where the description leaves a choice, this takes the cheaper
+documented one. It uses a registered script, a response header set by the endpoint instead of a middleware, and no
+access log.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ async def check(asked: Check, response: Response, x_correlation_id: Annotated[st
 
 
 async def decide(asked: Check) -> Decision:
-    """By Redis alone: its FAIL_MODE=closed, so that no answer of a benchmark can hide an error."""
+    """Decide by Redis alone, as FAIL_MODE=closed does, so that no answer of a benchmark can hide an error."""
     now = time.time()
     key = f"ratelimit:token_bucket:{asked.client_id}:{asked.limit_key}"
     try:

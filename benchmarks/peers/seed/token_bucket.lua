@@ -1,7 +1,7 @@
 -- A token bucket in a hash.
 -- KEYS[1]  the bucket
--- ARGV     capacity, window in seconds (in which an empty bucket fills), cost, now in seconds
--- Returns  allowed (0 or 1), whole tokens left, milliseconds until the cost is there
+-- ARGV     capacity, window in seconds (time in which an empty bucket fills), cost, now in seconds
+-- Returns  allowed (0 or 1), whole tokens left, milliseconds until the cost is available
 local capacity, window, cost, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local rate = capacity / window
 local bucket = redis.call('HMGET', KEYS[1], 'tokens', 'last_refill')

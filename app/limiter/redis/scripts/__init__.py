@@ -1,4 +1,4 @@
-"""The scripts, put together once from the Lua files here: check.lua, lease.lua, lease_release.lua say how."""
+"""Assembles the scripts from the Lua files here; check.lua, lease.lua and lease_release.lua say how."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from importlib.resources import files
 
 from app.rules.rule import ALGORITHMS
 
-# Where the functions of check.lua and multi_limit.lua find one check: in what the script was called with, or in what
-# check_batch.lua gives them.
+# Where the functions of check.lua and multi_limit.lua find one check: in the script's arguments, or in the variables
+# that check_batch.lua sets.
 ONE, MANY = "local keys, asked = KEYS, ARGV[2]\n", "local keys, asked = {}, nil\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """Lua source, and the SHA-1 by which Redis knows it once loaded, in hexadecimal."""
+    """Lua source, and its SHA-1 in hexadecimal, by which Redis knows the loaded script."""
 
     sha: bytes
     source: bytes
@@ -25,13 +25,13 @@ class Script:
 
 @cache
 def check_script(algorithm: str) -> Script:
-    """The script that decides one check of one limit of this algorithm: a quarter cheaper than `check_batch_script`."""
+    """Return the script for one check of one limit of this algorithm, a quarter cheaper than `check_batch_script`."""
     return _script(ONE, *_sources("clock", "persist", algorithm, "check"))
 
 
 @cache
 def check_batch_script() -> Script:
-    """The script that decides checks of all kinds, one after the other."""
+    """Return the script that decides checks of all kinds, one after the other."""
     decide = f"local function decide()\n{_source('check')}end\n"
     return _script(
         MANY, *_sources("clock", "persist"), _steps(), _source("multi_limit"), decide, _source("check_batch")
@@ -40,35 +40,35 @@ def check_batch_script() -> Script:
 
 @cache
 def lease_script() -> Script:
-    """The script that grants a lease, whatever the limits: a lease is rare and stands for many checks."""
+    """Return the script that grants a lease, for all limits: leases are rare and each stands for many checks."""
     return _script(ONE, *_sources("clock", "persist"), _steps(), *_sources("multi_limit", "lease"))
 
 
 @cache
 def lease_release_script() -> Script:
-    """The script that takes back what of a lease was not used."""
+    """Return the script that refunds the unused permits of a lease."""
     names = ", ".join(f"'{name}'" for name in ALGORITHMS)
     return _script(f"local names = {{{names}}}\n", *_sources("clock", "refund", "lease_release"))
 
 
 @cache
 def permissions_script() -> Script:
-    """The script that says which commands the Redis user may not run."""
+    """Return the script that lists the commands that the Redis user may not run."""
     return _script(_source("permissions"))
 
 
 def all_scripts() -> list[Script]:
-    """Those that decide."""
+    """Return the scripts that decide."""
     return [*map(check_script, ALGORITHMS), check_batch_script(), lease_script(), lease_release_script()]
 
 
 def number(algorithm: str) -> int:
-    """What the scripts know an algorithm by."""
+    """Return the number of an algorithm in the scripts."""
     return ALGORITHMS.index(algorithm) + 1
 
 
 def named(number: int) -> str:
-    """The algorithm of that number."""
+    """Return the algorithm of that number."""
     return ALGORITHMS[number - 1]
 
 
@@ -78,7 +78,7 @@ def _script(*parts: str) -> Script:
 
 
 def _steps() -> str:
-    """The steps of all algorithms, by number."""
+    """Return Lua source for the steps of all algorithms, by number."""
     parts = [f"do\n{_source(name)}steps[{number(name)}] = step\nend\n" for name in ALGORITHMS]
     return "local steps = {}\n" + "".join(parts)
 

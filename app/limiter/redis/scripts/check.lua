@@ -1,25 +1,25 @@
--- Decides the limits of one rule for one client: asks them all, then charges them all or none.
--- Put in front of it when the script is loaded: clock.lua, persist.lua, and a function that knows the limit: that of the
--- file of its algorithm, or that of multi_limit.lua, which knows several as one.
+-- Decides the limits of one rule for one client: tests them all, then charges all or none.
+-- Prepended when the script is assembled: clock.lua, persist.lua and a step function. The step comes from the
+-- algorithm's file, or from multi_limit.lua, which combines several limits into one.
 --   step(key, rate, window, capacity, cost, now, charge)  writes nothing
 --     -> wait   microseconds until cost fits; 0: it fits now, and is charged if charge is true; never 0 above capacity
 --        left   whole units left after that
 --        reset  microseconds until the state after that means nothing
---        what persist.lua calls state and rated; of several limits the binding one (1…)
+--        state and rated, as persist.lua describes them; for several limits the index of the binding one (1…)
 --
--- keys     the counters, in the order of the limits; after them, where a request id was given, the answer kept under it
--- asked    struct "<dd": cost (units; 0 looks without writing), number of limits; then of each limit "<dddd": rate (units
---          per window), window (microseconds), capacity (units at once), number of its algorithm; then, where a request
---          id was given, what that stands for, 16 bytes, and the terms of the rule
---          A script of its own reads them from KEYS and ARGV[2]; check_batch.lua, which decides many, from what it is given
+-- keys     the counters, in the order of the limits; then, with a request id, the key of its stored answer
+-- asked    struct "<dd": cost (units; 0: a peek, which writes nothing), number of limits; then for each limit "<dddd":
+--          rate (units per window), window (microseconds), capacity (units at once), number of its algorithm;
+--          then, with a request id, 16 bytes that identify its check, and the terms of the rule
+--          A script with one check reads both from KEYS and ARGV[2]. check_batch.lua sets them for each check.
 -- ARGV[1]  now (microseconds); empty in production: the server's TIME
 -- Returns  struct "<I4I4i8i8i8": binding limit (1…), its remaining, retry after (microseconds; 0: allowed, -1: never),
---          its reset after, now; "" where the request id stands for another check; with the terms behind it where they
---          were others when that was charged. To check_batch.lua also the wait, where it was decided just now
--- Writes   when charged every counter, with the time until it means nothing as TTL, and the answer for a minute.
---          Otherwise nothing, but for
---          - a state from the future (the clock stepped back): re-stamped to now without refill, so that nobody waits
---            more than one window longer and nobody gains;
+--          its reset after, now. "" if the request id belongs to another check. A stored answer with other terms is
+--          followed by those terms. check_batch.lua also gets the wait, if the check was decided just now.
+-- Writes   on a charge: every counter, with the time until it means nothing as TTL, and the answer for a minute.
+--          Otherwise nothing, with two exceptions:
+--          - a state from the future (the clock stepped back) is re-stamped to now without refill, so that no client
+--            waits more than one window longer and none gains;
 --          - the TTL of a state that, since its limit was edited, means something for longer than when it was charged.
 
 local cost, count, rate, window, capacity, algorithm = struct.unpack('<dddddd', asked)

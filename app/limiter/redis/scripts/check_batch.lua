@@ -1,23 +1,23 @@
--- Decides checks one after the other, each as if alone. In front of it are the steps of all algorithms, multi_limit.lua and
--- check.lua as the body of a function, decide.
--- But Redis asks whether it is out of memory before the first write of a script only: what comes after one is not refused.
+-- Decides checks one after the other, each as if alone. Prepended: the steps of all algorithms, multi_limit.lua, and
+-- check.lua as the body of the function `decide`.
+-- One difference: Redis tests for out of memory only before a script's first write, so later writes are not refused.
 --
 -- KEYS     the keys of all checks, in their order
 -- ARGV[1]  now (microseconds); empty in production: the server's TIME
--- ARGV[…]  what is asked, of each check
--- Returns  what check.lua returns of each check, or the error that it met: joined where all are that struct and no more,
---          as a list otherwise
+-- ARGV[…]  what is asked, for each check
+-- Returns  check.lua's result for each check, or the error of that check: concatenated if all are the struct and
+--          nothing more, otherwise as a list
 -- Writes   what check.lua writes
 
--- Denials by the first key and by what was asked, without a request id: told again, not decided again, until something is
--- charged to that key.
+-- Denials by first key and by `asked`, without a request id. They are repeated instead of decided again, until
+-- something is charged to that key.
 local denials = {}
 
 local given_out, answers, joined = 0, {}, true
 for i = 2, #ARGV do
   local with_id = false
   asked = ARGV[i]
-  if #asked == 48 then -- one limit and no request id, as most
+  if #asked == 48 then -- the common case: one limit and no request id
     given_out = given_out + 1
     keys[1], keys[2] = KEYS[given_out], nil
   else

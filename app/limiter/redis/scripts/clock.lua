@@ -1,4 +1,4 @@
--- Now, in microseconds: ARGV[1], which tests give; where that is empty, the server's TIME.
+-- The current time in microseconds: ARGV[1], which tests set, or the server's TIME if that is empty.
 
 local given = tonumber(ARGV[1])
 local now = given

@@ -1,4 +1,4 @@
--- Fixed window: at most `rate` units from the first charged check until one window later, then anew.
+-- Fixed window: at most `rate` units from the first charged check until one window later, then a new window.
 --
 -- State   struct "<I4d": used, start
 --           used   units charged in this window

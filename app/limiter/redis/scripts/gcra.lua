@@ -1,7 +1,7 @@
--- GCRA as a continuous-state leaky bucket (ITU-T I.371, annex A): every unit raises a level that drains at `rate`
--- per window; a check conforms while the level leaves room for it below `capacity`. The theoretical arrival time of
--- the virtual-scheduling form is stamp + level / rate. That time alone would forget the units after a change of
--- rate, so the level is what is kept. Decides exactly as token_bucket does.
+-- GCRA as a continuous-state leaky bucket (ITU-T I.371, annex A). Each unit raises a level that drains at `rate` per
+-- window. A check conforms if its cost still fits below `capacity`. Decides exactly as token_bucket does.
+-- The theoretical arrival time of the virtual-scheduling form is stamp + level / rate. The level is stored instead,
+-- because after a change of rate that time alone would lose the units.
 --
 -- State   struct "<dd": level, stamp
 --           level  units x window at the last conforming check, so that one microsecond drains exactly `rate`

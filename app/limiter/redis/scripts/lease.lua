@@ -1,16 +1,16 @@
--- Grants permits of the limits of one rule to a holder for a time: as many as every limit has left, charged at once.
--- Put in front of it when the script is loaded: clock.lua, persist.lua, the steps of all algorithms and multi_limit.lua.
+-- Grants permits of one rule's limits to a holder for a time: as many as every limit has left, charged at once.
+-- Prepended when the script is assembled: clock.lua, persist.lua, the steps of all algorithms and multi_limit.lua.
 --
--- KEYS[i]  the counter of limit i; the last: the lease
--- ARGV[1]  now, as check.lua has it
--- ARGV[2]  what is asked, likewise; its cost is how many permits are wanted, at least 1
--- ARGV[3]  how long they may be used (microseconds)
--- Returns  struct "<I4I4i8i8i8i4": what check.lua says, of a check that costs as many units as were granted, or one where
---          nothing was; then how many were granted
--- Writes   where something was granted, what check.lua writes for a check of that cost, and the lease, until it expires:
---          struct "<ddI4i4": granted at (microseconds), expires at, granted, returned (-1: not yet), then of each limit
---          "<ddd": what a bucket then held (units x window), as its algorithm has it, 0 of another algorithm; its rate and
---          its capacity.
+-- KEYS[i]  the counter of limit i; the last key: the lease
+-- ARGV[1]  now, as in check.lua
+-- ARGV[2]  asked, as in check.lua; its cost is the number of permits wanted, at least 1
+-- ARGV[3]  duration of the lease (microseconds)
+-- Returns  struct "<I4I4i8i8i8i4": check.lua's result for a check of the granted cost, or of cost 1 if nothing was
+--          granted; then the number granted
+-- Writes   on a grant: what check.lua writes for a check of that cost, and the lease, until it expires:
+--          struct "<ddI4i4": granted at (microseconds), expires at, granted, returned (-1: not yet); then per limit
+--          "<ddd": what a bucket then held (units x window) in its algorithm's representation, 0 for other algorithms;
+--          its rate and its capacity.
 --          Otherwise what check.lua writes for a denial.
 
 local lasts = ARGV[3]
@@ -30,7 +30,7 @@ local wait, binding, left, reset = settle(1, count, math.max(granted, 1), now, g
 if granted > 0 then
   local ttl_ms = math.ceil(lasts / 1000)
   if given then
-    ttl_ms = math.max(ttl_ms, 3600000) -- as persist.lua does
+    ttl_ms = math.max(ttl_ms, 3600000) -- as in persist.lua
   end
   local lease = struct.pack('<ddI4i4', now, now + lasts, granted, -1)
   for i = 1, count do

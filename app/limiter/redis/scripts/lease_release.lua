@@ -1,13 +1,14 @@
--- Takes back the permits of a lease that its holder did not use. Once: asked again it answers the same.
--- Put in front of it when the script is loaded: clock.lua, and refund.lua with the names of its algorithms by number.
+-- Refunds the permits of a lease that its holder did not use. Idempotent: a repeated call returns the same total.
+-- Prepended when the script is assembled: clock.lua, and refund.lua with its algorithms' names by number.
 --
--- KEYS[i]  the counter of limit i; the last: the lease
--- ARGV[1]  now, as check.lua has it
--- ARGV[2]  what is asked, likewise; its cost is how many permits were not used
--- Returns  struct "<I4I4i8i8i8i4", as lease.lua; of it only the second: how many units were given back just now, now, and
---          the last: how many were given back when the lease was returned, -1: there is no such lease (any more).
---          Of several limits that which was given the most: the others had forgotten more of them
--- Writes   what refund.lua writes, and the lease with the count, both with the time to live that they have.
+-- KEYS[i]  the counter of limit i; the last key: the lease
+-- ARGV[1]  now, as in check.lua
+-- ARGV[2]  asked, as in check.lua; its cost is the number of unused permits
+-- Returns  struct "<I4I4i8i8i8i4", as lease.lua. Three fields count: the second, units refunded by this call; now; and
+--          the last, units refunded when the lease was returned, -1: no such lease (any more).
+--          Units refunded are those of the limit with the largest refund, because the other limits had already
+--          dropped more of them.
+-- Writes   what refund.lua writes, and the lease with the number refunded. Both keep their TTL.
 
 local lease = KEYS[#KEYS]
 local unused, count = struct.unpack('<dd', ARGV[2])

@@ -1,8 +1,9 @@
--- Several limits as if they were one: asks them all, then charges them all or none. `steps` holds the functions of their
--- algorithms by number; check.lua says what `keys` and `asked` are.
+-- Combines several limits into one: tests them all, then charges all or none. `steps` holds the algorithms' functions
+-- by number; check.lua describes `keys` and `asked`.
 
 -- Asks limit i, then those after it, then keeps it: what it found waits on the stack, which costs less than tables.
--- The last one is charged as it is asked if all before it fit; then the others are asked again, to be charged.
+-- Tests limit i, then the later ones, then persists it. Results wait on the stack, which costs less than tables.
+-- The last limit is charged in its test if all earlier ones fit; then the earlier ones are run again to be charged.
 local function settle(i, count, cost, now, charge, longest)
   local rate, window, capacity, algorithm = struct.unpack('<dddd', asked, 32 * i - 15)
   local step, key = steps[algorithm], keys[i]

@@ -1,7 +1,7 @@
 -- Keeps the state of a counter for as long as it means something: `reset` microseconds from now.
---   state    a string to store, or a function that stores it; false: what is stored stays as it is
---   rated    true where reset depends on the rate: since that was edited, what stays may mean something for longer than
---            when it was stored
+--   state    a string to store, or a function that stores it; false: the stored state stays
+--   rated    true if reset depends on the rate: since an edit of the rate, a state that stays may mean something for
+--            longer than when it was stored
 
 local function keep(key, state, reset, rated)
   local ttl_ms = math.ceil(reset / 1000) + 1 -- one more: Redis's expiry clock may trail TIME

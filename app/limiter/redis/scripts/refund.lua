@@ -1,17 +1,18 @@
--- What each algorithm does with units that were charged and not used, in the state that its own file describes.
+-- Refunds charged but unused units, for each algorithm in the state that its own file describes.
 --   credits.NAME(key, rate, window, units, at, now, held)
---     units  to be given back; charged at `at`, when a bucket then held `held`; false: its limit was edited since
---     -> units given back, rounded up: fewer, or none, where they no longer count
--- Leaves a state as it would be had they never been charged, or with more consumed, and its time to live as it is.
+--     units  to refund; charged at `at`
+--     held   what a bucket held at `at`; false: its limit was edited since
+--     -> units refunded, rounded up: fewer, or none, if they no longer count
+-- Leaves the state as if the units had never been charged, or with more consumed. Its TTL stays.
 
--- Entries of a log that are searched: of what was charged before so many later charges nothing is given back.
+-- Log entries that are searched: a charge with this many later charges gets no refund.
 local MANY = 1000
 
 local credits = {}
 
--- A bucket that would have been empty meanwhile has forgotten part of them: no more is given back than the least it has
--- held since. Until its last charge that was at least `held`, drained; from then on it is what is left now. Of an edited
--- one nobody knows how fast it drained, nor how much it forgot when its capacity was cut.
+-- A bucket that would have been empty meanwhile has dropped part of the units. So the refund is at most the least
+-- level since the charge. Until the last charge, that is at least `held` minus the drain; after it, the current level.
+-- After an edit, neither the drain rate nor the loss from a cut capacity is known.
 function credits.token_bucket(key, rate, window, units, at, now, held)
   local state = redis.call('GET', key)
   if not state then
@@ -56,14 +57,15 @@ function credits.sliding_window_counter(key, _, window, units, at, now)
   return credit
 end
 
--- Of the entries stamped `at` any may be theirs: together they hold as many units, and no total falls below the one before.
+-- Any of the entries stamped `at` may hold the charge: together they have at least its units. No total falls below the
+-- one before.
 function credits.sliding_window(key, _, window, units, at, now)
   local HEAD, ENTRY = 24, 16
   local count = (redis.call('STRLEN', key) - HEAD) / ENTRY
   if count < 1 or at <= now - window then
     return 0
   end
-  local from = math.max(-1, count - MANY - 1) -- -1: the head, whose last 16 bytes begin with the total before the first
+  local from = math.max(-1, count - MANY - 1) -- -1: the head, whose last 16 bytes begin with its `before`
   local entries = redis.call('GETRANGE', key, HEAD + from * ENTRY, -1)
   local function entry(place)
     return struct.unpack('<dd', entries, (place - from) * ENTRY + 1)

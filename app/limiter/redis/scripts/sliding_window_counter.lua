@@ -1,4 +1,4 @@
--- Sliding window counter: two epoch-aligned windows; the previous one counts by the share of it that a window ending
+-- Sliding window counter: two epoch-aligned windows. The previous one counts by the share of it that a window ending
 -- now still overlaps. used = current + previous x (window - offset) / window, compared without the division.
 --
 -- State   struct "<I4I4I4": index, current, previous
@@ -20,7 +20,7 @@ local function step(key, rate, window, _, cost, now, charge)
     end
   end
   local room, wait = (rate - current - cost) * window, 0
-  if room < 0 then -- not in this window: in the next one `current` is what slides out
+  if room < 0 then -- the cost does not fit in this window; in the next one, `current` is the weight that slides out
     wait = ahead + window - math.floor((rate - cost) * window / current)
   elseif room < previous * ahead then
     wait = ahead - math.floor(room / previous)

@@ -1,7 +1,7 @@
 """API keys of tenants. Each change is one transaction, and reaches every worker as changes of rules do.
 
-A key neither outlives nor outranks its maker: scopes and expiry of the key that asks bound what it gives and touches.
-Nothing bounds an operator, which is the bootstrap key or the command line.
+A key neither outlives nor outranks its maker. The scopes and expiry of the requesting key bound the keys that it makes
+or changes. Operators, that is the bootstrap key and the command line, have no bounds.
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ from app.rules.sql.database.transactions import KEYS, versioned_transaction
 from app.rules.sql.history import Author, History
 from app.rules.sql.models import ApiKeyRow, RuleBookRow, TenantRow
 
-MAX_KEYS = 1_000  # in force, of one tenant
-MAX_LIFETIME = timedelta(days=36_525)  # of a key that expires; no reader of the table has to cope with the year 10000
-LIFTS_LIMITS = "rules:write"  # a key with this scope gains nothing by making itself more clients
+MAX_KEYS = 1_000  # unexpired and unrevoked, per tenant
+# For keys that expire; readers of the table need not handle the year 10000.
+MAX_LIFETIME = timedelta(days=36_525)
+LIFTS_LIMITS = "rules:write"  # a key with this scope gains nothing by creating further clients for itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRecord:
-    """What may be shown of a key. `tenant` is its tenant's name.
+    """The public fields of a key. `tenant` is its tenant's name.
 
-    `owner`: the name that forward-auth counts it by. `maker`: the id of the key that asked for it, None: an operator.
-    `rotation_of`: the id of the first key of its line, None: it is the first.
+    `owner`: the name under which forward auth counts it. `maker`: the id of the key that created it; None: an operator.
+    `rotation_of`: the id of the first key in its chain of rotations; None: it is the first.
     """
 
     id: str
@@ -50,14 +51,14 @@ class KeyRecord:
     last_used_at: datetime | None
 
     def document(self) -> Document:
-        """For the audit."""
+        """Return the fields for the audit."""
         expires_at = self.expires_at.isoformat() if self.expires_at else None
         shown = {"id": self.id, "name": self.name, "scopes": self.scopes, "expires_at": expires_at}
         return shown | {"owner": self.owner, "maker": self.maker, "rotation_of": self.rotation_of}
 
 
 class ApiKeys:
-    """API keys of one tenant, or of all (None). `asked_by`: the id of the key that asks; None: an operator."""
+    """API keys of one tenant, or of all (None). `asked_by`: the id of the requesting key; None: an operator."""
 
     def __init__(self, session: Session, tenant_id: int | None, asked_by: str | None = None) -> None:
         self._session = session
@@ -65,7 +66,7 @@ class ApiKeys:
         self._asked_by = asked_by
 
     def page(self, offset: int, count: int, *, revoked: bool = False) -> tuple[list[KeyRecord], int]:
-        """Keys in force, or those revoked, oldest first."""
+        """Return a page of valid keys, or of revoked ones, oldest first, and the total."""
         rows = select(ApiKeyRow).where(*self._own(), ApiKeyRow.revoked_at.is_not(None) == revoked)
         found, total = page_of(self._session, rows.order_by(ApiKeyRow.created_at, ApiKeyRow.id), offset, count)
         return [self._record(row) for row in found], total
@@ -76,7 +77,7 @@ class ApiKeys:
     def create(
         self, tenant_id: int, name: str, scopes: Collection[str], expires_at: datetime | None, author: Author
     ) -> tuple[KeyRecord, str]:
-        """A new key, and its only showing. It expires with its maker where `expires_at` says nothing."""
+        """Return a new key's record and the key itself, which is not stored. Default expiry: that of its maker."""
         with versioned_transaction(self._session, KEYS):
             maker, owner = self._asker(scopes), None
             if maker is not None:
@@ -87,7 +88,7 @@ class ApiKeys:
             return self._issue("key.create", new, author)
 
     def rotate(self, key_id: str, overlap_seconds: int, author: Author) -> tuple[KeyRecord, str]:
-        """A new key like this one, which goes on for the overlap, but not beyond its own expiry."""
+        """Return a new key like this one, which stays valid for the overlap, at most until its own expiry."""
         with versioned_transaction(self._session, KEYS):
             old = self._row(key_id)
             asker = self._asker(old.scopes)
@@ -108,9 +109,10 @@ class ApiKeys:
         return issued
 
     def revoke(self, key_id: str, author: Author, *, children: bool = False) -> int:
-        """Revoke the key; with `children` also its rotations, all that any of them made, and so on. How many were.
+        """Revoke the key; return the number of revoked keys.
 
-        With `children` the key itself may be revoked already. Raises NotFound where nothing is left to revoke.
+        With `children`, also revoke its rotations and all keys that any of them made, recursively. The key itself may
+        then be revoked already. Raises NotFound if nothing is left to revoke.
         """
         with versioned_transaction(self._session, KEYS):
             row = self._row(key_id, revoked_too=children)
@@ -139,9 +141,9 @@ class ApiKeys:
         return record, key
 
     def _asker(self, scopes: Collection[str]) -> ApiKeyRow | None:
-        """The key that asks, which has all of the scopes; None: an operator. Raises Forbidden.
+        """Return the requesting key, which must have all of the scopes; None for an operator. Raises Forbidden.
 
-        It is read inside the change, so that a key that ended a moment ago makes nothing any more.
+        It is read inside the transaction, so that a key that has just ended creates nothing.
         """
         if self._asked_by is None:
             return None
@@ -155,7 +157,7 @@ class ApiKeys:
         return asker
 
     def _family(self, row: ApiKeyRow) -> list[ApiKeyRow]:
-        """All of the key's line, and all that came of them, in whichever tenant: those not revoked, oldest first."""
+        """Return the key, its rotations and all their descendants in every tenant: those not revoked, oldest first."""
         first = row.rotation_of or row.id
         family = select(ApiKeyRow.id).where(or_(ApiKeyRow.id == first, ApiKeyRow.rotation_of == first))
         family_ids = family.cte(recursive=True)
@@ -192,7 +194,7 @@ class ApiKeys:
         )
 
 
-NO_SUCH_KEY = "there is no such key"  # not which: somebody may have sent the whole key for its id
+NO_SUCH_KEY = "there is no such key"  # does not echo the id: callers may send the whole key by mistake
 _IN_FORCE = (
     ApiKeyRow.revoked_at.is_(None),
     or_(ApiKeyRow.expires_at.is_(None), ApiKeyRow.expires_at > func.now()),
@@ -208,7 +210,7 @@ def can_expire_at(moment: datetime, now: datetime) -> bool:
 
 
 def rotate_hash_secret(session: Session, author: Author) -> int:
-    """Hash keys under a new secret from now on, and revoke all that were hashed under the old one; how many."""
+    """Hash keys under a new secret from now on, and revoke all older keys; return their number."""
     with versioned_transaction(session, KEYS):
         session.execute(update(RuleBookRow).values(key_hash_secret=secrets.token_hex(SECRET_BYTES)))
         revoked = update(ApiKeyRow).where(ApiKeyRow.revoked_at.is_(None)).values(revoked_at=func.now())
@@ -222,7 +224,7 @@ def _owner(row: ApiKeyRow) -> str:
 
 
 def _require_end(maker: ApiKeyRow, expires_at: datetime | None) -> None:
-    """Raises Forbidden where a key of this expiry (None: never) would outlive its maker."""
+    """Raises Forbidden if a key of this expiry (None: never) would outlive its maker."""
     latest = maker.expires_at
     if latest is not None and (expires_at is None or expires_at > latest):
         raise Forbidden(f"a key cannot outlive the key that makes it: expires_at is at most {latest.isoformat()}")

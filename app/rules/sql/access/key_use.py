@@ -1,4 +1,4 @@
-"""When keys were last used, to about a minute, without a write per request."""
+"""Records when keys were last used, to about a minute, without a write per request."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from app.observability.logs import first_line
 from app.rules.sql.models import ApiKeyRow
 
 PER_KEY = timedelta(minutes=1)
-WRITE_SECONDS = 10  # between two statements, with jitter of a fifth
+WRITE_SECONDS = 10  # between two statements, with 20 % jitter
 
 log = logging.getLogger(__name__)
 
 
 class KeyUse:
-    """Remembers in memory which keys were used; no more of them than there are, for only known keys are noted."""
+    """Remembers used keys in memory; only known keys are noted, so their number is bounded."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -29,17 +29,17 @@ class KeyUse:
         self._used.add(key_id)
 
     def write_used(self) -> None:
-        """Wait, then write what was noted."""
+        """Wait, then write the noted keys."""
         gevent.sleep(WRITE_SECONDS * random.uniform(0.8, 1.2))
         try:
             self.flush()
-        except Exception as error:  # nothing but the time of a last use is late
+        except Exception as error:  # only the time of last use is late
             log.warning("the last use of keys cannot be written: %s", first_line(error))
 
     def flush(self) -> None:
-        """One statement for all keys noted since the last one; it writes each key at most once a minute.
+        """Write all keys noted since the last flush in one statement, each key at most once a minute.
 
-        Raises what SQLAlchemy raises, and then still remembers them.
+        Raises SQLAlchemy's errors, and then keeps the keys.
         """
         if not self._used:
             return

@@ -18,7 +18,7 @@ from app.rules.sql.history import Author, History
 from app.rules.sql.models import RuleRow, TenantRow
 
 MAX_TENANTS = 10_000
-RULES_AT_ONCE = 1000  # of a statement that deletes: with limits and versions 0.1 s
+RULES_AT_ONCE = 1000  # per DELETE statement: with limits and versions 0.1 s
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Tenant:
 
 
 class Tenants:
-    """All tenants. The audit of their coming and going is that of the author's own tenant, `audit_tenant_id`."""
+    """All tenants. The audit of tenants belongs to the author's tenant, `audit_tenant_id`."""
 
     def __init__(self, session: Session, audit_tenant_id: int = DEFAULT_TENANT_ID) -> None:
         self._session = session
@@ -55,7 +55,7 @@ class Tenants:
         return tenant
 
     def belongings(self, tenant_id: int) -> Document:
-        """What goes when the tenant is deleted: its name, and how many rules and keys."""
+        """Return the contents that a deletion removes: the tenant's name, and its numbers of rules and keys."""
         row = self._session.execute(select(TenantRow).where(TenantRow.id == tenant_id)).scalar_one_or_none()
         if row is None:
             raise NotFound(f"there is no tenant {tenant_id}")
@@ -69,12 +69,12 @@ class Tenants:
         with versioned_transaction(self._session, tenant_id):
             before = self.belongings(tenant_id)
             self._delete_rules(tenant_id)
-            exclude(self._session, KEYS)  # only now: those of other tenants would have to wait for the rules
+            exclude(self._session, KEYS)  # not earlier: changes of other tenants' keys would have to wait for the rules
             self._session.delete(self._session.get_one(TenantRow, tenant_id))
             self._history.note(author, "tenant.delete", f"tenant {tenant_id}", before=before)
 
     def _delete_rules(self, tenant_id: int) -> None:
-        """Some at a time: all of 100,000 would take longer than a statement may."""
+        """Delete in steps: all of 100,000 rules would exceed statement_timeout."""
         some = select(RuleRow.id).where(RuleRow.tenant_id == tenant_id).limit(RULES_AT_ONCE)
         chosen = delete(RuleRow).where(RuleRow.id.in_(some)).execution_options(synchronize_session=False)
         while self._session.execute(chosen).rowcount == RULES_AT_ONCE:  # type: ignore[attr-defined]

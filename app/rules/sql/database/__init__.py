@@ -1,1 +1,1 @@
-"""What all tables share: the engine, transactions, statements of many rows, pages, notifications."""
+"""Shared by all tables: the engine, transactions, bulk statements, pages, notifications."""

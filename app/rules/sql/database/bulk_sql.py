@@ -1,4 +1,4 @@
-"""Many rows in one statement: they travel as one JSON value, at a tenth of what a parameter for each field costs."""
+"""Bulk statements: rows are sent as one JSON value, at a tenth of the cost of a parameter for each field."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sqlalchemy.orm import DeclarativeBase, Session
 
 T = TypeVar("T")
 
-CHUNK = 250  # rows in one statement: other greenlets have their turn between two of them
+CHUNK = 250  # rows per statement; other greenlets run between two statements
 
 
 def chunks(items: Iterable[T]) -> Iterator[list[T]]:
-    """Made as they are asked for: what makes the items also has its turns."""
+    """Yield lists of CHUNK items, made on demand, so that a pace in `items` applies."""
     rest = iter(items)
     return iter(lambda: list(islice(rest, CHUNK)), [])
 
@@ -24,7 +24,7 @@ def chunks(items: Iterable[T]) -> Iterator[list[T]]:
 def insert_rows(
     session: Session, model: type[DeclarativeBase], rows: Iterable[dict[str, Any]], returning: Sequence[Any] = ()
 ) -> list[Row[Any]]:
-    """Insert rows that all have the same columns. What is returned is in no certain order."""
+    """Insert rows that all have the same columns. Returned rows have no particular order."""
     returned: list[Row[Any]] = []
     for chunk in chunks(rows):
         source = _source(table_of(model), chunk)
@@ -43,7 +43,7 @@ def update_rows(
     returning: Sequence[Any],
     **same: Any,
 ) -> list[Row[Any]]:
-    """Overwrite the given columns of the rows with these ids, and those in `same` by an expression."""
+    """Overwrite the given columns of the rows with these ids, and the columns in `same` with an expression."""
     table, returned = table_of(model), list[Row[Any]]()
     for chunk in chunks(rows):
         source = _source(table, chunk)
@@ -66,6 +66,6 @@ def table_of(model: type[DeclarativeBase]) -> Table:
 
 
 def _source(table: Table, rows: list[dict[str, Any]]) -> Any:
-    """The rows as a table of the statement, with the column types of `table`."""
+    """Return the rows as a table expression with the column types of `table`."""
     typed = [column(name, table.c[name].type) for name in rows[0]]
     return func.jsonb_to_recordset(cast(rows, JSONB)).table_valued(*typed).render_derived(with_types=True)

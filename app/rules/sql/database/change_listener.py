@@ -1,7 +1,6 @@
-"""Listens for the database's word that the rules have changed. A hint: it makes the next poll come at once.
+"""Listens for the database's notifications of changed rules, as hints to poll at once.
 
-A lost notification costs no more than the time to that poll, so nothing here is retried in haste, and no error matters
-to anybody else.
+A lost notification costs only the time until the next poll. So retries need no haste, and errors stay inside.
 """
 
 from __future__ import annotations
@@ -21,21 +20,21 @@ from app.rules.sql.ruleset_version import CHANNEL
 log = logging.getLogger(__name__)
 
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 15.0
-# So long a new connection waits for a notification of our own. A pooler in transaction mode takes LISTEN, and delivers
-# nothing: the connection that listens is not the one that is written to.
+# A new connection waits this long for its own test notification. A pooler in transaction mode accepts LISTEN but
+# delivers nothing, because listening and notifying connections differ.
 PROOF_SECONDS = 2.0
-# So often a quiet connection is asked whether it is still one: a peer that vanished without a word is found out.
+# A quiet connection is tested this often, to detect a peer that vanished silently.
 SILENCE_SECONDS = 30.0
 
 
 class NoNotifications(Exception):
-    """The database takes LISTEN, and its notifications do not arrive."""
+    """The database accepts LISTEN, but its notifications do not arrive."""
 
 
 class ChangeListener:
-    """Calls `changed` after each notification, or once after several, and after each new connection: one may be lost.
+    """Calls `changed` after one or several notifications, and after each new connection, since one may be lost.
 
-    Its connection is its own, apart from the engine's pool. `jitter` gives a factor for waits.
+    It has a connection of its own, apart from the engine's pool. `jitter` returns a factor for waits.
     """
 
     def __init__(self, engine: Engine, changed: Callable[[], None], jitter: Callable[[], float]) -> None:
@@ -48,7 +47,7 @@ class ChangeListener:
 
     @property
     def receiving(self) -> bool:
-        """Whether notifications arrive. Where they do not, polls alone find changes."""
+        """Whether notifications arrive. Otherwise only polls find changes."""
         return bool(self._receiving)
 
     def run(self) -> None:
@@ -56,7 +55,7 @@ class ChangeListener:
         while True:
             try:
                 self._listen()
-            except Exception as error:  # whatever it is, polls go on
+            except Exception as error:  # after any error, polls go on
                 self._set_receiving(False, error)
             gevent.sleep(self._wait_seconds * self._jitter())
             self._wait_seconds = min(2 * self._wait_seconds, LONGEST_WAIT_SECONDS)
@@ -78,8 +77,8 @@ class ChangeListener:
             pooled.close()
 
     def _prove(self, connection: Any, cursor: Any) -> None:
-        """Returns once a notification from another connection has arrived. Raises Unheard where none does in time."""
-        proof = secrets.token_hex(8)  # an earlier one may lie in the pool's connections
+        """Return once a notification from another connection has arrived. Raises NoNotifications on timeout."""
+        proof = secrets.token_hex(8)  # random, because an older one may be pending on a pooled connection
         with self._engine.begin() as other:
             other.execute(text(f"NOTIFY {self._own_channel}, '{proof}'"))
         try:
@@ -89,11 +88,11 @@ class ChangeListener:
                 while proof not in self._notifications(connection):
                     wait_read(connection.fileno())
         except NoNotifications:
-            cursor.execute("UNLISTEN *")  # else the pooler's own connection would go on listening
+            cursor.execute("UNLISTEN *")  # otherwise the pooler's own connection would keep listening
             raise
 
     def _set_receiving(self, now: bool, error: Exception | None = None) -> None:
-        """One line per change, not per attempt."""
+        """Log one line per change, not per attempt."""
         if self._receiving is not False and not now:
             log.warning("notifications of changed rules do not arrive for now, polling goes on: %s", error)
         elif now and not self._receiving:
@@ -110,7 +109,7 @@ class ChangeListener:
         self._notifications(connection)
 
     def _notifications(self, connection: Any) -> set[str]:
-        """The payloads of what has arrived, once."""
+        """Return the payloads of the notifications that have arrived, once."""
         connection.poll()
         arrived = list(connection.notifies)
         connection.notifies.clear()

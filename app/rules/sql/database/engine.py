@@ -1,4 +1,4 @@
-"""The engine: its pools and time limits, and what psycopg2 needs to live among greenlets."""
+"""The engines: pools, time limits, and psycopg2 among greenlets."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from sqlalchemy.orm import Session
 
 DATABASE_ERRORS = (DBAPIError, PoolTimeout)
 
-# Of one worker for the admin API. Few, because rules are cached.
+# For the admin API, per worker. Few connections, because rules are cached.
 ENGINE_OPTIONS: dict[str, Any] = {
     "pool_size": 2,
     "max_overflow": 2,
     "pool_timeout": 2,
     "pool_recycle": 300,
     "pool_pre_ping": True,
-    "hide_parameters": True,  # in the text of errors, and so in logs: client ids, digests of keys
+    "hide_parameters": True,  # keeps client ids and digests of keys out of error texts, and so out of logs
     "connect_args": {"connect_timeout": 2, "application_name": "ratelimiter"},
 }
-# Of one worker to learn of changed rules, so that it does so however busy the others are: one that polls, and one more
-# while the listener takes its own out of the pool.
+# For changed rules, per worker, independent of the admin API's load: one connection polls. One more is needed while the
+# listener takes its own out of the pool.
 RULES_ENGINE, RULES_ENGINE_OPTIONS = "rules", {"pool_size": 1, "max_overflow": 1}
-# Milliseconds. In each transaction, because poolers refuse `options` of a connection, and in transaction mode what a
-# session sets holds for whoever gets its connection next.
+# Milliseconds, set in each transaction. Poolers refuse `options` of a connection. In transaction mode, a session's
+# settings would apply to the next user of its connection.
 TIMEOUTS = (
     "SET LOCAL statement_timeout = 1400; SET LOCAL lock_timeout = 1200;"
     " SET LOCAL idle_in_transaction_session_timeout = 5000"
@@ -36,7 +36,7 @@ TIMEOUTS = (
 
 
 def bound_transactions(engine: Engine) -> None:
-    """From here on each transaction of the engine begins with TIMEOUTS."""
+    """Begin each transaction of the engine with TIMEOUTS from now on."""
     event.listen(engine, "begin", _bound)
 
 
@@ -46,7 +46,7 @@ def _bound(connection: Connection) -> None:
 
 @contextmanager
 def session_on(url: str) -> Iterator[Session]:
-    """A session outside the service, on connections of its own."""
+    """Yield a session outside the service, on its own connections."""
     engine = create_engine(url, **ENGINE_OPTIONS)
     bound_transactions(engine)
     try:
@@ -57,23 +57,23 @@ def session_on(url: str) -> Iterator[Session]:
 
 
 def place_of(engine: Engine) -> str:
-    """Which database the engine is for, to compare and to say: servers, ports and name, without account and options."""
+    """Return the engine's servers, ports and database name, without account and options, for comparison and display."""
     _, options = engine.dialect.create_connect_args(engine.url)
     name = options.get("dbname") or options.get("user") or ""
     return f"{options.get('host') or 'localhost'}:{options.get('port') or 5432}/{name}"
 
 
-# Longer than statement_timeout: this ends the wait for a server that says nothing at all, connects included.
+# Longer than statement_timeout. Ends the wait for a silent server, during connects too.
 SILENCE_SECONDS = 1.5
 
 
 def cooperate_with_gevent() -> None:
-    """Let psycopg2 wait in the hub: without this one slow query stops every greenlet of the worker."""
+    """Make psycopg2 wait in the hub; otherwise one slow query stops every greenlet of the worker."""
     psycopg2.extensions.set_wait_callback(_wait)
 
 
 def _wait(connection: Any) -> None:
-    from gevent.socket import wait_read, wait_write  # a command needs none of it
+    from gevent.socket import wait_read, wait_write  # a command needs no gevent
 
     while True:
         state = connection.poll()

@@ -7,12 +7,12 @@ from typing import Any
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-ROWS_IN_PART = 200  # made in one piece: objects of the ORM, 10 µs each
-MAX_OFFSET = 2**31  # nobody has so many rows, and PostgreSQL takes no number of any length
+ROWS_IN_PART = 200  # ORM objects made without a switch, 10 µs each
+MAX_OFFSET = 2**31  # no table has so many rows, and PostgreSQL refuses larger numbers at some point
 
 
 def page_of(session: Session, rows: Select[Any], offset: int, count: int) -> tuple[list[Any], int]:
-    """At most `count` rows from `offset` on, and how many there are in all."""
+    """Return at most `count` rows from `offset` on, and the total number of rows."""
     page = slice_of(rows, offset, count).execution_options(yield_per=ROWS_IN_PART)
     return list(session.execute(page).scalars()), total_of(session, rows)
 

@@ -1,4 +1,4 @@
-"""Spans of SQL statements, inside the span of the request that asks."""
+"""Spans of SQL statements, inside the span of the request that runs them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from sqlalchemy import Engine, event
 
 from app.observability.tracing import tracer
 
-CHARACTERS = 2000  # of a statement; its parameters are placeholders there
+CHARACTERS = 2000  # of a statement, in which parameters are placeholders
 
 
 def trace_statements(engine: Engine) -> None:
-    """From here on. What no recorded request asks for, polls for instance, makes no spans."""
+    """Trace the engine's statements from now on. Statements outside a recorded request, such as polls, get no spans."""
     event.listen(engine, "before_cursor_execute", _begin)
     event.listen(engine, "after_cursor_execute", _end)
     event.listen(engine, "handle_error", _fail)
