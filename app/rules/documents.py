@@ -20,7 +20,7 @@ def document_of(rule: Rule) -> Document:
 
 
 def rule_of(document: Mapping[str, Any], tenant_id: int) -> Rule:
-    """Return the rule that a document describes; it is not stored yet. Fields that an older document lacks have defaults."""
+    """Return the rule that a document describes; it is not stored yet. Fields that it lacks have defaults."""
     limits = tuple(Limit(**limit) for limit in document["limits"])
     fields = {name: document[name] for name in FIELDS if name in document}
     return Rule(id=-1, tenant_id=tenant_id, limits=limits, **fields)
