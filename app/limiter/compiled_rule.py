@@ -36,7 +36,7 @@ class CompiledRule(msgspec.Struct, gc=False, eq=False):
 
     rule: Rule
     counts: Counts = None  # type: ignore[assignment]  # by default those of the rule
-    charges: bool = True
+    counts_units: bool = True
     names: tuple[bytes, ...] = ()
     work_us: int = CHECK_US
     script: Script = None  # type: ignore[assignment]
@@ -50,7 +50,7 @@ class CompiledRule(msgspec.Struct, gc=False, eq=False):
     def __post_init__(self) -> None:
         rule = self.rule
         self.number = next(_numbers)
-        self.charges = rule.action == "limit"
+        self.counts_units = rule.action == "limit"
         self.names = counter_names(rule)
         self.work_us = CHECK_US + sum(LIMIT_US[str(limit.algorithm)] for limit in rule.limits)
         self.counts = self.counts or RULE_COUNTS.of(rule.id)

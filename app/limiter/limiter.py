@@ -126,7 +126,7 @@ class Limiter:
 
     def outcomes(self, charges: Sequence[Charge]) -> Sequence[Stored]:
         """Return the store's result for each charge, in one round trip through the breaker."""
-        asked = [charge for charge in charges if charge.compiled.charges]
+        asked = [charge for charge in charges if charge.compiled.counts_units]
         stored: Outcomes = ()
         if asked:
             stored, decides = guarded(self._breaker, self._store, asked)
@@ -135,11 +135,11 @@ class Limiter:
         if len(asked) == len(charges):
             return stored
         found = iter(stored)
-        return [next(found) if charge.compiled.charges else None for charge in charges]
+        return [next(found) if charge.compiled.counts_units else None for charge in charges]
 
     def _otherwise(self, charge: Charge, stored: Stored) -> Answer:
         """Return the answer if Redis was not asked, could not decide, or repeated an answer with earlier terms."""
-        if not charge.compiled.charges:
+        if not charge.compiled.counts_units:
             return outright(charge.compiled, int(self._clock() * 1_000_000))
         if isinstance(stored, EarlierOutcome):
             return decided(charge.compiled.as_of(stored.terms), stored)
@@ -183,7 +183,7 @@ def with_shadow(shadow: Charge, outcome: Stored, decision: Decision) -> Decision
     rule = shadow.compiled.rule
     blocked = rule.action == "block" and shadow.cost > 0
     denies = blocked or (isinstance(outcome, Outcome) and not outcome.allowed)
-    if shadow.cost and (isinstance(outcome, Outcome) or not shadow.compiled.charges):
+    if shadow.cost and (isinstance(outcome, Outcome) or not shadow.compiled.counts_units):
         counts = shadow.compiled.counts
         (counts.blocked if denies else counts.allowed)(1)
     if not denies:

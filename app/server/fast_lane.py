@@ -15,7 +15,7 @@ import gevent
 from gunicorn.util import close_graceful, http_date
 from opentelemetry.trace import Span
 
-from app.api.check.batching import CheckBatcher, Pending, unexpected
+from app.api.check.coalescing import CheckCoalescer, Pending, unexpected
 from app.api.check.handler import CheckHandler, Reply, Request
 from app.api.correlation import chosen
 from app.api.problems import Problem
@@ -35,7 +35,7 @@ class FastLane:
     def __init__(self, worker: Any, handler: CheckHandler) -> None:
         self._worker = worker
         self._handler = handler
-        self._batcher = CheckBatcher(handler, self._send_all)
+        self._batcher = CheckCoalescer(handler, self._send_all)
         self._second, self._common = 0, b""
 
     def serve(self, client: Any) -> bytes | None:

@@ -1,6 +1,6 @@
 """From decisions to bytes: the JSON of the answer, and its RateLimit headers in the configured dialect.
 
-A Template holds the constant parts of a limit's answers, a Repeated those of a repeated denial. Each is encoded once.
+A Template holds the constant parts of a limit's answers, a DenialTemplate those of a repeated denial. Each is made once.
 The encoder owns both, and their numbers are bounded.
 """
 
@@ -19,7 +19,7 @@ from app.rules.rule import Limit
 SECOND = 1_000_000  # microseconds. Times are rounded up: -(-time // unit)
 JSON = b"Content-Type: application/json\r\n"
 CUT = "|"  # appears nowhere else in a body
-MAX_PLANS = 200_000  # compiled rules with templates, about 1 KB each; a full cache is emptied
+MAX_TEMPLATES = 200_000  # compiled rules with templates, about 1 KB each; a full cache is emptied
 MAX_REPEATED = 10_000  # denials, about 0.5 KB each; a full cache is emptied
 
 WORDS = ("false", "true")  # indexed by a bool: json.dumps would take longer than the rest
@@ -33,7 +33,7 @@ class Template(Struct, frozen=True, gc=False):
     head: tuple[str, ...]  # header lines, split at remaining and time; one part without them
 
 
-class Repeated(NamedTuple):
+class DenialTemplate(NamedTuple):
     """A cached denial: its body around retry_after_ms, and its header lines by the seconds of Retry-After."""
 
     body: tuple[str, str]
@@ -47,7 +47,7 @@ class Encoder:
         self._dialect = dialect
         self._default_window = default_window
         self._templates: dict[int, dict[int, Template]] = {}  # by number of the compiled rule, then binding limit
-        self._repeated: dict[int, Repeated] = {}  # by number of the denial
+        self._repeated: dict[int, DenialTemplate] = {}  # by number of the denial
 
     def body(self, decision: Decision) -> str:
         """The JSON object of one decision."""
@@ -99,13 +99,13 @@ class Encoder:
             "degraded": decision.degraded,
         }
 
-    def _repetition(self, decision: Decision) -> Repeated:
+    def _repetition(self, decision: Decision) -> DenialTemplate:
         repeated = self._repeated.get(decision.repeats)
         if repeated is None:
             if len(self._repeated) >= MAX_REPEATED:
                 self._repeated.clear()
             start, _, end = self._body(decision, CUT).partition(CUT)
-            repeated = self._repeated[decision.repeats] = Repeated((start, end), {})
+            repeated = self._repeated[decision.repeats] = DenialTemplate((start, end), {})
         return repeated
 
     def _body(self, decision: Decision, retry_after_ms: int | str) -> str:
@@ -146,7 +146,7 @@ class Encoder:
         body = self._body_of(decision)
         admitted = body % ("true", CUT, "0", CUT, "within_limit", "false")
         template = Template(_cut(admitted), body, _cut(self._head_of(decision)))
-        if len(self._templates) >= MAX_PLANS:
+        if len(self._templates) >= MAX_TEMPLATES:
             self._templates.clear()
         self._templates.setdefault(decision.compiled.number, {})[decision.outcome.binding] = template
         return template

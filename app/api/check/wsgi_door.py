@@ -15,7 +15,7 @@ from gevent.event import AsyncResult
 from werkzeug.http import parse_options_header
 
 from app.api.auth import Credentials
-from app.api.check.batching import CheckBatcher, Pending, unexpected
+from app.api.check.coalescing import CheckCoalescer, Pending, unexpected
 from app.api.check.decoding import JSON_TYPES, require_json
 from app.api.check.handler import CHECK, CheckHandler, Reply, Request
 from app.api.correlation import HEADER, chosen
@@ -38,7 +38,7 @@ class WsgiDoor:
         self._handler = handler
         self._authorizer = authorizer
         self._handlers = {"/v1/check": self._check, "/v1/check/batch": handler.handle_batch}
-        self._batcher = CheckBatcher(handler, _hand_out)
+        self._batcher = CheckCoalescer(handler, _hand_out)
         self._rest = rest
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

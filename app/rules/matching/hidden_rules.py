@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 
 from app.rules.matching.networks import IPV6_BITS, SUBSCRIBER_BITS, lies_in
-from app.rules.matching.precedence import comes_first, covers, is_wide
+from app.rules.matching.rule_overlap import comes_first, covers, is_wide
 from app.rules.rule import Rule
 from app.rules.yielding import Pace, let_go, unpaced
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from app.rules.counter_numbers import numbered, successor
 from app.rules.matching.glob import is_pattern
 from app.rules.matching.networks import ADDRESS, around, network_of
-from app.rules.matching.precedence import head_of
+from app.rules.matching.rule_overlap import head_of
 from app.rules.rule import Limit, Rule
 from app.rules.sql.database.bulk_sql import delete_rows, insert_rows, update_rows
 from app.rules.sql.database.pagination import slice_of, total_of

@@ -52,7 +52,7 @@ def test_a_repeated_denial_says_what_a_fresh_one_would_with_less_time_to_wait(di
 def test_each_plan_speaks_for_itself_and_their_number_is_bounded(
     encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoding, "MAX_PLANS", 50)
+    monkeypatch.setattr(encoding, "MAX_TEMPLATES", 50)
     for number in range(1, 200):
         plan = CompiledRule(Rule(id=number, client_id="*", limits=(Limit(number, 60, "gcra"),)))
         said = json.loads(encoder.body(decided(plan, Outcome(True, 0, 1, 0, 0, NOW_US))))

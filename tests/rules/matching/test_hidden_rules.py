@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from app.rules.matching import hidden_rules
 from app.rules.matching.hidden_rules import MAX_PAIRS, MAX_TOLD, hides, warnings
-from app.rules.matching.precedence import is_wide
+from app.rules.matching.rule_overlap import is_wide
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 

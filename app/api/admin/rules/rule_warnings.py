@@ -12,7 +12,7 @@ from typing import TypeVar
 from app.rules.documents import document_of, lost
 from app.rules.matching import hidden_rules
 from app.rules.matching.explanation import deciding
-from app.rules.matching.precedence import is_wide
+from app.rules.matching.rule_overlap import is_wide
 from app.rules.rule import Rule
 from app.rules.sql.database.engine import DATABASE_ERRORS
 from app.rules.sql.merge import Merge

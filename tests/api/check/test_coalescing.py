@@ -15,7 +15,7 @@ import gevent
 from gevent.socket import wait_read
 
 from app.api.auth import Authenticator, Credentials
-from app.api.check.batching import MOST, CheckBatcher, Pending
+from app.api.check.coalescing import MOST, CheckCoalescer, Pending
 from app.api.check.encoding import Encoder
 from app.api.check.handler import CheckHandler, Reply, Request
 from app.limiter.limiter import Limiter
@@ -66,7 +66,7 @@ def test_of_a_turn_one_waits_with_the_probe_and_the_others_are_answered(valkey: 
     def note(pending: Sequence[Pending[int]], replies: Sequence[Reply]) -> None:
         answered.update({waiter: json.loads(reply.body) for (waiter, _), reply in zip(pending, replies, strict=True)})
 
-    turn = CheckBatcher(handler, note)
+    turn = CheckCoalescer(handler, note)
     breaker.open()
     clock.now += 66
     os.kill(valkey.pid, signal.SIGSTOP)
@@ -97,7 +97,7 @@ def test_a_crowded_turn_is_cut_and_the_loop_looks_at_its_sockets_in_between(stor
         wait_read(other.fileno())
         looked.append(len(sizes))
 
-    turn = CheckBatcher(handler_of(partial(limiter_of, store=store)), note)
+    turn = CheckCoalescer(handler_of(partial(limiter_of, store=store)), note)
     here, other = socket.socketpair()
     with here, other:
         here.send(b"ready")

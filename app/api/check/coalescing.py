@@ -24,7 +24,7 @@ Waiter = TypeVar("Waiter")
 Pending = tuple[Waiter, Request]
 
 
-class CheckBatcher(Generic[Waiter]):
+class CheckCoalescer(Generic[Waiter]):
     """Belongs to one worker. `answered` gets all waiters of an event-loop turn, and their replies in the same order."""
 
     def __init__(
