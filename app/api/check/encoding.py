@@ -1,6 +1,6 @@
 """From decisions to bytes: the JSON of the answer, and its RateLimit headers in the configured dialect.
 
-A Template holds the constant parts of a limit's answers, a DenialTemplate those of a repeated denial. Each is made once.
+A Template holds the constant parts of a limit's answers, a DenialTemplate those of a repeated denial; each made once.
 The encoder owns both, and their numbers are bounded.
 """
 
