@@ -55,10 +55,12 @@ class InspectedStore(CommandSender, Protocol):
     def servers(self) -> Sequence[InspectedServer]: ...
 
 
-class ProbedStore(Protocol):
-    """`trouble`: why checks cannot be decided; None if they can."""
+class ProbedStore(Store, Protocol):
+    """`trouble`: why checks cannot be decided; None if they can. `probes`: a check of each server, charging nothing."""
 
     def trouble(self) -> StoreError | None: ...
+
+    def probes(self) -> list[Charge]: ...
 
 
 class DenialCounter(Protocol):

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import gevent
 
+from app.limiter.breaker.guarded import guarded
 from app.limiter.breaker.per_primary import AnyBreaker
 from app.limiter.errors import StoreError, StoreUnavailable
 from app.limiter.redis.inspection import CANNOT, Findings, RedisInspection
@@ -144,6 +145,8 @@ class Condition:
         REDIS_MEMORY_USED.set(self._found.memory_used)
 
     def _watch(self) -> None:
+        if self._breaker.probe_due:  # without callers, nothing else would close it
+            guarded(self._breaker, self._store, self._store.probes())
         if not self._breaker.state_number or self._breaker.probe_due:
             self.ask()
         else:  # Redis is not asked while the breaker is open, and another server may answer later.

@@ -20,7 +20,7 @@ from app.limiter.errors import Redirected, StoreError, StoreUnavailable
 from app.limiter.keys import health, slot
 from app.limiter.redis.cluster import Cluster, Primary
 from app.limiter.redis.endpoint import Address
-from app.limiter.redis.store import RedisStore, without_errors
+from app.limiter.redis.store import LOOK, RedisStore, without_errors
 
 REDIRECTIONS = 2  # redirections that a command follows: a slot may move again meanwhile
 TRYAGAIN_SECONDS = 0.005  # pause before asking again about a slot whose keys are migrating
@@ -79,6 +79,11 @@ class ClusterStore:
             self._cluster.doubt()
             return troubles[0]
         return StoreUnavailable("some slots of the cluster have no primary") if None in slots else None
+
+    def probes(self) -> list[Charge]:
+        """Return a check for each primary that charges nothing. Raises StoreError."""
+        slots = self._cluster.slots()
+        return [Charge(LOOK, _client_of(primary, slots), 0) for primary in self._cluster.primaries()]
 
     def _ask(self, slots: list[int], ask: Callable[[Route, list[int]], Sequence[Any]]) -> list[Any]:
         """Return the answer of `ask` for each of the slots, following redirections."""
@@ -148,8 +153,13 @@ def _asked(ask: Callable[[Route, list[int]], Sequence[Any]], route: Route, place
 
 
 def _trouble(primary: Primary, slots: list[Primary | None]) -> StoreError | None:
-    trouble = primary.store.trouble(health(lambda number: slots[number] is primary))
+    trouble = primary.store.trouble(_client_of(primary, slots))
     return None if isinstance(trouble, Redirected) else trouble
+
+
+def _client_of(primary: Primary, slots: list[Primary | None]) -> bytes:
+    """Return a client without counters in one of the primary's slots."""
+    return health(lambda number: slots[number] is primary)
 
 
 def _together(calls: list[Callable[[], Any]]) -> list[Any]:

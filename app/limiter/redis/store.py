@@ -107,6 +107,10 @@ class RedisStore:
         """Whether the server answers a check within the timeout."""
         return self.trouble() is None
 
+    def probes(self) -> list[Charge]:
+        """Return a check that charges nothing."""
+        return [Charge(LOOK, HEALTH, 0)]
+
     def trouble(self, client: bytes = HEALTH) -> StoreError | None:
         """Return why the server does not answer a check; None if it does. A PING would not notice a lost script."""
         try:

@@ -105,6 +105,17 @@ def test_a_node_that_asks_no_redis_does_not_say_which_one_it_has(store: RedisSto
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_node_without_callers_closes_its_breaker(store: RedisStore, engine: Engine) -> None:
+    """Nothing else would ask Redis, and the node would stay degraded until somebody comes."""
+    now = [0.0]
+    breaker = breaker_of(lambda: now[0])
+    with watching(condition_of(store, engine, "idle:1", breaker)):
+        breaker.open()
+        now[0] += 120
+        turned(lambda: breaker.status().state == "closed")
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_node_with_another_database_of_redis_is_named_by_the_others(
     store: RedisStore, valkey: Valkey, engine: Engine
 ) -> None:

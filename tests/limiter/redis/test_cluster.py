@@ -97,6 +97,13 @@ def test_a_node_says_and_does_what_it_does_with_one_server(
     assert PASSWORD not in node.log.read_text()
 
 
+def test_probes_ask_every_primary_and_charge_nothing(cluster: ClusterGroup) -> None:
+    store, breakers = store_at(cluster.url)
+    assert [type(outcome) for outcome in store.check(store.probes())] == [Outcome] * 3
+    assert breakers.status().state == "closed"
+    assert {cluster.owner(slot(probe.client)) for probe in store.probes()} == set(cluster.primaries)
+
+
 def test_a_deleted_tenants_keys_leave_every_primary(cluster: ClusterGroup) -> None:
     store, _ = store_at(cluster.url)
     keyspace, deleted, other = Keyspace(b"secret"), 12, 13
