@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 from uuid import uuid4
 
@@ -134,6 +135,8 @@ def test_exempt_views_and_blueprints(
 ) -> None:
     app.add_url_rule("/free", "free", limits.exempt(lambda: "free"))
     app.add_url_rule("/own", "own", limits.exempt(limits.limit("narrow")(lambda: "own")))
+    with pytest.raises(TypeError, match=r"^what is exempt is .*, allowed is a view"):
+        limits.exempt(MethodView)
     blueprint = limits.exempt(flask.Blueprint("part", __name__))
     blueprint.add_url_rule("/part", "part", lambda: "part")
     app.register_blueprint(blueprint)
@@ -270,6 +273,19 @@ def test_only_answers_that_count_are_charged(
     assert use("/login", 1, "POST", data={"password": "right"}) == [429]
 
 
+@pytest.mark.parametrize("testing", [False, True])
+def test_a_view_that_fails_is_a_500_also_where_the_server_makes_it(
+    app: flask.Flask, limits: RateLimits, client: RateLimiter, user: str, testing: bool
+) -> None:
+    app.testing = testing
+    seen: list[int] = []
+    view = limits.limit("narrow", deduct_when=lambda response: bool(seen.append(response.status_code)))
+    app.add_url_rule("/", "index", view(lambda: 1 / 0))
+    with pytest.raises(ZeroDivisionError) if testing else nullcontext():
+        app.test_client().get("/")
+    assert (seen, client.peek(user, "narrow").remaining) == ([500], 2)
+
+
 def test_a_denial_is_told_with_the_headers_of_its_limit(app: flask.Flask, client: RateLimiter, user: str) -> None:
     """U1-5: on_breach and error_message too."""
     breached: list[Decision] = []
@@ -366,6 +382,28 @@ def test_it_is_switched_off_and_its_client_replaced(app: flask.Flask, client: Ra
     assert use("/", 3) == [200, 200, 429]
     limits.enabled = False
     assert (use("/"), limits.enabled) == ([200], False)
+
+
+def test_the_command_tells_of_a_service_that_is_not_there(app: flask.Flask) -> None:
+    RateLimits(app, url="http://127.0.0.1:1", fail_mode="raise")
+    app.add_url_rule("/", "index", lambda: "")
+    printed = app.test_cli_runner().invoke(args=["limits", "list"])
+    assert (printed.exit_code, printed.exception) == (0, None)
+    assert "not known: ConnectionRefusedError" in printed.output
+
+
+def test_a_limit_above_the_route_is_told_once(
+    app: flask.Flask, limits: RateLimits, use: Use, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("WARNING", "ratelimiter_client")
+    part = flask.Blueprint("part", __name__)
+    limits.limit("narrow")(app.get("/")(lambda: "whole"))
+    limits.limit("narrow")(part.get("/part", endpoint="part")(lambda: "part"))
+    app.get("/below", endpoint="below")(limits.limit("narrow")(lambda: "below"))
+    app.register_blueprint(part)
+    assert use("/", 2) + use("/part", 2) + use("/below", 2) == [200] * 6
+    told = [record.getMessage() for record in caplog.records if "below the route" in record.getMessage()]
+    assert [("'<lambda>'" in line, "'part.part'" in line) for line in told] == [(True, False), (False, True)]
 
 
 def test_the_command_lists_views_and_their_rules(app: flask.Flask, node: Node, client: RateLimiter) -> None:

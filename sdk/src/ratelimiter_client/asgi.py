@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Awaitable, Callable, Iterable, MutableMapping
 
-from ratelimiter_client.aio.gate import AsyncGate, AsyncLimiter, Scope, environ_of
+from ratelimiter_client.aio.gate import CARRIED, AsyncGate, AsyncLimiter, Scope, environ_of
 from ratelimiter_client.arguments import refuse_unless
 from ratelimiter_client.decision import Decision
 from ratelimiter_client.identify import Environ
 from ratelimiter_client.unnamed import DEFAULT_KEY
 from ratelimiter_client.web.denials import CORRELATION_ID, PROBLEM, denial
 from ratelimiter_client.web.exempting import Exempt
-from ratelimiter_client.web.gate import DECISION, Cost, Limits, What, Who
+from ratelimiter_client.web.gate import Cost, Limits, What, Who
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -83,7 +83,8 @@ class RateLimitMiddleware:
         decision = await self._gate.admit(environ)
         if decision is None:
             return await self._app(scope, receive, send)
-        scope = {**scope, DECISION: decision, "headers": _named(scope["headers"], environ)}
+        carried = {name: environ[name] for name in CARRIED}
+        scope = {**scope, **carried, "headers": _named(scope["headers"], environ)}
         if decision.allowed:
             return await self._app(scope, receive, _with_headers(send, decision))
         if self._on_denied is not None:

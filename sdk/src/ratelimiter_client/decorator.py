@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import inspect
 from typing import Any, Callable, TypeVar, Union
@@ -43,10 +44,13 @@ def limited(
             decision = ask(args, kwargs)
             return function(*args, **kwargs) if decision.allowed else answer_to(decision, on_denied)
 
+        async def in_thread(args: Any, kwargs: Any) -> Any:
+            run = contextvars.copy_context().run  # of the task, in which `identify` may look
+            return await asyncio.get_running_loop().run_in_executor(None, run, ask, args, kwargs)
+
         @functools.wraps(function)
         async def async_wrapper(*args: Any, **kwargs: Any) -> Any:
-            loop = asyncio.get_running_loop()
-            decision = await (ask(args, kwargs) if is_async else loop.run_in_executor(None, ask, args, kwargs))
+            decision = await (ask if is_async else in_thread)(args, kwargs)
             if decision.allowed:
                 return await function(*args, **kwargs)
             answer = answer_to(decision, on_denied)

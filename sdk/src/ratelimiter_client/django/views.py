@@ -7,11 +7,13 @@ import inspect
 from typing import Any, Callable, Iterable, TypeVar
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
-from django.http import HttpRequest, HttpResponse
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.http import Http404, HttpRequest, HttpResponse
 
 from ratelimiter_client import arguments
 from ratelimiter_client.decision import Decision
 from ratelimiter_client.django.deciding import decide, denied, with_headers
+from ratelimiter_client.errors import RateLimited
 from ratelimiter_client.unnamed import DEFAULT_KEY
 from ratelimiter_client.web.charges import Charges
 from ratelimiter_client.web.gate import Cost, Limit, What, Who
@@ -19,6 +21,7 @@ from ratelimiter_client.web.views import LIMITS, exempted
 
 F = TypeVar("F", bound=Callable[..., Any])
 OnDenied = Callable[[HttpRequest, Decision], "HttpResponse | None"]
+RAISED = ((Http404, 404), (PermissionDenied, 403), ((BadRequest, SuspiciousOperation), 400), (RateLimited, 429))
 MET = "ratelimiter.met"  # in META: limits that were asked
 
 
@@ -44,7 +47,13 @@ class ViewLimit:
         def limited(*args: Any, **kwargs: Any) -> Any:
             request = _request(args)
             answer = self.enforce(request)
-            return self.settled(request, view(*args, **kwargs)) if answer is None else answer
+            if answer is not None:
+                return answer
+            try:
+                return self.settled(request, view(*args, **kwargs))
+            except Exception as error:
+                self.settled(request, _answer_to(error))
+                raise
 
         @functools.wraps(view)
         async def async_limited(*args: Any, **kwargs: Any) -> Any:
@@ -52,7 +61,11 @@ class ViewLimit:
             answer = await sync_to_async(self.enforce)(request)
             if answer is not None:
                 return answer
-            response = await view(*args, **kwargs)
+            try:
+                response = await view(*args, **kwargs)
+            except Exception as error:
+                await sync_to_async(self.settled)(request, _answer_to(error))
+                raise
             if Charges.of(request.META).holds:  # a trip
                 return await sync_to_async(self.settled)(request, response)
             return with_headers(request, response)
@@ -81,6 +94,11 @@ class ViewLimit:
         """With the headers of the decision, once the units that are held are charged or given back."""
         Charges.of(request.META).settle(response)
         return with_headers(request, response)
+
+
+def _answer_to(error: Exception) -> HttpResponse:
+    """What Django makes of what a view raises, as far as `deduct_when` may ask: its status."""
+    return HttpResponse(status=next((status for kind, status in RAISED if isinstance(error, kind)), 500))
 
 
 def _request(args: tuple[Any, ...]) -> HttpRequest:
