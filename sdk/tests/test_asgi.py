@@ -175,6 +175,8 @@ class TestMiddleware(unittest.IsolatedAsyncioTestCase):
             RateLimitMiddleware(hello, blocking)
         with self.assertRaisesRegex(TypeError, "identify"):
             RateLimitMiddleware(hello, self.fake, identify=7)
+        with self.assertRaisesRegex(TypeError, "^on_denied is .*, allowed is an async function of"):
+            RateLimitMiddleware(hello, self.fake, on_denied=hello)
 
 
 if __name__ == "__main__":

@@ -242,14 +242,21 @@ def test_functions_are_looked_at_when_something_is_made(name: str, user: str) ->
     async def later() -> str:
         return "a"
 
+    async def asked_later(*_: object) -> bool:
+        return False
+
     for wrong in (of_two, later):
         with pytest.raises(TypeError, match=f"^{name} is .*allowed is"):
             RateLimits(flask.Flask(__name__), url="http://127.0.0.1:1", **{name: wrong})
         with pytest.raises(TypeError, match="allowed is"):
             RateLimits().limit("a", **{name: wrong})
     for option in ("exempt_when", "deduct_when", "on_breach", "error_message"):
-        with pytest.raises(TypeError, match=f"^{option} is .*, allowed is"):
-            RateLimits().limit("a", **{option: of_two})
+        for wrong in (of_two, asked_later):
+            with pytest.raises(TypeError, match=f"^{option} is .*, allowed is"):
+                RateLimits().limit("a", **{option: wrong})
+    for wrong in (of_two, asked_later, None):
+        with pytest.raises(TypeError, match=r"^request_filter is .*, allowed is"):
+            RateLimits().request_filter(wrong)
     for methods in ([], [5], "", 5, [""]):
         with pytest.raises(TypeError):
             RateLimits().limit("a", methods=methods)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Awaitable, Callable, Iterable, MutableMapping
 
 from ratelimiter_client.aio.gate import CARRIED, AsyncGate, AsyncLimiter, Scope, environ_of
-from ratelimiter_client.arguments import refuse_unless
+from ratelimiter_client.arguments import accepts, refuse_unless
 from ratelimiter_client.decision import Decision
 from ratelimiter_client.identify import Environ
 from ratelimiter_client.unnamed import DEFAULT_KEY
@@ -46,7 +46,8 @@ class RateLimitMiddleware:
         on_denied: OnDenied | None = None,
     ) -> None:
         refuse_unless(callable(app), "app", app, "an ASGI application")
-        refuse_unless(on_denied is None or callable(on_denied), "on_denied", on_denied, "an async function")
+        is_called = on_denied is None or accepts(on_denied, None, None, None, None)
+        refuse_unless(is_called, "on_denied", on_denied, "an async function of scope, receive, send and the decision")
         self._app = app
         self._on_denied = on_denied
         self._gate = AsyncGate(

@@ -30,7 +30,8 @@ def limited(
     is_async = inspect.iscoroutinefunction(check)
     is_name = isinstance(identify, str) or callable(identify)
     refuse_unless(is_name, "identify", identify, "text, or a function of the call's arguments")
-    refuse_unless(on_denied is None or callable(on_denied), "on_denied", on_denied, "a function of the decision")
+    is_called = on_denied is None or accepts(on_denied, None)
+    refuse_unless(is_called, "on_denied", on_denied, "a function of the decision")
     limit_key = limit_name(limit_key)
     cost = cost if callable(cost) else number(cost)
 

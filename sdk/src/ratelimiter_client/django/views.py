@@ -31,11 +31,10 @@ class ViewLimit:
     def __init__(
         self, limit: Limit, *, methods: Any, exempt_when: Any, override_defaults: bool, on_denied: OnDenied | None
     ) -> None:
-        is_called = on_denied is None or arguments.accepts(on_denied, None, None)
-        arguments.refuse_unless(is_called, "on_denied", on_denied, "a function of the request and the decision")
         self.limit = limit
         self.override_defaults = override_defaults
-        self._on_denied = on_denied
+        allowed = "a function of the request and the decision"
+        self._on_denied = arguments.function("on_denied", on_denied, allowed, None, None)
         self._methods = arguments.methods(methods)
         self._exempt_when = None if exempt_when is None else arguments.of_environ(exempt_when, "exempt_when")
 
@@ -126,9 +125,7 @@ def limit(
     `exempt_when`: not when it returns true. `deduct_when`: only if it returns true for the answer; until then the units
     are held. `on_denied(request, decision)` answers, unless it returns None. Raises TypeError or ValueError.
     """
-    if deduct_when is not None:
-        is_called = arguments.accepts(deduct_when, None)
-        arguments.refuse_unless(is_called, "deduct_when", deduct_when, "a function of the response")
+    arguments.function("deduct_when", deduct_when, "a function of the response", None)
     units = None if cost is None else arguments.units(cost)
     return ViewLimit(
         Limit(arguments.who(identify), arguments.what(limit_key), units, deduct_when),

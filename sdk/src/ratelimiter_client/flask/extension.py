@@ -90,7 +90,7 @@ class RateLimits:
         self._options = {name: value for name, value in given.items() if value is not None}
         self._settings: WeakKeyDictionary[Flask, Settings] = WeakKeyDictionary()
         self._outer = Outer()
-        self._filters: list[Callable[[], Any]] = []
+        self._filters: list[Callable[..., Any]] = []
         if app is not None:
             self.init_app(app)
 
@@ -126,17 +126,13 @@ class RateLimits:
         it returns true for the answer; until then the units are held. Raises TypeError or ValueError.
         """
         who = identify if key_func is None else key_func
-        if deduct_when is not None:
-            arguments.refuse_unless(
-                arguments.accepts(deduct_when, None), "deduct_when", deduct_when, "a function of the response"
-            )
         return ViewLimit(
             self._enforce,
             Limit(
                 arguments.who(who),
                 arguments.what(limit_key),
                 None if cost is None else arguments.units(cost),
-                deduct_when,
+                arguments.function("deduct_when", deduct_when, "a function of the response", None),
             ),
             of_blueprint=lambda blueprint, limit: self._outer.blueprints.setdefault(blueprint, []).append(limit),
             methods=methods,
@@ -152,10 +148,9 @@ class RateLimits:
             return view
         return exempted(view)  # type: ignore[no-any-return]
 
-    def request_filter(self, function: Callable[[], Any]) -> Callable[[], Any]:
-        """A decorator: requests for which the function returns true are not limited."""
-        arguments.refuse_unless(arguments.accepts(function), "request_filter", function, "a function of nothing")
-        self._filters.append(function)
+    def request_filter(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A decorator: requests for which the function, of the environ or of nothing, returns true are not limited."""
+        self._filters.append(arguments.of_environ(function, "request_filter"))
         return function
 
     def check(self, limit_key: What = DEFAULT_KEY, identify: Who = None, cost: Cost | None = None) -> Decision | None:
@@ -243,7 +238,7 @@ class RateLimits:
 
     def _decide(self, limits: list[Limit], breach: Breach) -> Decision | None:
         settings = self._here()
-        if any(function() for function in self._filters):
+        if any(is_free(request.environ) for is_free in self._filters):
             return None
         decision = settings.gate.decide(request.environ, limits)
         request.environ[HEADERS] = True

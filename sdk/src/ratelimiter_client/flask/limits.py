@@ -30,13 +30,9 @@ class Breach(NamedTuple):
     @classmethod
     def made(cls, error_message: Any, on_breach: Any) -> Breach:
         """Raises TypeError."""
-        is_text = error_message is None or isinstance(error_message, str)
-        arguments.refuse_unless(
-            is_text or arguments.accepts(error_message), "error_message", error_message, "text, or a function"
-        )
-        is_called = on_breach is None or arguments.accepts(on_breach, None)
-        arguments.refuse_unless(is_called, "on_breach", on_breach, "a function of the decision")
-        return cls(error_message, on_breach)
+        if not isinstance(error_message, str):
+            arguments.function("error_message", error_message, "text, or a function of nothing")
+        return cls(error_message, arguments.function("on_breach", on_breach, "a function of the decision", None))
 
 
 class ViewLimit:
