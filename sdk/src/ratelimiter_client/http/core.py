@@ -66,7 +66,6 @@ class Process(Generic[C]):
         self.connections = connections
         self.breaker = Breaker(timeout)
         self.undecided = undecided
-        self.rules_seen: dict[int | str, str] = {}  # a limit key that the rule decided
         self.asked = 0  # checks, and trips of other kinds
         self._start = os.urandom(12).hex()  # not `random`: a child may go on with its parent's
         self._numbers = itertools.count()

@@ -25,7 +25,7 @@ LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*(?=\r\n)", re.
 CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 CLOSE = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
 # Visible ASCII only: applications hand them on.
-RATE_LIMIT = re.compile(rb"\r\n((?:x-)?ratelimit(?:-[a-z]+)*|retry-after):[ \t]*([\x20-\x7e]*)(?=\r\n)", re.IGNORECASE)
+RATE_LIMIT = re.compile(rb"\r\n((?i:ratelimit(?:-[a-z]+)*|x-ratelimit(?:-[a-z]+)*|retry-after)):[ \t]*([ -~]*)(?=\r\n)")
 
 
 class Answer(NamedTuple):
