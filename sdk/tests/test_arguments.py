@@ -12,6 +12,10 @@ def application(environ, start_response):
     raise AssertionError
 
 
+async def awaited(*_):
+    """What nobody would await where it stands."""
+
+
 class TestArguments(unittest.TestCase):
     def setUp(self):
         self.client = RateLimiter(URL)
@@ -29,7 +33,7 @@ class TestArguments(unittest.TestCase):
             (TypeError, "identify", (5, ["a"])),
             (TypeError, "limit_key", (5, None)),
             (ValueError, "limit_key", ("5/minute",)),
-            (TypeError, "on_denied", (1, "sorry")),
+            (TypeError, "on_denied", (1, "sorry", lambda environ: [], awaited)),
         ):
             for value in wrong:
                 text = f"^{name} is .*, allowed "
@@ -67,7 +71,8 @@ class TestArguments(unittest.TestCase):
         for wrong in (5, None, b"a"):
             self.refused(TypeError, "^identify is", self.client.limit, "export", identify=wrong)
         self.refused(ValueError, "^cost is -1", self.client.limit, "export", identify="a", cost=-1)
-        self.refused(TypeError, "^on_denied is 5", self.client.limit, "export", identify="a", on_denied=5)
+        for wrong in (5, lambda: None):
+            self.refused(TypeError, "^on_denied is ", self.client.limit, "export", identify="a", on_denied=wrong)
 
     def test_an_address_with_a_password_is_refused_and_not_told(self):
         for url in ("http://user:s3cret@limiter:8000", "user:s3cret@limiter"):
@@ -85,7 +90,7 @@ class TestArguments(unittest.TestCase):
             {"cost": lambda environ: 2},
             {"limits": [(None, "a"), ["b", lambda environ: "c"]]},
             {"limits": {"a": "b"}.items()},
-            {"on_denied": application},
+            {"on_denied": lambda environ, start_response, decision: []},
         ):
             with self.subTest(**right):
                 RateLimitMiddleware(application, self.client, **right)
@@ -123,7 +128,7 @@ class TestArguments(unittest.TestCase):
             (self.made, "retry", ("no", 1, None)),
             (self.made, "ca_file", (5, "/nowhere/ca.pem")),
             (self.made, "max_idle_connections", (1.5, "1", True, -1)),
-            (self.made, "on_undecided", (5, "log")),
+            (self.made, "on_undecided", (5, "log", lambda: None, awaited)),
             (middleware, "trusted_proxies", (5, [5], ["nginx"], "10.0.0.1/33")),
             (middleware, "exempt", (5, [5], ["health"])),
             (middleware, "limits", (5, [])),

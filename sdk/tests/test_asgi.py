@@ -6,7 +6,7 @@ import unittest
 
 from support import PATIENT, URL, new_client_id
 
-from ratelimiter_client import AsyncRateLimiter, RateLimiter
+from ratelimiter_client import AsyncRateLimiter, RateLimiter, identify
 from ratelimiter_client.asgi import RateLimitMiddleware
 from ratelimiter_client.testing import AsyncFakeLimiter
 
@@ -97,6 +97,18 @@ class TestMiddleware(unittest.IsolatedAsyncioTestCase):
         await Request(app, "/shop/tea", headers=headers, query_string=b"3", root_path="/shop").answer()
         self.assertEqual([tuple(call) for call in self.fake.calls], [("ann", "/tea", 3, True)])
 
+    async def test_a_secret_that_comes_twice_is_none(self):
+        app = RateLimitMiddleware(hello, self.fake, identify=identify.api_key())
+        for name, known, other in (("x-api-key", "a", "b"), ("authorization", "Bearer a", "Bearer b")):
+            await Request(app, headers=[(name, known), (name, other)]).answer()
+        cookies = RateLimitMiddleware(hello, self.fake, identify=identify.cookie("s"))
+        await Request(cookies, headers=[("cookie", "s=a"), ("cookie", "s=b")]).answer()
+        self.assertEqual({call.client_id for call in self.fake.calls}, {"ip:192.0.2.1"})
+
+    async def test_two_that_meet_one_counter_charge_it_once(self):
+        app = RateLimitMiddleware(RateLimitMiddleware(hello, self.fake), self.fake)
+        self.assertEqual(await self.statuses(app), [200, 200, 429])
+
     async def test_the_application_gets_the_decision_and_the_correlation_id(self):
         seen = []
 
@@ -163,6 +175,8 @@ class TestMiddleware(unittest.IsolatedAsyncioTestCase):
             RateLimitMiddleware(hello, blocking)
         with self.assertRaisesRegex(TypeError, "identify"):
             RateLimitMiddleware(hello, self.fake, identify=7)
+        with self.assertRaisesRegex(TypeError, "^on_denied is .*, allowed is an async function of"):
+            RateLimitMiddleware(hello, self.fake, on_denied=hello)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Functions whose calls are checks."""
 
 import asyncio
+import contextvars
 import inspect
 import pickle
 import unittest
@@ -72,6 +73,20 @@ class TestDecorator(unittest.TestCase):
             return [await send("a"), await send("b")]
 
         self.assertTrue(inspect.iscoroutinefunction(send))
+        self.assertEqual(asyncio.run(both()), ["a", "over_limit"])
+
+    def test_a_coroutine_function_knows_its_context(self):
+        """As what `identify` and `cost` read, and requests of web frameworks."""
+        who = contextvars.ContextVar("who")
+
+        @self.client.limit("mail", identify=lambda _: who.get(), on_denied=lambda decision: decision.reason)
+        async def send(to):
+            return to
+
+        async def both():
+            who.set(new_client_id(1))
+            return [await send("a"), await send("b")]
+
         self.assertEqual(asyncio.run(both()), ["a", "over_limit"])
 
     def test_the_loop_goes_on_while_the_service_hangs(self):

@@ -77,6 +77,21 @@ class TestOthers(unittest.TestCase):
         for none in ("", "session", "session=", "xsession=1", ";;="):
             self.assertIsNone(cookie(environ(COOKIE=none)), none)
 
+    def test_one_cookie_is_one_client_however_it_is_written(self):
+        cookie = identify.cookie("s")
+        ways = ("s=a;c", "s= a", " s =\t a ", 's="a"', 's="\\141"', 's="\\a"', "s=a; s=a", 'x=y; s="a"; s=a')
+        self.assertEqual(len({cookie(environ(COOKIE=way)) for way in ways}), 1)
+        self.assertNotEqual(cookie(environ(COOKIE='s="a')), cookie(environ(COOKIE="s=a")))
+
+    def test_of_several_cookies_or_keys_nobody_knows_which_one_the_application_reads(self):
+        for headers in ({"COOKIE": "s=a; s=b"}, {"COOKIE": 's=a; s="b"'}):
+            self.assertIsNone(identify.cookie("s")(environ(**headers)))
+        key = identify.api_key()
+        self.assertIsNone(key(environ(X_API_KEY="a", AUTHORIZATION="Bearer b")))
+        same = {key(environ(X_API_KEY="a", AUTHORIZATION="Bearer a")), key(environ(X_API_KEY=" a "))}
+        self.assertEqual(same, {key(environ(AUTHORIZATION="Bearer a"))})
+        self.assertEqual(key(environ(X_API_KEY="a", AUTHORIZATION="Basic b")), key(environ(X_API_KEY="a")))
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import django
 import django.conf
+import django.core.exceptions
 import django.core.management
 import django.http
 import django.test
@@ -170,6 +171,39 @@ def test_only_answers_that_count_are_charged(routed: Any, client: RateLimiter, u
     routed(login=limit("narrow", deduct_when=lambda response: response.status_code == 401)(login))
     assert statuses("/login?right", 5) == [200] * 5
     assert statuses("/login", 3) == [401, 401, 429]
+
+
+@pytest.mark.usefixtures("settings")
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (django.http.Http404, 404),
+        (django.core.exceptions.PermissionDenied, 403),
+        (django.core.exceptions.BadRequest, 400),
+        (RuntimeError, 500),
+    ],
+)
+@pytest.mark.parametrize("is_async", [False, True])
+def test_what_a_view_raises_is_an_answer_too(
+    routed: Any, client: RateLimiter, user: str, error: type[Exception], status: int, is_async: bool
+) -> None:
+    from ratelimiter_client.django import limit
+
+    seen: list[int] = []
+
+    def fail(request: Any) -> Any:
+        raise error
+
+    async def async_fail(request: Any) -> Any:
+        raise error
+
+    def counts(response: Any) -> bool:
+        return bool(seen.append(response.status_code))
+
+    routed(fail=limit("narrow", deduct_when=counts)(async_fail if is_async else fail))
+    browser = django.test.Client(raise_request_exception=False)
+    assert [browser.get("/fail").status_code for _ in range(3)] == [status] * 3
+    assert (seen, client.peek(user, "narrow").remaining) == ([status] * 3, 2)
 
 
 @pytest.mark.usefixtures("settings")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 from uuid import uuid4
 
@@ -134,6 +135,8 @@ def test_exempt_views_and_blueprints(
 ) -> None:
     app.add_url_rule("/free", "free", limits.exempt(lambda: "free"))
     app.add_url_rule("/own", "own", limits.exempt(limits.limit("narrow")(lambda: "own")))
+    with pytest.raises(TypeError, match=r"^what is exempt is .*, allowed is a view"):
+        limits.exempt(MethodView)
     blueprint = limits.exempt(flask.Blueprint("part", __name__))
     blueprint.add_url_rule("/part", "part", lambda: "part")
     app.register_blueprint(blueprint)
@@ -239,14 +242,21 @@ def test_functions_are_looked_at_when_something_is_made(name: str, user: str) ->
     async def later() -> str:
         return "a"
 
+    async def asked_later(*_: object) -> bool:
+        return False
+
     for wrong in (of_two, later):
         with pytest.raises(TypeError, match=f"^{name} is .*allowed is"):
             RateLimits(flask.Flask(__name__), url="http://127.0.0.1:1", **{name: wrong})
         with pytest.raises(TypeError, match="allowed is"):
             RateLimits().limit("a", **{name: wrong})
     for option in ("exempt_when", "deduct_when", "on_breach", "error_message"):
-        with pytest.raises(TypeError, match=f"^{option} is .*, allowed is"):
-            RateLimits().limit("a", **{option: of_two})
+        for wrong in (of_two, asked_later):
+            with pytest.raises(TypeError, match=f"^{option} is .*, allowed is"):
+                RateLimits().limit("a", **{option: wrong})
+    for wrong in (of_two, asked_later, None):
+        with pytest.raises(TypeError, match=r"^request_filter is .*, allowed is"):
+            RateLimits().request_filter(wrong)
     for methods in ([], [5], "", 5, [""]):
         with pytest.raises(TypeError):
             RateLimits().limit("a", methods=methods)
@@ -268,6 +278,19 @@ def test_only_answers_that_count_are_charged(
     assert left(client, user, "login") == 5
     assert use("/login", 6, "POST", data={"password": "wrong"}) == [401] * 5 + [429]
     assert use("/login", 1, "POST", data={"password": "right"}) == [429]
+
+
+@pytest.mark.parametrize("testing", [False, True])
+def test_a_view_that_fails_is_a_500_also_where_the_server_makes_it(
+    app: flask.Flask, limits: RateLimits, client: RateLimiter, user: str, testing: bool
+) -> None:
+    app.testing = testing
+    seen: list[int] = []
+    view = limits.limit("narrow", deduct_when=lambda response: bool(seen.append(response.status_code)))
+    app.add_url_rule("/", "index", view(lambda: 1 / 0))
+    with pytest.raises(ZeroDivisionError) if testing else nullcontext():
+        app.test_client().get("/")
+    assert (seen, client.peek(user, "narrow").remaining) == ([500], 2)
 
 
 def test_a_denial_is_told_with_the_headers_of_its_limit(app: flask.Flask, client: RateLimiter, user: str) -> None:
@@ -366,6 +389,28 @@ def test_it_is_switched_off_and_its_client_replaced(app: flask.Flask, client: Ra
     assert use("/", 3) == [200, 200, 429]
     limits.enabled = False
     assert (use("/"), limits.enabled) == ([200], False)
+
+
+def test_the_command_tells_of_a_service_that_is_not_there(app: flask.Flask) -> None:
+    RateLimits(app, url="http://127.0.0.1:1", fail_mode="raise")
+    app.add_url_rule("/", "index", lambda: "")
+    printed = app.test_cli_runner().invoke(args=["limits", "list"])
+    assert (printed.exit_code, printed.exception) == (0, None)
+    assert "not known: ConnectionRefusedError" in printed.output
+
+
+def test_a_limit_above_the_route_is_told_once(
+    app: flask.Flask, limits: RateLimits, use: Use, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("WARNING", "ratelimiter_client")
+    part = flask.Blueprint("part", __name__)
+    limits.limit("narrow")(app.get("/")(lambda: "whole"))
+    limits.limit("narrow")(part.get("/part", endpoint="part")(lambda: "part"))
+    app.get("/below", endpoint="below")(limits.limit("narrow")(lambda: "below"))
+    app.register_blueprint(part)
+    assert use("/", 2) + use("/part", 2) + use("/below", 2) == [200] * 6
+    told = [record.getMessage() for record in caplog.records if "below the route" in record.getMessage()]
+    assert [("'<lambda>'" in line, "'part.part'" in line) for line in told] == [(True, False), (False, True)]
 
 
 def test_the_command_lists_views_and_their_rules(app: flask.Flask, node: Node, client: RateLimiter) -> None:

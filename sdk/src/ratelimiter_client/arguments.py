@@ -96,6 +96,13 @@ def of_environ(given: Any, name: str, allowed: str = "") -> Callable[..., Any]:
     return lambda _environ: given()
 
 
+def function(name: str, given: Any, allowed: str, *arguments: Any) -> Any:
+    """None, or what can be called with these. Raises TypeError, of an async one too: nobody would await it."""
+    fits = given is None or (accepts(given, *arguments) and not inspect.iscoroutinefunction(given))
+    refuse_unless(fits, name, given, f"{allowed}, not async")
+    return given
+
+
 def accepts(function: Callable[..., Any], *arguments: Any, **named: Any) -> bool:
     """Whether the function accepts these arguments. True for a builtin without a signature."""
     try:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Awaitable, Callable, Iterable, MutableMapping
 
-from ratelimiter_client.aio.gate import AsyncGate, AsyncLimiter, Scope, environ_of
-from ratelimiter_client.arguments import refuse_unless
+from ratelimiter_client.aio.gate import CARRIED, AsyncGate, AsyncLimiter, Scope, environ_of
+from ratelimiter_client.arguments import accepts, refuse_unless
 from ratelimiter_client.decision import Decision
 from ratelimiter_client.identify import Environ
 from ratelimiter_client.unnamed import DEFAULT_KEY
 from ratelimiter_client.web.denials import CORRELATION_ID, PROBLEM, denial
 from ratelimiter_client.web.exempting import Exempt
-from ratelimiter_client.web.gate import DECISION, Cost, Limits, What, Who
+from ratelimiter_client.web.gate import Cost, Limits, What, Who
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -48,7 +48,8 @@ class RateLimitMiddleware:
         on_denied: OnDenied | None = None,
     ) -> None:
         refuse_unless(callable(app), "app", app, "an ASGI application")
-        refuse_unless(on_denied is None or callable(on_denied), "on_denied", on_denied, "an async function")
+        is_called = on_denied is None or accepts(on_denied, None, None, None, None)
+        refuse_unless(is_called, "on_denied", on_denied, "an async function of scope, receive, send and the decision")
         self._app = app
         self._on_denied = on_denied
         self._gate = AsyncGate(
@@ -85,7 +86,8 @@ class RateLimitMiddleware:
         decision = await self._gate.admit(environ)
         if decision is None:
             return await self._app(scope, receive, send)
-        scope = {**scope, DECISION: decision, "headers": _named(scope["headers"], environ)}
+        carried = {name: environ[name] for name in CARRIED}
+        scope = {**scope, **carried, "headers": _named(scope["headers"], environ)}
         if decision.allowed:
             return await self._app(scope, receive, _with_headers(send, decision))
         if self._on_denied is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Iterable, Iterator, Mapping, Tuple, Union
 
-from ratelimiter_client.arguments import FAIL_MODES, each, refuse_unless
+from ratelimiter_client.arguments import FAIL_MODES, each, function, refuse_unless
 from ratelimiter_client.decision import Check, Decision, Lease, denied
 from ratelimiter_client.errors import RateLimiterError
 from ratelimiter_client.health import Health, Node
@@ -34,12 +34,13 @@ class Asking:
         refuse_unless(in_range, "timeout", timeout, f"seconds above 0 and up to {MAX_TIMEOUT_SECONDS}", ValueError)
         refuse_unless(fail_mode in FAIL_MODES, "fail_mode", fail_mode, f"one of {', '.join(FAIL_MODES)}", ValueError)
         refuse_unless(isinstance(retry, bool), "retry", retry, "True or False")
-        refuse_unless(on_undecided is None or callable(on_undecided), "on_undecided", on_undecided, "a function")
+        function("on_undecided", on_undecided, "a function of the error", None)
         self.timeout = timeout
         self.fail_mode = fail_mode
         self._url = url
         self._retry = retry
         self._on_undecided = on_undecided
+        self._rules_seen: dict[int | str, str] = {}  # a limit key that the rule decided
 
     def _new_undecided(self) -> Undecided:
         return Undecided(self._url, self.fail_mode, self._on_undecided)
@@ -61,8 +62,9 @@ class Asking:
         )
 
     def _decided(self, trip: Trip[Decision], decision: Decision) -> Decision:
-        """The service's decision, after a warning for a limit key that no rule names."""
-        tell_unnamed(self._service.process.rules_seen, decision.rule_id, trip.limit_key)
+        """By the service."""
+        if self._rules_seen.get(decision.rule_id) != trip.limit_key:  # nearly always equal
+            tell_unnamed(self._rules_seen, decision.rule_id, trip.limit_key)
         return decision
 
     def _undecided(self, error: RateLimiterError) -> Decision:

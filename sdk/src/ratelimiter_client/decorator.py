@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import inspect
 from typing import Any, Callable, TypeVar, Union
@@ -29,7 +30,8 @@ def limited(
     is_async = inspect.iscoroutinefunction(check)
     is_name = isinstance(identify, str) or callable(identify)
     refuse_unless(is_name, "identify", identify, "text, or a function of the call's arguments")
-    refuse_unless(on_denied is None or callable(on_denied), "on_denied", on_denied, "a function of the decision")
+    is_called = on_denied is None or accepts(on_denied, None)
+    refuse_unless(is_called, "on_denied", on_denied, "a function of the decision")
     limit_key = limit_name(limit_key)
     cost = cost if callable(cost) else number(cost)
 
@@ -43,10 +45,13 @@ def limited(
             decision = ask(args, kwargs)
             return function(*args, **kwargs) if decision.allowed else answer_to(decision, on_denied)
 
+        async def in_thread(args: Any, kwargs: Any) -> Any:
+            run = contextvars.copy_context().run  # of the task, in which `identify` may look
+            return await asyncio.get_running_loop().run_in_executor(None, run, ask, args, kwargs)
+
         @functools.wraps(function)
         async def async_wrapper(*args: Any, **kwargs: Any) -> Any:
-            loop = asyncio.get_running_loop()
-            decision = await (ask(args, kwargs) if is_async else loop.run_in_executor(None, ask, args, kwargs))
+            decision = await (ask if is_async else in_thread)(args, kwargs)
             if decision.allowed:
                 return await function(*args, **kwargs)
             answer = answer_to(decision, on_denied)

@@ -5,6 +5,7 @@ Ids of different makers never coincide: a header that looks like a client's addr
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Callable, Dict, Iterable, Union
@@ -17,8 +18,9 @@ Identify = Callable[[Environ], Union[str, int, None]]
 Address = Union[IPv4Address, IPv6Address]
 
 ADDRESS, KEY, COOKIE = "ip:", "key:", "cookie:"
-IPV6_PREFIX = 64  # a subscriber has at least a /64 to choose addresses from
-PROXY_FIX = "werkzeug.proxy_fix.orig"  # in the environ, if it has read X-Forwarded-For
+IPV6_PREFIX = 64  # one subscriber has at least so many to choose from
+PROXY_FIX = "werkzeug.proxy_fix.orig"  # in the environ, where it has read X-Forwarded-For
+ESCAPED = re.compile(r"\\(?:([0-3][0-7]{2})|(.))", re.DOTALL)  # in a quoted cookie
 UNIX = "unix"  # as a trusted proxy: a peer without an address, on a unix socket
 
 
@@ -84,29 +86,38 @@ def header(name: str) -> Identify:
 
 
 def cookie(name: str) -> Identify:
-    """A digest of a cookie's value: `cookie:` and 32 digits. The session itself stays secret."""
+    """A digest of a cookie's value: `cookie:` and 32 digits. The session itself stays secret.
+
+    None where it comes with several values: some frameworks read the first, others the last.
+    """
     text("name", name)
 
     def identify(environ: Environ) -> str | None:
-        for pair in environ.get("HTTP_COOKIE", "").split(";"):
-            found, _, value = pair.strip().partition("=")
-            if found == name and value:
-                return _digest(COOKIE, value)
-        return None
+        pairs = (pair.partition("=") for pair in environ.get("HTTP_COOKIE", "").split(";"))
+        values = {_unquoted(value.strip()) for found, _, value in pairs if found.strip() == name} - {""}
+        return _digest(COOKIE, values.pop()) if len(values) == 1 else None
 
     return identify
+
+
+def _unquoted(value: str) -> str:
+    """A cookie's value as frameworks read it: one session must not be several clients by its spelling."""
+    if len(value) < 2 or not value[0] == value[-1] == '"':
+        return value
+    return ESCAPED.sub(lambda found: chr(int(found[1], 8)) if found[1] else found[2], value[1:-1])
 
 
 def api_key() -> Identify:
     """A digest of the key in X-API-Key or `Authorization: Bearer`: `key:` and 32 digits. The key stays secret.
 
-    Invented keys are new clients: let the application refuse unknown keys, or limit by address as well.
+    None where both are there and differ: the application may read either. A caller that makes up keys makes up
+    clients: let the application refuse unknown keys, or limit by address as well.
     """
 
     def identify(environ: Environ) -> str | None:
         scheme, _, bearer = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-        key = environ.get("HTTP_X_API_KEY") or (bearer.strip() if scheme.lower() == "bearer" else "")
-        return _digest(KEY, key) if key else None
+        keys = {environ.get("HTTP_X_API_KEY", "").strip(), bearer.strip() if scheme.lower() == "bearer" else ""} - {""}
+        return _digest(KEY, keys.pop()) if len(keys) == 1 else None
 
     return identify
 

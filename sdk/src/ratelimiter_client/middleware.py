@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Iterable
 
-from ratelimiter_client.arguments import refuse_unless
+from ratelimiter_client.arguments import function, refuse_unless
 from ratelimiter_client.decision import Decision
 from ratelimiter_client.identify import Environ
 from ratelimiter_client.unnamed import DEFAULT_KEY
@@ -44,7 +44,8 @@ class RateLimitMiddleware:
         on_denied: OnDenied | None = None,
     ) -> None:
         refuse_unless(callable(app), "app", app, "a WSGI application")
-        refuse_unless(on_denied is None or callable(on_denied), "on_denied", on_denied, "a function")
+        allowed = "a function of environ, start_response and the decision"
+        function("on_denied", on_denied, allowed, None, None, None)
         self._app = app
         self._on_denied = on_denied or _refuse
         self._gate = Gate(

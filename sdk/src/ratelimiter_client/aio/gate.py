@@ -6,10 +6,14 @@ from typing import Any, Awaitable, Dict, Protocol
 
 from ratelimiter_client.decision import Decision, Name
 from ratelimiter_client.identify import Environ
+from ratelimiter_client.web.charges import RECORD
 from ratelimiter_client.web.denials import correlation_id
-from ratelimiter_client.web.gate import Gate
+from ratelimiter_client.web.gate import DECISION, Gate
 
 Scope = Dict[str, Any]
+
+CARRIED = (RECORD, DECISION)  # from one middleware to the next, which both limit a request
+SINGLE = ("HTTP_AUTHORIZATION", "HTTP_X_API_KEY")
 
 
 class AsyncLimiter(Protocol):
@@ -53,7 +57,8 @@ class AsyncGate(Gate):
 def environ_of(scope: Scope) -> Environ:
     """The WSGI environ of a request, without the server's members; the scope itself is its `asgi.scope`.
 
-    A header with an underscore in its name is left out, as WSGI servers do: it would look like another one.
+    A header with an underscore in its name is left out, as WSGI servers do: it would look like another one. A secret
+    that comes twice is none: the application may read either.
     """
     client = scope.get("client")
     environ: Environ = {
@@ -62,6 +67,7 @@ def environ_of(scope: Scope) -> Environ:
         "QUERY_STRING": scope.get("query_string", b"").decode("latin-1"),
         "REMOTE_ADDR": client[0] if client else "",
         "asgi.scope": scope,
+        **{name: scope[name] for name in CARRIED if name in scope},
     }
     for name, value in scope.get("headers", ()):
         if b"_" in name:
@@ -69,7 +75,8 @@ def environ_of(scope: Scope) -> Environ:
         variable = "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
         text = value.decode("latin-1")
         if variable in environ:
-            text = environ[variable] + ("; " if variable == "HTTP_COOKIE" else ",") + text
+            joined = environ[variable] + ("; " if variable == "HTTP_COOKIE" else ",") + text
+            text = "" if variable in SINGLE else joined
         environ[variable] = text
     return environ
 

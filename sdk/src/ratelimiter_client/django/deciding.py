@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import get_resolver, get_urlconf
 from django.utils.module_loading import import_string
 
-from ratelimiter_client.arguments import accepts, refuse_unless
+from ratelimiter_client.arguments import function
 from ratelimiter_client.decision import Decision
 from ratelimiter_client.errors import RateLimited
 from ratelimiter_client.web.charges import Charges
@@ -37,9 +37,7 @@ def gate() -> Gate:
     ImproperlyConfigured.
     """
     given = options()
-    on_denied = given.get("on_denied")
-    is_called = on_denied is None or accepts(on_denied, None, None)
-    refuse_unless(is_called, "on_denied", on_denied, "a function of the request and the decision")
+    function("on_denied", given.get("on_denied"), "a function of the request and the decision", None, None)
     return configured(given, OWN)
 
 

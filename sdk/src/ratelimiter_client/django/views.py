@@ -7,11 +7,13 @@ import inspect
 from typing import Any, Callable, Iterable, TypeVar
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
-from django.http import HttpRequest, HttpResponse
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.http import Http404, HttpRequest, HttpResponse
 
 from ratelimiter_client import arguments
 from ratelimiter_client.decision import Decision
 from ratelimiter_client.django.deciding import decide, denied, with_headers
+from ratelimiter_client.errors import RateLimited
 from ratelimiter_client.unnamed import DEFAULT_KEY
 from ratelimiter_client.web.charges import Charges
 from ratelimiter_client.web.gate import Cost, Limit, What, Who
@@ -19,7 +21,8 @@ from ratelimiter_client.web.views import LIMITS, exempted
 
 F = TypeVar("F", bound=Callable[..., Any])
 OnDenied = Callable[[HttpRequest, Decision], "HttpResponse | None"]
-MET = "ratelimiter.met"  # in META: limits that were already asked
+RAISED = ((Http404, 404), (PermissionDenied, 403), ((BadRequest, SuspiciousOperation), 400), (RateLimited, 429))
+MET = "ratelimiter.met"  # in META: limits that were asked
 
 
 class ViewLimit:
@@ -28,11 +31,10 @@ class ViewLimit:
     def __init__(
         self, limit: Limit, *, methods: Any, exempt_when: Any, override_defaults: bool, on_denied: OnDenied | None
     ) -> None:
-        is_called = on_denied is None or arguments.accepts(on_denied, None, None)
-        arguments.refuse_unless(is_called, "on_denied", on_denied, "a function of the request and the decision")
         self.limit = limit
         self.override_defaults = override_defaults
-        self._on_denied = on_denied
+        allowed = "a function of the request and the decision"
+        self._on_denied = arguments.function("on_denied", on_denied, allowed, None, None)
         self._methods = arguments.methods(methods)
         self._exempt_when = None if exempt_when is None else arguments.of_environ(exempt_when, "exempt_when")
 
@@ -44,7 +46,13 @@ class ViewLimit:
         def limited(*args: Any, **kwargs: Any) -> Any:
             request = _request(args)
             answer = self.enforce(request)
-            return self.settled(request, view(*args, **kwargs)) if answer is None else answer
+            if answer is not None:
+                return answer
+            try:
+                return self.settled(request, view(*args, **kwargs))
+            except Exception as error:
+                self.settled(request, _answer_to(error))
+                raise
 
         @functools.wraps(view)
         async def async_limited(*args: Any, **kwargs: Any) -> Any:
@@ -52,8 +60,12 @@ class ViewLimit:
             answer = await sync_to_async(self.enforce)(request)
             if answer is not None:
                 return answer
-            response = await view(*args, **kwargs)
-            if Charges.of(request.META).holds:  # settling may take a round trip
+            try:
+                response = await view(*args, **kwargs)
+            except Exception as error:
+                await sync_to_async(self.settled)(request, _answer_to(error))
+                raise
+            if Charges.of(request.META).holds:  # a trip
                 return await sync_to_async(self.settled)(request, response)
             return with_headers(request, response)
 
@@ -83,6 +95,11 @@ class ViewLimit:
         return with_headers(request, response)
 
 
+def _answer_to(error: Exception) -> HttpResponse:
+    """What Django makes of what a view raises, as far as `deduct_when` may ask: its status."""
+    return HttpResponse(status=next((status for kind, status in RAISED if isinstance(error, kind)), 500))
+
+
 def _request(args: tuple[Any, ...]) -> HttpRequest:
     """The first argument of a view, the second of a method."""
     return args[0] if hasattr(args[0], "META") else args[1]
@@ -110,9 +127,7 @@ def limit(
     `deduct_when`: a request is charged only if it returns true for the answer; until then the units are held.
     `on_denied(request, decision)` answers, unless it returns None. Raises TypeError or ValueError.
     """
-    if deduct_when is not None:
-        is_called = arguments.accepts(deduct_when, None)
-        arguments.refuse_unless(is_called, "deduct_when", deduct_when, "a function of the response")
+    arguments.function("deduct_when", deduct_when, "a function of the response", None)
     units = None if cost is None else arguments.units(cost)
     return ViewLimit(
         Limit(arguments.who(identify), arguments.what(limit_key), units, deduct_when),

@@ -9,6 +9,7 @@ from flask import Flask, current_app
 from flask.cli import AppGroup
 
 from ratelimiter_client.decision import Decision
+from ratelimiter_client.errors import RateLimiterError
 from ratelimiter_client.unnamed import BUILT_IN, DEFAULT_KEY
 from ratelimiter_client.web.gate import Gate, Limit
 
@@ -49,13 +50,20 @@ def _told(gate: Gate, limit: Limit) -> tuple[str, str]:
     client: Any = gate.client
     if client is None:  # limits are disabled
         return limit.limit_key, ""
-    return limit.limit_key, _rule(client.check(SOMEBODY, limit.limit_key, 0), limit.limit_key)
+    try:
+        return limit.limit_key, _rule(client.check(SOMEBODY, limit.limit_key, 0), limit.limit_key)
+    except RateLimiterError as error:
+        return limit.limit_key, _unknown(error)
 
 
 def _rule(decision: Decision, limit_key: str) -> str:
     if decision.error is not None:
-        return f"not known: {decision.error}"
+        return _unknown(decision.error)
     if decision.algorithm is None:
         return f"{decision.rule_id}: counts nothing"
     told = f"{decision.rule_id}: {decision.limit} in {decision.window} s, {decision.algorithm}"
     return f"{told} (no rule names it)" if decision.rule_id == BUILT_IN and limit_key != DEFAULT_KEY else told
+
+
+def _unknown(error: object) -> str:
+    return f"not known: {error}"

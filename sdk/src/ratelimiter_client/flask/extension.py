@@ -92,7 +92,7 @@ class RateLimits:
         self._options = {name: value for name, value in given.items() if value is not None}
         self._settings: WeakKeyDictionary[Flask, Settings] = WeakKeyDictionary()
         self._outer = Outer()
-        self._filters: list[Callable[[], Any]] = []
+        self._filters: list[Callable[..., Any]] = []
         if app is not None:
             self.init_app(app)
 
@@ -102,6 +102,7 @@ class RateLimits:
         app.extensions["ratelimiter"] = self
         app.before_request(self._before)
         app.after_request(_after)
+        app.teardown_request(_without_answer)
         app.register_error_handler(RateLimited, _denied_elsewhere)
         app.cli.add_command(commands(self._limits_of))
 
@@ -130,17 +131,13 @@ class RateLimits:
         Raises TypeError or ValueError.
         """
         who = identify if key_func is None else key_func
-        if deduct_when is not None:
-            arguments.refuse_unless(
-                arguments.accepts(deduct_when, None), "deduct_when", deduct_when, "a function of the response"
-            )
         return ViewLimit(
             self._enforce,
             Limit(
                 arguments.who(who),
                 arguments.what(limit_key),
                 None if cost is None else arguments.units(cost),
-                deduct_when,
+                arguments.function("deduct_when", deduct_when, "a function of the response", None),
             ),
             of_blueprint=lambda blueprint, limit: self._outer.blueprints.setdefault(blueprint, []).append(limit),
             methods=methods,
@@ -156,10 +153,9 @@ class RateLimits:
             return view
         return exempted(view)  # type: ignore[no-any-return]
 
-    def request_filter(self, function: Callable[[], Any]) -> Callable[[], Any]:
-        """A decorator: requests for which the function returns true are not limited."""
-        arguments.refuse_unless(arguments.accepts(function), "request_filter", function, "a function of nothing")
-        self._filters.append(function)
+    def request_filter(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A decorator: requests for which the function, of the environ or of nothing, returns true are not limited."""
+        self._filters.append(arguments.of_environ(function, "request_filter"))
         return function
 
     def check(self, limit_key: What = DEFAULT_KEY, identify: Who = None, cost: Cost | None = None) -> Decision | None:
@@ -248,7 +244,7 @@ class RateLimits:
 
     def _decide(self, limits: list[Limit], breach: Breach) -> Decision | None:
         settings = self._here()
-        if any(function() for function in self._filters):
+        if any(is_free(request.environ) for is_free in self._filters):
             return None
         decision = settings.gate.decide(request.environ, limits)
         request.environ[HEADERS] = True
@@ -287,6 +283,12 @@ def _after(response: Response) -> Response:
         for name, value in decision.headers if decision.allowed else denial_headers(decision, environ):
             response.headers[name] = value
     return response
+
+
+def _without_answer(_error: BaseException | None) -> None:
+    """What a view raised went on to the server, as in tests: it is a 500 then."""
+    if RECORD in request.environ:
+        Charges.of(request.environ).settle(Response(status=500))
 
 
 def _denied_elsewhere(error: RateLimited) -> Any:

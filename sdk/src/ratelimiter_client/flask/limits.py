@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import functools
 import inspect
+from contextlib import suppress
 from typing import Any, Callable, Iterable, NamedTuple, TypeVar, Union
 
 from flask import Blueprint, Flask, request
 
 from ratelimiter_client import arguments
 from ratelimiter_client.decision import Decision
+from ratelimiter_client.http.breaker import log
 from ratelimiter_client.web.gate import Limit
 from ratelimiter_client.web.views import LIMITS, is_exempt, override, own
 
 F = TypeVar("F", bound=Union[Callable[..., Any], Blueprint])
+LIMITED = "_ratelimiter_limited"  # of a function that a limit was put around
 OnBreach = Callable[[Decision], Any]
 Message = Union[str, Callable[[], str]]
 
@@ -26,14 +29,10 @@ class Breach(NamedTuple):
 
     @classmethod
     def made(cls, error_message: Any, on_breach: Any) -> Breach:
-        """Validates its arguments. Raises TypeError."""
-        is_text = error_message is None or isinstance(error_message, str)
-        arguments.refuse_unless(
-            is_text or arguments.accepts(error_message), "error_message", error_message, "text, or a function"
-        )
-        is_called = on_breach is None or arguments.accepts(on_breach, None)
-        arguments.refuse_unless(is_called, "on_breach", on_breach, "a function of the decision")
-        return cls(error_message, on_breach)
+        """Raises TypeError."""
+        if not isinstance(error_message, str):
+            arguments.function("error_message", error_message, "text, or a function of nothing")
+        return cls(error_message, arguments.function("on_breach", on_breach, "a function of the decision", None))
 
 
 class ViewLimit:
@@ -76,6 +75,8 @@ class ViewLimit:
 
         found: Any = async_limited if inspect.iscoroutinefunction(view) else limited
         setattr(found, LIMITS, (self, *getattr(view, LIMITS, ())))
+        with suppress(AttributeError):  # a method of an object carries nothing
+            setattr(view, LIMITED, True)
         return found  # type: ignore[no-any-return]
 
     def __enter__(self) -> ViewLimit:
@@ -100,6 +101,7 @@ class Outer:
     def __init__(self) -> None:
         self.blueprints: dict[Any, list[ViewLimit]] = {}
         self.exempt: set[Any] = set()
+        self._told: set[str] = set()
 
     def of(self, app: Flask, endpoint: str, blueprints: list[str], method: str) -> tuple[bool, list[ViewLimit]]:
         """Whether the application's own limits hold, and the limits of blueprints, outermost first.
@@ -107,6 +109,8 @@ class Outer:
         An inner limit replaces outer ones, unless it does not override.
         """
         view = app.view_functions[endpoint]
+        if hasattr(view, LIMITED) and not hasattr(view, LIMITS):
+            self._tell(endpoint)
         found: list[ViewLimit] = []
         if is_exempt(view) or override(own(view, method)):
             return False, found
@@ -118,3 +122,9 @@ class Outer:
             if override(applying):
                 return False, found
         return True, found
+
+    def _tell(self, endpoint: str) -> None:
+        """Once, that a limit holds for the function it made, while the route has the one below it."""
+        if endpoint not in self._told:
+            self._told.add(endpoint)
+            log.warning("the limit of the view %r does not hold: put it below the route's decorator", endpoint)

@@ -66,9 +66,8 @@ class Process(Generic[C]):
         self.connections = connections
         self.breaker = Breaker(timeout)
         self.undecided = undecided
-        self.rules_seen: dict[int | str, str] = {}  # rule id -> a limit key that the rule decided
-        self.asked = 0  # checks, and round trips of other kinds
-        self._start = os.urandom(12).hex()  # not `random`: a child may continue its parent's sequence
+        self.asked = 0  # checks, and trips of other kinds
+        self._start = os.urandom(12).hex()  # not `random`: a child may go on with its parent's
         self._numbers = itertools.count()
 
     def new_id(self) -> str:

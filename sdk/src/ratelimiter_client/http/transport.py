@@ -24,8 +24,8 @@ STATUS = re.compile(rb"HTTP/1\.([01]) ([2-5][0-9][0-9])[ \r]")
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*(?=\r\n)", re.IGNORECASE)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 CLOSE = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
-# Visible ASCII only: applications pass them on.
-RATE_LIMIT = re.compile(rb"\r\n((?:x-)?ratelimit(?:-[a-z]+)*|retry-after):[ \t]*([\x20-\x7e]*)(?=\r\n)", re.IGNORECASE)
+# Visible ASCII only: applications hand them on.
+RATE_LIMIT = re.compile(rb"\r\n((?i:ratelimit(?:-[a-z]+)*|x-ratelimit(?:-[a-z]+)*|retry-after)):[ \t]*([ -~]*)(?=\r\n)")
 
 
 class Answer(NamedTuple):

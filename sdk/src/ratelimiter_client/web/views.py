@@ -6,6 +6,8 @@ import functools
 import inspect
 from typing import Any, Iterable
 
+from ratelimiter_client.arguments import refuse_unless
+
 LIMITS, EXEMPT = "_ratelimiter_limits", "_ratelimiter_exempt"
 
 
@@ -26,7 +28,9 @@ def override(limits: Iterable[Any]) -> bool:
 
 
 def exempted(view: Any) -> Any:
-    """A copy of the view that is exempt; the function itself may be another view too."""
+    """A view like it that is exempt; the function itself may be another view too. Raises TypeError."""
+    allowed = "a view; of a class the one that as_view makes"
+    refuse_unless(callable(view) and not inspect.isclass(view), "what is exempt", view, allowed)
 
     @functools.wraps(view)
     def call(*args: Any, **kwargs: Any) -> Any:
