@@ -165,7 +165,7 @@ class TestNames(unittest.TestCase):
         self.assertEqual({decision.error for decision in (*first, *second)}, {None})
         self.assertEqual({decision.allowed for decision in first}, {True})
         long = [decision for decision in second if decision.allowed]
-        self.assertTrue(all(decision.remaining == 98 for decision in long))  # named by digests: the default's 100
+        self.assertTrue(all(98 <= decision.remaining < 100 for decision in long))  # named by digests: the default's 100
 
 
 if __name__ == "__main__":
