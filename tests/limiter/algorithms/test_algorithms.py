@@ -188,7 +188,8 @@ def test_the_log_frees_units_as_each_check_leaves_the_window(decider: Decider) -
         assert decider.check([limit], 1, START + at * SECOND).allowed
     assert decider.check([limit], 1, START + 30 * SECOND).retry_after_us == 30 * SECOND
     assert decider.check([limit], 2, START + 30 * SECOND).retry_after_us == 40 * SECOND
-    assert decider.check([limit], 1, START + MINUTE).remaining == 0
+    assert decider.check([limit], 1, START + MINUTE).allowed
+    assert decider.check([limit], 0, START + MINUTE).remaining == 0
     assert not decider.check([limit], 1, START + 70 * SECOND - 1).allowed
 
 
