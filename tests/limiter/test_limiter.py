@@ -78,6 +78,13 @@ def test_local_enforces_this_workers_share(nowhere: RedisStore) -> None:
     assert (beyond.most_at_once, beyond.reason) == (10, "cost_exceeds_limit")  # the share's numbers, not the rule's
 
 
+def test_a_share_of_a_limit_is_one_of_its_burst_too() -> None:
+    local = LocalStore(holders=4)
+    for burst, most in ((20, 5), (3, 1)):
+        compiled = CompiledRule(rule("*", limits=(Limit(40, 60, "gcra", burst),)))
+        assert local.check(Charge(compiled, b"a", 0), 10**15)[1].remaining == most
+
+
 def test_a_long_log_is_counted_locally_not_logged() -> None:
     local = LocalStore(holders=1)
     short, long = (CompiledRule(rule("*", id=n, limits=(Limit(n, 60, "sliding_window"),))) for n in (1_000, 1_001))
@@ -114,6 +121,20 @@ def test_a_shadow_rule_is_decided_beside_the_enforcing_one_and_never_enforced(st
         (True, "shadow"),
         (False, "over_limit"),
     ]
+
+
+def test_a_shadow_rule_is_charged_under_the_request_id_too_and_once(store: RedisStore) -> None:
+    client = f"shadowed {time.time_ns()}"
+    shadow = rule(client, id=9, shadow=True, limits=(Limit(1, 3600),))
+    subject = limiter(store, rule(client), shadow)
+    checks = [(1, Check(client, request_id=request_id)) for request_id in ("a", "a", "b")]
+    reasons = [decided(subject.check([check])[0]).reason for check in checks]
+    assert reasons == ["within_limit", "within_limit", "shadow"]
+
+
+def test_beside_a_shadow_rule_that_blocks_a_degraded_answer_still_says_so(nowhere: RedisStore) -> None:
+    subject = limiter(nowhere, rule("a"), rule("a", id=8, shadow=True, action="block"))
+    assert decided(subject.check([(1, Check("a"))])[0]).reason == "degraded"
 
 
 def test_a_fallback_is_logged_when_it_begins_and_when_it_is_over(

@@ -30,6 +30,8 @@ PRECEDENCE = book(
     rule(8, "premium_bronz*"),
     rule(9, "*remium_bronze"),
     rule(10, "basic", "login"),
+    rule(11, "both"),
+    rule(12, "both", "login"),
 )
 
 
@@ -47,6 +49,8 @@ PRECEDENCE = book(
         ("premium_bronze", "x", 9),  # equally long: alphabetical, and * comes before p
         ("basic", "login", 10),
         ("basic", "other", 1),
+        ("both", "login", 12),
+        ("both", "other", 11),
         ("*", "global", 1),
         ("premium_*", "global", 3),
     ],
@@ -65,6 +69,7 @@ def test_tenants_do_not_see_each_others_rules() -> None:
     assert subject.match(1, "a", "x").id == 1
     assert subject.match(2, "a", "x").id == 2
     assert subject.match(3, "a", "x").public_id == "default"
+    assert [subject.rule(tenant_id, 1) is not None for tenant_id in (1, 2)] == [True, False]
 
 
 def test_disabled_rules_are_absent_and_shadows_stand_beside() -> None:

@@ -127,5 +127,5 @@ def test_what_is_kept_is_small_and_gone_after_a_minute(node: Node, redis_client:
     before = set(redis_client.scan_iter("rl:*:Q:*"))
     node.check(new("kept"), request_id="x" * 64)
     [key] = set(redis_client.scan_iter("rl:*:Q:*")) - before
-    assert 0 < redis_client.pttl(key) <= 60_000
+    assert 30_000 < redis_client.pttl(key) <= 60_000  # a busy machine may be late
     assert redis_client.memory_usage(key) <= 240

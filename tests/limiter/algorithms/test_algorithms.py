@@ -33,6 +33,7 @@ COMMON = {
     "all is back after two windows": [Step(0, 10, True, 0), Step(2 * MINUTE, 10, True, 0)],
     "a clock that stepped back gives nothing": [Step(MINUTE, 10, True, 0), Step(0, 1, False, 0)],
     "a clock that stepped back takes nothing": [Step(MINUTE, 4, True, 6), Step(0, 6, True, 0)],
+    "nor does a peek meanwhile": [Step(MINUTE, 10, True, 0), Step(0, 0, True, 0), Step(MINUTE // 2, 1, False, 0)],
 }
 
 

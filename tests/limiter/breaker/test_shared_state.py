@@ -218,10 +218,10 @@ def test_a_name_that_was_given_up_keeps_its_circuit_for_a_while() -> None:
     circuits.keep(["primary 1"], 1.0)
     assert circuits.in_use() == [first[1]]
     assert circuits.of("new", LEFT_SECONDS) in first  # shared: it is too early
-    assert circuits.of("primary 7", LEFT_SECONDS) is first[7]
+    assert [circuits.of(f"primary {number}", LEFT_SECONDS) for number in (0, 7)] == [first[0], first[7]]
     reused = circuits.of("new", 2 + LEFT_SECONDS)
     assert reused in first
-    assert reused not in (first[1], first[7])
+    assert reused not in (first[0], first[1], first[7])
 
 
 def test_what_one_worker_has_met_is_in_use_on_the_whole_node() -> None:

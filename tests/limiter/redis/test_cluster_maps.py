@@ -38,3 +38,9 @@ def test_the_map_of_the_same_cluster_then_of_most(
     caplog.set_level(logging.WARNING, "app.limiter.redis.cluster_maps")
     assert believed(maps, {member.encode() for member in members}, 3) == expected
     assert bool(caplog.messages) == warned
+
+
+def test_half_of_the_servers_do_not_make_another_cluster_the_right_one() -> None:
+    maps = {HERE: told("x"), THERE: told("x")}
+    assert believed(maps, {b"a"}, 3) == HERE
+    assert believed(maps, {b"a"}, 4) is None

@@ -84,6 +84,13 @@ def test_large_commands_and_replies_pass_in_pieces(link: RedisConnection) -> Non
     assert [greenlet.value for greenlet in greenlets] == [[big + b"%d" % number] for number in range(4)]
 
 
+def test_a_caller_that_was_killed_before_its_commands_left_sends_nothing(link: RedisConnection) -> None:
+    killed = gevent.spawn(link.call, packed(b"RPUSH", b"of a killed caller", b"x"), 1)
+    gevent.sleep(0)  # it waits, and the link is not connected yet
+    killed.kill()
+    assert link.call(packed(b"EXISTS", b"of a killed caller"), 1) == [0]
+
+
 def test_beyond_the_bound_callers_are_refused_at_once(valkey: Valkey) -> None:
     link = link_to(valkey, max_waiting=3)
     greenlets = [gevent.spawn(echo, link, b"%d" % number) for number in range(5)]

@@ -123,6 +123,20 @@ def test_the_log_takes_at_most_34_bytes_an_entry_and_stays_cheap(store: RedisSto
     assert redis_client.strlen(key_of(asked)) == 24 + 16 * (MAX_LOGGED_RATE // 2 + 1)
 
 
+def test_each_entry_of_the_log_is_found_when_it_leaves(store: RedisStore) -> None:
+    """Among so many that a search halves them twice and ends with the longest piece that it reads."""
+    count, window_us = 96, 60_000_000
+    asked = charge(Limit(count, 60, "sliding_window"))
+    for place in range(count):
+        assert outcome_of(store, asked, START + place).allowed
+    costs = range(1, count + 1)
+    waits = [outcome_of(store, with_cost(asked, cost), START + count).retry_after_us for cost in costs]
+    assert waits == [window_us - count + place for place in range(count)]
+    times = (START + window_us + place for place in range(count))
+    left = [outcome_of(store, with_cost(asked, 0), now_us).remaining for now_us in times]
+    assert left == list(costs)
+
+
 def reads(client: redis.Redis, ask: Callable[[], object]) -> int:
     """How many entries of a log are read for it."""
     client.config_resetstat()
