@@ -1,4 +1,4 @@
-"""Whatever comes as a cost, an id, a header or an answer: no limit is passed, nothing undocumented is raised.
+"""Random costs, ids, headers and answers pass no limit and raise no undocumented error.
 
 RATELIMITER_FUZZ: how many of each, 500 if unset; RATELIMITER_SEED: another sequence than the usual one.
 """

@@ -173,7 +173,8 @@ class Changer(threading.Thread):
 def test_every_change_that_was_answered_is_in_the_history_once(
     node: Node, database: Postgres, measured: Figures
 ) -> None:
-    """Whatever was answered with success stays, once; everything else is 503. The node recovers by itself."""
+    """Every change that was answered with success stays, once; every other answer is 503. The node recovers by
+    itself."""
     with closing(psycopg2.connect(database.url)) as connection, connection.cursor() as cursor:
         connection.autocommit = True
         cursor.execute("ALTER ROLE CURRENT_USER SET synchronous_commit = on")  # else PostgreSQL loses commits

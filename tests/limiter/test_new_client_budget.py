@@ -1,4 +1,4 @@
-"""A budget of new clients: who is known, who gets a counter of his own, and who shares one."""
+"""The budget of new clients decides which client has a counter of its own and which share one."""
 
 from __future__ import annotations
 
