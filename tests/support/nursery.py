@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Self
 
 PACKAGES = (
-    "environs",
     "flask_migrate",
     "flask_smorest",
     "gevent.pool",
@@ -92,7 +91,9 @@ class Nursery:
         assert self._process.stdout
         self._process.stdin.write(json.dumps([arguments, environment, str(log)]).encode() + b"\n")
         self._process.stdin.flush()
-        return Child(int(self._process.stdout.readline()))
+        if not (pid := self._process.stdout.readline()):
+            raise RuntimeError("the nursery has ended: what it wrote to standard error says why")
+        return Child(int(pid))
 
 
 def main() -> None:
