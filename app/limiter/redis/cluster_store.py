@@ -104,15 +104,13 @@ class ClusterStore:
 
     def _routes(self, slots: list[int], answers: list[Any]) -> Routes:
         """Return the indexes of `slots` by primary. An unassigned slot gets an error as its answer."""
-        primaries, routes = self._cluster.slots(), defaultdict[Route, list[int]](list)
+        primaries, places_of = self._cluster.slots(), defaultdict[Primary | None, list[int]](list)
         for place, number in enumerate(slots):
-            primary = primaries[number]
-            if primary:
-                routes[primary, False].append(place)
-            else:
-                answers[place] = StoreUnavailable(f"no primary has slot {number}")
-                self._cluster.doubt()
-        return routes
+            places_of[primaries[number]].append(place)
+        for place in places_of.pop(None, ()):
+            answers[place] = StoreUnavailable(f"no primary has slot {slots[place]}")
+            self._cluster.doubt()
+        return {(primary, False): places for primary, places in places_of.items() if primary}
 
     def _redirections(self, routes: Routes, slots: list[int], answers: list[Any]) -> Routes:
         """Return the new routes of commands that were not run. Any failure makes the map doubtful."""
@@ -120,6 +118,8 @@ class ClusterStore:
         for route, places in routes.items():
             for place in places:
                 answer = answers[place]
+                if not isinstance(answer, StoreError):
+                    continue
                 kind, _, rest = str(answer).partition(" ") if isinstance(answer, Redirected) else ("", "", "")
                 if kind == "CLUSTERDOWN" or isinstance(answer, StoreUnavailable):
                     self._cluster.doubt()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from struct import Struct
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from app.limiter.compiled_rule import Charge, limits_in
 from app.limiter.decision import EarlierOutcome, LeaseOutcome, Outcome
@@ -94,6 +94,11 @@ def _script(charges: Sequence[Charge]) -> Script:
     return record.script if record is not None and record.script is not None else charges[0].compiled.script
 
 
+def of_single_checks(replies: Sequence[Any]) -> bool:
+    """Whether each reply is that of one check without a record. Joined, they are the reply to one call of them all."""
+    return set(map(type, replies)) == {bytes} and set(map(len, replies)) == {_OUTCOME.size}
+
+
 def read_reply(reply: bytes, charges: Sequence[Charge]) -> list[Outcome | StoreError]:
     """Return the outcomes of the charges of one call. A reply in no known format gives StoreFault."""
     count = len(charges)
@@ -135,11 +140,11 @@ def _outcome(charge: Charge, row: tuple[int, ...]) -> Outcome | StoreError:
 
 def read_part(reply: bytes, charge: Charge) -> Outcome | StoreError:
     """Return the outcome of one charge, including stored answers, conflicts and leases."""
+    if len(reply) == _OUTCOME.size:
+        return _outcome(charge, _OUTCOME.unpack(reply))
     record = charge.record
     if not reply and record is not None and record.script is None:
         return RequestIdConflict("the request_id was used for a check with another limit_key or cost")
-    if len(reply) == _OUTCOME.size:
-        return _outcome(charge, _OUTCOME.unpack(reply))
     if len(reply) == _LEASE.size and record is not None and record.script is not None:
         binding, remaining, wait_us, reset_after_us, now_us, permits = _LEASE.unpack(reply)
         if 0 < binding <= len(charge.compiled.names) and reset_after_us >= 0 < now_us:

@@ -21,7 +21,7 @@ from app.limiter.redis.connection import MAX_WORK_US, RedisConnection
 from app.limiter.redis.endpoint import SENTINEL, RedisEndpoint
 from app.limiter.redis.preflight import permitted
 from app.limiter.redis.resp import packed
-from app.limiter.redis.script_calls import NONSENSE, packed_call, read_part, read_reply, round_trips
+from app.limiter.redis.script_calls import NONSENSE, of_single_checks, packed_call, read_part, read_reply, round_trips
 from app.limiter.redis.scripts import all_scripts
 from app.limiter.redis.sentinel import Sentinels
 from app.limiter.redis.socket import RedisSocket
@@ -80,6 +80,9 @@ class RedisStore:
                 self._loaded(replies[: len(ahead)])
                 del replies[: len(ahead)]
                 ahead = ()
+            if self._together == 1 < len(replies) and of_single_checks(replies):
+                outcomes += read_reply(b"".join(replies), [call[0] for call in calls])
+                continue
             for call, reply in zip(calls, replies, strict=True):
                 outcomes += self._read(reply, call)
         if not loads and NotRun in map(type, outcomes):
