@@ -16,7 +16,7 @@ from typing import Any
 import redis
 import requests
 
-from app.limiter.keys import SLOTS
+from app.limiter.keys import CLUSTER_SLOTS
 from app.rules.rule import ALGORITHMS
 from benchmarks.processes import on_worker_processor, processors, running
 from devstack import Postgres, Valkey, runtime_directory
@@ -106,7 +106,7 @@ def _cluster(data_dir: Path) -> Iterator[tuple[str, int]]:
     """Yield URL and pid of a cluster of one primary."""
     with _valkey(data_dir, **{"cluster-enabled": "yes", "cluster-port": str(free_port())}) as valkey:
         with redis.Redis.from_url(valkey.url) as client:
-            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, CLUSTER_SLOTS - 1)
         yield valkey.url.replace("redis:", "redis+cluster:").removesuffix("/0"), valkey.pid
 
 

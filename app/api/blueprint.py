@@ -15,9 +15,9 @@ from flask_smorest.utils import unpack_tuple_response
 from marshmallow import Schema
 from webargs.flaskparser import FlaskParser
 
-from app.api.check.decoding import parsed, require_json
 from app.api.request_body import read_body
 from app.api.services import services
+from app.api.strict_json import parsed, require_json
 
 T = TypeVar("T")
 

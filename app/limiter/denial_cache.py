@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from app.limiter.compiled_rule import Charge, CompiledRule
 from app.limiter.decision import Decision, Outcome, Question
-from app.rules.rule import BUCKETS
+from app.rules.rule import BUCKET_ALGORITHMS
 
 MAX_SECONDS = 1.0
 MAX_DENIALS = 10_000  # of either kind, 8 and 5 MB; beyond it the oldest are dropped
@@ -143,7 +143,7 @@ def _steady_us(charge: Charge, outcome: Outcome) -> int:
         return wait_us
     if limit.algorithm == "fixed_window":  # what remains does so until the window ends
         return min(wait_us, outcome.reset_after_us)
-    if limit.algorithm in BUCKETS:  # until one unit more is there; reset_after_us has been rounded up
+    if limit.algorithm in BUCKET_ALGORITHMS:  # until one unit more is there; reset_after_us has been rounded up
         missing = (limit.capacity - 1) * limit.window_us
         return max(0, min(wait_us, outcome.reset_after_us - 1 - -(-missing // limit.rate)))
     return 0

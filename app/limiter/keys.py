@@ -53,12 +53,12 @@ NEW_CLIENTS = "\n"  # replaces the client id for all new clients of a tenant; re
 
 
 IN_USE_BY = b"rl:{in-use-by}"
-SLOTS = 16_384  # of a cluster
+CLUSTER_SLOTS = 16_384  # of a cluster
 
 
 def slot(key: bytes) -> int:
     """Return the cluster slot of the key: CRC-16/XMODEM of the text in its braces, as the specification says."""
-    return crc_hqx(key[4 : key.index(b"}")], 0) % SLOTS
+    return crc_hqx(key[4 : key.index(b"}")], 0) % CLUSTER_SLOTS
 
 
 def health(mine: Callable[[int], bool]) -> bytes:
@@ -131,12 +131,12 @@ class Keyspace:
         return b2a_base64(digest)[:-1]
 
 
-def answer_name(request_id: str, *, shadow: bool, whose: bytes = b"") -> bytes:
+def answer_name(request_id: str, *, shadow: bool, asker: bytes = b"") -> bytes:
     """Return the key suffix of an answer stored under a request id (ASCII).
 
-    `whose`: the key part of the client that asked, if the key's own client is shared.
+    `asker`: the key part of the client that asked, if the key's own client is shared.
     """
-    return b":%b:%b%b" % (b"S" if shadow else b"Q", request_id.encode(), whose[4:-1])
+    return b":%b:%b%b" % (b"S" if shadow else b"Q", request_id.encode(), asker[4:-1])
 
 
 def lease_name(counters: Iterable[bytes], nonce: str) -> bytes:

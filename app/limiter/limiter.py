@@ -19,7 +19,7 @@ from app.limiter.store import DenialCounter, RuleSource, Store
 from app.observability.active_clients import ActiveClients
 from app.observability.metrics import SHADOW_BLOCKED
 from app.observability.rule_counts import Counts
-from app.rules.yielding import Pace
+from app.rules.sync.yielding import Pace
 
 Answer = Decision | Unavailable | RequestIdConflict
 # The store's outcome, or the error that prevented one; None if the rule counts nothing.

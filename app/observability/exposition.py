@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from app.observability.metric_files import entries
 from app.observability.metrics import BY_RULE, SHADOW_RULE, WOULD
-from app.observability.rule_counts import DEFAULT, Pace, RuleCounts
+from app.observability.rule_counts import DEFAULT_SERIES, Pace, RuleCounts
 from app.observability.rule_counts import Labels as LabelsOfRule
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -49,7 +49,7 @@ def exposition(directory: Path | None, rule_counts: RuleCounts, pace: Pace) -> b
 def _by_rule(rule_counts: RuleCounts, pace: Pace) -> Iterator[str]:
     totals = rule_counts.totals(pace)
     shown = [
-        (_braces(_labels_of_rule(labels)), counts, labels is DEFAULT.labels)
+        (_braces(_labels_of_rule(labels)), counts, labels is DEFAULT_SERIES.labels)
         for labels, counts in pace(totals.items())
         if not labels.shadow
     ]

@@ -66,7 +66,7 @@ BREAKER_STATE = NodeGauge(
     multiprocess_mode="mostrecent",
 )
 # Labels of the reasons why a node is unhealthy, in the order of `/health`. `fallback` is not among them.
-REASONS = (
+DEGRADED_LABELS = (
     "redis",
     "redis_permission",
     "redis_cluster_member",
@@ -106,5 +106,5 @@ RULES_NOTIFIED = Gauge(
 REDIS_ERRORS.labels("check")
 for mode in ("open", "closed", "local"):
     DEGRADED.labels(mode)
-for reason in REASONS:
+for reason in DEGRADED_LABELS:
     DEGRADED_REASONS.labels(reason)

@@ -25,7 +25,7 @@ from app.server.bounded_socket import UNREAD_BYTES
 from app.server.canonical_request import CanonicalRequest
 from app.server.connection import Connection
 
-CHECK = b"/v1/check"
+CHECK_PATH = b"/v1/check"
 STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}
 
 
@@ -51,7 +51,7 @@ class FastLane:
         """Answer the request: a check with the others of this event-loop turn; a batch, or a traced check, alone."""
         handler = self._handler
         asked = Request(body, request.credentials, chosen(request.correlation_id), request.parent)
-        if request.path != CHECK:
+        if request.path != CHECK_PATH:
             gevent.spawn_raw(self._answer_alone, connection, handler.handle_batch, asked)
         elif handler.traced and (span := handler.span(asked)) is not None:
             gevent.spawn_raw(self._answer_alone, connection, handler.handle_check, asked, span)

@@ -95,7 +95,7 @@ def test_newcomers_share_one_counter_per_rule_but_those_a_rule_names_and_answers
 
     def charge(client: str, **fields: object) -> object:
         asked = compiled_rules.charge(1, Check(client, **fields))  # type: ignore[arg-type]
-        return asked.client, asked.compiled.names, asked.record and asked.record.name
+        return asked.client, asked.compiled.counter_names, asked.record and asked.record.name
 
     assert charge("a", new_client=True) == charge("b", new_client=True) != charge("a")
     assert charge("glob 1", new_client=True) == charge("glob 2", new_client=True) != charge("a", new_client=True)

@@ -12,8 +12,7 @@ from app.api.auth import requires
 from app.api.blueprint import StrictBlueprint
 from app.api.check.schemas import RULE_ID
 from app.api.problems import Problem
-from app.api.query_schemas import FilterSchema
-from app.api.schemas import MAX_CLIENT_ID, text_field
+from app.api.schemas import MAX_CLIENT_ID, FilterSchema, text_field
 from app.api.services import services
 from app.limiter.errors import StoreError
 

@@ -13,15 +13,15 @@ from app.limiter.store import Store
 Outcomes = Sequence[Outcome | StoreError]
 
 
-def guarded(breaker: AnyBreaker, store: Store, charges: Sequence[Charge], whose: str = "") -> tuple[Outcomes, bool]:
+def guarded(breaker: AnyBreaker, store: Store, charges: Sequence[Charge], server: str = "") -> tuple[Outcomes, bool]:
     """Return each charge's outcome or its own error, and whether they prove that the store decides.
 
-    The store is not called while the breaker is open. `whose` names the guarded server in errors, where there are
+    The store is not called while the breaker is open. `server` names the guarded server in errors, where there are
     several.
     """
     mark = breaker.admit()
     if mark is None:
-        return [StoreUnavailable(f"circuit {whose}open")] * len(charges), False
+        return [StoreUnavailable(f"circuit {server}open")] * len(charges), False
     try:
         outcomes = store.check(charges)
     except StoreError as failed:  # the round trip itself failed

@@ -32,7 +32,7 @@ class LocalStore:
         Returns the compiled rule of the share that decided, to whose limits the outcome refers.
         """
         compiled = self._share(charge.compiled.rule)
-        keys = [(charge.client, name) for name in compiled.names]
+        keys = [(charge.client, name) for name in compiled.counter_names]
         states, outcome = decide([self._counters.get(key) for key in keys], compiled.rule.limits, charge.cost, now_us)
         for key, state in zip(keys, states or (), strict=False):
             if state is not None:

@@ -41,7 +41,9 @@ class ClusterStore:
         """
 
         def ask(route: Route, places: list[int]) -> Sequence[Outcome | StoreError]:
-            found, _ = guarded(route[0].breaker, _store(route), [charges[place] for place in places], route[0].whose)
+            found, _ = guarded(
+                route[0].breaker, _store(route), [charges[place] for place in places], route[0].name_in_errors
+            )
             return found
 
         return self._ask([slot(charge.client) for charge in charges], ask)

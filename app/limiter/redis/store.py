@@ -19,8 +19,8 @@ from app.limiter.errors import NotRun, Redirected, StoreError, StoreFault, Store
 from app.limiter.keys import HEALTH
 from app.limiter.redis.connection import MAX_WORK_US, RedisConnection
 from app.limiter.redis.endpoint import SENTINEL, RedisEndpoint
+from app.limiter.redis.packing import packed
 from app.limiter.redis.preflight import permitted
-from app.limiter.redis.resp import packed
 from app.limiter.redis.script_calls import NONSENSE, of_single_checks, packed_call, read_part, read_reply, round_trips
 from app.limiter.redis.scripts import all_scripts
 from app.limiter.redis.sentinel import Sentinels

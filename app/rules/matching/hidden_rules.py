@@ -14,11 +14,11 @@ from heapq import heappop, heappush
 from app.rules.matching.networks import IPV6_BITS, SUBSCRIBER_BITS, lies_in
 from app.rules.matching.rule_overlap import comes_first, covers, is_wide
 from app.rules.rule import Rule
-from app.rules.yielding import Pace, let_go, unpaced
+from app.rules.sync.yielding import Pace, let_go, unpaced
 
 MAX_PAIRS = 100_000  # comparisons of two rules at a time: 0.2 s
 MAX_TOLD = 100
-NAMED = 5  # rules named in one sentence
+MAX_NAMED = 5  # rules named in one sentence
 
 Place = tuple[str, str | None, bool]  # client, endpoint, shadow
 
@@ -181,5 +181,5 @@ def named(rule: Rule) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and at least {more} more" if more > 0 else "")
+    more = len(names) - MAX_NAMED
+    return ", ".join(names[:MAX_NAMED]) + (f" and at least {more} more" if more > 0 else "")

@@ -18,7 +18,7 @@ from app.rules.sql.database.bulk_sql import delete_rows, insert_rows, update_row
 from app.rules.sql.database.pagination import slice_of, total_of
 from app.rules.sql.models import LimitRow, RuleRow
 from app.rules.sql.rows import DECIDING, LIMITS, RULES, limit_columns, limit_of, rule_columns
-from app.rules.yielding import Pace, let_go, unpaced
+from app.rules.sync.yielding import Pace, let_go, unpaced
 
 ROWS_IN_PART = 500  # of a result; a part is read without a switch
 TARGET = (RuleRow.tenant_id, RuleRow.client_id, RuleRow.endpoint, RuleRow.shadow)

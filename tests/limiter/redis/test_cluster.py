@@ -19,7 +19,7 @@ from app.limiter.compiled_rule import Charge, CompiledRule
 from app.limiter.decision import Outcome
 from app.limiter.denied_clients import DeniedClients
 from app.limiter.errors import Redirected, StoreError, StoreUnavailable, no_failure_of_the_store
-from app.limiter.keys import SLOTS, Keyspace, health, slot
+from app.limiter.keys import CLUSTER_SLOTS, Keyspace, health, slot
 from app.limiter.redis.cluster import LOOKS_ALIKE, Cluster
 from app.limiter.redis.cluster_store import ClusterStore
 from app.limiter.redis.endpoint import Address, RedisEndpoint
@@ -65,7 +65,7 @@ def charges_everywhere(number: int = 60) -> list[Charge]:
 
 
 def test_slots_are_those_of_redis(cluster: ClusterGroup) -> None:
-    for key in (new_client() + b":1:1T", b"rl:{limited:7}:123", health(lambda number: number > SLOTS // 2)):
+    for key in (new_client() + b":1:1T", b"rl:{limited:7}:123", health(lambda number: number > CLUSTER_SLOTS // 2)):
         assert slot(key) == cluster.ask(cluster.primaries[0], "CLUSTER", "KEYSLOT", key)
 
 
@@ -187,7 +187,7 @@ def stranger(tmp_path_factory: pytest.TempPathFactory, sockets: Path) -> Iterato
 
 
 def found_cluster(group: Group, port: int) -> None:
-    group.ask(port, "CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
+    group.ask(port, "CLUSTER", "ADDSLOTSRANGE", 0, CLUSTER_SLOTS - 1)
     eventually(lambda: "cluster_state:ok" in group.ask(port, "CLUSTER", "INFO"))
 
 

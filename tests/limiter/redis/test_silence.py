@@ -16,7 +16,7 @@ import redis
 from redis.exceptions import ConnectionError, TimeoutError
 
 from app.limiter.redis.connection import MAX_WORK_US, RedisConnection
-from app.limiter.redis.resp import packed
+from app.limiter.redis.packing import packed
 from app.limiter.redis.socket import RedisSocket
 from devstack import Valkey
 from tests.limiter.redis.test_connection import echo, echo_until, link_to, work
@@ -57,7 +57,7 @@ STOPPED = """
 import random, sys, time
 import gevent
 from app.limiter.redis.store import connect
-from app.limiter.redis.resp import packed
+from app.limiter.redis.packing import packed
 link = connect(sys.argv[1], timeout_ms=100, clock=time.monotonic)
 failures = []
 def ask(name):

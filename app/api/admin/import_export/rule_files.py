@@ -19,7 +19,7 @@ from app.api.problems import Problem
 from app.rules.documents import document_of
 from app.rules.rule import Rule
 from app.rules.sql.changes import MAX_RULES
-from app.rules.yielding import Pace, let_go, unpaced
+from app.rules.sync.yielding import Pace, let_go, unpaced
 
 PIECE_CHARACTERS = 64 * 1024  # of a file that is written
 YAML = "application/yaml"

@@ -17,7 +17,7 @@ from app.rules.rule import Rule
 from app.rules.sql.database.engine import DATABASE_ERRORS
 from app.rules.sql.merge import Merge
 from app.rules.sql.repository import RuleRepository
-from app.rules.yielding import Pace, unpaced
+from app.rules.sync.yielding import Pace, unpaced
 
 T = TypeVar("T")
 

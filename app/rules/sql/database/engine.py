@@ -64,7 +64,7 @@ def place_of(engine: Engine) -> str:
 
 
 # Longer than statement_timeout. Ends the wait for a silent server, during connects too.
-SILENCE_SECONDS = 1.5
+ANSWER_SECONDS = 1.5
 
 
 def cooperate_with_gevent() -> None:
@@ -81,6 +81,6 @@ def _wait(connection: Any) -> None:
             return
         ready = wait_read if state == psycopg2.extensions.POLL_READ else wait_write
         try:
-            ready(connection.fileno(), timeout=SILENCE_SECONDS)
+            ready(connection.fileno(), timeout=ANSWER_SECONDS)
         except TimeoutError as error:
-            raise psycopg2.OperationalError(f"the database said nothing for {SILENCE_SECONDS} s") from error
+            raise psycopg2.OperationalError(f"the database said nothing for {ANSWER_SECONDS} s") from error
