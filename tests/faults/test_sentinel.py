@@ -78,8 +78,11 @@ def test_a_failover_costs_what_the_replica_had_not_seen(
 
 @pytest.mark.fault(10, "the same by order (SENTINEL FAILOVER): the old primary lives on as a replica")
 def test_an_ordered_failover_is_followed(group: SentinelGroup, start_node: StartNode, measured: Figures) -> None:
-    """The node leaves the old primary as soon as a sentinel names the new one, and tries that at once, however long its
-    breaker would wait; no check fails."""
+    """The node leaves the old primary and finds the new one; no check fails.
+
+    Its workers listen to the sentinels, so that it leaves as soon as one names the new primary. An open breaker would
+    wait for a minute, and does not.
+    """
     node = start_node(group.url, WEB_CONCURRENCY=WORKERS, BREAKER_FAILURES=1, BREAKER_RESET_SECONDS=60)
     node.put_rule(client_id="ordered", **HOUR)
     with Load([node], {"client_id": "ordered"}, width=WIDTH) as load:
