@@ -42,11 +42,11 @@ class Environment:
     """
 
     def __init__(self) -> None:
-        self._asked = {"REDIS_HOST", "REDIS_PORT", "REDIS_DB"}  # read only if REDIS_URL is unset
+        self._names_read = {"REDIS_HOST", "REDIS_PORT", "REDIS_DB"}  # read only if REDIS_URL is unset
         self._in_file = dotenv_values(".env") if Path(".env").is_file() else {}
 
     def text(self, name: str, default: str | None = None) -> str | None:
-        self._asked.add(name)
+        self._names_read.add(name)
         file = os.environ.get(f"{name}_FILE") or self._in_file.get(f"{name}_FILE")
         if not file:
             return os.environ.get(name, self._in_file.get(name)) or default
@@ -61,8 +61,10 @@ class Environment:
 
         The SDK reads OTEL_* itself.
         """
-        strange = {name for name in self._in_file if not name.startswith("OTEL_")} - self._asked
-        near = {name: get_close_matches(name.removesuffix("_FILE"), self._asked, 1, ALIKE) for name in sorted(strange)}
+        strange = {name for name in self._in_file if not name.startswith("OTEL_")} - self._names_read
+        near = {
+            name: get_close_matches(name.removesuffix("_FILE"), self._names_read, 1, ALIKE) for name in sorted(strange)
+        }
         return {name: found[0] for name, found in near.items() if found and found[0] != name.removesuffix("_FILE")}
 
     def choice(self, name: str, allowed: Iterable[str], default: str) -> str:

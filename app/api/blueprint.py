@@ -78,10 +78,10 @@ def _links(pages: dict[str, int]) -> str:
     """The other pages as a Link header (RFC 8288). Links are relative to this page, so they hold below any proxy
     prefix.
     """
-    asked = request.args.to_dict(flat=False)
+    parameters = request.args.to_dict(flat=False)
     names = {"first": "first_page", "prev": "previous_page", "next": "next_page", "last": "last_page"}
     return ", ".join(
-        f'<?{urlencode(asked | {"page": [pages[name]]}, doseq=True)}>; rel="{relation}"'
+        f'<?{urlencode(parameters | {"page": [pages[name]]}, doseq=True)}>; rel="{relation}"'
         for relation, name in names.items()
         if name in pages
     )

@@ -50,13 +50,13 @@ class FastLane:
     def submit(self, connection: Connection, request: CanonicalRequest, body: bytes) -> None:
         """Answer the request: a check with the others of this event-loop turn; a batch, or a traced check, alone."""
         handler = self._handler
-        asked = Request(body, request.credentials, chosen(request.correlation_id), request.parent)
+        check = Request(body, request.credentials, chosen(request.correlation_id), request.parent)
         if request.path != CHECK_PATH:
-            gevent.spawn_raw(self._answer_alone, connection, handler.handle_batch, asked)
-        elif handler.traced and (span := handler.span(asked)) is not None:
-            gevent.spawn_raw(self._answer_alone, connection, handler.handle_check, asked, span)
+            gevent.spawn_raw(self._answer_alone, connection, handler.handle_batch, check)
+        elif handler.traced and (span := handler.span(check)) is not None:
+            gevent.spawn_raw(self._answer_alone, connection, handler.handle_check, check, span)
         else:
-            self._batcher.add(connection, asked)
+            self._batcher.add(connection, check)
 
     def admits(self, request: CanonicalRequest) -> bool:
         """Whether the caller may check."""

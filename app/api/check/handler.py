@@ -123,11 +123,11 @@ class CheckHandler:
         started = self._clock()
         if len(requests) == 1:  # a log line of a shared round trip belongs to no single request
             current_correlation_id.set(requests[0].correlation_id)
-        asked = [self._asked(request) for request in requests]
-        answers = iter(self._decide([question for question in asked if not isinstance(question, Problem)]))
+        questions = [self._question_in(request) for request in requests]
+        answers = iter(self._decide([question for question in questions if not isinstance(question, Problem)]))
         replies = [
             self._reply(question if isinstance(question, Problem) else next(answers), request)
-            for question, request in zip(asked, requests, strict=True)
+            for question, request in zip(questions, requests, strict=True)
         ]
         CHECK_DURATION.observe_many(self._clock() - started, len(requests))
         return replies
@@ -143,7 +143,7 @@ class CheckHandler:
         head = "".join(f"{name}: {value}\r\n" for name, value in lines).encode("latin-1")
         return Reply(problem.status, head, problem.body())
 
-    def _asked(self, request: Request) -> Question | Problem:
+    def _question_in(self, request: Request) -> Question | Problem:
         try:
             if request.known is None:
                 principal = self._authenticator.principal(request.credentials, "check")

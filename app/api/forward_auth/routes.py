@@ -70,9 +70,9 @@ def _answer(limit_key: str, cost: int) -> Response:
     wired = services()
     if request.method in FREE:
         cost = 0
-    asked = Request(b"", credentials_of_request(), correlation_id.get())
+    question = Request(b"", credentials_of_request(), correlation_id.get())
     header, peer = request.headers.get, request.remote_addr or ""
-    check = wired.authorizer.with_check(asked, limit_key, cost, peer=peer, header=header)
+    check = wired.authorizer.with_check(question, limit_key, cost, peer=peer, header=header)
     [decided] = wired.check_handler.handle_checks([check])
     return response_of(decided)
 

@@ -39,8 +39,8 @@ class MissingPermission(ConnectionError):
 def permission_commands(*also: bytes) -> tuple[bytes, bytes]:
     """Return two commands whose answers `missing_among` reads. `also`: commands to test beside those of the scripts."""
     script = permissions_script()
-    asked = packed(b"EVALSHA", script.sha, b"0", HEALTH, *COMMANDS, *also)
-    return packed(b"SCRIPT", b"LOAD", script.source), asked
+    test = packed(b"EVALSHA", script.sha, b"0", HEALTH, *COMMANDS, *also)
+    return packed(b"SCRIPT", b"LOAD", script.source), test
 
 
 def missing_among(answers: Sequence[Any]) -> list[str]:

@@ -26,7 +26,7 @@ PING_AFTER_SECONDS = 15.0  # of silence before a sentinel is pinged
 
 
 class SentinelEvents:
-    """Belongs to one worker. `hint` is called at a failover of the primary that `servers` names."""
+    """Belongs to one worker. `hint` is called at a failover of the primary that `endpoint` names."""
 
     def __init__(self, endpoint: RedisEndpoint, hint: Callable[[], None]) -> None:
         self._endpoint = endpoint

@@ -141,15 +141,15 @@ class RedisStore:
         without_errors([self._refused(reply, "load") for reply in replies if _code(reply)])
 
     def _call(self, commands: Sequence[bytes], operation: str, work_us: int = 0) -> list[Any]:
-        asked = b"".join(commands)
+        sent = b"".join(commands)
         if operation == "check" and get_current_span().is_recording():  # an unrecorded span has a cost too
             with within(tracer.start_span("redis.evalsha", kind=SpanKind.CLIENT, attributes=EVALSHA)):
                 try:
-                    return self._connection.call(asked, len(commands), work_us)
+                    return self._connection.call(sent, len(commands), work_us)
                 except RedisError as error:
                     raise _lost(operation, error) from error
         try:
-            return self._connection.call(asked, len(commands), work_us)
+            return self._connection.call(sent, len(commands), work_us)
         except RedisError as error:
             raise _lost(operation, error) from error
 

@@ -100,18 +100,18 @@ class Matches:
 
     def match(self, index: Index, client_id: str, limit_key: str) -> Rule | None:
         """Return the match of `index`, one of the book's indexes."""
-        asked = index, client_id, limit_key
+        key = index, client_id, limit_key
         try:
-            return self._found[asked]
+            return self._found[key]
         except KeyError:
-            return self._learnt(asked)
+            return self._learnt(key)
 
-    def _learnt(self, asked: tuple[Index, str, str]) -> Rule | None:
-        index, client_id, limit_key = asked
+    def _learnt(self, key: tuple[Index, str, str]) -> Rule | None:
+        index, client_id, limit_key = key
         if self._room < 0:
             self._found, self._room = {}, MATCHES_BYTES
         self._room -= MATCH_BYTES + sum(len(text) * (1 if text.isascii() else 4) for text in (client_id, limit_key))
-        rule = self._found[asked] = index.match(client_id, limit_key)
+        rule = self._found[key] = index.match(client_id, limit_key)
         return rule
 
 

@@ -12,7 +12,7 @@ from app.rules.rule import ALGORITHMS
 
 # Where the functions of check.lua and multi_limit.lua find one check: in the script's arguments, or in the variables
 # that check_batch.lua sets.
-ONE, MANY = "local keys, asked = KEYS, ARGV[2]\n", "local keys, asked = {}, nil\n"
+ONE, MANY = "local keys, request = KEYS, ARGV[2]\n", "local keys, request = {}, nil\n"
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,8 +52,8 @@ class Settings:
 
 
 class RateLimits:
-    """Limits requests of Flask applications. Each argument but `app` may be in `app.config` instead: `RATELIMITER_URL`,
-    `RATELIMITER_LIMIT_KEY`, ….
+    """Limits requests of Flask applications. Each argument but `app` may be in `app.config` instead, in capitals behind
+    RATELIMITER_: RATELIMITER_URL, RATELIMITER_LIMIT_KEY, ….
 
     The arguments are those of RateLimiter and of Gate, and these: `key_func`, another name of `identify`; `on_breach`,
     called with each denial, whose result (if any) is the answer; `error_message`, text or a function that returns it.
