@@ -109,7 +109,7 @@ class Happenings:
         self._ask("DELETE", path)
 
     def do_import(self) -> None:
-        """Of a tenant of its own, which goes with all of it. One node does it all: others hear of a key a little later."""
+        """Of a tenant of its own, which goes with all of it; on one node, since others hear of a key a little later."""
         node, name = self._node, f"imported-{token_hex(4)}"
         tenant = self._ask("POST", "/v1/admin/tenants", node=node, json={"name": name}).json()
         key = {"tenant": name, "name": "soak", "scopes": ["rules:write", "rules:read"]}
