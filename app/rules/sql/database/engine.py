@@ -68,8 +68,11 @@ ANSWER_SECONDS = 1.5
 
 
 def cooperate_with_gevent() -> None:
-    """Make psycopg2 wait in the hub; otherwise one slow query stops every greenlet of the worker."""
+    """Make psycopg2 wait in the hub; otherwise a slow query or name server stops every greenlet of the worker."""
+    from app.rules.sql.database.name_lookup import NameLookup  # a command needs no gevent
+
     psycopg2.extensions.set_wait_callback(_wait)
+    event.listen(Engine, "do_connect", NameLookup().add_addresses)
 
 
 def _wait(connection: Any) -> None:
