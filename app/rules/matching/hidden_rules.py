@@ -28,8 +28,8 @@ def warnings(
 ) -> list[str]:
     """Return warnings for changed rules: rules they hide, rules that hide them, and rules that decide again.
 
-    The last are those that the rules as they were `before` hid. `others`: the tenant's other rules, or those of
-    `RuleRepository.beside`.
+    `before`: the earlier versions of the changed rules, which may have hidden other rules. `others`: the tenant's other
+    rules, or those of `RuleRepository.beside`.
     """
     others = list(others)
     own = _by_client(pace(others))
