@@ -1,4 +1,4 @@
-"""The house keeps its shape."""
+"""The layout of the code: sizes, imports, and the one place of each thing."""
 
 from __future__ import annotations
 

@@ -143,12 +143,12 @@ def test_a_cluster_is_looked_at_primary_by_primary(cluster: ClusterGroup) -> Non
         cluster.ask(last, "CONFIG", "SET", "maxmemory", "0", "maxmemory-policy", "noeviction")
 
 
-def test_newcomers_share_a_counter_wherever_it_is(cluster: ClusterGroup, database_url: str, tmp_path: Path) -> None:
+def test_new_clients_share_a_counter_wherever_it_is(cluster: ClusterGroup, database_url: str, tmp_path: Path) -> None:
     settings = {"REDIS_TIMEOUT_MS": 5000, "MAX_NEW_CLIENTS_PER_MINUTE": 1, "WEB_CONCURRENCY": 1}
     with Node(redis_url=cluster.url, database_url=database_url, data_dir=tmp_path, **settings) as node:
         node.put_rule(client_id="flood *", rate=20, window=3600)
         left = [node.check(f"flood {number}")["remaining"] for number in range(12)]
-    assert min(left) <= 19 - 8  # the first of each minute is on his own
+    assert min(left) <= 19 - 8  # the first of each minute has a counter of its own
 
 
 def test_the_url_may_name_a_replica_and_servers_that_are_away(cluster: ClusterGroup) -> None:
