@@ -61,7 +61,7 @@ def slot(key: bytes) -> int:
     return crc_hqx(key[4 : key.index(b"}")], 0) % CLUSTER_SLOTS
 
 
-def health(mine: Callable[[int], bool]) -> bytes:
+def health_key(mine: Callable[[int], bool]) -> bytes:
     """Return a key like HEALTH in one of the slots for which `mine` is true; there must be one."""
     names = (b"rl:{health-%015d}" % number for number in count())
     return next(name for name in names if mine(slot(name)))

@@ -15,7 +15,7 @@ from app.limiter.compiled_rule import Charge
 from app.limiter.decision import Outcome
 from app.limiter.denied_clients import DeniedClients
 from app.limiter.errors import Redirected, StoreUnavailable
-from app.limiter.keys import CLUSTER_SLOTS, Keyspace, health, slot
+from app.limiter.keys import CLUSTER_SLOTS, Keyspace, health_key, slot
 from app.limiter.redis.cluster import LOOKS_ALIKE, Cluster
 from app.limiter.redis.endpoint import Address, RedisEndpoint
 from app.limiter.redis.inspection import RedisInspection
@@ -51,7 +51,7 @@ def node(cluster: ClusterGroup, database_url: str, tmp_path_factory: pytest.Temp
 
 
 def test_slots_are_those_of_redis(cluster: ClusterGroup) -> None:
-    for key in (new_client() + b":1:1T", b"rl:{limited:7}:123", health(lambda number: number > CLUSTER_SLOTS // 2)):
+    for key in (new_client() + b":1:1T", b"rl:{limited:7}:123", health_key(lambda number: number > CLUSTER_SLOTS // 2)):
         assert slot(key) == cluster.ask(cluster.primaries[0], "CLUSTER", "KEYSLOT", key)
 
 
