@@ -28,7 +28,7 @@ NO_SUCH_PATH = "there is no such path; /docs lists all paths"
 UNEXPECTED = "an unexpected error: find it in the log by this correlation_id"
 RETRY = {"Retry-After": "1"}
 MAX_DETAIL = 500  # characters
-# Starlette, webargs and werkzeug disagree on names of statuses; callers see one spelling.
+# webargs and werkzeug disagree on names of statuses; callers see one spelling.
 TITLES = {422: "Unprocessable Content", 413: "Content Too Large"}
 STATUS_OF_REFUSAL: dict[type[Refused], int] = {Forbidden: 403, NotFound: 404, Conflict: 409, Stale: 412}
 

@@ -23,7 +23,7 @@ NAMES = ("rule_id", "client_id", "endpoint", "rate", "window", "algorithm", "rem
 @of_tenant
 @as_json
 def show_counters(client_id: str, tenant: str, as_json: bool) -> None:
-    """What the client has left, of every rule that can decide a check of it."""
+    """Show what the client has left, by every rule that can decide a check of it."""
     ClientSchema().load({"client_id": client_id})
     tenant_id = tenant_named(tenant).id
     book = book_of_client(tenant_id, client_id)

@@ -3,9 +3,9 @@
 A client over its limit costs Redis nothing until it may return. The same question gets the same answer for as long as
 Redis would give it, at most a second. The contract allows a reset to go unnoticed for that long.
 
-The cache is exact. A denial is valid from the moment its question was *sent*, only if nothing remains, and only until
-one more unit is there; otherwise another worker might admit a smaller cost. The times shown count from the arrival of
-the answer, so that no client returns too early.
+The cache is exact. A denial is valid from the moment its question was *sent*, if nothing remains, until one more unit
+is there. Otherwise another worker might admit a smaller cost. The times shown count from the arrival of the answer, so
+that no client returns too early.
 
 While Redis cannot decide, a client's last denial by a rule holds for its whole wait, and for every cost that is not
 lower. Only time gives units back, so an open breaker admits no client that was just denied.

@@ -18,7 +18,7 @@ the counters that it names.
 
 `rl:{limited:<hash of tenant>}:<five minutes>` counts the denials of a tenant's clients. `rl:{in-use-by}` names the
 deployment that last inspected this Redis, and `rl:{mark:<deployment>}` tells this Redis from others. A client's part is
-22 characters of base64 without `:` and `-`, so its keys differ from all of these and from the health check's.
+22 characters of base64 without `:` and `-`. So its keys differ from all of these and from the health check's.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def slot(key: bytes) -> int:
     return crc_hqx(key[4 : key.index(b"}")], 0) % CLUSTER_SLOTS
 
 
-def health(mine: Callable[[int], bool]) -> bytes:
+def health_key(mine: Callable[[int], bool]) -> bytes:
     """Return a key like HEALTH in one of the slots for which `mine` is true; there must be one."""
     names = (b"rl:{health-%015d}" % number for number in count())
     return next(name for name in names if mine(slot(name)))
@@ -131,12 +131,12 @@ class Keyspace:
         return b2a_base64(digest)[:-1]
 
 
-def answer_name(request_id: str, *, shadow: bool, asker: bytes = b"") -> bytes:
+def answer_name(request_id: str, *, shadow: bool, client: bytes = b"") -> bytes:
     """Return the key suffix of an answer stored under a request id (ASCII).
 
-    `asker`: the key part of the client that asked, if the key's own client is shared.
+    `client`: the key part of the client that asked, if the key's own client is shared.
     """
-    return b":%b:%b%b" % (b"S" if shadow else b"Q", request_id.encode(), asker[4:-1])
+    return b":%b:%b%b" % (b"S" if shadow else b"Q", request_id.encode(), client[4:-1])
 
 
 def lease_name(counters: Iterable[bytes], nonce: str) -> bytes:

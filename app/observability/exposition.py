@@ -22,9 +22,9 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", '"': '\\"'})
 
 Labels = dict[str, str]
-Merge = Callable[[float, float], float]
+MergeValues = Callable[[float, float], float]
 # How to merge the values of two workers, by the mode of a gauge. All others are added up.
-MERGE: Mapping[str, Merge] = {"livemin": min, "min": min, "livemax": max, "max": max}
+MERGE: Mapping[str, MergeValues] = {"livemin": min, "min": min, "livemax": max, "max": max}
 LATEST = ("mostrecent", "livemostrecent")
 EACH = ("all", "liveall")  # one series per worker
 
@@ -93,7 +93,7 @@ def _merged(files: Iterable[Path], pace: Pace) -> dict[tuple[str, str, str], Val
     for path in files:
         kind, *mode, place = path.stem.split("_")
         how = mode[0] if mode else "sum"
-        merge: Merge = MERGE.get(how, add)
+        merge: MergeValues = MERGE.get(how, add)
         for key, value, time in pace(entries(path)):
             series = kind, key, place if how in EACH else ""
             known = merged.get(series)

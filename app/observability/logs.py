@@ -1,4 +1,4 @@
-"""Logging as text (the seed's format) or JSON: one line per record, with the request's correlation id."""
+"""Logging as text or JSON: one line per record, with the request's correlation id."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ CHECK_DURATION = CountingHistogram(
 REDIS_ERRORS = Counter("ratelimiter_redis_errors_total", "Errors of the Redis client", ["operation"])
 BACKGROUND_ERRORS = Counter(
     "ratelimiter_background_errors_total",
-    "Failures of what a worker does beside checks, and then goes on with",
+    "Failed steps of a worker's background tasks; each task goes on",
     ["task"],
 )
 DEGRADED = Counter("ratelimiter_degraded_total", "Checks Redis did not decide, by what answered", ["mode"])

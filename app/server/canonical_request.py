@@ -15,9 +15,9 @@ import msgspec
 from app.api.auth import Credentials
 from app.api.strict_json import JSON_TYPES
 from app.observability.tracing import Parent, parent_of
+from app.server.head import MAX_FIELDS
 
 MAX_CANONICAL_HEAD = 4096
-MAX_FIELDS = 50
 
 REQUEST_LINE = re.compile(rb"POST (/v1/check(?:/batch)?) HTTP/1\.1\r\n")
 # Names of letters, digits and hyphens: gunicorn treats underscores and other token characters in its own way.

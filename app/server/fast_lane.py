@@ -35,7 +35,7 @@ class FastLane:
     def __init__(self, worker: Any, handler: CheckHandler) -> None:
         self._worker = worker
         self._handler = handler
-        self._batcher = CheckCoalescer(handler, self._send_all)
+        self._coalescer = CheckCoalescer(handler, self._send_all)
         self._second, self._common = 0, b""
 
     def serve(self, client: Any) -> bytes | None:
@@ -56,7 +56,7 @@ class FastLane:
         elif handler.traced and (span := handler.span(check)) is not None:
             gevent.spawn_raw(self._answer_alone, connection, handler.handle_check, check, span)
         else:
-            self._batcher.add(connection, check)
+            self._coalescer.add(connection, check)
 
     def admits(self, request: CanonicalRequest) -> bool:
         """Whether the caller may check."""

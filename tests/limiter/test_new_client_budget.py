@@ -87,7 +87,7 @@ def test_a_tenant_is_not_known_for_another(clock: Clock) -> None:
     assert new_client_budget.judge(2, Check("a")).new_client
 
 
-def test_newcomers_share_one_counter_per_rule_but_those_a_rule_names_and_answers_kept_do_not() -> None:
+def test_new_clients_share_one_counter_per_rule_but_those_a_rule_names_and_answers_kept_do_not() -> None:
     hour = (Limit(10, 3600),)
     rules = (Rule(id=7, client_id="named", limits=hour), Rule(id=8, client_id="glob*", limits=hour))
     book = RuleBook(Snapshot(1, b"secret", rules), default=default_rule(100, 60), algorithm="gcra")

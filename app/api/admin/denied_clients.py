@@ -16,7 +16,7 @@ from app.api.schemas import MAX_CLIENT_ID, FilterSchema, text_field
 from app.api.services import services
 from app.limiter.errors import StoreError
 
-blueprint = StrictBlueprint("limited", __name__, description="Who is limited")
+blueprint = StrictBlueprint("limited", __name__, description="The most denied clients")
 
 
 class LimitedSchema(Schema):

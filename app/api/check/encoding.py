@@ -1,7 +1,7 @@
 """From decisions to bytes: the JSON of the answer, and its RateLimit headers in the configured dialect.
 
-A Template holds the constant parts of a limit's answers, a DenialTemplate those of a repeated denial; each made once.
-The encoder owns both, and their numbers are bounded.
+An AnswerTemplate holds the constant parts of a limit's answers, a DenialTemplate those of a repeated denial. Each is
+made once. The encoder owns both, and their numbers are bounded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_CACHED_DENIALS = 10_000  # denials, about 0.5 KB each; a full cache is empti
 JSON_BOOLEANS = ("false", "true")  # indexed by a bool: json.dumps would take longer than the rest
 
 
-class Template(Struct, frozen=True, gc=False):
+class AnswerTemplate(Struct, frozen=True, gc=False):
     """Constant text with places for variables: split there, or with %s."""
 
     admitted: tuple[str, ...]  # body of the most frequent decision (within_limit), split at remaining and reset_at
@@ -46,7 +46,7 @@ class Encoder:
     def __init__(self, dialect: str, default_window: int) -> None:
         self._dialect = dialect
         self._default_window = default_window
-        self._templates: dict[int, dict[int, Template]] = {}  # by number of the compiled rule, then binding limit
+        self._templates: dict[int, dict[int, AnswerTemplate]] = {}  # by number of the compiled rule, then binding limit
         self._repeated: dict[int, DenialTemplate] = {}  # by number of the denial
 
     def body(self, decision: Decision) -> str:
@@ -141,11 +141,11 @@ class Encoder:
             lines = f"{start}{outcome.remaining}{middle}{at}{end}"
         return (f"{lines}Retry-After: {retry_seconds}\r\n" if retry_seconds else lines).encode()
 
-    def _template(self, decision: Decision) -> Template:
+    def _template(self, decision: Decision) -> AnswerTemplate:
         """Make the template and cache it."""
         body = self._body_of(decision)
         admitted = body % ("true", CUT, "0", CUT, "within_limit", "false")
-        template = Template(_cut(admitted), body, _cut(self._head_of(decision)))
+        template = AnswerTemplate(_cut(admitted), body, _cut(self._head_of(decision)))
         if len(self._templates) >= MAX_CACHED_RULES:
             self._templates.clear()
         self._templates.setdefault(decision.compiled.number, {})[decision.outcome.binding] = template

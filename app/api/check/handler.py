@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 CHECK_SPAN, BATCH_SPAN = "POST /v1/check", "POST /v1/check/batch"
 # Checks of a batch in one piece. Most checks take 3 us; those with the most limits and the longest ids take 20 us.
 MOST_TOGETHER = 250
-# Pieces that run at a time. Of two long batches one works while the other waits for Redis. Short batches, of some 100
+# Pieces that run at a time. One of two long batches works while the other waits for Redis. Short batches, of some 100
 # checks, take a millisecond and do not wait for long ones. They let the loop poll its sockets more rarely, because a
 # rest costs as much as five checks.
 SHORT_BYTES, SHORT_AT_ONCE, SHORT_SECONDS, LONG_AT_ONCE = 8 * 1024, 32, 0.01, 2

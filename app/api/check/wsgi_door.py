@@ -38,7 +38,7 @@ class WsgiDoor:
         self._handler = handler
         self._authorizer = authorizer
         self._handlers = {"/v1/check": self._check, "/v1/check/batch": handler.handle_batch}
-        self._batcher = CheckCoalescer(handler, _hand_out)
+        self._coalescer = CheckCoalescer(handler, _hand_out)
         self._rest = rest
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -94,7 +94,7 @@ class WsgiDoor:
         if span is not None:
             return self._handler.handle_check(request, span)
         waiter = AsyncResult()
-        self._batcher.add(waiter, request)
+        self._coalescer.add(waiter, request)
         reply: Reply = waiter.get()
         return reply
 

@@ -23,7 +23,7 @@ class LocalStore:
         self._holders = holders
         self._max_counters = max_counters
         self._counters: OrderedDict[tuple[bytes, bytes], State] = OrderedDict()
-        # Keys: rule ids. Those of deleted rules stay for a while.
+        # Keys: rule ids. Entries of deleted rules stay for a while.
         self._shares: OrderedDict[int, tuple[Rule, CompiledRule]] = OrderedDict()
 
     def check(self, charge: Charge, now_us: int) -> tuple[CompiledRule, Outcome]:

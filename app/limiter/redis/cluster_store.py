@@ -17,7 +17,7 @@ from app.limiter.breaker.guarded import guarded
 from app.limiter.compiled_rule import Charge
 from app.limiter.decision import Outcome
 from app.limiter.errors import Redirected, StoreError, StoreUnavailable
-from app.limiter.keys import health, slot
+from app.limiter.keys import health_key, slot
 from app.limiter.redis.cluster import Cluster, Primary
 from app.limiter.redis.endpoint import Address
 from app.limiter.redis.store import LOOK, RedisStore, without_errors
@@ -161,7 +161,7 @@ def _trouble(primary: Primary, slots: list[Primary | None]) -> StoreError | None
 
 def _client_of(primary: Primary, slots: list[Primary | None]) -> bytes:
     """Return a client without counters in one of the primary's slots."""
-    return health(lambda number: slots[number] is primary)
+    return health_key(lambda number: slots[number] is primary)
 
 
 def _together(calls: list[Callable[[], Any]]) -> list[Any]:

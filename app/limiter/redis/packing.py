@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from app.limiter.keys import CLIENT_LENGTH
-from app.limiter.redis.scripts import Script, check_batch_script, check_script, named, number
+from app.limiter.redis.scripts import Script, algorithm_named, algorithm_number, check_batch_script, check_script
 from app.rules.rule import ALGORITHMS, Limit, Rule
 
 # Worst-case Redis time (us) of a check and of each of its limits, measured by benchmarks/worst_cases.py on slow
@@ -62,14 +62,14 @@ class PackedRule(msgspec.Struct, kw_only=True, gc=False, eq=False):
 
 def terms_of(rule: Rule) -> bytes:
     """Return the rule id and the limits that an answer depends on, stored with it under a request id."""
-    limits = [(limit.rate, limit.window, number(str(limit.algorithm)), limit.burst) for limit in rule.limits]
+    limits = [(limit.rate, limit.window, algorithm_number(str(limit.algorithm)), limit.burst) for limit in rule.limits]
     return msgspec.msgpack.encode((rule.id, limits))
 
 
 def with_terms(rule: Rule, terms: bytes) -> Rule:
     """Return the rule with the rule id and limits of these terms."""
     rule_id, limits = msgspec.msgpack.decode(terms)
-    found = (Limit(rate, window, named(algorithm), burst) for rate, window, algorithm, burst in limits)
+    found = (Limit(rate, window, algorithm_named(algorithm), burst) for rate, window, algorithm, burst in limits)
     return replace(rule, id=rule_id, limits=tuple(found))
 
 
@@ -92,6 +92,8 @@ def _packed_keys(names: tuple[bytes, ...]) -> tuple[bytes, ...]:
 @lru_cache(maxsize=4096)  # thousands of rules have the same few limits
 def _packed_limits(limits: tuple[Limit, ...]) -> tuple[bytes, bytes]:
     """Return the packed limits, and the packed argument for a charge of one unit."""
-    numbers = (pack("<4d", each.rate, each.window_us, each.capacity, number(str(each.algorithm))) for each in limits)
+    numbers = (
+        pack("<4d", each.rate, each.window_us, each.capacity, algorithm_number(str(each.algorithm))) for each in limits
+    )
     packed_numbers = _double(len(limits)) + b"".join(numbers)
     return packed_numbers, bulk(_double(1) + packed_numbers)

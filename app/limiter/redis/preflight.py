@@ -15,7 +15,7 @@ import hiredis
 from redis.connection import AbstractConnection
 from redis.exceptions import AskError, ConnectionError, NoPermissionError, RedisError, ResponseError
 
-from app.limiter.keys import CLUSTER_SLOTS, HEALTH, health
+from app.limiter.keys import CLUSTER_SLOTS, HEALTH, health_key
 from app.limiter.redis.endpoint import SINGLE, RedisEndpoint
 from app.limiter.redis.packing import packed
 from app.limiter.redis.scripts import all_scripts, permissions_script
@@ -67,7 +67,7 @@ def permitted(connection: AbstractConnection) -> AbstractConnection:
 def membership_commands() -> tuple[bytes, ...]:
     """Return commands whose answers `is_elsewhere` reads: each reads a key in another part of a cluster's slots."""
     parts = (range(CLUSTER_SLOTS * part // PARTS, CLUSTER_SLOTS * (part + 1) // PARTS) for part in range(PARTS))
-    return tuple(packed(b"GET", health(slots.__contains__)) for slots in parts)
+    return tuple(packed(b"GET", health_key(slots.__contains__)) for slots in parts)
 
 
 def is_elsewhere(reply: Any) -> bool:

@@ -120,7 +120,7 @@ class LimitRow(Base):
 class RuleBookRow(Base):
     """The single row with the current ruleset version.
 
-    Every change draws a new random `drawn`. Nodes compare it too, since a restored backup can repeat a version.
+    `drawn` is random, and new after each change. Nodes compare it too, since a restored backup can repeat a version.
     """
 
     __tablename__ = "rule_book"

@@ -73,7 +73,7 @@ class RulesetVersions:
         return ((rule_id, mark) for rule_id, mark in self._in_pieces(_MARKS))
 
     def bump(self) -> int:
-        """Raise the version and draw a new random `drawn`; return the version.
+        """Raise the version and renew `drawn`; return the version.
 
         Holds the row until commit, so that changes happen in the order of their versions. Listeners are notified at the
         commit.

@@ -15,7 +15,7 @@ from app.limiter.compiled_rule import Charge
 from app.limiter.decision import Outcome
 from app.limiter.denied_clients import DeniedClients
 from app.limiter.errors import Redirected, StoreUnavailable
-from app.limiter.keys import CLUSTER_SLOTS, Keyspace, health, slot
+from app.limiter.keys import CLUSTER_SLOTS, Keyspace, health_key, slot
 from app.limiter.redis.cluster import LOOKS_ALIKE, Cluster
 from app.limiter.redis.endpoint import Address, RedisEndpoint
 from app.limiter.redis.inspection import RedisInspection
@@ -51,7 +51,7 @@ def node(cluster: ClusterGroup, database_url: str, tmp_path_factory: pytest.Temp
 
 
 def test_slots_are_those_of_redis(cluster: ClusterGroup) -> None:
-    for key in (new_client() + b":1:1T", b"rl:{limited:7}:123", health(lambda number: number > CLUSTER_SLOTS // 2)):
+    for key in (new_client() + b":1:1T", b"rl:{limited:7}:123", health_key(lambda number: number > CLUSTER_SLOTS // 2)):
         assert slot(key) == cluster.ask(cluster.primaries[0], "CLUSTER", "KEYSLOT", key)
 
 
@@ -143,12 +143,12 @@ def test_a_cluster_is_looked_at_primary_by_primary(cluster: ClusterGroup) -> Non
         cluster.ask(last, "CONFIG", "SET", "maxmemory", "0", "maxmemory-policy", "noeviction")
 
 
-def test_newcomers_share_a_counter_wherever_it_is(cluster: ClusterGroup, database_url: str, tmp_path: Path) -> None:
+def test_new_clients_share_a_counter_wherever_it_is(cluster: ClusterGroup, database_url: str, tmp_path: Path) -> None:
     settings = {"REDIS_TIMEOUT_MS": 5000, "MAX_NEW_CLIENTS_PER_MINUTE": 1, "WEB_CONCURRENCY": 1}
     with Node(redis_url=cluster.url, database_url=database_url, data_dir=tmp_path, **settings) as node:
         node.put_rule(client_id="flood *", rate=20, window=3600)
         left = [node.check(f"flood {number}")["remaining"] for number in range(12)]
-    assert min(left) <= 19 - 8  # the first of each minute is on his own
+    assert min(left) <= 19 - 8  # the first of each minute has a counter of its own
 
 
 def test_the_url_may_name_a_replica_and_servers_that_are_away(cluster: ClusterGroup) -> None:

@@ -35,7 +35,7 @@ def hasty(valkey: Valkey) -> Iterator[RedisConnection]:
 
 
 def test_a_caller_that_works_on_its_answer_is_no_silence(hasty: RedisConnection) -> None:
-    """The timer looks into the socket, finds an answer, and whoever gets it works for longer than the timeout, while
+    """The timer looks into the socket, finds an answer, and its caller works for longer than the timeout, while
     the answer to a command that was sent just before arrives."""
 
     def busy() -> list[bytes]:

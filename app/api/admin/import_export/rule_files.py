@@ -25,8 +25,15 @@ PIECE_CHARACTERS = 64 * 1024  # of a file that is written
 YAML = "application/yaml"
 YAML_TYPES = (YAML, "application/x-yaml", "text/yaml")
 # Omitted if they have these values; client, endpoint and rate are always written.
-SILENT = {"algorithm": None, "burst": None, "action": "limit", "fail_mode": None, "shadow": False, "enabled": True}
-SILENT["description"] = ""
+OMITTED_DEFAULTS = {
+    "algorithm": None,
+    "burst": None,
+    "action": "limit",
+    "fail_mode": None,
+    "shadow": False,
+    "enabled": True,
+}
+OMITTED_DEFAULTS["description"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,4 +154,6 @@ def _in_json(rule: Rule) -> str:
 
 def _file_rule(rule: Rule) -> dict[str, Any]:
     fields = sendable(document_of(rule))
-    return {name: value for name, value in fields.items() if name not in SILENT or value != SILENT[name]}
+    return {
+        name: value for name, value in fields.items() if name not in OMITTED_DEFAULTS or value != OMITTED_DEFAULTS[name]
+    }

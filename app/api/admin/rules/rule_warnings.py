@@ -67,7 +67,7 @@ def warnings_of_block(client_id: str, tenant_id: int, rules: RuleRepository) -> 
     if is_wide(client_id):
         return []
     still = deciding(rules.of_client(tenant_id, client_id), client_id)
-    return [f"{hidden_rules.named(rule)} still blocks it" for rule in still if rule.action == "block"]
+    return [f"{hidden_rules.described(rule)} still blocks it" for rule in still if rule.action == "block"]
 
 
 def _one(rule: Rule | None) -> list[Rule]:
