@@ -12,13 +12,12 @@ from functools import partial
 from msgspec.structs import replace
 from sqlalchemy.orm import Session
 
-from app.rules.blocking import Version, blocked, unblocked
+from app.rules.actions import Version, blocked, promoted, unblocked
 from app.rules.documents import rule_of
 from app.rules.errors import Conflict, NotFound, Stale
 from app.rules.examples import EXAMPLES
 from app.rules.matching.glob import is_pattern
 from app.rules.matching.pattern_bounds import keeping_matchable
-from app.rules.promotion import promoted
 from app.rules.rule import DEFAULT_TENANT_ID, Rule
 from app.rules.sql import history
 from app.rules.sql.database.transactions import versioned_transaction

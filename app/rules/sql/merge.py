@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.rules.blocking import Pair
+from app.rules.actions import Pair
 from app.rules.documents import document_of
 from app.rules.rule import Rule
 from app.rules.sql.history import CREATE, DELETE, REPLACE, RuleChange
