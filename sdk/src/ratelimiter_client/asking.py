@@ -49,17 +49,12 @@ class Asking:
         self, check: Check, correlation_id: str | None, traceparent: str | None
     ) -> Trip[Decision] | Decision:
         """The round trip of a check, or the denial of a check that cannot be sent. Raises TypeError."""
-        fields = self._question(check)
-        if isinstance(fields, Decision):
-            return fields
-        return Trip(
-            CHECK,
-            questions.encoded(fields).encode(),
-            answers.decision,
-            context=questions.context(correlation_id, traceparent),
-            again=_repeatable(fields),
-            limit_key=fields["limit_key"],
-        )
+        question = self._question(check)
+        if isinstance(question, Decision):
+            return question
+        text, limit_key, again = question
+        context = questions.context(correlation_id, traceparent)
+        return Trip(CHECK, text, answers.decision, context=context, again=again, limit_key=limit_key)
 
     def _decided(self, trip: Trip[Decision], decision: Decision) -> Decision:
         """By the service."""
@@ -80,9 +75,9 @@ class Asking:
         trip.
         """
         asked = [self._question(_check(item)) for item in each("checks", checks, "a list of checks")]
-        again = all(isinstance(item, Decision) or _repeatable(item) for item in asked)
+        again = all(isinstance(item, Decision) or item.again for item in asked)
         decisions[:] = [item if isinstance(item, Decision) else PENDING for item in asked]
-        valid = ((place, questions.encoded(item)) for place, item in enumerate(asked) if isinstance(item, dict))
+        valid = ((place, item.text) for place, item in enumerate(asked) if not isinstance(item, Decision))
         for places, body in questions.packed(valid):
             self._service.process.asked += len(places) - 1
             yield places, Trip(BATCH, body, answers.results(len(places)), again=again, most=MAX_BATCH_ANSWER)
@@ -101,7 +96,7 @@ class Asking:
         if isinstance(units, Decision):
             return Lease(None, 0, None, units)
         fields["permits"] = units
-        return Trip(LEASES, questions.encoded(fields).encode(), answers.lease)
+        return Trip(LEASES, questions.encoded(fields), answers.lease)
 
     def _return_trip(self, lease_id: object, unused: object) -> Trip[int]:
         """The round trip of a lease's return. Raises TypeError, ValueError."""
@@ -109,10 +104,10 @@ class Asking:
         units = questions.integer("unused", unused)
         if not 0 <= units <= questions.MAX_AMOUNT:
             raise ValueError(f"unused is {units}, allowed is 0 to {questions.MAX_AMOUNT}")
-        return Trip(path, questions.encoded({"unused": int(units)}).encode(), answers.returned, again=True)
+        return Trip(path, questions.encoded({"unused": units}), answers.returned, again=True)
 
     def _health_trip(self) -> Trip[Decision]:
-        body = questions.encoded({"client_id": "ratelimiter-client", "cost": 0}).encode()
+        body = questions.encoded({"client_id": "ratelimiter-client", "cost": 0})
         return Trip(CHECK, body, answers.decision, again=True)
 
     def _health(self, error: str | None, degraded: bool) -> Health:
@@ -123,7 +118,7 @@ class Asking:
             error is None, error, degraded, (node,), process.asked, counts.total, dict(counts.reasons), counts.last
         )
 
-    def _question(self, check: Check) -> dict[str, Any] | Decision:
+    def _question(self, check: Check) -> questions.Question | Decision:
         return questions.question(check, self._service.process.new_id() if self._retry else None)
 
 
@@ -139,7 +134,3 @@ def _check(item: Item) -> Check:
         return Check(**item) if isinstance(item, Mapping) else Check(*item)
     except TypeError:
         raise TypeError(f"one of checks is {item!r}, allowed is (client_id, limit_key, cost), or a mapping") from None
-
-
-def _repeatable(fields: dict[str, Any]) -> bool:
-    return "request_id" in fields or fields["cost"] == 0

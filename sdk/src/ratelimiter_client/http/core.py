@@ -21,7 +21,7 @@ FAILURES = (OSError, ProtocolError, ValueError, RecursionError)  # of connection
 
 
 class Trip(Generic[T]):
-    """A question to the service. `read` turns its answer into the caller's result.
+    """A question to the service: `body`, JSON in ASCII. `read` turns its answer into the caller's result.
 
     `context`: further header lines. `again`: it may be sent twice. `most`: bytes of the answer's body. `limit_key`:
     that of a single check, as it is sent.
@@ -32,7 +32,7 @@ class Trip(Generic[T]):
     def __init__(
         self,
         path: str,
-        body: bytes,
+        body: str,
         read: Callable[[Answer], T],
         *,
         context: str = "",
@@ -117,7 +117,7 @@ class Core(Generic[C]):
     def request(self, trip: Trip[T]) -> bytes:
         """The bytes to send."""
         head = f"POST {self._endpoint.prefix}{trip.path} HTTP/1.1\r\n{self._endpoint.fields}{trip.context}"
-        return f"{head}Content-Length: {len(trip.body)}\r\n\r\n".encode() + trip.body
+        return f"{head}Content-Length: {len(trip.body)}\r\n\r\n{trip.body}".encode("ascii")
 
     def connect_by(self, connect: Callable[[], C]) -> None:
         """Use the connections that `connect` makes from now on."""

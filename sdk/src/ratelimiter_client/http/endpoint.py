@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from ratelimiter_client.arguments import refuse_unless
 from ratelimiter_client.http.tls import Secured
-from ratelimiter_client.http.transport import Connection, left
+from ratelimiter_client.http.transport import Connection, left, over
 
 PORTS = {"http": 80, "https": 443}
 PORT = r"(:0*[1-9][0-9]{0,4})?"
@@ -71,18 +71,16 @@ class Endpoint:
             connection.settimeout(left(deadline) / shares)
             connection.connect(address)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return Connection(self._secured(connection, deadline))
+            return over(connection) if self.tls is None else self._secured(connection, self.tls, deadline)
         except BaseException:
             connection.close()
             raise
 
-    def _secured(self, connection: socket.socket, deadline: float) -> socket.socket | Secured:
-        if self.tls is None:
-            return connection
-        secured = Secured(connection, self.tls, self.host)
+    def _secured(self, connection: socket.socket, tls: ssl.SSLContext, deadline: float) -> Connection:
+        secured = Secured(connection, tls, self.host)
         secured.settimeout(left(deadline))
         secured.handshake()
-        return secured
+        return Connection(secured)
 
 
 def _trusting(ca_file: str | None) -> ssl.SSLContext:
