@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Iterator, Mapping, Tuple, Union
+from typing import Any, Generic, Iterable, Iterator, Mapping, Tuple, TypeVar, Union
 
 from ratelimiter_client.arguments import FAIL_MODES, each, function, refuse_unless
 from ratelimiter_client.decision import Check, Decision, Lease, denied
@@ -19,13 +19,14 @@ CHECK, BATCH, LEASES = "/v1/check", "/v1/check/batch", "/v1/leases"
 
 Item = Union[Tuple[Any, ...], Mapping[str, Any]]
 Result = Union[Decision, RateLimiterError]
+S = TypeVar("S", bound=Core[Any])
 PENDING = denied("not_asked")
 
 
-class Asking:
+class Asking(Generic[S]):
     """See RateLimiter for the arguments. Raises ValueError or TypeError for a wrong one."""
 
-    _service: Core[Any]
+    _service: S
 
     def __init__(self, url: str, timeout: float, fail_mode: str, retry: bool, on_undecided: OnUndecided) -> None:
         is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)

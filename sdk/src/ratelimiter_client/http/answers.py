@@ -12,7 +12,7 @@ from ratelimiter_client.http.transport import Answer
 DEFAULT_WAIT_MS = 1000
 MAX_DETAIL = 300
 
-decoded = json.JSONDecoder().raw_decode
+decoded: Callable[[str], tuple[Any, int]] = json.JSONDecoder().raw_decode
 
 
 def decision(answer: Answer) -> Decision:

@@ -29,6 +29,14 @@ class Trip(Generic[T]):
 
     __slots__ = ("again", "body", "context", "limit_key", "most", "path", "read")
 
+    path: str
+    body: str
+    read: Callable[[Answer], T]
+    context: str
+    again: bool
+    most: int
+    limit_key: str
+
     def __init__(
         self,
         path: str,
@@ -64,7 +72,7 @@ class Process(Generic[C]):
 
     def __init__(self, connections: C, timeout: float, undecided: Undecided) -> None:
         self.connections = connections
-        self.breaker = Breaker(timeout)
+        self.breaker: Breaker = Breaker(timeout)
         self.undecided = undecided
         self.asked = 0  # checks, and trips of other kinds
         self._start = os.urandom(12).hex()  # not `random`: a child may go on with its parent's

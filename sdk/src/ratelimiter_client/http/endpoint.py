@@ -38,17 +38,17 @@ class Endpoint:
         if api_key is not None and not API_KEY.fullmatch(api_key):
             raise ValueError("api_key has characters other than visible ASCII")
         self.url = url
-        self.host = parts.hostname or ""
+        self.host: str = parts.hostname or ""
         try:
             self.host.encode("idna")  # fails now rather than with each look-up
-            self.port = parts.port or PORTS[parts.scheme]
+            self.port: int = parts.port or PORTS[parts.scheme]
         except ValueError as error:
             raise ValueError(f"url is {url!r}, allowed is a host and a port that can be: {error}") from None
-        self.tls = _trusting(ca_file) if parts.scheme == "https" else None
-        self.prefix = parts.path.rstrip("/")
-        self.fields = f"Host: {parts.netloc}\r\nContent-Type: application/json\r\nUser-Agent: ratelimiter-client\r\n"
-        if api_key is not None:
-            self.fields += f"Authorization: Bearer {api_key}\r\n"
+        self.tls: ssl.SSLContext | None = _trusting(ca_file) if parts.scheme == "https" else None
+        self.prefix: str = parts.path.rstrip("/")
+        key = "" if api_key is None else f"Authorization: Bearer {api_key}\r\n"
+        kind = "Content-Type: application/json\r\nUser-Agent: ratelimiter-client\r\n"
+        self.fields: str = f"Host: {parts.netloc}\r\n{kind}{key}"
 
     def connect(self, deadline: float) -> Connection:
         """Connect to the first of its addresses that answers in its share of the time. Raises OSError, socket.timeout.

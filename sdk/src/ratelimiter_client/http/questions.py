@@ -6,7 +6,7 @@ import hashlib
 import json
 import operator
 import re
-from typing import Any, Iterable, Iterator, NamedTuple
+from typing import Any, Callable, Iterable, Iterator, NamedTuple
 from urllib.parse import quote
 from uuid import UUID
 
@@ -24,7 +24,7 @@ TOKEN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 LEASE_ID = re.compile(r"[\x21-\x7e]{1,256}")
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
-encoded = json.JSONEncoder(separators=(",", ":")).encode  # ASCII
+encoded: Callable[[Any], str] = json.JSONEncoder(separators=(",", ":")).encode  # ASCII
 
 
 class Question(NamedTuple):
