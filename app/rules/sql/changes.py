@@ -102,14 +102,25 @@ class RuleChanges:
         (merge.deleted if replace else merge.others).extend(current.values())
         return merge
 
-    def merge(self, rules: Sequence[Rule], *, replace: bool = False, agreed: Merge | None = None) -> Merge:
+    def merge(
+        self,
+        rules: Sequence[Rule],
+        *,
+        replace: bool = False,
+        agreed: Merge | None = None,
+        expected: Expected = anything,
+    ) -> Merge:
         """Create or replace all of the rules, or none; `replace` also deletes the tenant's other rules.
 
         `agreed`: the changes that the caller has seen. Raises Stale if other rules would now be replaced or deleted.
+        `expected` is asked about the present state of each of the rules.
         """
 
         def wanted() -> Merge:
             merge = self.compare(rules, replace=replace)
+            if expected is not anything:
+                for current in merge.found():
+                    _require(expected, current)
             if agreed is not None and merge.gone() - agreed.gone():
                 raise Stale("the rules have changed since you read them: read them again")
             return merge

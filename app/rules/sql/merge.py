@@ -45,6 +45,12 @@ class Merge:
     def changes_anything(self) -> bool:
         return bool(self.created or self.replaced or self.deleted)
 
+    def found(self) -> Iterator[Rule | None]:
+        """Yield the present state of each rule of the set; None: there is no such rule yet."""
+        yield from (None for _ in self.created)
+        yield from self.unchanged
+        yield from (before for before, _ in self.replaced)
+
     def gone(self) -> set[tuple[int, int]]:
         """Return the ids and versions of rules that these changes remove."""
         return {(rule.id, rule.version) for rule in (*self.deleted, *(before for before, _ in self.replaced))}
