@@ -51,7 +51,7 @@ def load(*options: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_it_starts_a_service_whose_limits_are_kept() -> None:
-    done = load("--seconds", "3", "--users", "20", "--spawn-rate", "20")
+    done = load("--seconds", "1", "--users", "10", "--spawn-rate", "10")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "above their limit: 0" in done.stdout
     for figure in ("p95", "p99", "blocked"):

@@ -18,7 +18,7 @@ import requests
 from app.limiter.breaker.breaker import JITTER
 from devstack import Valkey
 from tests.support.burst import Burst
-from tests.support.faults import Figures
+from tests.support.faults import ALL, Figures
 from tests.support.load import Load, percentile
 from tests.support.node import Node
 from tests.support.proxy import Proxy
@@ -29,7 +29,7 @@ TIMEOUT_MS = 300
 RESET_SECONDS = 1
 FAILURES = 5
 PROBES = 3
-STAGGERED, PER_SECOND = 4000, 1000
+STAGGERED, PER_SECOND = 4000 if ALL else 1500, 1000
 PROBED = "open -> half-open"
 
 

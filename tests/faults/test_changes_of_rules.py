@@ -19,7 +19,7 @@ from tests.support.freshness import VERSION, seconds_until, soon
 from tests.support.load import Load
 from tests.support.node import ADMIN_KEY, Node
 
-EDITS = 500 if ALL else 20  # by each of two writers
+EDITS = 500 if ALL else 10  # by each of two writers
 LISTENERS = "FROM pg_stat_activity WHERE query LIKE 'LISTEN rules;%' AND datname = current_database()"
 
 

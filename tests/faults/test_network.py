@@ -11,12 +11,13 @@ import pytest
 from devstack import Valkey
 from tests.faults.conftest import StartNode, socket_of
 from tests.support.burst import Burst
-from tests.support.faults import Figures
+from tests.support.faults import ALL, Figures
 from tests.support.load import Load, percentile
 from tests.support.node import Node
 from tests.support.proxy import Proxy
 
 TIMEOUT_MS = 300
+SECONDS = 3 if ALL else 1  # of each disturbance
 HOUR = {"rate": 1_000_000, "window": 3600, "algorithm": "fixed_window"}
 
 
@@ -63,7 +64,7 @@ def test_a_slow_way_makes_no_queue(far: tuple[Node, Proxy], milliseconds: int, m
         assert node.eventually(lambda: len(load.answers) > 100)
         proxy.delay_seconds = milliseconds / 2000  # each way
         slowed = time.monotonic()
-        assert not threading.Event().wait(2)
+        assert not threading.Event().wait(SECONDS)
         until = time.monotonic()
         proxy.delay_seconds = 0
         assert node.eventually(lambda: not any(answer.json()["degraded"] for answer in load.answers[-8:]))
@@ -85,7 +86,7 @@ def test_loss_delays_and_mixes_up_nothing(far: tuple[Node, Proxy], percent: int,
     with Load([node], lambda caller: {"client_id": f"strict {percent} {caller}"}, width=8) as load:
         assert node.eventually(lambda: len(load.answers) > 100)
         proxy.late_share = percent / 100
-        assert not threading.Event().wait(3)
+        assert not threading.Event().wait(SECONDS)
         proxy.late_share = 0
     refused = sum(answer.status == 503 for answer in load.answers)
     measured["checks"], measured["refused, %"] = len(load.answers), round(100 * refused / len(load.answers), 1)

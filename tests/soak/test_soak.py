@@ -33,7 +33,7 @@ MINUTES = float(os.environ.get("SOAK_MINUTES", "0"))
 SEED = 17
 WIDTH = 8
 CLIENTS = 40
-ROUND_SECONDS = 180 if MINUTES else 5
+ROUND_SECONDS = 180 if MINUTES else 3
 SETTLED_SECONDS = 60
 # Beyond what the first round had: memory of a worker (pages of metrics and caches that fill), and what has no reason.
 MOST_GROWTH = {"MiB": 64, "descriptors": 40, "threads": 8, "series": 200}

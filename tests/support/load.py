@@ -14,7 +14,7 @@ from tests.support.faults import ALL
 from tests.support.threads import CallerThreads
 
 # Between the checks of a caller: with `make test` other tests need the processors too.
-REST_SECONDS = 0 if ALL else 0.02
+REST_SECONDS = 0 if ALL else 0.05
 PAUSE_SECONDS = 0.01  # after an error, so that a node that is away is not asked a thousand times
 
 
