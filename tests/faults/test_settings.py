@@ -113,7 +113,7 @@ def own_deployment(database_url: str, redis_url: str) -> Iterator[tuple[TenantCl
     yield (
         TenantCleanup(store=store, rules=rules, denied_clients=limited, settle_seconds=0),
         limited,
-        RedisInspection(store=store, deciding=store, single=True, rules=rules, clock=time.time),
+        RedisInspection(store=store, check_store=store, single=True, rules=rules, clock=time.time),
     )
     link.drop()
 
