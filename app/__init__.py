@@ -17,7 +17,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     The parts are imported here, not with the package, because a command needs few of them.
     """
     from app import cli, extensions, wiring
-    from app.api import auth, correlation, leases, problems, request_body, request_tracing, response_headers
+    from app.api import auth, correlation, flask_headers, leases, problems, request_body, request_tracing
     from app.api.admin import api_keys, audit, counters, denied_clients, templates, tenants
     from app.api.admin.import_export import routes as import_export_routes
     from app.api.admin.rules import actions as rule_actions
@@ -58,10 +58,10 @@ def create_app(settings: Settings | None = None) -> Flask:
         problems,
         request_body,
         auth,
-        response_headers,
+        flask_headers,
     ):
         concern.init_app(app)
-    for door in (
+    for routes in (
         check_routes,
         forward_auth_routes,
         leases,
@@ -77,7 +77,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         ops_routes,
         swagger_ui,
     ):
-        extensions.api.register_blueprint(door.blueprint)
+        extensions.api.register_blueprint(routes.blueprint)
     cli.init_app(app, settings)
     return app
 

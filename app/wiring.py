@@ -22,8 +22,7 @@ from app.api.services import Services
 from app.config import Settings
 from app.extensions import db
 from app.limiter.breaker.breaker import Breaker, Transitions
-from app.limiter.breaker.per_primary import AnyBreaker, PrimaryBreakers
-from app.limiter.breaker.shared_state import Circuit
+from app.limiter.breaker.per_primary import AnyBreaker
 from app.limiter.denial_cache import DenialCache
 from app.limiter.denied_clients import DeniedClients
 from app.limiter.errors import no_failure_of_the_store
@@ -33,12 +32,10 @@ from app.limiter.fallback.local_store import LocalStore
 from app.limiter.leases import Leases
 from app.limiter.limiter import Limiter
 from app.limiter.new_client_budget import NewClientBudget
-from app.limiter.redis.cluster import Cluster
-from app.limiter.redis.cluster_store import ClusterStore
-from app.limiter.redis.endpoint import CLUSTER, SINGLE, RedisEndpoint
+from app.limiter.redis.endpoint import SINGLE, RedisEndpoint
 from app.limiter.redis.inspection import RedisInspection
-from app.limiter.redis.store import RedisStore, connect
 from app.limiter.redis.tenant_cleanup import TenantCleanup
+from app.limiter.topology import AnyStore, OwnStore, store_for
 from app.nodes.comparison import SharedClock
 from app.nodes.registry import Nodes
 from app.observability import metric_files
@@ -60,10 +57,8 @@ from app.rules.sync.yielding import CooperativePace, Pace
 from app.server.stopping import Drain
 
 BACKGROUND_MS = 1000  # timeout of Redis calls off the path of checks
-PROBE_SECONDS = 1.0  # shortest lease of a probe, whose worker may be busy
+PROBE_SECONDS = 1.0  # shortest timeout of a probe, whose worker may be busy
 PROBE_ROUND_TRIPS = 4  # a probe connects and calls, and calls again with the scripts if Redis lost them
-
-AnyStore = RedisStore | ClusterStore
 
 
 def wire(app: Flask, settings: Settings) -> Services:
@@ -140,7 +135,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         store=store,
         inspection=RedisInspection(
             store=redis.background_store,
-            deciding=store,
+            check_store=store,
             single=redis.single,
             rules=reloader,
             clock=now,
@@ -199,7 +194,10 @@ def _tracing(settings: Settings) -> Tracing | None:
 
 
 class _Redis(NamedTuple):
-    """Redis for checks, and with connections of its own for all other work. `single`: the URL names one server."""
+    """The store for checks, and a second store with separate connections for all other work.
+
+    `breaker` guards the first. `single`: the URL names one server.
+    """
 
     store: AnyStore
     breaker: AnyBreaker
@@ -208,29 +206,23 @@ class _Redis(NamedTuple):
 
 
 def _redis(settings: Settings) -> _Redis:
-    store, breaker = _store(settings, settings.redis_timeout_ms)
-    background_store, _ = _store(settings, BACKGROUND_MS)
-    return _Redis(store, breaker, background_store, RedisEndpoint(settings.redis_url).topology == SINGLE)
+    own = _store(settings, settings.redis_timeout_ms)
+    background_store = _store(settings, BACKGROUND_MS).store
+    single = RedisEndpoint(settings.redis_url).topology == SINGLE
+    return _Redis(own.store, own.breaker, background_store, single)
 
 
-def _store(settings: Settings, timeout_ms: int) -> tuple[AnyStore, AnyBreaker]:
-    """Return a store, with its own connections, and the breaker that guards it. Opens no connection yet."""
+def _store(settings: Settings, timeout_ms: int) -> OwnStore:
     breaker = partial(
         Breaker,
         failures=settings.breaker_failures,
         reset_seconds=settings.breaker_reset_seconds,
-        lease_seconds=max(PROBE_SECONDS, PROBE_ROUND_TRIPS * timeout_ms / 1000),
+        probe_timeout_seconds=max(PROBE_SECONDS, PROBE_ROUND_TRIPS * timeout_ms / 1000),
         clock=time.monotonic,
         exclude=[no_failure_of_the_store],
         listeners=[Transitions()],
     )
-    endpoint = RedisEndpoint(settings.redis_url, timeout_ms / 1000)
-    if endpoint.topology != CLUSTER:
-        only = breaker(circuit=Circuit())
-        connection = connect(settings.redis_url, timeout_ms=timeout_ms, clock=time.monotonic, replaced=only.probe_soon)
-        return RedisStore(connection), only
-    breakers = PrimaryBreakers(breaker, time.monotonic)
-    return ClusterStore(Cluster(endpoint, timeout_ms=timeout_ms, breakers=breakers, clock=time.monotonic)), breakers
+    return store_for(settings.redis_url, timeout_ms=timeout_ms, make_breaker=breaker, clock=time.monotonic)
 
 
 def _new_client_budget(settings: Settings) -> NewClientBudget | None:

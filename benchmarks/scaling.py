@@ -75,7 +75,7 @@ def saturation(check: Result, footprint: Result) -> list[str]:
     database = footprint["postgresql"]["under_load"]
     connections, cpu_us = database["connections_per_worker"], database["cpu_us_per_worker_second"]
     return [
-        "| one | is full at | which is |",
+        "| part | is full at | which is |",
         "|---|---|---|",
         f"| processor of a worker | {worker:,} checks/s | |",
         f"| Redis primary | {primary:,} checks/s | {primary / worker:.1f} processors of workers |",

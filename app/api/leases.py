@@ -9,13 +9,13 @@ from flask import Response, g
 from marshmallow import Schema, fields
 
 from app.api.auth import requires
-from app.api.blueprint import StrictBlueprint
 from app.api.check.handler import Reply
 from app.api.check.routes import response_of
 from app.api.check.schemas import DecisionSchema
 from app.api.problems import PROBLEM_TYPE, Problem, ProblemSchema
 from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, StrictSchema, amount, text_field
 from app.api.services import services
+from app.api.strict_blueprint import StrictBlueprint
 from app.limiter.decision import Check
 from app.limiter.errors import Unavailable
 

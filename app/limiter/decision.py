@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 class Check(msgspec.Struct, frozen=True, gc=False):
-    """One question. `cost` in units; 0 is a peek. `new_client`: charged to the counter that all new clients share."""
+    """One question. `cost` in units; 0 is a peek.
+
+    `new_client`: the client is new and beyond the budget for new clients, so the counter that such clients share is
+    charged.
+    """
 
     client_id: str
     limit_key: str = "global"

@@ -110,7 +110,7 @@ class RuleBook:
         """Whether `match` returns this very object. False once the rule was edited."""
         return self._ready.get(rule.id) is rule or self._default is rule
 
-    def tried(self, tenant_id: int) -> int:
+    def max_pattern_trials(self, tenant_id: int) -> int:
         """Return how many of the tenant's patterns may have to be tried to match one check."""
         indexes = (index[tenant_id] for index in (self._enforced, self._shadows) if tenant_id in index)
         return sum(rules.tried for rules in indexes)

@@ -26,19 +26,19 @@ log = logging.getLogger(__name__)
 
 
 class Lane(Protocol):
-    """The receiver of a connection's requests. `submit` leads to one `answer`, `late` to one that closes.
+    """The receiver of a connection's requests. `submit` leads to one `answer`, `refuse_late_body` to one that closes.
 
-    `admits`: whether the caller may check; called before the connection waits for a long body. `hurried`: whether the
-    worker needs the connection for others, or stops.
+    `admits`: whether the caller may check; called before the connection waits for a long body.
+    `wants_connections_back`: whether the worker needs them for others, or stops.
     """
 
     def submit(self, connection: Connection, request: CanonicalRequest, body: bytes) -> None: ...
 
     def admits(self, request: CanonicalRequest) -> bool: ...
 
-    def late(self, connection: Connection, request: CanonicalRequest) -> None: ...
+    def refuse_late_body(self, connection: Connection, request: CanonicalRequest) -> None: ...
 
-    def hurried(self) -> bool: ...
+    def wants_connections_back(self) -> bool: ...
 
 
 class Incomplete(NamedTuple):
@@ -140,7 +140,7 @@ class Connection:
     def _answer_slowly(self, rest: bytes, close: bool) -> None:
         """Send the rest of an answer that the client reads slowly or not at all."""
         try:
-            Sender(self._client, self._lane.hurried).send(rest)
+            Sender(self._client, self._lane.wants_connections_back).send(rest)
         except OSError:
             self.end()
         else:
@@ -219,7 +219,7 @@ class Connection:
         while (waiting := self._incomplete) is not None and not self._ended:
             if len(waiting.read) == before:
                 self.busy, self._incomplete = True, None
-                self._lane.late(self, waiting.request)
+                self._lane.refuse_late_body(self, waiting.request)
                 return
             before = len(waiting.read)
             self._readable()

@@ -36,7 +36,7 @@ class FastLane:
         self._worker = worker
         self._handler = handler
         self._coalescer = CheckCoalescer(handler, self._send_all)
-        self._second, self._common = 0, b""
+        self._date_second, self._server_and_date_lines = 0, b""
 
     def serve(self, client: Any) -> bytes | None:
         """Answer canonical checks until the connection ends (None) or sends another request (its bytes)."""
@@ -66,16 +66,16 @@ class FastLane:
             return False
         return True
 
-    def late(self, connection: Connection, request: CanonicalRequest) -> None:
+    def refuse_late_body(self, connection: Connection, request: CanonicalRequest) -> None:
         """Refuse a request whose body did not arrive in time."""
         reply = self._handler.refuse(Problem(408, LATE), correlation_id := chosen(request.correlation_id))
         self._send(connection, reply, correlation_id, self._server_and_date(), True)
         logs.correlation_id.set(logs.NO_REQUEST)  # later log lines of the event loop belong to no request
 
-    def hurried(self) -> bool:
+    def wants_connections_back(self) -> bool:
         """Whether the worker needs its connections for others, or is to stop."""
-        hurried: bool = self._worker.hurried()
-        return hurried
+        wanted: bool = self._worker.hurried()
+        return wanted
 
     def _answer_alone(
         self, connection: Connection, handle: Callable[..., Reply], request: Request, *span: Span
@@ -114,7 +114,7 @@ class FastLane:
 
     def _server_and_date(self) -> bytes:
         second = int(time.time())
-        if second != self._second:
-            self._second = second
-            self._common = b"\r\nServer: gunicorn\r\nDate: %b\r\n" % http_date(second).encode()
-        return self._common
+        if second != self._date_second:
+            self._date_second = second
+            self._server_and_date_lines = b"\r\nServer: gunicorn\r\nDate: %b\r\n" % http_date(second).encode()
+        return self._server_and_date_lines

@@ -92,7 +92,7 @@ def deceived(server: Nonsense, rules_database: str, tmp_path_factory: pytest.Tem
 
 @pytest.mark.attack(18, f"a Redis that says one of {len(MODES)} things that no script of this service says, for ever")
 def test_nonsense_of_redis_is_a_fault_of_redis(deceived: Node, server: Nonsense, measured: Figures) -> None:
-    """Checks go by `fail_mode`, `/health` says degraded, what needs Redis is 503; nothing is a 500 or takes long."""
+    """`fail_mode` decides checks, `/health` says degraded, what needs Redis is 503; nothing is a 500 or takes long."""
     wrong, slowest, routes = [], 0.0, ROUTES | (SELDOM if ATTACKS.whole else {})
     for mode, server.answer in MODES.items():
         for route, content in routes.items():

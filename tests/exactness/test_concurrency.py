@@ -34,7 +34,7 @@ def wide_node(valkey: Valkey, database_url: str, tmp_path_factory: pytest.TempPa
 def test_exactly_the_limit_is_admitted_a_hundred_times_in_a_row(
     wide_node: Node, algorithm: str, measured: Figures
 ) -> None:
-    """Exactly the limit is admitted, never one more or less."""
+    """Exactly the limit is admitted, never a unit more or less."""
     with Burst(wide_node.port, AT_ONCE) as burst:
         for number in range(TIMES):
             decisions = burst.check(client_id=f"burst {algorithm} {number}")

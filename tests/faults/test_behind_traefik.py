@@ -77,8 +77,8 @@ def test_exactly_the_limit_is_admitted_behind_traefik(three: Cluster, measured: 
 
 @pytest.mark.fault(35, "one of three nodes behind Traefik is killed (SIGKILL) under load")
 def test_a_killed_node_costs_only_what_it_was_answering(three: Cluster, measured: Figures) -> None:
-    """Only what was in flight at it when it died fails. Traefik leaves it out after the next probe, until when refused
-    connections cost nothing, and the count stays exact.
+    """Only requests in flight at the killed node fail. Traefik removes the node after the next health probe. Until
+    then, a refused connection loses no check. Counts stay exact.
     """
     (doomed, *others), traefik = three
     put_rule(three[0], client_id="killed", rate=MANY, window=9_000, algorithm="fixed_window")

@@ -76,8 +76,9 @@ def hung(server: Valkey) -> Iterator[None]:
 def test_it_opens_as_one_probes_once_an_interval_and_recovers(
     node: Node, server: Valkey, proxy: Proxy, measured: Figures
 ) -> None:
-    """One probe per node and interval, and one check that waits for it; everybody else is answered at once. It opens,
-    says so and closes as one, without a restart."""
+    """One probe per node and interval, and one check that waits for it; all other checks are answered at once. The
+    breaker opens, is reported and closes on all workers together, without a restart.
+    """
     before = workers(node)
     with Burst(node.port, CALLERS) as callers:
         with hung(server):

@@ -78,7 +78,7 @@ class Writer(threading.Thread):
 def test_edits_under_load_are_neither_torn_nor_lost_and_soon_everywhere(
     nodes: list[Node], sql: Sql, measured: Figures
 ) -> None:
-    """Each is whole in every answer, none is lost, and every worker of every node decides by it within a second."""
+    """Each is whole in every answer, none is lost, and every worker of every node uses it within a second."""
     nodes[0].put_rule(client_id="edited", **edit(0))
     Writer.before = sql(VERSION)[0][0]
     seconds_until(nodes, Writer.before)  # else the first answers of the other node are the default's
@@ -107,7 +107,7 @@ def test_edits_under_load_are_neither_torn_nor_lost_and_soon_everywhere(
 def test_a_change_that_nobody_announces_is_everywhere_within_two_seconds(
     nodes: list[Node], sql: Sql, measured: Figures
 ) -> None:
-    """Polling finds it: every worker decides by it within two seconds."""
+    """Polling finds it: every worker uses the change within two seconds."""
     seconds = []
     for _ in range(3):
         sql("UPDATE rule_book SET version = version + 1")
@@ -150,7 +150,7 @@ def bad_row(sql: Sql) -> Iterator[None]:
     sql(f"ALTER TABLE rule_limits ADD CONSTRAINT {name} {check}")
 
 
-@pytest.mark.fault(24, "a row that no release can decide by is put into the rules by hand")
+@pytest.mark.fault(24, "a row that no release can use is put into the rules by hand")
 def test_a_bad_row_is_refused_and_the_last_good_rules_decide(nodes: list[Node], sql: Sql, measured: Figures) -> None:
     """The last good rules decide, `/health` says so, one line is logged per worker; it heals when the row is gone."""
     good = nodes[0].put_rule(client_id="good", rate=9, window=60)

@@ -74,8 +74,9 @@ def test_each_client_gets_exactly_his_limit(
 def test_resharding_charges_every_check_once(
     cluster: ClusterGroup, start_node: StartNode, slot_of: SlotOf, kind: str, measured: Figures
 ) -> None:
-    """No check fails, none is charged twice or lost. Of one key, none is degraded; of several, those that Redis
-    cannot decide while they are parted (TRYAGAIN)."""
+    """No check fails, none is charged twice or lost. No check of one key is degraded. Checks of several keys degrade
+    while only some of these keys have moved (TRYAGAIN).
+    """
     several, numbers = kind != "one limit", itertools.count()
     node = start_node(cluster.url, **SOON | {"REDIS_TIMEOUT_MS": 5000})
     limits = [{"rate": LIMIT * times, "window": 3600 * times, "algorithm": "fixed_window"} for times in (1, 2)]
@@ -201,8 +202,9 @@ def test_a_failover_in_a_cluster_is_followed(
 def test_a_primary_that_its_cluster_does_not_see_is_left(
     tmp_path: Path, sockets: Path, start_node: StartNode, slot_of: SlotOf, measured: Figures
 ) -> None:
-    """Its replica takes over. The old primary takes charges, which will be lost, until it finds itself alone; then the
-    node follows. No check fails, and clients of the other primaries do not notice."""
+    """Its replica takes over. The old primary accepts charges until it finds itself alone; these are lost. Then the
+    node follows. No check fails, and clients of the other primaries do not notice.
+    """
     with cluster_group(tmp_path, sockets, PartedCluster) as cluster:
         node = start_node(cluster.url, **SOON)
         node.put_rule(client_id="split *", **HOUR)
@@ -238,8 +240,9 @@ def test_a_primary_that_its_cluster_does_not_see_is_left(
 def test_a_server_of_another_cluster_decides_nothing(
     cluster: ClusterGroup, start_node: StartNode, slot_of: SlotOf, measured: Figures
 ) -> None:
-    """It is not connected to: `fail_mode` decides until the replica takes over. A node that is started then, and finds
-    it at an address of its REDIS_URL, goes by what most of them tell. No check fails."""
+    """No node connects to that server: `fail_mode` decides until the replica takes over. A node started meanwhile uses
+    the cluster that most servers of `REDIS_URL` report. No check fails.
+    """
     node = start_node(cluster.url, **SOON)
     node.put_rule(client_id="moved in *", **HOUR)
     clients = [f"moved in {caller}" for caller in range(CALLERS)]

@@ -57,7 +57,7 @@ def loaded(node: Node) -> Round:
 
 @pytest.mark.fault(26, f"the collector of traces is dead, or a black hole, 1 % sampled; {ROUNDS} rounds by turns")
 def test_a_collector_that_is_away_changes_nothing_else(start: Callable[..., Node], measured: Figures) -> None:
-    """No check fails or degrades; latency, throughput and CPU are those with a collector that answers."""
+    """No check fails or degrades; latency, throughput and CPU are as with a collector that answers."""
     with black_hole() as port, collector() as alive:
         ports = {"alive": alive.server_port, "dead": free_port(), "black hole": port}
         nodes = {"off": start()} | {name: start(**traced(port)) for name, port in ports.items()}

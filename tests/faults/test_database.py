@@ -64,7 +64,7 @@ FAULTS = {"stopped": (Postgres.stop, Postgres.start), "hung": (hang, go_on)}
 def test_checks_do_not_notice_and_the_node_recovers_by_itself(
     node: Node, database: Postgres, fault: str, measured: Figures
 ) -> None:
-    """Checks go on by the last good rules, none fails or degrades; changes answer 503; the node recovers by itself."""
+    """Checks use the last good rules, none fails or degrades; changes answer 503; the node recovers by itself."""
     begin, end = FAULTS[fault]
     node.put_rule(client_id="unmoved", rate=1_000_000, window=3600)
     changes = changes_to_make(node, fault)
@@ -242,7 +242,8 @@ def test_saved_rules_are_the_last_ones_whole_and_of_this_database(
     node: Node, database: Postgres, valkey: Valkey, measured: Figures
 ) -> None:
     """They are saved as soon as that is possible, a damaged file is repaired at the next start with PostgreSQL, and a
-    node of another database does not decide by them."""
+    node of another database does not use them.
+    """
     place, rule = node.log.parent, {"client_id": "kept", "window": 60}
     saved = place / "rules.json"
     node.put_rule(**rule, rate=1000)

@@ -48,7 +48,7 @@ def statuses(nodes: list[Node], key: str) -> set[int]:
 
 @pytest.mark.fault(22, f"{KEYS} keys are made and revoked, through either node")
 def test_new_and_revoked_keys_are_soon_known_everywhere(nodes: list[Node], sql: Sql, measured: Figures) -> None:
-    """Every worker of every node takes a new key, and refuses a revoked one, within a second."""
+    """Every worker of every node takes a new key, and refuses a revoked key, within a second."""
     made, revoked = [], []
     for number in range(KEYS):
         node = nodes[number % 2]
@@ -58,13 +58,13 @@ def test_new_and_revoked_keys_are_soon_known_everywhere(nodes: list[Node], sql: 
         assert node.request("DELETE", f"{API_KEYS}/{key['id']}").status_code == 204
         revoked.append(seconds_until(nodes, sql(VERSION)[0][0]))
         assert statuses(nodes, key["key"]) == {401}
-    measured.update(soon(made, "new ones known") | soon(revoked, "revoked ones refused"))
+    measured.update(soon(made, "new keys known") | soon(revoked, "revoked keys refused"))
     assert statistics.median(made + revoked) < 1
 
 
 @pytest.mark.fault(22, f"{RULES:,} rules change at once, under load on two nodes")
 def test_thousands_of_changed_rules_hold_up_no_check(nodes: list[Node], sql: Sql, measured: Figures) -> None:
-    """Every worker soon decides by all of them, and no check fails meanwhile."""
+    """Every worker soon uses all of them, and no check fails meanwhile."""
     sql(FILL)
     seconds_until(nodes, sql(VERSION)[0][0])
     spans = []
@@ -100,12 +100,12 @@ def still(node: Node) -> Iterator[None]:
 
 
 @pytest.mark.fault(
-    24, "PostgreSQL is restored and changed once, which brings again the version that a node that stood still has"
+    24, "a restored PostgreSQL is changed once; its version number is then that of a node that was paused meanwhile"
 )
 def test_a_restored_database_is_another_one_though_its_version_is_known(
     nodes: list[Node], sql: Sql, own_database: str, postgres: Postgres, tmp_path: Path, measured: Figures
 ) -> None:
-    """That node decides by the restored rules soon after it goes on, and refuses the key that the change revoked."""
+    """That node uses the restored rules soon after it goes on, and refuses the key that the change revoked."""
     here, there = nodes
     key = here.request("POST", API_KEYS, json={"name": "restored", "scopes": ["check"]}).json()
     here.put_rule(client_id="restored", rate=5, window=60)

@@ -51,7 +51,7 @@ def pair(
 
 @pytest.mark.fault(25, "a node of the commit before the last migration, on this schema, beside a node of this release")
 def test_a_node_of_the_release_before_works_on_this_schema(pair: tuple[Node, Node], measured: Figures) -> None:
-    """It is healthy, decides by what is changed through either node, and makes changes that the other decides by."""
+    """It is healthy, uses what is changed through either node, and makes changes that the other node uses."""
     before, now = pair
     for number, (writer, other) in enumerate([(now, before), (before, now)]):
         rule = {"client_id": f"release-{number}", "rate": 5 + number, "window": HOUR, "algorithm": "fixed_window"}

@@ -54,7 +54,9 @@ def kill_and_restart(server: Valkey, node: Node, client: str, measured: Figures)
 def test_a_crash_costs_at_most_the_local_share(
     start_redis: StartRedis, start_node: StartNode, measured: Figures
 ) -> None:
-    """The shared count admits the limit at most, the workers together at most their shares; no check fails."""
+    """Redis admits at most the limit. The local shares of all workers together admit at most one further limit. No
+    check fails.
+    """
     server = start_redis(durable=True)
     node = start_node(server.url, **SOON)
     node.put_rule(client_id="crash", **HOUR)
@@ -140,7 +142,7 @@ def test_lost_scripts_are_loaded_again(start_redis: StartRedis, start_node: Star
 def test_lost_counters_cost_at_most_one_more_limit(
     start_redis: StartRedis, start_node: StartNode, measured: Figures
 ) -> None:
-    """Each key has at most one limit more; no check fails or degrades."""
+    """Each key has at most one further limit; no check fails or degrades."""
     server = start_redis()
     node = start_node(server.url)
     node.put_rule(client_id="emptied", **HOUR)

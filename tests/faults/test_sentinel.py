@@ -78,7 +78,7 @@ def test_a_failover_costs_what_the_replica_had_not_seen(
 
 @pytest.mark.fault(10, "the same by order (SENTINEL FAILOVER): the old primary lives on as a replica")
 def test_an_ordered_failover_is_followed(group: SentinelGroup, start_node: StartNode, measured: Figures) -> None:
-    """The node leaves the old primary and finds the new one; no check fails.
+    """The node leaves the old primary and finds the new primary; no check fails.
 
     Its workers listen to the sentinels, so that it leaves as soon as one names the new primary. An open breaker would
     wait for a minute, and does not.
@@ -135,8 +135,9 @@ def parted(group: SentinelGroup) -> Iterator[None]:
 def test_a_primary_that_nobody_sees_soon_stops_to_take_charges(
     tmp_path: Path, sockets: Path, start_node: StartNode, measured: Figures
 ) -> None:
-    """The replica takes over. The old primary takes charges, which will be lost, no longer than its replicas may lag;
-    then its node goes by `fail_mode`, until it sees the sentinels again and follows. No check fails."""
+    """The replica takes over. The old primary accepts charges for at most `min-replicas-max-lag`; these are lost. Then
+    `fail_mode` decides, until the node reaches the sentinels and follows the new primary. No check fails.
+    """
     with sentinel_group(tmp_path, sockets, apart=True) as group:
         doors = ",".join(f"127.0.0.1:{door.port}" for door in group.doors)
         nodes = [

@@ -113,7 +113,7 @@ def own_deployment(database_url: str, redis_url: str) -> Iterator[tuple[TenantCl
     yield (
         TenantCleanup(store=store, rules=rules, denied_clients=limited, settle_seconds=0),
         limited,
-        RedisInspection(store=store, deciding=store, single=True, rules=rules, clock=time.time),
+        RedisInspection(store=store, check_store=store, single=True, rules=rules, clock=time.time),
     )
     link.drop()
 
@@ -139,8 +139,9 @@ def denied(node: Node, key: str) -> list[str]:
 def test_nodes_with_different_settings_say_so(
     start_redis: StartRedis, start_node: StartNode, measured: Figures
 ) -> None:
-    """Its `/health`, its log and a metric name the settings and the node. What decides only without Redis is named too,
-    but the node stays healthy."""
+    """Its `/health`, its log and a metric name the settings and the node. Settings that matter only without Redis are
+    named too, but the node stays healthy.
+    """
     server = start_redis()
     first = start_node(server.url, WEB_CONCURRENCY=1)
     cautious = start_node(server.url, WEB_CONCURRENCY=1, FAIL_MODE="closed")
@@ -174,7 +175,7 @@ time.time = lambda: real() + 3600
 def test_a_node_whose_clock_is_ahead_takes_keys_that_are_good(
     start_redis: StartRedis, start_node: StartNode, tmp_path: Path, measured: Figures
 ) -> None:
-    """It goes by PostgreSQL's clock, so the key is good. `/health`, the log and a metric say that the clock is off."""
+    """It uses PostgreSQL's clock, so the key is good. `/health`, the log and a metric say that the clock is off."""
     (tmp_path / "sitecustomize.py").write_text(AHEAD)
     node = start_node(start_redis().url, WEB_CONCURRENCY=1, PYTHONPATH=tmp_path)
     assert node.eventually(lambda: "is 3600 s ahead of that of PostgreSQL" in reasons(node))

@@ -31,10 +31,10 @@ class Broken:
             self._fail_at("the take after a slow answer")
         gevent.spawn_raw(connection.answer, answer, close=False)
 
-    def late(self, connection: Connection, request: CanonicalRequest) -> None:
+    def refuse_late_body(self, connection: Connection, request: CanonicalRequest) -> None:
         self._fail_at("a late body")
 
-    def hurried(self) -> bool:
+    def wants_connections_back(self) -> bool:
         return False
 
     def _fail_at(self, place: str) -> None:

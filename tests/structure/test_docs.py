@@ -58,6 +58,19 @@ def test_the_map_of_the_code_names_every_room() -> None:
     assert {room for room in rooms if f"{room}/" not in places} == set()
 
 
+def test_the_table_of_changes_names_files_that_exist() -> None:
+    table = (ROOT / "docs/architecture.md").read_text().partition("## Where to change what\n")[2]
+    places = re.findall(r"`([^`]+)`", table)
+    assert len(places) > 30
+    assert [place for place in places if not (ROOT / place).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_prose_is_at_most_120_columns_wide(document: Path) -> None:
+    written = re.sub(r"<!-- \w+ -->\n.*?<!-- end -->|^ *```.*?^ *```", "", document.read_text(), flags=re.DOTALL | re.M)
+    assert [line for line in written.splitlines() if len(line) > 120 and not line.startswith("|")] == []
+
+
 @pytest.mark.parametrize("document", MEASURED, ids=lambda path: path.name)
 def test_the_tables_of_measurements_are_those_saved(document: Path) -> None:
     text = document.read_text()

@@ -26,7 +26,9 @@ RULE = CompiledRule(Rule(id=12345, client_id="*", limits=(Limit(5, 3600, "fixed_
 
 def store_at(url: str, timeout_ms: int = 5000) -> tuple[ClusterStore, PrimaryBreakers]:
     exclude = [no_failure_of_the_store]
-    make = partial(Breaker, failures=3, reset_seconds=60, lease_seconds=1, clock=time.monotonic, exclude=exclude)
+    make = partial(
+        Breaker, failures=3, reset_seconds=60, probe_timeout_seconds=1, clock=time.monotonic, exclude=exclude
+    )
     breakers = PrimaryBreakers(make, time.monotonic)
     servers = RedisEndpoint(url, timeout_ms / 1000)
     return ClusterStore(Cluster(servers, timeout_ms=timeout_ms, breakers=breakers, clock=time.monotonic)), breakers

@@ -24,7 +24,7 @@ def breaker_of(clock: Callable[[], float] = time.monotonic) -> Breaker:
         circuit=Circuit(),
         failures=3,
         reset_seconds=60,
-        lease_seconds=1,
+        probe_timeout_seconds=1,
         clock=clock,
         exclude=[no_failure_of_the_store],
     )

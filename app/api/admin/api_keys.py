@@ -14,9 +14,9 @@ from app.api.admin.api_key_schemas import KeyFilterSchema, KeyRevocationSchema, 
 from app.api.admin.rules.routes import refresh
 from app.api.admin.tenants import ALL_TENANTS
 from app.api.auth import author, requires
-from app.api.blueprint import StrictBlueprint, name_in_path, paged
 from app.api.problems import Problem
 from app.api.services import services
+from app.api.strict_blueprint import StrictBlueprint, name_in_path, paged
 from app.extensions import db
 from app.rules.sql.access.api_keys import ApiKeys, KeyRecord, can_expire_at
 from app.rules.sql.access.tenants import Tenants

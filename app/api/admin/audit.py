@@ -10,9 +10,9 @@ from flask_smorest.pagination import PaginationParameters
 from marshmallow import Schema, fields, validate
 
 from app.api.auth import requires
-from app.api.blueprint import StrictBlueprint, paged
 from app.api.problems import Problem
 from app.api.schemas import MAX_CLIENT_ID, FilterSchema, Moment, text_field
+from app.api.strict_blueprint import StrictBlueprint, paged
 from app.extensions import db
 from app.rules.sql.history import AuditFilter, History
 

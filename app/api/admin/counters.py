@@ -11,8 +11,8 @@ from app.api.admin.counter_json import candidate_answer, forget, reading_answer
 from app.api.admin.counter_schemas import ClientSchema, CounterSchema, ExplanationSchema, QuestionSchema, ResetSchema
 from app.api.admin.rules.routes import refresh
 from app.api.auth import author, requires
-from app.api.blueprint import StrictBlueprint
 from app.api.services import services
+from app.api.strict_blueprint import StrictBlueprint
 from app.extensions import db
 from app.limiter.counters import Counters, counting
 from app.limiter.errors import NotReady

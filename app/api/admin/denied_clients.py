@@ -9,11 +9,11 @@ from flask_smorest import Page
 from marshmallow import Schema, fields
 
 from app.api.auth import requires
-from app.api.blueprint import StrictBlueprint
 from app.api.check.schemas import RULE_ID
 from app.api.problems import Problem
 from app.api.schemas import MAX_CLIENT_ID, FilterSchema, text_field
 from app.api.services import services
+from app.api.strict_blueprint import StrictBlueprint
 from app.limiter.errors import StoreError
 
 blueprint = StrictBlueprint("limited", __name__, description="The most denied clients")

@@ -13,8 +13,8 @@ from app.api.admin.rules.rule_warnings import if_readable, warnings_of
 from app.api.admin.rules.schemas import RuleAnswerSchema
 from app.api.admin.template_schemas import ApplicationSchema, StoredTemplateSchema, TemplateSchema
 from app.api.auth import author, requires
-from app.api.blueprint import StrictBlueprint, name_in_path
 from app.api.etags import Precondition, conditional
+from app.api.strict_blueprint import StrictBlueprint, name_in_path
 from app.extensions import db
 from app.rules.documents import Document, document_of
 from app.rules.sql.repository import RuleRepository

@@ -10,9 +10,9 @@ from marshmallow import Schema, fields
 
 from app.api.admin.rules.routes import refresh
 from app.api.auth import author, requires
-from app.api.blueprint import StrictBlueprint, paged
 from app.api.schemas import QuerySchema, StrictSchema, Switch, text_field
 from app.api.services import services
+from app.api.strict_blueprint import StrictBlueprint, paged
 from app.extensions import db
 from app.rules.rule import MAX_NAME
 from app.rules.sql.access.tenants import Tenant, Tenants

@@ -23,7 +23,7 @@ class BatchPieces:
         self._clock = clock
         self._seconds = seconds
         self._slots = BoundedSemaphore(at_once)
-        self._looks: Any = None  # libev's check watcher: called after the event loop has polled its sockets
+        self._poll_watcher: Any = None  # libev's check watcher: called after the event loop has polled its sockets
         self._began: float | None = None  # start of the first piece since then; None: no piece has begun
 
     def __enter__(self) -> None:
@@ -44,11 +44,11 @@ class BatchPieces:
             gevent.sleep(0)
 
     def _begin(self) -> None:
-        if self._looks is None:
-            self._looks = get_hub().loop.check()
+        if self._poll_watcher is None:
+            self._poll_watcher = get_hub().loop.check()
         self._began = self._clock()
-        self._looks.start(self._looked)
+        self._poll_watcher.start(self._polled)
 
-    def _looked(self) -> None:
-        self._looks.stop()
+    def _polled(self) -> None:
+        self._poll_watcher.stop()
         self._began = None

@@ -210,7 +210,7 @@ class CheckHandler:
     def _together(self, tenant_id: int) -> int:
         """The number of checks of the tenant that are decided before others get their turn."""
         book = self._rules.book
-        tried = book.tried(tenant_id) if book is not None else 0
+        tried = book.max_pattern_trials(tenant_id) if book is not None else 0
         return max(LEAST_TOGETHER, min(MOST_TOGETHER, PATTERN_TRIALS // max(tried, 1)))
 
     def _results(self, principal: Principal, checks: Sequence[Check], pieces: BatchPieces) -> Reply:

@@ -42,7 +42,7 @@ class WsgiDoor:
         self._rest = rest
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        handle = self._way(environ)
+        handle = self._handler_for(environ)
         if handle is None:
             return self._rest(environ, start_response)
         correlation_id = chosen(environ.get("HTTP_X_CORRELATION_ID"))
@@ -60,7 +60,7 @@ class WsgiDoor:
         start_response(STATUS[reply.status], [*reply.headers, ("Content-Length", length), (HEADER, correlation_id)])
         return [reply.body]
 
-    def _way(self, environ: dict[str, Any]) -> Callable[[Request], Reply] | None:
+    def _handler_for(self, environ: dict[str, Any]) -> Callable[[Request], Reply] | None:
         """The function that answers the request; None: Flask answers it."""
         path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
         if method == "POST" and path in self._handlers:

@@ -9,8 +9,8 @@ import click
 from flask import current_app
 
 if TYPE_CHECKING:
-    from app.cli.resources.redis import Store
     from app.config import Settings
+    from app.limiter.topology import AnyStore
 
 
 class CommandContext:
@@ -69,14 +69,14 @@ def consistent_session() -> Any:
     return in_one_state(session())
 
 
-def store() -> Store:
+def store() -> AnyStore:
     """Redis, over connections that end with the command. No check waits for it."""
     from app.cli.resources.redis import connected
 
     context = click.get_current_context().find_root()
     if "store" not in context.meta:
         context.meta["store"] = context.with_resource(connected(settings().redis_url))
-    found: Store = context.meta["store"]
+    found: AnyStore = context.meta["store"]
     return found
 
 

@@ -68,7 +68,7 @@ def _print_winner(winner: Candidate, readings: Sequence[Reading]) -> None:
 
 
 def _print_hidden(winner: Rule, of_other_keys: Sequence[Candidate]) -> None:
-    """Print the rules of other keys that the winner also keeps from deciding."""
+    """Print the rules of other keys that the winner also overrides."""
     hidden = [each.rule for each in of_other_keys if each.hidden_by is not None and each.hidden_by.id == winner.id]
     for rule in hidden:
         click.echo(f"it also decides for {rule.endpoint}, instead of {_named(rule)}")

@@ -44,8 +44,8 @@ class BreakerStatus:
 class Breaker(pybreaker.CircuitBreaker):
     """Opens after `failures` in a row for `reset_seconds`. Breakers that share a circuit open together.
 
-    A probe without a result after `lease_seconds` is replaced, since its worker may have died. `exclude` is as in
-    pybreaker. `clock` is the node's monotonic seconds. Listeners receive only the transitions that this worker makes.
+    A probe without a result after `probe_timeout_seconds` is replaced, since its worker may have died. `exclude` is as
+    in pybreaker. `clock` is the node's monotonic seconds. Listeners receive only transitions that this worker makes.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Breaker(pybreaker.CircuitBreaker):
         circuit: Circuit,
         failures: int,
         reset_seconds: float,
-        lease_seconds: float,
+        probe_timeout_seconds: float,
         clock: Callable[[], float],
         exclude: list[Any] | None = None,
         listeners: list[pybreaker.CircuitBreakerListener] | None = None,
@@ -64,7 +64,7 @@ class Breaker(pybreaker.CircuitBreaker):
         super().__init__(
             fail_max=failures, reset_timeout=reset_seconds, exclude=exclude, listeners=listeners, name=name
         )
-        self._lease_seconds = lease_seconds
+        self._probe_timeout_seconds = probe_timeout_seconds
         self._clock = clock
         self._counted: object = None  # the last failure, kept while calls may still report it
 
@@ -162,7 +162,7 @@ class Breaker(pybreaker.CircuitBreaker):
                 before = circuit.mark & STATE
                 if before == CLOSED:  # another worker may have closed it before the lock was taken
                     return circuit.mark
-                mark = circuit.become(HALF_OPEN, now + self._lease_seconds) if now >= circuit.until else 0
+                mark = circuit.become(HALF_OPEN, now + self._probe_timeout_seconds) if now >= circuit.until else 0
             if mark:
                 self._notify(before, HALF_OPEN)
                 return mark

@@ -91,7 +91,7 @@ class Cluster:
         self._learnt, self._doubted = Event(), Event()
         self._following = False
         self._followed = 0  # the last change on the node that this worker's map includes
-        self._looked = 0, 0  # the change that is being checked, and the number of maps read since
+        self._maps_read = 0, 0  # the change that is being checked, and the number of maps read since
         self._why = "none has answered yet"
 
     def primaries(self) -> set[Primary]:
@@ -143,8 +143,8 @@ class Cluster:
             random.shuffle(primaries)
             before = _primaries(self._slots)
             if any(map(self._learn_from, primaries)) or self._learn_anew():
-                self._looked = changes, self._looked[1] + 1 if self._looked[0] == changes else 1
-                if _primaries(self._slots) != before or self._looked[1] >= LOOKS_ALIKE:
+                self._maps_read = changes, self._maps_read[1] + 1 if self._maps_read[0] == changes else 1
+                if _primaries(self._slots) != before or self._maps_read[1] >= LOOKS_ALIKE:
                     self._followed = changes
             gevent.sleep(REFRESH_SECONDS * random.uniform(0.8, 1.2))
 

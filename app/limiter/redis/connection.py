@@ -9,8 +9,9 @@ twice.
 
 The timeout measures Redis's silence, so a busy worker does not count. Callers run only after all input was read and
 handed out. The timeout starts with the first command sent, and restarts at every reply or write accepted by a full
-socket. It expires after LOOKS empty looks into the socket, each a part of the timeout after the one before. Each look
-reads the clock first. So a worker that is busy, stopped or on a stalled machine waits longer for Redis, never shorter.
+socket. It expires after READS_PER_TIMEOUT reads that found the socket empty, each a part of the timeout after the one
+before. Each reads the clock first. So a worker that is busy, stopped or on a stalled machine waits longer for Redis,
+never shorter.
 
 The outstanding work for Redis is bounded; further commands wait here.
 """
@@ -36,9 +37,9 @@ log = logging.getLogger(__name__)
 # for the work sent before. Even with a few workers, this is less than the default timeout. With half of it, batches
 # cost a tenth more, because fewer of them share a write.
 MAX_WORK_US = 6_000
-LOOKS = 4  # per timeout: after the machine stood still, Redis has three quarters of it to answer
-# In timeouts. This worker was held up if connecting timed out after this long, and the event loop had no turn during
-# half of it.
+READS_PER_TIMEOUT = 4  # after the machine stood still, Redis has three quarters of the timeout to answer
+# A factor of the timeout. The worker was stalled if connecting took that long and the event loop had no turn for half
+# of it.
 STALLED = 1.5
 
 
@@ -85,7 +86,7 @@ class RedisConnection:
         self._timeout = timeout_seconds
         self._max_waiting = max_waiting
         self._clock = clock
-        self._fresh: deque[PendingCall] = deque()  # not sent yet
+        self._unsent: deque[PendingCall] = deque()
         self._sent: deque[PendingCall] = deque()  # in the order of their commands
         self._work_us = 0  # of the commands in `_sent`
         self._socket: RedisSocket | None = None
@@ -93,7 +94,7 @@ class RedisConnection:
         self._flush_due = False
         self._timer: Any = None
         self._since = 0.0  # when waiting began, or the last sign of life
-        self._looks = 0  # empty looks since then
+        self._empty_reads = 0  # reads since then that found the socket empty
 
     def call(self, commands: bytes, count: int, work_us: int = 0) -> list[Any]:
         """Return the replies to `count` packed commands, in order. An error reply is a value among them.
@@ -101,19 +102,19 @@ class RedisConnection:
         Raises StoreBusy, or redis-py's ConnectionError or TimeoutError; after these it is unknown which commands were
         run.
         """
-        if len(self._fresh) + len(self._sent) >= self._max_waiting:
+        if len(self._unsent) + len(self._sent) >= self._max_waiting:
             raise StoreBusy(f"{self._max_waiting} callers already wait for Redis")
-        caller = PendingCall(getcurrent(), commands, count, work_us)
-        self._fresh.append(caller)
+        pending = PendingCall(getcurrent(), commands, count, work_us)
+        self._unsent.append(pending)
         self._schedule()
         try:
-            while caller.missing and caller.error is None:
+            while pending.missing and pending.error is None:
                 get_hub().switch()
         finally:
-            caller.greenlet = None
-        if caller.error is not None:
-            raise caller.error
-        return caller.replies
+            pending.greenlet = None
+        if pending.error is not None:
+            raise pending.error
+        return pending.replies
 
     def drop(self) -> None:
         """Give the connection up, for instance because its server was demoted. The next call opens a new one."""
@@ -126,32 +127,32 @@ class RedisConnection:
             get_hub().loop.run_callback(self._flush)
 
     def _start_timer(self) -> None:
-        self._timer = get_hub().loop.timer(self._timeout / LOOKS)
-        self._timer.start(self._look)
+        self._timer = get_hub().loop.timer(self._timeout / READS_PER_TIMEOUT)
+        self._timer.start(self._read_socket)
 
     def _flush(self) -> None:
         self._flush_due = False
         if self._socket is not None:
-            self._send(self._leaving())
+            self._send(self._take_sendable())
         elif not self._connecting:
             self._connecting = True
             gevent.spawn(self._open)
 
-    def _leaving(self) -> list[PendingCall]:
+    def _take_sendable(self) -> list[PendingCall]:
         """Return the callers whose commands to send now. A caller that was killed while waiting sends nothing."""
-        fresh, leaving = self._fresh, []
-        while fresh and (not self._work_us or self._work_us + fresh[0].work_us <= MAX_WORK_US):
-            caller = fresh.popleft()
-            if caller.greenlet is not None:
-                self._work_us += caller.work_us
-                leaving.append(caller)
-        return leaving
+        unsent, sendable = self._unsent, []
+        while unsent and (not self._work_us or self._work_us + unsent[0].work_us <= MAX_WORK_US):
+            call = unsent.popleft()
+            if call.greenlet is not None:
+                self._work_us += call.work_us
+                sendable.append(call)
+        return sendable
 
-    def _send(self, leaving: list[PendingCall]) -> None:
+    def _send(self, sendable: list[PendingCall]) -> None:
         begins = not self._sent
-        self._sent.extend(leaving)
+        self._sent.extend(sendable)
         if self._socket is not None:
-            self._socket.send(b"".join([caller.commands for caller in leaving]))
+            self._socket.send(b"".join([call.commands for call in sendable]))
         if begins:
             self._wait_anew()
         if self._timer is None and self._sent:
@@ -167,15 +168,15 @@ class RedisConnection:
         else:
             socket.start(self._on_replies, self._fail)
             self._socket = socket
-            if self._fresh:
+            if self._unsent:
                 self._flush()
         finally:
             self._connecting = False
 
     def _connected(self) -> RedisSocket:
-        """Connect; try once more if a step timed out because this worker was held up."""
+        """Connect; try once more if a step timed out because this worker was stalled."""
         wakeups = [self._clock()]
-        timer = get_hub().loop.timer(self._timeout / LOOKS, self._timeout / LOOKS)
+        timer = get_hub().loop.timer(self._timeout / READS_PER_TIMEOUT, self._timeout / READS_PER_TIMEOUT)
         timer.start(lambda: wakeups.append(self._clock()))
         try:
             return self._connect()
@@ -189,7 +190,7 @@ class RedisConnection:
         return self._connect()
 
     def _wait_anew(self) -> None:
-        self._since, self._looks = self._clock(), 0
+        self._since, self._empty_reads = self._clock(), 0
 
     def _on_replies(self, replies: list[Any]) -> None:
         """In the hub: hand out the replies in the order of the commands, then wake the callers that are complete.
@@ -203,29 +204,30 @@ class RedisConnection:
             if not sent:
                 self._fail(ConnectionError("Redis sent an answer without a request"))
                 break
-            caller = sent[0]
-            own = replies[given : given + caller.missing]
-            caller.replies += own
-            caller.missing -= len(own)
+            pending = sent[0]
+            own = replies[given : given + pending.missing]
+            pending.replies += own
+            pending.missing -= len(own)
             given += len(own)
-            if not caller.missing:
-                self._work_us -= caller.work_us
+            if not pending.missing:
+                self._work_us -= pending.work_us
                 complete.append(sent.popleft())
-        if self._fresh:
+        if self._unsent:
             self._schedule()
-        for caller in complete:
-            caller.wake()
+        for pending in complete:
+            pending.wake()
 
-    def _look(self) -> None:
-        """In the hub: read the socket. A reply that is there is in time, however late this look is."""
+    def _read_socket(self) -> None:
+        """In the hub: read the socket. A reply that is there is in time, however late this read is."""
         self._timer.close()
         self._timer = None
         now = self._clock()
-        drained = self._socket is None or self._socket.look()
+        empty = self._socket is None or self._socket.send_and_read()
         if not self._sent:
             return
-        self._looks += drained and now - self._since >= (self._looks + 1) * self._timeout / LOOKS
-        if self._looks < LOOKS:
+        if empty and now - self._since >= (self._empty_reads + 1) * self._timeout / READS_PER_TIMEOUT:
+            self._empty_reads += 1
+        if self._empty_reads < READS_PER_TIMEOUT:
             self._start_timer()
         else:
             self._fail(TimeoutError(f"Redis did not answer within {self._timeout:g} s"))
@@ -240,14 +242,14 @@ class RedisConnection:
             self._socket.close()
             self._socket = None
             lost, self._sent, self._work_us = list(self._sent), deque(), 0
-            silent = isinstance(error, TimeoutError)
+            fail_unsent = isinstance(error, TimeoutError)
         else:
-            silent = True
-        if silent:
-            lost.extend(self._fresh)
-            self._fresh.clear()
-        for caller in lost:
-            caller.error = error
-            get_hub().loop.run_callback(caller.wake)
-        if self._fresh:
+            fail_unsent = True
+        if fail_unsent:
+            lost.extend(self._unsent)
+            self._unsent.clear()
+        for pending in lost:
+            pending.error = error
+            get_hub().loop.run_callback(pending.wake)
+        if self._unsent:
             self._schedule()

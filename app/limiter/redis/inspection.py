@@ -57,7 +57,7 @@ class Findings:
 
 
 class RedisInspection:
-    """Inspects through `store`, whose connections no check waits for. `deciding` is the store that checks use.
+    """Inspects through `store`, whose connections no check waits for. `check_store` is the store that checks use.
 
     `single`: the URL names one server. `clock` is Unix time in seconds.
     """
@@ -66,13 +66,13 @@ class RedisInspection:
         self,
         *,
         store: InspectedStore,
-        deciding: InspectedStore,
+        check_store: InspectedStore,
         single: bool,
         rules: RuleSource,
         clock: Callable[[], float],
     ) -> None:
         self._store = store
-        self._deciding = deciding
+        self._check_store = check_store
         self._single = single
         self._rules = rules
         self._clock = clock
@@ -120,7 +120,7 @@ class RedisInspection:
         if commands != self._missing:
             self._missing = commands
             with suppress(StoreError):
-                for server in self._deciding.servers():
+                for server in self._check_store.servers():
                     server.drop()
         found.causes["redis_permission"], found.unable = MISSING.format(commands), True
 

@@ -62,7 +62,7 @@ class RedisSocket:
         if was_full and sent:  # a full socket accepted more, a sign of life
             self._on_replies([])
 
-    def look(self) -> bool:
+    def send_and_read(self) -> bool:
         """Read and send what is possible now. False if more input is left."""
         self.send(b"")
         return self._connection is None or self.read()

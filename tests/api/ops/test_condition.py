@@ -56,7 +56,7 @@ def seen_by(engine: Engine, name: str) -> Nodes:
 def condition_of(store: RedisStore, engine: Engine, name: str, breaker: Breaker | None = None) -> Condition:
     subject = Condition(
         store=store,
-        inspection=RedisInspection(store=store, deciding=store, single=True, rules=RULES, clock=time.time),
+        inspection=RedisInspection(store=store, check_store=store, single=True, rules=RULES, clock=time.time),
         breaker=breaker or breaker_of(),
         rules=RULES,
         nodes=seen_by(engine, name),

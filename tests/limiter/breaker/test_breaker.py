@@ -47,7 +47,7 @@ def pair(circuit: Circuit, clock: Clock) -> tuple[Breaker, Breaker]:
             circuit=circuit,
             failures=3,
             reset_seconds=60,
-            lease_seconds=LEASE_SECONDS,
+            probe_timeout_seconds=LEASE_SECONDS,
             clock=clock,
             exclude=[Excluded],
             listeners=[Transitions()],

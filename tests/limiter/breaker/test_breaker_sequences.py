@@ -55,7 +55,7 @@ class Node(RuleBasedStateMachine):
                 circuit=circuit,
                 failures=FAILURES,
                 reset_seconds=RESET_SECONDS,
-                lease_seconds=LEASE_SECONDS,
+                probe_timeout_seconds=LEASE_SECONDS,
                 clock=lambda: self.now,
                 exclude=[Excluded],
                 listeners=[self.heard],

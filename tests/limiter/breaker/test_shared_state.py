@@ -30,7 +30,7 @@ class Down(Exception):
 
 
 def breaker_on(circuit: Circuit, failures: int, clock: Callable[[], float]) -> Breaker:
-    return Breaker(circuit=circuit, failures=failures, reset_seconds=60, lease_seconds=5, clock=clock)
+    return Breaker(circuit=circuit, failures=failures, reset_seconds=60, probe_timeout_seconds=5, clock=clock)
 
 
 def run(*bodies: Callable[[], Any]) -> list[int | None]:
@@ -195,7 +195,7 @@ def test_more_names_than_there_is_room_for_share_circuits() -> None:
 
 @pytest.mark.fault(10, f"the primaries of a cluster get other addresses, {4 * MAX_CIRCUITS:,} in the life of a node")
 def test_circuits_of_addresses_that_left_are_free_again(measured: Figures) -> None:
-    """Each has a circuit of its own, which begins closed."""
+    """Each has its own circuit, which begins closed."""
     circuits, shared = Circuits(), 0
     for turn in range(4 * MAX_CIRCUITS // 3 + 1):
         now = 1 + turn * (LEFT_SECONDS + 1)

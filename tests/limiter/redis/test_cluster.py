@@ -125,7 +125,7 @@ def test_one_that_becomes_a_member_is_found_out(cluster: ClusterGroup) -> None:
     )
     store = RedisStore(connection)
     rules = SimpleNamespace(book=SimpleNamespace(ruleset_id=RulesetId(1, b"secret")))
-    found = RedisInspection(store=store, deciding=store, single=True, rules=rules, clock=time.time).look()
+    found = RedisInspection(store=store, check_store=store, single=True, rules=rules, clock=time.time).look()
     assert (list(found.causes), found.unable) == (["redis_cluster_member"], True)
     connection.drop()
 
@@ -133,7 +133,7 @@ def test_one_that_becomes_a_member_is_found_out(cluster: ClusterGroup) -> None:
 def test_a_cluster_is_looked_at_primary_by_primary(cluster: ClusterGroup) -> None:
     store, _ = store_at(cluster.url)
     rules = SimpleNamespace(book=SimpleNamespace(ruleset_id=RulesetId(1, b"secret")))
-    inspection = RedisInspection(store=store, deciding=store, single=False, rules=rules, clock=time.time)
+    inspection = RedisInspection(store=store, check_store=store, single=False, rules=rules, clock=time.time)
     assert inspection.look().causes == {}
     last = cluster.primaries[-1]
     try:

@@ -69,7 +69,7 @@ def admin(server: Valkey) -> Iterator[redis.Redis]:
 def looking(url: str, secret: bytes = b"secret", at: float = 1000.0) -> RedisInspection:
     store = RedisStore(connect(url, timeout_ms=20_000, clock=time.monotonic))
     rules = SimpleNamespace(book=SimpleNamespace(ruleset_id=RulesetId(1, secret)))
-    return RedisInspection(store=store, deciding=store, single=True, rules=rules, clock=lambda: at)
+    return RedisInspection(store=store, check_store=store, single=True, rules=rules, clock=lambda: at)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def looked(url: str, admin: redis.Redis) -> Iterator[Looked]:
     deciding, store = (RedisStore(connect(url, timeout_ms=20_000, clock=time.monotonic)) for _ in range(2))
     rules = SimpleNamespace(book=SimpleNamespace(ruleset_id=RulesetId(1, b"secret")))
     yield Looked(
-        admin, deciding, RedisInspection(store=store, deciding=deciding, single=True, rules=rules, clock=time.time)
+        admin, deciding, RedisInspection(store=store, check_store=deciding, single=True, rules=rules, clock=time.time)
     )
     deciding.drop()
     store.drop()

@@ -12,9 +12,9 @@ from app.api.admin.rules.rule_json import rule_answer
 from app.api.admin.rules.rule_warnings import if_readable, warnings_of_block
 from app.api.admin.rules.schemas import ClientToBlockSchema, RuleAnswerSchema, StoredRuleSchema
 from app.api.auth import requires
-from app.api.blueprint import StrictBlueprint
 from app.api.etags import Precondition, conditional
 from app.api.schemas import MAX_CLIENT_ID, StrictSchema, text_field
+from app.api.strict_blueprint import StrictBlueprint
 from app.extensions import db
 from app.rules.sql.merge import Merge
 from app.rules.sql.repository import RuleRepository

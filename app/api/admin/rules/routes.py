@@ -21,9 +21,9 @@ from app.api.admin.rules.rule_json import patched, rule_answer, rule_from, versi
 from app.api.admin.rules.rule_warnings import if_readable, warnings_of
 from app.api.admin.rules.schemas import RuleAnswerSchema, RuleSchema, Sent, StoredRuleSchema, schema_of_stored
 from app.api.auth import author, requires
-from app.api.blueprint import StrictBlueprint, paged
 from app.api.etags import Precondition, conditional, with_etag
 from app.api.services import services
+from app.api.strict_blueprint import StrictBlueprint, paged
 from app.extensions import db
 from app.rules.documents import LIMIT_FIELDS
 from app.rules.errors import NotFound
