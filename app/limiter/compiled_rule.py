@@ -103,12 +103,16 @@ class ChargeRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class Charge(msgspec.Struct, frozen=True, gc=False):
-    """Asks to consume `cost` units of every limit of a rule, or of none, for one client."""
+    """Asks to consume `cost` units of every limit of a rule, or of none, for one client.
+
+    `owners`: the prefixes of the counters, if some are not the client's own. The first is the client's.
+    """
 
     compiled: CompiledRule
     client: bytes
     cost: int
     record: ChargeRecord | None = None
+    owners: tuple[bytes, ...] = ()
 
 
 def _cut(names: tuple[bytes, ...]) -> tuple[bytes, ...]:

@@ -13,6 +13,8 @@ same one (1 in 1,400 with 10,000 tenants). Deleting one of them then resets the 
 The client's hash, 96 bits, covers the tenant's number, a colon and the client id. A number contains no colon, so the
 hashed text is unique for each pair of tenant and client.
 
+Counters that many clients share are keys of a client that cannot exist: `shared` below names it.
+
 `rl:{…}:Q:<request id>` is an answer kept for a minute (`S` of a shadow rule). `rl:{…}:L:12:1T:<nonce>` is a lease of
 the counters that it names.
 
@@ -24,7 +26,7 @@ deployment that last inspected this Redis, and `rl:{mark:<deployment>}` tells th
 from __future__ import annotations
 
 from binascii import b2a_base64, crc_hqx
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from itertools import count
 
@@ -97,6 +99,13 @@ class Keyspace:
         digest.update(f"{tenant_id}:{client_id}".encode())
         return b"rl:{%b%b}" % (self._tenant(tenant_id), b2a_base64(digest.digest())[:HASH_LENGTH])
 
+    def shared(self, tenant_id: int, rule: Rule, group: str | None) -> bytes:
+        """Return the prefix of a shared rule's counters: of this value of its group, or of the client rule itself.
+
+        Its form is a client's. Real client ids have no control characters.
+        """
+        return self.client(tenant_id, f"\nr{rule.id}" if rule.group is None else f"\ng{group}")
+
     def named(self, tenant_id: int, public: str) -> bytes:
         """Rebuild the client's key part from its `public_part`, only ever within the given tenant."""
         return b"rl:{%b%b}" % (self._tenant(tenant_id), public.encode().translate(_FROM_URL))
@@ -152,11 +161,12 @@ def public_part(client: bytes) -> str:
     return client[len("rl:{") + TENANT_LENGTH : -1].translate(_TO_URL).decode()
 
 
-def meaning(limit_key: str, cost: int) -> bytes:
-    """Return 16 characters that identify the check of a request id: another key or cost under the same id is a
+def meaning(limit_key: str, cost: int, groups: Sequence[str] = ()) -> bytes:
+    """Return 16 characters that identify the check of a request id: another key, cost or groups under the same id are a
     conflict.
     """
-    return blake2b(b"%d:%b" % (cost, limit_key.encode()), digest_size=8).hexdigest().encode()
+    text = "\n".join([f"{cost}:{limit_key}", *groups])  # neither keys nor groups have control characters
+    return blake2b(text.encode(), digest_size=8).hexdigest().encode()
 
 
 def counter_names(rule: Rule) -> tuple[bytes, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Sequence
 
 from msgspec.structs import replace
 
-from app.limiter.breaker.guarded import Outcomes, guarded
+from app.limiter.breaker.guarded import guarded
 from app.limiter.breaker.per_primary import AnyBreaker
 from app.limiter.compiled_rule import Charge
 from app.limiter.compiled_rules import CompiledRules
@@ -127,9 +127,9 @@ class Limiter:
     def outcomes(self, charges: Sequence[Charge]) -> Sequence[Stored]:
         """Return the store's result for each charge, in one round trip through the breaker."""
         asked = [charge for charge in charges if charge.compiled.counts_units]
-        stored: Outcomes = ()
+        stored: Sequence[Outcome | StoreError] = ()
         if asked:
-            stored, decides = guarded(self._breaker, self._store, asked)
+            stored, decides = guarded(self._breaker, self._store.check, asked)
             if decides:
                 self._fallback_log.redis_decided()
         if len(asked) == len(charges):

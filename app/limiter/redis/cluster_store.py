@@ -41,7 +41,8 @@ class ClusterStore:
         """
 
         def ask(route: Route, places: list[int]) -> Sequence[Outcome | StoreError]:
-            found, _ = guarded(route[0].breaker, _store(route), [charges[place] for place in places], route[0].whose)
+            asked = [charges[place] for place in places]
+            found, _ = guarded(route[0].breaker, _store(route).check, asked, route[0].whose)
             return found
 
         return self._ask([slot(charge.client) for charge in charges], ask)

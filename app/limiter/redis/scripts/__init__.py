@@ -26,7 +26,7 @@ class Script:
 @cache
 def check_script(algorithm: str) -> Script:
     """Return the script for one check of one limit of this algorithm, a quarter cheaper than `check_batch_script`."""
-    return _script(ONE, *_sources("clock", "persist", algorithm, "check"))
+    return _script(ONE, *_sources("clock", "persist"), _step(algorithm), _source("check"))
 
 
 @cache
@@ -79,8 +79,12 @@ def _script(*parts: str) -> Script:
 
 def _steps() -> str:
     """Return Lua source for the steps of all algorithms, by number."""
-    parts = [f"do\n{_source(name)}steps[{number(name)}] = step\nend\n" for name in ALGORITHMS]
+    parts = [f"do\n{_step(name)}steps[{number(name)}] = step\nend\n" for name in ALGORITHMS]
     return "local steps = {}\n" + "".join(parts)
+
+
+def _step(algorithm: str) -> str:
+    return _source(f"algorithms/{algorithm}")
 
 
 def _sources(*names: str) -> Iterable[str]:
