@@ -11,7 +11,7 @@ from ratelimiter_client.identify import Environ
 from ratelimiter_client.unnamed import DEFAULT_KEY
 from ratelimiter_client.web.denials import CORRELATION_ID, PROBLEM, denial
 from ratelimiter_client.web.exempting import Exempt
-from ratelimiter_client.web.gate import Cost, Limits, What, Who
+from ratelimiter_client.web.gate import Cost, Limits, Many, What, Who
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -42,6 +42,7 @@ class RateLimitMiddleware:
         *,
         limits: Limits | None = None,
         cost: Cost = 1,
+        groups: Many = (),
         trusted_proxies: Iterable[str] = (),
         exempt: Exempt = (),
         enabled: bool = True,
@@ -58,6 +59,7 @@ class RateLimitMiddleware:
             limit_key,
             limits=limits,
             cost=cost,
+            groups=groups,
             trusted_proxies=trusted_proxies,
             exempt=exempt,
             enabled=enabled,
