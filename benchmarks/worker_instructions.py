@@ -71,9 +71,9 @@ class Worker:
             tracing=None,
             clock=time.perf_counter,
         )
-        callers = LoggingClientIdentifier(by="address", trusted="", clock=time.monotonic)
+        identifier = LoggingClientIdentifier(by="address", trusted="", clock=time.monotonic)
         authorizer = Authorizer(
-            authenticator=authenticator, callers=callers, rules=rules, tenant="default", encoder=encoder
+            authenticator=authenticator, identifier=identifier, rules=rules, tenant="default", encoder=encoder
         )
         self._door = WsgiDoor(self.handler, authorizer, _nowhere)
 

@@ -27,7 +27,7 @@ def show_counters(client_id: str, tenant: str, as_json: bool) -> None:
     ClientSchema().load({"client_id": client_id})
     tenant_id = tenant_named(tenant).id
     book = book_of_client(tenant_id, client_id)
-    candidates = book.candidates(tenant_id, client_id)
+    candidates = [each.rule for each in book.candidates(tenant_id, client_id)]
     hidden = hidden_by(rule for rule in candidates if not rule.shadow)
     limits = [(rule, limit) for rule in counting(candidates) if rule.id not in hidden for limit in rule.limits]
     readings = [reading_answer(reading) for reading in Counters(store(), book, tenant_id, client_id).read(limits)]

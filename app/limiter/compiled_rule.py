@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import count
 from operator import add
 from struct import Struct, pack
 
 import msgspec
-from msgspec.structs import replace
 
 from app.limiter.keys import CLIENT_LENGTH, counter_names
 from app.limiter.redis.resp import bulk
-from app.limiter.redis.scripts import Script, check_batch_script, check_script, named, number
+from app.limiter.redis.scripts import Script, check_batch_script, check_script, number
 from app.observability.metrics import RULE_COUNTS
 from app.observability.rule_counts import Counts
 from app.rules.rule import ALGORITHMS, Limit, Rule
@@ -62,32 +62,30 @@ class CompiledRule(msgspec.Struct, gc=False, eq=False):
         """Return the packed script argument of a charge. `meaning` belongs to a request id."""
         return bulk(_double(cost) + self.packed_limits + meaning)
 
+    def keys_of(self, owners: Sequence[bytes]) -> bytes:
+        """Return the packed keys of the counters of these owners, as in Charge."""
+        return owners[0].join(self.keys)
+
     @property
     def terms(self) -> bytes:
         """The rule id and limits that an answer depends on, stored with it under a request id."""
-        limits = [(limit.rate, limit.window, number(str(limit.algorithm)), limit.burst) for limit in self.rule.limits]
-        return msgspec.msgpack.encode((self.rule.id, limits))
-
-    def as_of(self, terms: bytes) -> CompiledRule:
-        """Return this compiled rule with earlier terms, those of this rule or of another in its place."""
-        return _as_of(self, terms)
+        return packed_terms(self.rule.id, self.rule.limits)
 
 
-@lru_cache(maxsize=1024)  # each has templates of its answers
-def _as_of(compiled: CompiledRule, terms: bytes) -> CompiledRule:
-    rule_id, limits = msgspec.msgpack.decode(terms)
-    found = (Limit(rate, window, named(algorithm), burst) for rate, window, algorithm, burst in limits)
-    return CompiledRule(replace(compiled.rule, id=rule_id, limits=tuple(found)), compiled.counts)
+def packed_terms(rule_ids: int | list[int], limits: Sequence[Limit]) -> bytes:
+    """Return the terms of these limits: of one rule, or of the rule in the same place."""
+    asked = [(limit.rate, limit.window, number(str(limit.algorithm)), limit.burst) for limit in limits]
+    return msgspec.msgpack.encode((rule_ids, asked))
 
 
 def limits_in(terms: bytes) -> int:
     """Return how many limits these terms have; 0 if they are invalid."""
     try:
-        _, limits = msgspec.msgpack.decode(terms, type=tuple[int, list[tuple[int, int, int, int | None]]])
+        ids, limits = msgspec.msgpack.decode(terms, type=tuple[int | list[int], list[tuple[int, int, int, int | None]]])
     except msgspec.MsgspecError:
         return 0
     known = all(0 < algorithm <= len(ALGORITHMS) for _, _, algorithm, _ in limits)
-    return len(limits) if known else 0
+    return len(limits) if known and (isinstance(ids, int) or len(ids) == len(limits)) else 0
 
 
 class ChargeRecord(msgspec.Struct, frozen=True, gc=False):

@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from itertools import count
 
-from app.rules.rule import Rule
+from app.rules.rule import DEFAULT_LAYER, Rule
 
 # Letters for the algorithm and the format of its state. A new format gets a new letter, so that old and new nodes that
 # run side by side never read each other's state.
@@ -140,12 +140,13 @@ class Keyspace:
         return b2a_base64(digest)[:-1]
 
 
-def answer_name(request_id: str, *, shadow: bool, whose: bytes = b"") -> bytes:
+def answer_name(request_id: str, *, shadow: bool, whose: bytes = b"", layer: str = DEFAULT_LAYER) -> bytes:
     """Return the key suffix of an answer stored under a request id (ASCII).
 
-    `whose`: the key part of the client that asked, if the key's own client is shared.
+    `whose`: the key part of the client that asked, if the key's own client is shared. Each layer has a shadow rule.
     """
-    return b":%b:%b%b" % (b"S" if shadow else b"Q", request_id.encode(), whose[4:-1])
+    name = b":%b:%b%b" % (b"S" if shadow else b"Q", request_id.encode(), whose[4:-1])
+    return b"%b:%b" % (name, layer.encode()) if shadow and layer != DEFAULT_LAYER else name
 
 
 def lease_name(counters: Iterable[bytes], nonce: str) -> bytes:

@@ -15,6 +15,7 @@ from app.limiter.denial_cache import DenialCache
 from app.limiter.errors import NotReady, RequestIdConflict, StoreError, Unavailable
 from app.limiter.fallback.fallback import Fallback
 from app.limiter.fallback.fallback_log import FallbackLog
+from app.limiter.joint.joint_rule import as_of, of_part
 from app.limiter.store import DenialCounter, RuleSource, Store
 from app.observability.active_clients import ActiveClients
 from app.observability.metrics import SHADOW_BLOCKED
@@ -142,7 +143,7 @@ class Limiter:
         if not charge.compiled.counts_units:
             return outright(charge.compiled, int(self._clock() * 1_000_000))
         if isinstance(stored, EarlierOutcome):
-            return decided(charge.compiled.as_of(stored.terms), stored)
+            return of_part(decided(as_of(charge.compiled, stored.terms), stored))
         if isinstance(stored, RequestIdConflict):
             return stored
         fallen_back = self._fallback.decide(charge, stored)

@@ -33,8 +33,8 @@ def require_valid(rule: Rule) -> None:
 
 
 def _problem(rule: Rule) -> str | None:
-    if not rule.client_id or rule.endpoint == "":
-        return "an empty client_id or endpoint"
+    if not rule.pattern or rule.endpoint == "":
+        return "an empty client_id, group or endpoint"
     if rule.action not in ACTIONS:
         return f"the action is {rule.action!r}"
     if rule.fail_mode is not None and rule.fail_mode not in FAIL_MODES:

@@ -61,7 +61,7 @@ def forget(
     A new version of the rules is committed once the counters are gone. It makes every worker drop its cached denials.
     """
     if limit_key is None:
-        rules = book.candidates(tenant_id, client_id)
+        rules = [each.rule for each in book.candidates(tenant_id, client_id)]
     else:
         rules = [book.match(tenant_id, client_id, limit_key)]
     with versioned_transaction(session, tenant_id):

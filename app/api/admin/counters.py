@@ -54,7 +54,7 @@ def explain_check(question: dict[str, str]) -> dict[str, Any]:
 def list_counters(question: dict[str, str], pagination_parameters: PaginationParameters) -> list[dict[str, Any]]:
     """List the client's current counters: those of every rule that can decide a check of it."""
     book, wanted = _book(), pagination_parameters
-    rules = counting(book.candidates(g.principal.tenant_id, question["client_id"]))
+    rules = counting(each.rule for each in book.candidates(g.principal.tenant_id, question["client_id"]))
     limits = [(rule, limit) for rule in rules for limit in rule.limits]
     wanted.item_count = len(limits)
     page = limits[wanted.first_item : wanted.last_item + 1]

@@ -61,8 +61,8 @@ def _grouped(items: Sequence[T], work_us: Sequence[int], most_us: int, most: int
 def packed_call(charges: Sequence[Charge], now_us: int | None = None) -> bytes:
     """Return the EVALSHA that decides the charges in order. Without `now_us`, Redis's clock decides."""
     charge = charges[0]
-    if len(charges) == 1 and charge.cost == 1 and charge.record is None and now_us is None:  # the common single check
-        compiled = charge.compiled
+    if len(charges) == 1 and charge.cost == 1 and charge.record is None and now_us is None and not charge.owners:
+        compiled = charge.compiled  # the common single check
         compiled.alone = compiled.alone or tuple(_packed([Charge(compiled, ANYBODY, 1)], None).split(ANYBODY))
         return charge.client.join(compiled.alone)
     return _packed(charges, now_us)
@@ -72,7 +72,7 @@ def _packed(charges: Sequence[Charge], now_us: int | None) -> bytes:
     keys, asked = [], []
     for charge in charges:
         compiled, record = charge.compiled, charge.record
-        keys.append(charge.client.join(compiled.keys))
+        keys.append(compiled.keys_of(charge.owners) if charge.owners else charge.client.join(compiled.keys))
         if record is None:
             asked.append(compiled.one_unit if charge.cost == 1 else compiled.asked(charge.cost))  # most cost 1
             continue

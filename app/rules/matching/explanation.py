@@ -41,14 +41,14 @@ def explain(
     """Return every candidate for the check in precedence order: enforced, shadows, the default, then `disabled`."""
     winner = book.match(tenant_id, client_id, limit_key)
     shadow = book.match_shadow(tenant_id, client_id, limit_key)
-    rules = book.candidates(tenant_id, client_id)
+    rules = [each.rule for each in book.candidates(tenant_id, client_id)]
     hiders = hidden_by(rule for rule in rules if not rule.shadow) | hidden_by(rule for rule in rules if rule.shadow)
     candidates = [
         replaced(_judged(rule, shadow if rule.shadow else winner, limit_key), hidden_by=hiders.get(rule.id))
         for rule in rules
     ]
-    asleep = _as_if_enabled(disabled, pace).candidates(tenant_id, client_id)
-    return candidates + [Candidate(replace(rule, enabled=False), False, "it is disabled") for rule in asleep[:-1]]
+    asleep = _as_if_enabled(disabled, pace).candidates(tenant_id, client_id)[:-1]
+    return candidates + [Candidate(replace(each.rule, enabled=False), False, "it is disabled") for each in asleep]
 
 
 def hidden_by(candidates: Iterable[Rule]) -> dict[int, Rule]:

@@ -88,7 +88,7 @@ def test_what_is_hidden_is_what_the_book_does_not_decide_by(patterns: dict[str, 
         pair = (replace(one, id=1), replace(two, id=2))
         book = RuleBook(Snapshot(1, b"", pair), default=default_rule(100, 60), algorithm="gcra")
         for upper, lower in (pair, pair[::-1]):
-            both = [client for client in clients if {1, 2} <= {each.id for each in book.candidates(1, client)}]
+            both = [client for client in clients if {1, 2} <= {each.rule.id for each in book.candidates(1, client)}]
             taken = [client for client in both if book.match(1, client, "login").id == upper.id]
             told = lower.endpoint is not None and upper.endpoint is None and bool(taken)
             assert hides(upper, lower) is (told and is_wide(lower.client_id)), (upper, lower)

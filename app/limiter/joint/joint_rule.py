@@ -1,0 +1,86 @@
+"""Several rules compiled into one: all of their limits admit a check and are charged together, or none is."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import accumulate, groupby
+
+import msgspec
+from msgspec.structs import replace
+
+from app.limiter.compiled_rule import CompiledRule, packed_terms
+from app.limiter.decision import Decision
+from app.limiter.redis.scripts import check_joint_script, named
+from app.rules.rule import Limit
+
+
+class JointRule(CompiledRule, gc=False, eq=False):
+    """The compiled rules that decide a check together, in the order of their layers. Made by `joined`.
+
+    `rule` stands for all of them: it has their limits, and otherwise the fields of the first. Limits are numbered from
+    that of the first part. A charge of it names `owners`, the prefixes of the counters.
+    """
+
+    parts: tuple[CompiledRule, ...] = ()
+    owned: tuple[int, ...] = ()  # by part: index in the owners of a charge
+    starts: tuple[int, ...] = ()  # by part: number of its first limit
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.names = tuple(name for part in self.parts for name in part.names)
+        self.keys = ()  # `keys_of` is used instead
+        self.starts = (0, *accumulate(len(part.names) for part in self.parts[:-1]))
+        if len(self.names) > 1:
+            self.script = check_joint_script()
+
+    def place(self, binding: int) -> tuple[CompiledRule, int]:
+        """Return the part that has the limit of that number, and the limit's index in it."""
+        at = bisect_right(self.starts, binding) - 1
+        return self.parts[at], binding - self.starts[at]
+
+    def owner_of(self, binding: int, owners: Sequence[bytes]) -> bytes:
+        """Return the prefix of the counter of the limit of that number."""
+        return owners[self.owned[bisect_right(self.starts, binding) - 1]]
+
+    def keys_of(self, owners: Sequence[bytes]) -> bytes:
+        return b"".join([owners[owner].join(part.keys) for part, owner in zip(self.parts, self.owned, strict=True)])
+
+    @property
+    def terms(self) -> bytes:
+        """The rule ids and limits that an answer depends on, as those of a single rule."""
+        return packed_terms([part.rule.id for part in self.parts for _ in part.names], self.rule.limits)
+
+
+def joined(parts: Sequence[CompiledRule], owned: Sequence[int]) -> JointRule:
+    """Return the rule that decides by all parts. `owned`: by part, the index in the owners of its charges."""
+    limits = tuple(limit for part in parts for limit in part.rule.limits)
+    return JointRule(replace(parts[0].rule, limits=limits), parts[0].counts, parts=tuple(parts), owned=tuple(owned))
+
+
+def of_part(decision: Decision) -> Decision:
+    """Return the decision of a joint rule as one of the part with the binding limit; any other decision as it is."""
+    joint, outcome = decision.compiled, decision.outcome
+    if not isinstance(joint, JointRule):
+        return decision
+    part, binding = joint.place(outcome.binding)
+    return replace(decision, compiled=part, outcome=replace(outcome, binding=binding), joint=joint)
+
+
+@lru_cache(maxsize=1024)  # each has templates of its answers
+def as_of(compiled: CompiledRule, terms: bytes) -> CompiledRule:
+    """Return the compiled rule with earlier terms: of this rule, or of others in its place."""
+    ids, asked = msgspec.msgpack.decode(terms)
+    limits = [Limit(rate, window, named(algorithm), burst) for rate, window, algorithm, burst in asked]
+    counts = {part.rule.id: part.counts for part in compiled.parts} if isinstance(compiled, JointRule) else {}
+
+    def earlier(rule_id: int, limits: list[Limit]) -> CompiledRule:
+        rule = replace(compiled.rule, id=rule_id, limits=tuple(limits))
+        return CompiledRule(rule, counts.get(rule_id, compiled.counts))
+
+    if isinstance(ids, int):
+        return earlier(ids, limits)
+    every = groupby(zip(ids, limits, strict=True), key=lambda pair: pair[0])
+    parts = [earlier(rule_id, [limit for _, limit in pairs]) for rule_id, pairs in every]
+    return joined(parts, [0] * len(parts))
