@@ -157,6 +157,13 @@ class RuleBook:
                 found += map(Deciding, rules.candidates(client_id))
         return [*found, Deciding(self._default)]
 
+    def group_rules(self, tenant_id: int) -> list[Rule]:
+        """Return the tenant's enabled rules of groups, shadows too."""
+        if tenant_id not in self.layered:
+            return []
+        rules = self._ready.values()
+        return [rule for rule in rules if rule.group is not None and rule.enabled and rule.tenant_id == tenant_id]
+
     def large_parts(self, pace: Pace) -> list[dict[Any, Any]]:
         """Return the large collections that only this book has, for `let_go` once the book is gone."""
         every = chain.from_iterable(index.values() for index in self._indexes)
