@@ -15,8 +15,8 @@ hashed text is unique for each pair of tenant and client.
 
 Counters that many clients share are keys of a client that cannot exist: `shared` below names it.
 
-`rl:{…}:Q:<request id>` is an answer kept for a minute (`S` of a shadow rule). `rl:{…}:L:12:1T:<nonce>` is a lease of
-the counters that it names.
+`rl:{…}:Q:<request id>` is an answer kept for a minute (`S` of a shadow rule). `rl:{…}:U:Q:<request id>` marks the id as
+charged, but not yet in all slots. `rl:{…}:L:12:1T:<nonce>` is a lease of the counters that it names.
 
 `rl:{limited:<hash of tenant>}:<five minutes>` counts the denials of a tenant's clients. `rl:{in-use-by}` names the
 deployment that last inspected this Redis, and `rl:{mark:<deployment>}` tells this Redis from others. A client's part is
@@ -147,6 +147,11 @@ def answer_name(request_id: str, *, shadow: bool, whose: bytes = b"", layer: str
     """
     name = b":%b:%b%b" % (b"S" if shadow else b"Q", request_id.encode(), whose[4:-1])
     return b"%b:%b" % (name, layer.encode()) if shadow and layer != DEFAULT_LAYER else name
+
+
+def mark_name(answer: bytes) -> bytes:
+    """Return the key suffix of the mark of an unfinished request id. `answer`: the suffix of its answer."""
+    return b":U" + answer
 
 
 def lease_name(counters: Iterable[bytes], nonce: str) -> bytes:

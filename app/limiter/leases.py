@@ -17,6 +17,8 @@ from app.limiter.compiled_rules import CompiledRules
 from app.limiter.decision import Decision, LeaseOutcome, Question, decided, outright
 from app.limiter.errors import StoreError, StoreFault
 from app.limiter.fallback.fallback import Fallback
+from app.limiter.joint.joint_rule import of_part, owned_parts
+from app.limiter.joint.matches import Owned
 from app.limiter.keys import HASH_LENGTH, lease_name, public_part
 from app.limiter.limiter import Limiter, with_shadow
 from app.limiter.redis.script_calls import NONSENSE
@@ -26,9 +28,8 @@ from app.observability.active_clients import ActiveClients
 from app.rules.errors import NotFound
 
 NONCE_BYTES = 12  # 16 characters, so that a lease id cannot be guessed
-LEASE_ID = re.compile(
-    rf"(0|[1-9][0-9]{{0,18}})\.([\w-]{{{HASH_LENGTH}}})\.([\w-]{{16}})", re.ASCII
-)  # rule, client, nonce
+COUNTED = rf"(?:0|[1-9][0-9]{{0,18}})\.[\w-]{{{HASH_LENGTH}}}"  # a rule, and the owner of its counters
+LEASE_ID = re.compile(rf"({COUNTED}(?:~{COUNTED}){{0,7}})\.([\w-]{{16}})", re.ASCII)  # rules in layers, nonce
 GONE = "the tenant has no such lease, or it has expired: its permits count as used"
 
 
@@ -67,13 +68,15 @@ class Leases:
         compiled_rules, nonce = self._limiter.current_rules(), token_urlsafe(NONCE_BYTES)
         charge = compiled_rules.charge(*question)
         self._active_clients.add([charge.client])
+        parts = owned_parts(charge)
         lease = ChargeRecord(lease_name(charge.compiled.names, nonce), b"%d" % (ttl_ms * 1000), lease_script())
-        decision, granted = self._decided(charge, self._asked(replace(charge, record=lease)))
+        # The lease lies beside the first counter, whose owner its id names.
+        decision, granted = self._decided(charge, self._asked(replace(charge, client=parts[0][1], record=lease)))
         if not granted:
-            self._denied_clients.denied(question[0], question[1].client_id, charge.compiled.rule)
+            self._denied_clients.denied(question[0], question[1].client_id, decision.compiled.rule)
             return Grant(decision, 0, None, None)
         charge.compiled.counts.granted(granted)
-        lease_id = f"{charge.compiled.rule.id}.{public_part(charge.client)}.{nonce}"
+        lease_id = "~".join(f"{part.rule.id}.{public_part(owner)}" for part, owner in parts) + f".{nonce}"
         expires_at = (decision.outcome.now_us + ttl_ms * 1000) / 1_000_000
         return Grant(
             self._beside_shadow(compiled_rules, question, charge, granted, decision), granted, lease_id, expires_at
@@ -85,12 +88,17 @@ class Leases:
         Raises NotFound if the lease is unknown to the tenant or has expired; Unavailable and NotReady.
         """
         compiled_rules, found = self._limiter.current_rules(), LEASE_ID.fullmatch(lease_id)
-        rule = compiled_rules.book.rule(tenant_id, int(found[1])) if found else None
-        if found is None or rule is None:
+        if found is None:
             raise NotFound(GONE)
-        compiled = compiled_rules.compiled(rule)
-        lease = ChargeRecord(lease_name(compiled.names, found[3]), script=lease_release_script())
-        outcome = self._asked(Charge(compiled, compiled_rules.client_named(tenant_id, found[2]), unused, lease))
+        named = [part.split(".") for part in found[1].split("~")]
+        rules = [compiled_rules.book.rule(tenant_id, int(rule_id)) for rule_id, _ in named]
+        owners = [compiled_rules.client_named(tenant_id, owner) for _, owner in named]
+        counted = [Owned(rule, owner) for rule, owner in zip(rules, owners, strict=True) if rule is not None]
+        if len(counted) < len(named):
+            raise NotFound(GONE)
+        compiled, client, owners = compiled_rules.match(counted, owners[0])
+        lease = ChargeRecord(lease_name(compiled.names, found[2]), script=lease_release_script())
+        outcome = self._asked(Charge(compiled, client, unused, lease, owners))
         if outcome is None:  # the rule counts nothing
             return 0
         if outcome.permits < 0:
@@ -109,17 +117,16 @@ class Leases:
     def _decided(self, charge: Charge, outcome: LeaseOutcome | None) -> tuple[Decision, int]:
         """Return the decision and the number of permits granted."""
         if outcome is not None:
-            return decided(charge.compiled, outcome), outcome.permits
+            return of_part(decided(charge.compiled, outcome)), outcome.permits
         decision = outright(charge.compiled, int(self._clock() * 1_000_000))
         return decision, charge.cost if decision.allowed else 0
 
     def _beside_shadow(
         self, compiled_rules: CompiledRules, question: Question, charge: Charge, granted: int, decision: Decision
     ) -> Decision:
-        """Return the decision, combined with a shadow rule's answer to a check of as many units."""
+        """Return the decision, combined with the answers of shadow rules to a check of as many units."""
         tenant_id, check = question
-        shadow = compiled_rules.shadow_charge(tenant_id, replace(check, cost=granted), charge.client)
-        if shadow is not None:
-            [outcome] = self._limiter.outcomes([shadow])
+        shadows = compiled_rules.shadow_charges(tenant_id, replace(check, cost=granted), charge.client)
+        for shadow, outcome in zip(shadows, self._limiter.outcomes(shadows), strict=True):
             decision = with_shadow(shadow, outcome, decision)
         return decision

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -15,6 +15,7 @@ from app.limiter.denial_cache import DenialCache
 from app.limiter.errors import NotReady, RequestIdConflict, StoreError, Unavailable
 from app.limiter.fallback.fallback import Fallback
 from app.limiter.fallback.fallback_log import FallbackLog
+from app.limiter.joint.full_counters import FullCounters
 from app.limiter.joint.joint_rule import as_of, of_part
 from app.limiter.store import DenialCounter, RuleSource, Store
 from app.observability.active_clients import ActiveClients
@@ -53,6 +54,7 @@ class Limiter:
         self._breaker = breaker
         self._fallback_log = fallback_log
         self._denials = denials
+        self._full_counters = FullCounters(monotonic)
         self._active_clients = active_clients
         self._denied_clients = denied_clients
         self._clock = clock
@@ -68,11 +70,13 @@ class Limiter:
         """Decide in order, in one round trip to the store. Raises NotReady while no rules are known."""
         compiled_rules = self.current_rules()
         denied = self._denials.among(questions)
+        if compiled_rules.layered and self._full_counters.any():
+            denied = self._beyond_full_counters(compiled_rules, questions, denied)
         undecided = questions
         if denied:
             undecided = [question for place, question in enumerate(questions) if place not in denied]
         answers = self._ask(compiled_rules, undecided) if undecided else []
-        for place, decision in denied.items():  # their clients were marked as active when Redis was asked
+        for place, decision in denied.items():  # their clients have been marked as active
             answers.insert(place, decision)
         self._count(questions, answers)
         return answers
@@ -85,6 +89,7 @@ class Limiter:
         if compiled_rules is None or compiled_rules.book is not book:
             compiled_rules = self._compiled_rules = CompiledRules(book, compiled_rules)
             self._denials.clear()
+            self._full_counters.clear()
         return compiled_rules
 
     def follow(self, pace: Pace) -> None:
@@ -96,16 +101,18 @@ class Limiter:
         """Return the answers to questions without a remembered denial."""
         charges = [compiled_rules.charge(tenant_id, check) for tenant_id, check in questions]
         self._active_clients.add([charge.client for charge in charges])
-        shadows = _shadow_charges(compiled_rules, questions, charges) if compiled_rules.book.has_shadows else {}
+        shadows = _shadow_charges(compiled_rules, questions, charges) if compiled_rules.book.has_shadows else []
         asked_at = self._monotonic()
-        outcomes = self.outcomes([*charges, *shadows.values()])
+        outcomes = self.outcomes([*charges, *[shadow for _, shadow in shadows]])
         answers = [
             decided(charge.compiled, outcome) if type(outcome) is Outcome else self._otherwise(charge, outcome)
             for charge, outcome in zip(charges, outcomes, strict=False)
         ]
         if compiled_rules is self._compiled_rules:  # otherwise the rules have changed meanwhile
-            self._remember(questions, charges, outcomes, asked_at, but=shadows)
-        for (place, shadow), outcome in zip(shadows.items(), outcomes[len(charges) :], strict=True):
+            self._remember(questions, charges, outcomes, asked_at, but=[place for place, _ in shadows])
+        if compiled_rules.layered:
+            answers = [of_part(answer) if isinstance(answer, Decision) else answer for answer in answers]
+        for (place, shadow), outcome in zip(shadows, outcomes[len(charges) :], strict=True):
             answer = answers[place]
             if isinstance(answer, Decision):
                 answers[place] = with_shadow(shadow, outcome, answer)
@@ -123,7 +130,28 @@ class Limiter:
         for place, charge in enumerate(charges):
             outcome = found[place]
             if isinstance(outcome, Outcome) and not outcome.allowed:
-                self._denials.keep(asked[place], charge, outcome, at, repeat=place not in but)
+                repeat = place not in but
+                self._denials.keep(asked[place], charge, outcome, at, repeat=repeat)
+                if charge.owners and repeat:
+                    self._full_counters.keep(charge, outcome, at)
+
+    def _beyond_full_counters(
+        self, compiled_rules: CompiledRules, questions: Sequence[Question], denied: Mapping[int, Decision]
+    ) -> dict[int, Decision]:
+        """Return these denials and those by full shared counters, by index of the question, ascending.
+
+        A shadow rule must see every check, and a request id may repeat an answer; so Redis decides those.
+        """
+        found = dict(denied)
+        for place, (tenant_id, check) in enumerate(questions):
+            if place in found or check.cost != 1 or check.request_id is not None:
+                continue
+            charge = compiled_rules.charge(tenant_id, check)
+            decision = self._full_counters.denial(charge) if charge.owners else None
+            if decision is not None and not compiled_rules.shadow_charges(tenant_id, check, charge.client):
+                self._active_clients.add([charge.client])
+                found[place] = decision
+        return dict(sorted(found.items()))
 
     def outcomes(self, charges: Sequence[Charge]) -> Sequence[Stored]:
         """Return the store's result for each charge, in one round trip through the breaker."""
@@ -169,14 +197,13 @@ class Limiter:
 
 def _shadow_charges(
     compiled_rules: CompiledRules, questions: Sequence[Question], charges: Sequence[Charge]
-) -> dict[int, Charge]:
-    """Return the charges of shadow rules, by index of the question."""
-    found = {}
-    for place, (question, charge) in enumerate(zip(questions, charges, strict=True)):
-        shadow = compiled_rules.shadow_charge(*question, charge.client)
-        if shadow is not None:
-            found[place] = shadow
-    return found
+) -> list[tuple[int, Charge]]:
+    """Return the charges of shadow rules, each with the index of its question."""
+    return [
+        (place, shadow)
+        for place, (question, charge) in enumerate(zip(questions, charges, strict=True))
+        for shadow in compiled_rules.shadow_charges(*question, charge.client)
+    ]
 
 
 def with_shadow(shadow: Charge, outcome: Stored, decision: Decision) -> Decision:

@@ -10,7 +10,7 @@ from itertools import accumulate, groupby
 import msgspec
 from msgspec.structs import replace
 
-from app.limiter.compiled_rule import CompiledRule, packed_terms
+from app.limiter.compiled_rule import Charge, CompiledRule, packed_terms
 from app.limiter.decision import Decision
 from app.limiter.redis.scripts import check_joint_script, named
 from app.rules.rule import Limit
@@ -57,6 +57,14 @@ def joined(parts: Sequence[CompiledRule], owned: Sequence[int]) -> JointRule:
     """Return the rule that decides by all parts. `owned`: by part, the index in the owners of its charges."""
     limits = tuple(limit for part in parts for limit in part.rule.limits)
     return JointRule(replace(parts[0].rule, limits=limits), parts[0].counts, parts=tuple(parts), owned=tuple(owned))
+
+
+def owned_parts(charge: Charge) -> list[tuple[CompiledRule, bytes]]:
+    """Return each rule that decides the charge, with the prefix of its counters."""
+    joint = charge.compiled
+    if not isinstance(joint, JointRule):
+        return [(joint, charge.client)]
+    return [(part, charge.owners[owner]) for part, owner in zip(joint.parts, joint.owned, strict=True)]
 
 
 def of_part(decision: Decision) -> Decision:

@@ -17,6 +17,8 @@ from app.limiter.breaker.guarded import guarded
 from app.limiter.compiled_rule import Charge
 from app.limiter.decision import Outcome
 from app.limiter.errors import Redirected, StoreError, StoreUnavailable
+from app.limiter.joint.parts import Part, PartOutcome
+from app.limiter.joint.placement import home
 from app.limiter.keys import health, slot
 from app.limiter.redis.cluster import Cluster, Primary
 from app.limiter.redis.endpoint import Address
@@ -31,6 +33,8 @@ Routes = dict[Route, list[int]]
 
 
 class ClusterStore:
+    spans = True  # the counters of one decision may lie on several servers
+
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
 
@@ -45,7 +49,17 @@ class ClusterStore:
             found, _ = guarded(route[0].breaker, _store(route).check, asked, route[0].whose)
             return found
 
-        return self._ask([slot(charge.client) for charge in charges], ask)
+        return self._ask([slot(home(charge) if charge.owners else charge.client) for charge in charges], ask)
+
+    def decide(self, parts: Sequence[Part]) -> list[PartOutcome | StoreError]:
+        """Make one round trip to each primary that has some of the parts; they are decided there in their order."""
+
+        def ask(route: Route, places: list[int]) -> Sequence[PartOutcome | StoreError]:
+            asked = [parts[place] for place in places]
+            found, _ = guarded(route[0].breaker, _store(route).decide, asked, route[0].whose)
+            return found
+
+        return self._ask([slot(part.key) for part in parts], ask)
 
     def send(self, commands: Sequence[tuple[bytes, ...]], operation: str) -> list[Any]:
         """Send commands as RedisStore does; the second word of each is its key."""

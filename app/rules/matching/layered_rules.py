@@ -75,10 +75,10 @@ class LayeredRules:
         self._layers = {name: self._layers[name] for name in (DEFAULT_LAYER, *names)}
         earlier: Mapping[str, Layer] = previous._layers if previous is not None else {}
         for name, layer in self._layers.items():
-            before = earlier.get(name)
+            before = earlier.get(name) or Layer()
             if name != DEFAULT_LAYER:
-                layer.clients.index_patterns(before and before.clients, matches, pace)
-            layer.groups.index_patterns(before and before.groups, matches, pace)
+                layer.clients.index_patterns(before.clients, matches, pace)
+            layer.groups.index_patterns(before.groups, matches, pace)
 
     def match(self, client_id: str, limit_key: str, groups: Sequence[str]) -> Iterator[Deciding]:
         """Return the most specific rule of each layer that has one for this check, in the order of layers."""
