@@ -27,6 +27,7 @@ MAX_LIMITS = 8
 DEFAULT_TENANT, DEFAULT_TENANT_ID = "default", 1
 DEFAULT_RULE_ID = 0  # the built-in default has no row; callers see "default"
 DEFAULT_LAYER = "default"
+LAYER = "[a-z0-9_-]{1,32}"  # all of a layer's name, as PostgreSQL and Python read it
 # Kinds of rules, by the release that first decides by them. A rule with higher `needs` is hidden from this release.
 PLAIN, LAYERED = 0, 1
 UNDERSTOOD = LAYERED
@@ -63,7 +64,7 @@ class Limit(Struct, frozen=True, gc=False):
         return replace(self, algorithm=default_algorithm)
 
 
-class Rule(Struct, frozen=True, kw_only=True, gc=False):
+class Rule(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Limits for a client or a group (exact or glob) on one endpoint (None: any); all of them apply at once.
 
     `shared`: all clients of a client rule share one counter, and those of one group value. Otherwise each has its own.

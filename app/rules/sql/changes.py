@@ -33,7 +33,6 @@ VERSIONS_SEARCHED = 1000  # versions of a rule, to find its state before a block
 
 # Whether the rule (None: none exists) is still the one that the caller expects. Called under the tenant's lock.
 Expected = Callable[[Rule | None], bool]
-Target = tuple[str, str | None, bool]
 
 
 def anything(_: Rule | None) -> bool:
@@ -98,8 +97,8 @@ class RuleChanges:
 
     def compare(self, rules: Sequence[Rule], *, replace: bool) -> Merge:
         """Return the changes that `merge` would make. No two rules may have the same client and endpoint."""
-        current = {_target(rule): rule for rule in self._pace(self._rules.rules(self._tenant_id))}
-        merge = Merge.of((current.pop(_target(rule), None), rule) for rule in self._pace(rules))
+        current = {rule.identity: rule for rule in self._pace(self._rules.rules(self._tenant_id))}
+        merge = Merge.of((current.pop(rule.identity, None), rule) for rule in self._pace(rules))
         (merge.deleted if replace else merge.others).extend(current.values())
         return merge
 
@@ -214,7 +213,3 @@ def load_examples(session: Session) -> int:
 def _require(expected: Expected, current: Rule | None) -> None:
     if not expected(current):
         raise Stale(f"the rule is at version {current.version} now" if current else "there is no such rule now")
-
-
-def _target(rule: Rule) -> Target:
-    return rule.client_id, rule.endpoint, rule.shadow

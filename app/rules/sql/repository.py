@@ -13,15 +13,25 @@ from app.rules.counter_numbers import numbered, successor
 from app.rules.matching.glob import is_pattern
 from app.rules.matching.networks import ADDRESS, around, network_of
 from app.rules.matching.rule_overlap import head_of
-from app.rules.rule import Limit, Rule
+from app.rules.rule import Identity, Limit, Rule
 from app.rules.sql.database.bulk_sql import delete_rows, insert_rows, update_rows
 from app.rules.sql.database.pagination import slice_of, total_of
 from app.rules.sql.models import LimitRow, RuleRow
-from app.rules.sql.rows import DECIDING, LIMITS, RULES, limit_columns, limit_of, rule_columns
+from app.rules.sql.rows import (
+    DECIDING,
+    FIELDS,
+    LIMITS,
+    RULES,
+    UNDERSTANDABLE,
+    limit_columns,
+    limit_of,
+    rule_columns,
+)
 from app.rules.yielding import Pace, let_go, unpaced
 
 ROWS_IN_PART = 500  # of a result; a part is read without a switch
-TARGET = (RuleRow.tenant_id, RuleRow.client_id, RuleRow.endpoint, RuleRow.shadow)
+IDENTIFYING = ("layer", "client_id", "group", "endpoint", "shadow")
+IDENTITY = (RuleRow.layer, func.coalesce(RuleRow.client_id, ""), RuleRow.group, RuleRow.endpoint, RuleRow.shadow)
 MAX_BESIDE = 500  # reading more would block other greenlets
 
 
@@ -96,19 +106,20 @@ class RuleRepository:
         return next(self._read(_of(tenant_id, {"id": rule_id})), None)
 
     def twin(self, rule: Rule) -> Rule | None:
-        """Return the stored rule of the same tenant, client, endpoint and shadow flag."""
-        target = {"client_id": rule.client_id, "endpoint": rule.endpoint, "shadow": rule.shadow}
-        return next(self._read(_of(rule.tenant_id, target)), None)
+        """Return the tenant's stored rule with this identity."""
+        columns = rule_columns(rule, first_counter=1)
+        return next(self._read(_of(rule.tenant_id, {name: columns[name] for name in IDENTIFYING})), None)
 
     def add(self, rules: Sequence[Rule]) -> list[Rule]:
-        """Insert rules of different clients or endpoints. Their counters are numbered from 1."""
-        added = {_target(rule): replace(rule, limits=numbered(rule.limits)) for rule in self._pace(rules)}
-        returning = (RuleRow.id, RuleRow.version, RuleRow.created_at, RuleRow.updated_at, *TARGET)
+        """Insert rules of one tenant with different identities. Their counters are numbered from 1."""
+        added = {rule.identity: replace(rule, limits=numbered(rule.limits)) for rule in self._pace(rules)}
+        returning = (RuleRow.id, RuleRow.version, RuleRow.created_at, RuleRow.updated_at, *IDENTITY)
         rows = (rule_columns(rule, first_counter=1) for rule in self._pace(list(added.values())))
         stored = insert_rows(self._session, RuleRow, rows, returning)
-        for rule_id, version, created, updated, *target in self._pace(stored):
-            rule = added[tuple(target)]
-            added[tuple(target)] = replace(rule, id=rule_id, version=version, created_at=created, updated_at=updated)
+        for rule_id, version, created, updated, *columns in self._pace(stored):
+            identity: Identity = tuple(columns)
+            rule = added[identity]
+            added[identity] = replace(rule, id=rule_id, version=version, created_at=created, updated_at=updated)
         numbered_rules = list(added.values())
         let_go(self._pace, stored, added)
         self._insert_limits(numbered_rules)
@@ -147,7 +158,7 @@ class RuleRepository:
                 limits.setdefault(rule_id, []).append(limit_of(*columns))
             for row in rows:
                 fields = dict(zip(names, row, strict=True))
-                del fields["next_counter"]
+                fields["client_id"] = fields["client_id"] or ""
                 yield Rule(limits=tuple(limits.get(fields["id"], ())), **fields)
 
     def _next_counters(self, ids: Sequence[int]) -> dict[int, int]:
@@ -172,16 +183,12 @@ def _in_parts(found: Select[Any]) -> Select[Any]:
     return found.execution_options(yield_per=ROWS_IN_PART)
 
 
-def _target(rule: Rule) -> tuple[Any, ...]:
-    return rule.tenant_id, rule.client_id, rule.endpoint, rule.shadow
-
-
 def _of(tenant_id: int, wanted: dict[str, Any]) -> Select[Any]:
     contains = wanted.get("contains", "")
     fields = [RULES.c[name] == value for name, value in wanted.items() if name != "contains"]  # None becomes IS NULL
     if contains:
         fields.append(RULES.c.client_id.contains(contains, autoescape=True))
-    return select(RULES).where(RULES.c.tenant_id == tenant_id, *fields)
+    return select(*FIELDS).where(RULES.c.tenant_id == tenant_id, UNDERSTANDABLE, *fields)
 
 
 def _meets(globs: Any, pattern: str) -> Any:
