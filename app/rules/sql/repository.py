@@ -58,8 +58,11 @@ class RuleRepository:
         return self._read(_in_parts(_of(tenant_id, {})))
 
     def of_client(self, tenant_id: int, client_id: str) -> list[Rule]:
-        """Return the rules that may decide for the client: its own, and all rules for patterns and for its networks."""
-        named = or_(RULES.c.client_id.in_([client_id, *around(client_id)]), RULES.c.client_id.contains("*"))
+        """Return the rules that may decide for the client: its own, and all rules for patterns, its networks and
+        groups.
+        """
+        own, wide = RULES.c.client_id.in_([client_id, *around(client_id)]), RULES.c.client_id.contains("*")
+        named = or_(own, wide, RULES.c.group.is_not(None))
         return list(self._read(_of(tenant_id, {}).where(named)))
 
     def beside(self, rule: Rule) -> list[Rule]:
