@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import repeat
-
 from app.limiter.compiled_rule import Charge
-from app.limiter.joint.joint_rule import JointRule
+from app.limiter.joint.joint_rule import owned_parts
 from app.limiter.keys import slot
 
 
 def prefixes(charge: Charge) -> list[bytes]:
     """Return the prefix of each counter, by limit."""
-    compiled = charge.compiled
-    if not isinstance(compiled, JointRule):
-        return [charge.client] * len(compiled.names)
-    owned = zip(compiled.parts, compiled.owned, strict=True)
-    return [prefix for part, owner in owned for prefix in repeat(charge.owners[owner], len(part.names))]
+    return [owner for part, owner in owned_parts(charge) for _ in part.names]
 
 
 def home(charge: Charge) -> bytes:

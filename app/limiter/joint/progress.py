@@ -11,7 +11,7 @@ from app.limiter.compiled_rule import Charge, CompiledRule
 from app.limiter.decision import Outcome
 from app.limiter.errors import RequestIdConflict, StoreBusy, StoreError, Unavailable
 from app.limiter.joint.joint_rule import JointRule, joined
-from app.limiter.joint.parts import Item, ItemOutcome, PartialOutcome, combined
+from app.limiter.joint.parts import Item, ItemOutcome, PartialOutcome, PassingDenial, combined
 
 # What a fallback decides: the outcome and the rule to whose limits it refers, or a refusal.
 FallenBack = tuple[CompiledRule, Outcome] | Unavailable
@@ -73,15 +73,18 @@ class Progress:
         if self._error is not None and self._instead is None and (self._lost or not self._tested):
             self._instead = self._fallback.decide(self._without_redis(), self._error)
 
-    def decided(self, *, charged: bool) -> Decided:
-        """Return the result: with the numbers after the charge, or as if nothing had been charged."""
+    def decided(self, *, charged: bool, passing: bool) -> Decided:
+        """Return the result: with the numbers after the charge, or as if nothing had been charged.
+
+        `passing`: a denial is a PassingDenial.
+        """
         if self._known is not None:
             return self._known
         if not self._tested:
             self.fall_back()
         found = [tested.after if charged else tested.before for tested in self._tested]
         if self._error is None:
-            return combined(found)
+            return combined(found, PassingDenial if passing and not self.admitted else Outcome)
         if self._instead is None:  # denied before the fallback was asked
             return self.charge.compiled, combined(found)
         if not found or isinstance(self._instead, Unavailable):

@@ -34,10 +34,6 @@ class Spanning:
         self._fallback = fallback
         self._fallback_log = fallback_log
 
-    def concerns(self, charges: Sequence[Charge]) -> bool:
-        """Whether some charge has counters in several slots, which one script call cannot decide."""
-        return self._store.spans and any(spans(charge) for charge in charges)
-
     def outcomes(self, charges: Sequence[Charge]) -> list[Decided]:
         """Return the result of each charge."""
         clients = {charge.client for charge in charges if spans(charge)}
@@ -58,6 +54,8 @@ class Spanning:
 
     def together(self, charges: Sequence[Charge], *, only_ask: bool) -> list[Decided]:
         """Return the results of charges that are admitted together or not at all."""
+        if not charges:
+            return []
         return self.run(Unit(charges, self._fallback, spans=self._store.spans, only_ask=only_ask).decide())
 
     def run(self, steps: Steps[T]) -> T:

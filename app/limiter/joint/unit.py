@@ -61,7 +61,7 @@ class Unit:
         elif finished := self._finished():
             yield finished
         charged = self._admitted and self._mode != ASK
-        return [progress.decided(charged=charged) for progress in self._progress]
+        return [progress.decided(charged=charged, passing=bool(waiting)) for progress in self._progress]
 
     @property
     def _admitted(self) -> bool:

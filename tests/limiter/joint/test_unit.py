@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import pytest
@@ -134,3 +135,101 @@ def test_no_counter_is_ever_above_its_limit(
         lost = sum(charges[number].cost for number in steps.asked if key in counters(charges[number]))
         assert expected <= used(redis_client, key) <= expected + lost
     assert steps.asked.keys() <= crashed
+
+
+def trips(store: RedisStore, charged: Charge) -> list[list[bytes]]:
+    """The modes of the parts, by round trip."""
+    steps, found = Interleaved(store, [charged]), []
+    while steps.asked:
+        found.append(steps.step(0))
+    return found
+
+
+@pytest.mark.parametrize("with_id", [False, True])
+def test_each_further_slot_is_a_round_trip(store: RedisStore, with_id: bool) -> None:
+    client, *others = apart(3)
+    own, (org, everyone) = (OWN["gcra"], client), zip((ORG["gcra"], ALL["gcra"]), sorted(others, key=slot), strict=True)
+    finish, numbers = [[FINISH]] * with_id, count()
+
+    def asked(*owned: Any, cost: int = 1) -> list[list[bytes]]:
+        request_id = f"id {next(numbers)}" if with_id and cost else None
+        return trips(store, charge(client, *owned, cost=cost, request_id=request_id))
+
+    assert asked(own, org, everyone, cost=0) == [[ASK] * 3]
+    assert asked(own, org) == [[PART], [PART], *finish]
+    assert asked(own, org, everyone) == [[PART], [PART], [PART], *finish]
+    assert asked(own, org, cost=2) == [[PART], [ASK]]  # denied by the first
+    assert asked(org, everyone, cost=3) == ([[PART], [PART], [BACK, ASK]] if with_id else [[PART], [ASK]])
+
+
+def test_after_a_denial_everything_is_as_before(store: RedisStore, redis_client: redis.Redis) -> None:
+    """By the last slot, the numbers of the answer too."""
+    client, shared = apart(2)
+    full = charge(client, (OWN["fixed_window"], client), (ORG["sliding_window"], shared), cost=3, request_id="id")
+    store.check([Charge(ORG["sliding_window"], shared, 2)], START)
+    [denied] = decide(store, full)
+    assert (denied.allowed, denied.binding, denied.remaining) == (False, 1, 2)
+    assert left(store, full) == [3, 2]
+    assert not redis_client.keys(client.decode() + "*")
+
+
+@pytest.mark.parametrize("stopped", [1, 2])
+def test_an_id_whose_charge_was_cut_short_is_charged_once_for_its_client(store: RedisStore, stopped: int) -> None:
+    client, shared = apart(2)
+    charged = charge(client, (OWN["fixed_window"], client), (ORG["fixed_window"], shared), request_id="id")
+    steps = Interleaved(store, [charged], [charged])
+    for _ in range(stopped):
+        steps.step(0)
+    answer = steps.finish(1)
+    assert (answer.allowed, left(store, charged)) == (True, [2, 4 - stopped])
+    assert decide(store, charged) == [answer]
+
+
+@EXAMPLES
+@given(schedule=st.lists(st.integers(0, 2), max_size=12), full=st.booleans())
+def test_repetitions_at_the_same_time_are_one_charge_for_their_client(
+    store: RedisStore, schedule: list[int], full: bool
+) -> None:
+    client, shared = apart(2)
+    charged = charge(client, (OWN["fixed_window"], client), (ORG["fixed_window"], shared), request_id="id")
+    if full:
+        store.check([Charge(ORG["fixed_window"], shared, 4)], START)
+    steps = Interleaved(store, *[[charged]] * 3)
+    for number in [*schedule, *[0, 1, 2] * 5]:
+        if number in steps.asked:
+            steps.step(number)
+    assert [answer.allowed for [answer] in steps.answers.values()] == [not full] * 3
+    own, org = left(store, charged)
+    assert own == 2 if not full else own >= 2  # a repetition relied on the charge of another, then was denied
+    assert org == 0 if full else org >= 1
+
+
+def test_another_check_under_an_unfinished_id_is_a_conflict(store: RedisStore) -> None:
+    client, shared = apart(2)
+    owned = (OWN["gcra"], client), (ORG["gcra"], shared)
+    steps = Interleaved(
+        store, [charge(client, *owned, request_id="id")], [charge(client, *owned, request_id="id", key="x")]
+    )
+    steps.step(0)
+    assert isinstance(steps.finish(1), RequestIdConflict)
+    assert steps.finish(0).allowed
+    assert left(store, charge(client, *owned)) == [2, 3]
+
+
+def test_together_charges_each_counter_once_or_none(store: RedisStore) -> None:
+    one, other, org, everyone = apart(4)
+    rules = OWN["fixed_window"], ORG["gcra"], ALL["sliding_window"]
+
+    def of(client: bytes, cost: int) -> Charge:
+        return charge(client, (rules[0], client), (rules[1], org), (rules[2], everyone), cost=cost)
+
+    answers = decide(store, of(one, 2), of(other, 3), of(one, 1), of(other, 0))
+    assert [answer.allowed for answer in answers] == [True] * 4
+    assert [left(store, of(client, 1)) for client in (one, other)] == [[1, 1, 2], [0, 1, 2]]
+    answers = decide(store, of(one, 1), of(other, 1), of(other, 0))
+    assert [(answer.allowed, answer.binding, answer.remaining) for answer in answers] == [
+        (True, 0, 1),
+        (False, 0, 0),
+        (True, 0, 0),
+    ]
+    assert [left(store, of(client, 1)) for client in (one, other)] == [[1, 1, 2], [0, 1, 2]]
