@@ -18,7 +18,7 @@ KINDS = {
     "key-bound": "403: a key would expire later, or have more scopes, than the key that makes or rotates it",
     "untrusted-proxy": "403: X-Forwarded-For comes from an address that is not among TRUSTED_PROXIES",
     "not-found": "404: it does not exist, or belongs to another tenant",
-    "request-id-conflict": "409: the request_id was used for a check with another limit_key or cost",
+    "request-id-conflict": "409: the request_id was used for a check with another limit_key, cost or groups",
     "rule-exists": "409: another rule has this client and endpoint already",
     "name-taken": "409: the name is taken",
     "built-in": "409: a built-in template, or the default tenant, cannot be changed or deleted",

@@ -69,7 +69,7 @@ class Leases:
         charge = compiled_rules.charge(*question)
         self._active_clients.add([charge.client])
         parts = owned_parts(charge)
-        lease = ChargeRecord(lease_name(charge.compiled.names, nonce), b"%d" % (ttl_ms * 1000), lease_script())
+        lease = ChargeRecord(_name(charge, nonce), b"%d" % (ttl_ms * 1000), lease_script())
         # The lease lies beside the first counter, whose owner its id names.
         decision, granted = self._decided(charge, self._asked(replace(charge, client=parts[0][1], record=lease)))
         if not granted:
@@ -96,9 +96,10 @@ class Leases:
         counted = [Owned(rule, owner) for rule, owner in zip(rules, owners, strict=True) if rule is not None]
         if len(counted) < len(named):
             raise NotFound(GONE)
-        compiled, client, owners = compiled_rules.match(counted, owners[0])
-        lease = ChargeRecord(lease_name(compiled.names, found[2]), script=lease_release_script())
-        outcome = self._asked(Charge(compiled, client, unused, lease, owners))
+        compiled, client, owned = compiled_rules.match(counted, owners[0])
+        charge = Charge(compiled, client, unused, None, owned)
+        lease = ChargeRecord(_name(charge, found[2]), script=lease_release_script())
+        outcome = self._asked(replace(charge, record=lease))
         if outcome is None:  # the rule counts nothing
             return 0
         if outcome.permits < 0:
@@ -130,3 +131,7 @@ class Leases:
         for shadow, outcome in zip(shadows, self._limiter.outcomes(shadows), strict=True):
             decision = with_shadow(shadow, outcome, decision)
         return decision
+
+
+def _name(charge: Charge, nonce: str) -> bytes:
+    return lease_name(charge.compiled.names, nonce, [owner for _, owner in owned_parts(charge)[1:]])

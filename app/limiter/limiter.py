@@ -179,7 +179,7 @@ class Limiter:
         """
         found = dict(denied)
         for place, (tenant_id, check) in enumerate(questions):
-            if place in found or check.cost != 1 or check.request_id is not None:
+            if check.cost != 1 or check.request_id or place in found or tenant_id not in compiled_rules.layered:
                 continue
             charge = compiled_rules.charge(tenant_id, check)
             decision = self._full_counters.denial(charge) if charge.owners else None

@@ -26,12 +26,16 @@ class JointRule(CompiledRule, gc=False, eq=False):
     parts: tuple[CompiledRule, ...] = ()
     owned: tuple[int, ...] = ()  # by part: index in the owners of a charge
     starts: tuple[int, ...] = ()  # by part: number of its first limit
+    # Shared counters: the part, the index of their owner, and the key suffix.
+    shared: tuple[tuple[CompiledRule, int, bytes], ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.names = tuple(name for part in self.parts for name in part.names)
         self.keys = ()  # `keys_of` is used instead
         self.starts = (0, *accumulate(len(part.names) for part in self.parts[:-1]))
+        owned = zip(self.parts, self.owned, strict=True)
+        self.shared = tuple((part, owner, name) for part, owner in owned if part.rule.shared for name in part.names)
         if len(self.names) > 1:
             self.script = check_joint_script()
 
