@@ -62,7 +62,7 @@ class Limiter:
         self._fallback = fallback
         self._breaker = breaker
         self._fallback_log = fallback_log
-        self._spanning = Spanning(store=store, breaker=breaker, fallback=fallback, fallback_log=fallback_log)
+        self.spanning = Spanning(store=store, breaker=breaker, fallback=fallback, fallback_log=fallback_log)
         self._denials = denials
         self._full_counters = FullCounters(monotonic)
         self._active_clients = active_clients
@@ -101,7 +101,7 @@ class Limiter:
         undecided = [question for place, question in enumerate(questions) if place not in denied]
 
         def decide(charges: Sequence[Charge]) -> Sequence[Stored]:
-            return together(self._spanning, charges, denied=bool(denied))
+            return together(self.spanning, charges, denied=bool(denied))
 
         answers = self._ask(compiled_rules, undecided, decide)
         for place, decision in denied.items():
@@ -131,7 +131,7 @@ class Limiter:
         questions: Sequence[Question],
         decide: Callable[[Sequence[Charge]], Sequence[Stored]] | None = None,
     ) -> list[Answer]:
-        """Return the answers to questions without a remembered denial. `decide` replaces `outcomes` for their charges."""
+        """Return the answers to questions without a remembered denial. `decide` is used instead of `outcomes`."""
         charges = [compiled_rules.charge(tenant_id, check) for tenant_id, check in questions]
         self._active_clients.add([charge.client for charge in charges])
         shadows = _shadow_charges(compiled_rules, questions, charges) if compiled_rules.book.has_shadows else []
@@ -188,13 +188,17 @@ class Limiter:
                 found[place] = decision
         return dict(sorted(found.items()))
 
+    def spans(self, charge: Charge) -> bool:
+        """Whether the charge has counters in several slots of a cluster."""
+        return self._store.spans and spans(charge)
+
     def outcomes(self, charges: Sequence[Charge]) -> Sequence[Stored]:
         """Return the store's result for each charge, in one round trip through the breaker."""
         asked = [charge for charge in charges if charge.compiled.counts_units]
         stored: Sequence[Decided] = ()
         if asked:
-            if self._store.spans and any(map(spans, asked)):
-                stored = self._spanning.outcomes(asked)
+            if self._store.spans and any(map(spans, asked)):  # most have no owners
+                stored = self.spanning.outcomes(asked)
             else:
                 stored, decides = guarded(self._breaker, self._store.check, asked)
                 if decides:

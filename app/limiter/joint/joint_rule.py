@@ -63,6 +63,12 @@ def joined(parts: Sequence[CompiledRule], owned: Sequence[int]) -> JointRule:
     return JointRule(replace(parts[0].rule, limits=limits), parts[0].counts, parts=tuple(parts), owned=tuple(owned))
 
 
+@lru_cache(maxsize=1024)  # the local fallback makes a share of each
+def only(joint: JointRule, parts: tuple[int, ...]) -> JointRule:
+    """Return the rule that decides by the parts of these indexes alone, for charges with the same owners."""
+    return joined([joint.parts[part] for part in parts], [joint.owned[part] for part in parts])
+
+
 def owned_parts(charge: Charge) -> list[tuple[CompiledRule, bytes]]:
     """Return each rule that decides the charge, with the prefix of its counters."""
     joint = charge.compiled

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -10,7 +9,7 @@ from msgspec.structs import replace
 from app.limiter.compiled_rule import Charge, CompiledRule
 from app.limiter.decision import Outcome
 from app.limiter.errors import RequestIdConflict, StoreBusy, StoreError, Unavailable
-from app.limiter.joint.joint_rule import JointRule, joined
+from app.limiter.joint.joint_rule import JointRule, only
 from app.limiter.joint.parts import Item, ItemOutcome, PartialOutcome, PassingDenial, combined
 
 # What a fallback decides: the outcome and the rule to whose limits it refers, or a refusal.
@@ -116,9 +115,4 @@ class Progress:
         if not isinstance(compiled, JointRule) or not lost or len(lost) == len(compiled.names):
             return charge
         parts = tuple(part for part, start in enumerate(compiled.starts) if start in lost)
-        return Charge(_only(compiled, parts), charge.client, charge.cost, None, charge.owners)
-
-
-@lru_cache(maxsize=1024)  # the fallback keeps a share of each
-def _only(compiled: JointRule, parts: tuple[int, ...]) -> JointRule:
-    return joined([compiled.parts[part] for part in parts], [compiled.owned[part] for part in parts])
+        return Charge(only(compiled, parts), charge.client, charge.cost, None, charge.owners)

@@ -44,7 +44,7 @@ class Spanning:
                 lanes.setdefault((charge.client, charge.compiled.rule.shadow), []).append(place)
             else:
                 others.append(place)
-        beside = gevent.spawn(self._check, [charges[place] for place in others]) if others else None
+        beside = gevent.spawn(self.check, [charges[place] for place in others]) if others else None
         lanes_of = [self._lane([charges[place] for place in places]) for places in lanes.values()]
         found = self.run(side_by_side(lanes_of))
         results: dict[int, Decided] = dict(zip(others, beside.get(), strict=True)) if beside else {}
@@ -63,7 +63,7 @@ class Spanning:
         try:
             parts = next(steps)
             while True:
-                parts = steps.send(self._decide(parts))
+                parts = steps.send(self.decide(parts))
         except StopIteration as end:
             result: T = end.value
             return result
@@ -76,13 +76,15 @@ class Spanning:
                 results += decided
         return results
 
-    def _decide(self, parts: Sequence[Part]) -> Sequence[PartOutcome | StoreError]:
+    def decide(self, parts: Sequence[Part]) -> Sequence[PartOutcome | StoreError]:
+        """Return the outcome of each part, in one round trip to each server."""
         found, decides = guarded(self._breaker, self._store.decide, parts)
         if decides:
             self._fallback_log.redis_decided()
         return found
 
-    def _check(self, charges: Sequence[Charge]) -> Sequence[Outcome | StoreError]:
+    def check(self, charges: Sequence[Charge]) -> Sequence[Outcome | StoreError]:
+        """Return the outcome of each charge, of which none spans slots."""
         found, _ = guarded(self._breaker, self._store.check, charges)
         return found
 

@@ -10,15 +10,17 @@ import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import astuple
 
-from app.limiter.compiled_rule import Charge
+from app.limiter.compiled_rule import Charge, CompiledRule
 from app.limiter.decision import Outcome
-from app.limiter.errors import RequestIdConflict
-from app.limiter.joint.parts import ASK, BACK, FINISH, PART, Part
+from app.limiter.errors import RequestIdConflict, StoreBusy, StoreError, StoreUnavailable, Unavailable
+from app.limiter.fallback.fallback import Fallback
+from app.limiter.joint.parts import ASK, BACK, FINISH, PART, Part, PartOutcome
 from app.limiter.joint.unit import Unit
 from app.limiter.keys import slot
 from app.limiter.redis.store import RedisStore
-from app.rules.rule import ALGORITHMS, Limit
+from app.rules.rule import ALGORITHMS, FAIL_MODES, Limit
 from tests.support.deciders import START
 from tests.support.examples import examples
 from tests.support.joints import apart, charge, compiled, counters, fallback_of, used
@@ -34,11 +36,16 @@ STATED = ("fixed_window", "sliding_window")  # whose state says what is used
 
 
 class Interleaved:
-    """Units of charges, each taken a step at a time. `answers`: results of those that have ended, by their number."""
+    """Units of charges, each taken a step at a time. `answers`: results of those that have ended, by their number.
 
-    def __init__(self, store: RedisStore, *units: Sequence[Charge]) -> None:
-        self._store = store
-        self._steps = [Unit(charges, fallback_of()).decide() for charges in units]
+    Slots whose keys are `away` do not answer.
+    """
+
+    def __init__(
+        self, store: RedisStore, *units: Sequence[Charge], fallback: Fallback | None = None, away: Sequence[bytes] = ()
+    ) -> None:
+        self._store, self._away = store, away
+        self._steps = [Unit(charges, fallback or fallback_of()).decide() for charges in units]
         self.asked: dict[int, Sequence[Part]] = {number: next(steps) for number, steps in enumerate(self._steps)}
         self.answers: dict[int, list[Any]] = {}
 
@@ -46,10 +53,15 @@ class Interleaved:
         """The modes of the parts that were decided."""
         parts = self.asked.pop(number)
         try:
-            self.asked[number] = self._steps[number].send(self._store.decide(parts, START))
+            self.asked[number] = self._steps[number].send([*map(self._decided, parts)])
         except StopIteration as end:
             self.answers[number] = end.value
         return [part.mode for part in parts]
+
+    def _decided(self, part: Part) -> PartOutcome | StoreError:
+        if part.key in self._away:
+            return StoreUnavailable("away")
+        return self._store.decide([part], START)[0]
 
     def finish(self, number: int) -> Any:
         """The result of the only charge."""
@@ -87,7 +99,8 @@ def test_several_slots_decide_as_one(
     subject, twin = (list(zip(rules, apart(3), strict=True)) for _ in range(2))
     for cost in costs:
         [expected] = store.check([charge(twin[0][1], *twin, cost=cost)], START)
-        assert decide(store, charge(subject[0][1], *subject, cost=cost)) == [expected]
+        [answer] = decide(store, charge(subject[0][1], *subject, cost=cost))
+        assert astuple(answer) == astuple(expected)
 
 
 @EXAMPLES
@@ -233,3 +246,82 @@ def test_together_charges_each_counter_once_or_none(store: RedisStore) -> None:
         (True, 0, 0),
     ]
     assert [left(store, of(client, 1)) for client in (one, other)] == [[1, 1, 2], [0, 1, 2]]
+
+
+def decide_without(store: RedisStore, away: Sequence[bytes], *charges: Charge, fallback: Fallback) -> list[Any]:
+    steps = Interleaved(store, charges, fallback=fallback, away=away)
+    steps.finish(0)
+    return steps.answers[0]
+
+
+def modes(own: str, shared: str) -> tuple[CompiledRule, CompiledRule]:
+    limits = Limit(8, 3600, "fixed_window"), Limit(5, 3600, "fixed_window")
+    return compiled(840, limits[0], fail_mode=own), compiled(841, limits[1], fail_mode=shared, layer="org")
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_the_rules_of_lost_counters_say_what_happens(store: RedisStore, lost: int) -> None:
+    """The others decide and charge. `local`: of eight or five units, a worker of four has two or one."""
+    for mode in FAIL_MODES:
+        prefixes = apart(2)
+        rules = modes(*(mode if place == lost else "closed" for place in range(2)))
+        charged = charge(prefixes[0], *zip(rules, prefixes, strict=True))
+        share = [8, 5][lost] // 4 if mode == "local" else 0 if mode == "closed" else 4
+        fallback = fallback_of()
+        answers = [decide_without(store, [prefixes[lost]], charged, fallback=fallback)[0] for _ in range(4)]
+        assert left(store, charged)[1 - lost] == [8, 5][1 - lost] - share  # given back after a denial
+        if mode == "closed":
+            assert all(isinstance(answer, Unavailable) for answer in answers)
+        else:
+            assert [outcome.allowed for _, outcome in answers] == [True] * share + [False] * (4 - share)
+        if mode == "local":
+            rule, outcome = answers[-1]
+            assert (rule.rule.limits[outcome.binding].rate, outcome.remaining) == (share, 0)
+
+
+def test_what_is_left_decides_beside_lost_counters(store: RedisStore) -> None:
+    prefixes = apart(2)
+    charged = charge(prefixes[0], *zip(modes("open", "open"), prefixes, strict=True), cost=6)
+    [(rule, outcome)] = decide_without(store, [prefixes[0]], charged, fallback=fallback_of())
+    assert (rule, outcome.allowed, outcome.binding, outcome.retry_after_us) == (charged.compiled, False, 1, None)
+
+
+def test_without_any_server_the_strictest_rule_decides(store: RedisStore) -> None:
+    prefixes = apart(2)
+    charged = charge(prefixes[0], *zip(modes("open", "local"), prefixes, strict=True))
+    fallback = fallback_of()
+    answers = [decide_without(store, prefixes, charged, fallback=fallback)[0] for _ in range(2)]
+    assert [outcome.allowed for _, outcome in answers] == [True, False]
+
+
+def test_a_lost_slot_of_an_id_alone_counts_as_the_strictest_rule(store: RedisStore) -> None:
+    client, shared = apart(2)
+    for mode in FAIL_MODES:
+        charged = charge(client, (modes("open", mode)[1], shared), request_id="id")
+        [answer] = decide_without(store, [client], charged, fallback=fallback_of())
+        assert isinstance(answer, Unavailable) == (mode == "closed")
+    assert left(store, charged) == [5 - 2]  # the server of the counter decided
+
+
+def test_an_overloaded_worker_admits_nobody(store: RedisStore) -> None:
+    client, shared = apart(2)
+    charged = charge(client, (OWN["gcra"], client), (ORG["gcra"], shared))
+    steps = Unit([charged], fallback_of()).decide()
+    parts = next(steps)
+    parts = steps.send(store.decide(parts, START))
+    [back] = steps.send([StoreBusy("busy")])
+    assert back.mode == BACK
+    with pytest.raises(StopIteration) as end:
+        steps.send(store.decide([back], START))
+    assert isinstance(end.value.value[0], Unavailable)
+    assert left(store, charged) == [3, 4]
+
+
+def test_together_a_lost_counter_with_fail_mode_closed_keeps_all_uncharged(store: RedisStore) -> None:
+    one, other, shared = apart(3)
+    own, org = modes("closed", "open")
+    charges = [charge(client, (own, client), (org, shared)) for client in (one, other)]
+    lost, kept = decide_without(store, [one], *charges, fallback=fallback_of())
+    assert isinstance(lost, Unavailable)
+    assert (kept.allowed, kept.remaining) == (True, 5)
+    assert left(store, charges[1]) == [8, 5]
