@@ -71,6 +71,21 @@ def globs(shape: str, count: int) -> dict[str, int]:
     }
 
 
+def layers(count: int) -> dict[str, int]:
+    """Measure this many patterns of groups, among 10,000 rules in two layers, for a check with two groups."""
+    orgs = [Rule(id=20_000 + n, group=f"org:{n}_*", layer="org", limits=LIMITS) for n in range(count)]
+    subject = book([*rules("client_{}", 10_000 - count), *orgs])
+
+    def of_groups(*groups: str) -> int:
+        return nanoseconds(lambda *check: subject.deciding(*check, groups), "client_7")
+
+    return {
+        "no groups": of_groups(),
+        "hit": of_groups("plan:free", f"org:{count // 2}_7"),
+        "miss": of_groups("plan:free", "org:none"),
+    }
+
+
 def worst() -> dict[str, int]:
     """Measure the most patterns that a tenant may have, if all must be tried for one long client id."""
     dice = random.Random(1)  # noqa: S311 - the same patterns every time
@@ -108,6 +123,7 @@ def main() -> None:
             "no rules": nanoseconds(book([]).match, "client_7"),
             "exact": {str(count): exact(count) for count in SIZES},
             "globs": {shape: {str(count): globs(shape, count) for count in GLOBS} for shape in SHAPES},
+            "layers": {str(count): layers(count) for count in GLOBS},
             "worst": worst(),
         }
     }

@@ -37,10 +37,10 @@ class Denial(NamedTuple):
     number: int = 0  # from 1, unique in this cache
     joint: JointRule | None = None  # all rules that denied together
 
-    def at(self, now: float) -> Decision:
-        """Return the decision at that moment, with its times counted down."""
+    def at(self, now: float, joint: JointRule | None = None) -> Decision:
+        """Return the decision at that moment, with its times counted down. `joint`: the rules that decide now."""
         age_us = self._age_us(now)
-        return Decision(self.compiled, self.outcome, "over_limit", age_us=age_us, repeats=self.number, joint=self.joint)
+        return Decision(self.compiled, self.outcome, "over_limit", False, age_us, self.number, joint or self.joint)
 
     def outcome_at(self, now: float) -> Outcome:
         """Return the outcome at that moment, with its times counted down."""

@@ -15,8 +15,9 @@ hashed text is unique for each pair of tenant and client.
 
 Counters that many clients share are keys of a client that cannot exist: `shared` below names it.
 
-`rl:{…}:Q:<request id>` is an answer kept for a minute (`S` of a shadow rule). `rl:{…}:U:Q:<request id>` marks the id as
-charged, but not yet in all slots. `rl:{…}:L:12:1T:<nonce>` is a lease of the counters that it names.
+`rl:{…}:Q:<request id>` is an answer kept for a minute (`S` of a shadow rule; layers other than default have the layer
+at the end). `rl:{…}:U:Q:<request id>` marks the id as charged, but not yet in all slots. `rl:{…}:L:12:1T:<nonce>` is a
+lease of the counters that it names.
 
 `rl:{limited:<hash of tenant>}:<five minutes>` counts the denials of a tenant's clients. `rl:{in-use-by}` names the
 deployment that last inspected this Redis, and `rl:{mark:<deployment>}` tells this Redis from others. A client's part is
@@ -154,12 +155,13 @@ def mark_name(answer: bytes) -> bytes:
     return b":U" + answer
 
 
-def lease_name(counters: Iterable[bytes], nonce: str) -> bytes:
+def lease_name(counters: Iterable[bytes], nonce: str, others: Iterable[bytes] = ()) -> bytes:
     """Return the key suffix of a lease of these counters (the nonce in ASCII).
 
-    The suffix names the counters, so a lease is not found once a limit has begun a new counter.
+    The suffix names the counters, so a lease is not found once a limit has begun a new counter. `others`: the prefixes
+    of the rules after the first. So no changed id returns permits to counters of another owner.
     """
-    return b":L%b:%b" % (b"".join(counters), nonce.encode())
+    return b":L%b%b:%b" % (b"".join(counters), b"".join(b":" + owner[4:-1] for owner in others), nonce.encode())
 
 
 def public_part(client: bytes) -> str:

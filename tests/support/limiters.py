@@ -14,7 +14,7 @@ from app.limiter.fallback.fallback import Fallback
 from app.limiter.fallback.fallback_log import FallbackLog
 from app.limiter.fallback.local_store import LocalStore
 from app.limiter.limiter import Limiter
-from app.limiter.store import RuleSource, Store
+from app.limiter.store import PartStore, RuleSource
 from app.observability.active_clients import ActiveClients
 
 
@@ -32,7 +32,7 @@ def breaker_of(clock: Callable[[], float] = time.monotonic) -> Breaker:
 
 def limiter_of(
     rules: RuleSource,
-    store: Store,
+    store: PartStore,
     *,
     fail_mode: str = "open",
     holders: int = 4,

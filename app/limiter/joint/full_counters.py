@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from app.limiter.compiled_rule import Charge
 from app.limiter.decision import Decision, Outcome
 from app.limiter.denial_cache import MAX_SECONDS, Denial
-from app.limiter.joint.joint_rule import JointRule, owned_parts
+from app.limiter.joint.joint_rule import JointRule
 
 MAX_COUNTERS = 10_000  # beyond it the oldest are dropped
 
@@ -39,21 +39,14 @@ class FullCounters:
 
     def denial(self, charge: Charge) -> Decision | None:
         """Return the denial of this charge of one unit if a counter that it needs is full, that of the longest wait."""
-        joint, now = charge.compiled, self._clock()
+        joint, now, longest = charge.compiled, self._clock(), None
         if not isinstance(joint, JointRule):
             return None
-        found = [
-            denial.at(now)
-            for part, owner in owned_parts(charge)
-            if part.rule.shared
-            for name in part.names
-            if (denial := self._denials.get(owner + name)) is not None
-            and now < denial.until
-            and denial.compiled is part
-        ]
-        if not found:
-            return None
-        return replace(max(found, key=lambda decision: decision.retry_after_us or 0), joint=joint)
+        for part, owner, name in joint.shared:
+            denial = self._denials.get(charge.owners[owner] + name)
+            if denial is not None and now < denial.until and denial.compiled is part:
+                longest = denial if longest is None else max(denial, longest, key=_ends_at)
+        return None if longest is None else longest.at(now, joint)
 
     def keep(self, charge: Charge, outcome: Outcome, asked_at: float) -> None:
         """Remember the counter of this denial, if it is shared and full. `asked_at`: when the question was sent."""
@@ -73,3 +66,7 @@ class FullCounters:
     def clear(self) -> None:
         """Drop all, because the rules have changed or counters were reset."""
         self._denials.clear()
+
+
+def _ends_at(denial: Denial) -> float:
+    return denial.kept_at + (denial.outcome.retry_after_us or 0) / 1_000_000

@@ -26,12 +26,16 @@ class JointRule(CompiledRule, gc=False, eq=False):
     parts: tuple[CompiledRule, ...] = ()
     owned: tuple[int, ...] = ()  # by part: index in the owners of a charge
     starts: tuple[int, ...] = ()  # by part: number of its first limit
+    # Shared counters: the part, the index of their owner, and the key suffix.
+    shared: tuple[tuple[CompiledRule, int, bytes], ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.names = tuple(name for part in self.parts for name in part.names)
         self.keys = ()  # `keys_of` is used instead
         self.starts = (0, *accumulate(len(part.names) for part in self.parts[:-1]))
+        owned = zip(self.parts, self.owned, strict=True)
+        self.shared = tuple((part, owner, name) for part, owner in owned if part.rule.shared for name in part.names)
         if len(self.names) > 1:
             self.script = check_joint_script()
 
@@ -57,6 +61,12 @@ def joined(parts: Sequence[CompiledRule], owned: Sequence[int]) -> JointRule:
     """Return the rule that decides by all parts. `owned`: by part, the index in the owners of its charges."""
     limits = tuple(limit for part in parts for limit in part.rule.limits)
     return JointRule(replace(parts[0].rule, limits=limits), parts[0].counts, parts=tuple(parts), owned=tuple(owned))
+
+
+@lru_cache(maxsize=1024)  # the local fallback makes a share of each
+def only(joint: JointRule, parts: tuple[int, ...]) -> JointRule:
+    """Return the rule that decides by the parts of these indexes alone, for charges with the same owners."""
+    return joined([joint.parts[part] for part in parts], [joint.owned[part] for part in parts])
 
 
 def owned_parts(charge: Charge) -> list[tuple[CompiledRule, bytes]]:

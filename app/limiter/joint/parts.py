@@ -43,6 +43,10 @@ class PartialOutcome(Outcome, frozen=True, gc=False):
     alone_us: int | None
 
 
+class PassingDenial(Outcome, frozen=True, gc=False):
+    """A denial by a counter that may hold units on their way back, because other slots come after its slot."""
+
+
 class ItemOutcome(NamedTuple):
     """Outcomes of an item: as if its part charged nothing, and after what it charged."""
 
@@ -61,17 +65,16 @@ class PartOutcome(Struct, frozen=True, gc=False):
     undo: bytes = b""
 
 
-def combined(found: Sequence[PartialOutcome]) -> PartialOutcome:
+def combined(found: Sequence[PartialOutcome], kind: type[Outcome] = Outcome) -> Outcome:
     """Return the outcome of all limits together, bound as check.lua and multi_limit.lua do. Its time is the first's."""
     binding = min(found, key=_order)
-    return PartialOutcome(
+    return kind(
         allowed=all(each.allowed for each in found),
         binding=binding.binding,
         remaining=binding.remaining,
         retry_after_us=max((each.retry_after_us for each in found), key=_wait),
         reset_after_us=binding.reset_after_us,
         now_us=found[0].now_us,
-        alone_us=binding.alone_us,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -10,8 +9,8 @@ from msgspec.structs import replace
 from app.limiter.compiled_rule import Charge, CompiledRule
 from app.limiter.decision import Outcome
 from app.limiter.errors import RequestIdConflict, StoreBusy, StoreError, Unavailable
-from app.limiter.joint.joint_rule import JointRule, joined
-from app.limiter.joint.parts import Item, ItemOutcome, PartialOutcome, combined
+from app.limiter.joint.joint_rule import JointRule, only
+from app.limiter.joint.parts import Item, ItemOutcome, PartialOutcome, PassingDenial, combined
 
 # What a fallback decides: the outcome and the rule to whose limits it refers, or a refusal.
 FallenBack = tuple[CompiledRule, Outcome] | Unavailable
@@ -73,15 +72,18 @@ class Progress:
         if self._error is not None and self._instead is None and (self._lost or not self._tested):
             self._instead = self._fallback.decide(self._without_redis(), self._error)
 
-    def decided(self, *, charged: bool) -> Decided:
-        """Return the result: with the numbers after the charge, or as if nothing had been charged."""
+    def decided(self, *, charged: bool, passing: bool) -> Decided:
+        """Return the result: with the numbers after the charge, or as if nothing had been charged.
+
+        `passing`: a denial is a PassingDenial.
+        """
         if self._known is not None:
             return self._known
         if not self._tested:
             self.fall_back()
         found = [tested.after if charged else tested.before for tested in self._tested]
         if self._error is None:
-            return combined(found)
+            return combined(found, PassingDenial if passing and not self.admitted else Outcome)
         if self._instead is None:  # denied before the fallback was asked
             return self.charge.compiled, combined(found)
         if not found or isinstance(self._instead, Unavailable):
@@ -113,9 +115,4 @@ class Progress:
         if not isinstance(compiled, JointRule) or not lost or len(lost) == len(compiled.names):
             return charge
         parts = tuple(part for part, start in enumerate(compiled.starts) if start in lost)
-        return Charge(_only(compiled, parts), charge.client, charge.cost, None, charge.owners)
-
-
-@lru_cache(maxsize=1024)  # the fallback keeps a share of each
-def _only(compiled: JointRule, parts: tuple[int, ...]) -> JointRule:
-    return joined([compiled.parts[part] for part in parts], [compiled.owned[part] for part in parts])
+        return Charge(only(compiled, parts), charge.client, charge.cost, None, charge.owners)

@@ -34,10 +34,6 @@ class Spanning:
         self._fallback = fallback
         self._fallback_log = fallback_log
 
-    def concerns(self, charges: Sequence[Charge]) -> bool:
-        """Whether some charge has counters in several slots, which one script call cannot decide."""
-        return self._store.spans and any(spans(charge) for charge in charges)
-
     def outcomes(self, charges: Sequence[Charge]) -> list[Decided]:
         """Return the result of each charge."""
         clients = {charge.client for charge in charges if spans(charge)}
@@ -48,7 +44,7 @@ class Spanning:
                 lanes.setdefault((charge.client, charge.compiled.rule.shadow), []).append(place)
             else:
                 others.append(place)
-        beside = gevent.spawn(self._check, [charges[place] for place in others]) if others else None
+        beside = gevent.spawn(self.check, [charges[place] for place in others]) if others else None
         lanes_of = [self._lane([charges[place] for place in places]) for places in lanes.values()]
         found = self.run(side_by_side(lanes_of))
         results: dict[int, Decided] = dict(zip(others, beside.get(), strict=True)) if beside else {}
@@ -58,6 +54,8 @@ class Spanning:
 
     def together(self, charges: Sequence[Charge], *, only_ask: bool) -> list[Decided]:
         """Return the results of charges that are admitted together or not at all."""
+        if not charges:
+            return []
         return self.run(Unit(charges, self._fallback, spans=self._store.spans, only_ask=only_ask).decide())
 
     def run(self, steps: Steps[T]) -> T:
@@ -65,7 +63,7 @@ class Spanning:
         try:
             parts = next(steps)
             while True:
-                parts = steps.send(self._decide(parts))
+                parts = steps.send(self.decide(parts))
         except StopIteration as end:
             result: T = end.value
             return result
@@ -78,13 +76,15 @@ class Spanning:
                 results += decided
         return results
 
-    def _decide(self, parts: Sequence[Part]) -> Sequence[PartOutcome | StoreError]:
+    def decide(self, parts: Sequence[Part]) -> Sequence[PartOutcome | StoreError]:
+        """Return the outcome of each part, in one round trip to each server."""
         found, decides = guarded(self._breaker, self._store.decide, parts)
         if decides:
             self._fallback_log.redis_decided()
         return found
 
-    def _check(self, charges: Sequence[Charge]) -> Sequence[Outcome | StoreError]:
+    def check(self, charges: Sequence[Charge]) -> Sequence[Outcome | StoreError]:
+        """Return the outcome of each charge, of which none spans slots."""
         found, _ = guarded(self._breaker, self._store.check, charges)
         return found
 

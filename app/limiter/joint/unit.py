@@ -11,28 +11,17 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import TypeVar
 
-from msgspec import Struct
-
 from app.limiter.compiled_rule import Charge
 from app.limiter.errors import StoreError
 from app.limiter.joint.parts import ASK, BACK, FINISH, PART, WHOLE, Item, Part, PartOutcome
-from app.limiter.joint.placement import prefixes
+from app.limiter.joint.placement import Slot, slots
 from app.limiter.joint.progress import Decided, PartFallback, Progress
-from app.limiter.keys import slot
 
 T = TypeVar("T")
 
 Found = Sequence[PartOutcome | StoreError]
 # Yields parts to decide in one round trip, receives their outcomes, and ends with a result.
 Steps = Generator[Sequence[Part], Found, T]
-
-
-class Slot(Struct):
-    """What lies in the slot of `key`: items by index of their charge. `first`: own counters or ids are among them."""
-
-    key: bytes
-    items: dict[int, Item] = {}
-    first: bool = False
 
 
 class Unit:
@@ -42,7 +31,7 @@ class Unit:
         self, charges: Sequence[Charge], fallback: PartFallback, *, spans: bool = True, only_ask: bool = False
     ) -> None:
         self._progress = [Progress(charge, fallback) for charge in charges]
-        self._slots = _slots(charges, spans)
+        self._slots = slots(charges, spans=spans)
         self._undo: list[Part] = []
         self._mode = WHOLE if len(self._slots) == 1 else PART
         if only_ask or not any(charge.cost for charge in charges):
@@ -61,7 +50,7 @@ class Unit:
         elif finished := self._finished():
             yield finished
         charged = self._admitted and self._mode != ASK
-        return [progress.decided(charged=charged) for progress in self._progress]
+        return [progress.decided(charged=charged, passing=bool(waiting)) for progress in self._progress]
 
     @property
     def _admitted(self) -> bool:
@@ -106,28 +95,6 @@ class Unit:
             if progress.marked is not None and answer is not None:
                 found.append(Part(progress.charge.client, FINISH, (progress.marked,), answer))
         return found
-
-
-def _slots(charges: Sequence[Charge], spans: bool) -> list[Slot]:
-    """Return the slots of all charges in the order of their numbers."""
-    found: dict[int, Slot] = {}
-
-    def number_of(prefix: bytes, own: bool) -> int:
-        number = slot(prefix) if spans else 0
-        known = found.setdefault(number, Slot(prefix))
-        known.first |= own
-        return number
-
-    for place, charge in enumerate(charges):
-        limits: dict[int, list[int]] = {}
-        for limit, prefix in enumerate(prefixes(charge)):
-            limits.setdefault(number_of(prefix, prefix == charge.client), []).append(limit)
-        home = number_of(charge.client, True) if charge.record is not None else -1
-        if home >= 0:
-            limits.setdefault(home, [])
-        for number, here in limits.items():
-            found[number].items[place] = Item(charge, tuple(here), charge.record if number == home else None)
-    return [found[number] for number in sorted(found)]
 
 
 def side_by_side(several: Sequence[Steps[T]]) -> Steps[list[T]]:

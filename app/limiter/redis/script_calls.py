@@ -137,7 +137,7 @@ def read_part(reply: bytes, charge: Charge) -> Outcome | StoreError:
     """Return the outcome of one charge, including stored answers, conflicts and leases."""
     record = charge.record
     if not reply and record is not None and record.script is None:
-        return RequestIdConflict("the request_id was used for a check with another limit_key or cost")
+        return RequestIdConflict("the request_id was used for a check with another limit_key, cost or groups")
     if len(reply) == _OUTCOME.size:
         return _outcome(charge, _OUTCOME.unpack(reply))
     if len(reply) == _LEASE.size and record is not None and record.script is not None:
