@@ -24,10 +24,13 @@ class Rules(NamedTuple):
 @pytest.fixture(scope="module")
 def rules(cli: Cli, environment: dict[str, str]) -> Rules:
     """In a tenant of their own."""
-    tenant = json_of(cli, "tenants", "create", "groups-of-the-cli")
+    name = "groups-of-the-cli"
+    created = re.fullmatch(r"tenant (\d+): created\n", cli("tenants", "create", name).output)
+    assert created
+    tenant_id = int(created[1])
 
     def of(client_id: str, rate: int, **fields: object) -> int:
-        sent = rule(client_id, Limit(rate, 3600, "fixed_window"), tenant_id=tenant["id"], **fields)
+        sent = rule(client_id, Limit(rate, 3600, "fixed_window"), tenant_id=tenant_id, **fields)
         return put_rule(session, sent)[0].id
 
     engine = create_engine(environment["DATABASE_URL"])
@@ -36,7 +39,7 @@ def rules(cli: Cli, environment: dict[str, str]) -> Rules:
         org = of("", 20, group="org:*", layer="org", shared=True)
         shop = of("*", 1000, layer="shop", endpoint="search", shared=True)
     engine.dispose()
-    return Rules(tenant["name"], free, org, shop)
+    return Rules(name, free, org, shop)
 
 
 def test_explain_names_the_rule_of_each_layer(cli: Cli, rules: Rules, client: str) -> None:

@@ -16,9 +16,9 @@ from app.api.check.batch_pieces import BatchPieces
 from app.api.check.decoding import decode_batch, decode_check, valid_check
 from app.api.check.encoding import JSON, Encoder
 from app.api.check.fast_decoding import Batch
-from app.api.problems import CONTENT_TYPE, UNEXPECTED, Problem
+from app.api.problems import CONTENT_TYPE, INVALID, UNEXPECTED, Problem
 from app.limiter.decision import Check, Decision, Question
-from app.limiter.errors import NotReady, RequestIdConflict, Unavailable
+from app.limiter.errors import NotReady, RequestIdConflict, TooMuchTogether, Unavailable
 from app.limiter.limiter import Answer, Limiter
 from app.limiter.new_client_budget import NewClientBudget
 from app.limiter.store import RuleSource
@@ -40,6 +40,8 @@ SHORT_BYTES, SHORT_AT_ONCE, SHORT_SECONDS, LONG_AT_ONCE = 8 * 1024, 32, 0.01, 2
 # A tenant with many patterns gets smaller pieces, of TRIES pattern trials. A trial may take half a microsecond; most
 # client ids need none.
 LEAST_TOGETHER, TRIES = 25, 5_000
+# A batch that is charged together is one piece: at most 100 checks, or as many as try so many patterns in 20 ms.
+LEAST_ALL_OR_NONE, TRIES_ALL_OR_NONE = 100, 40_000
 
 
 class Request(NamedTuple):
@@ -184,6 +186,8 @@ class CheckHandler:
         except NotReady:
             detail = "no rules are known yet: the database has not answered since the start"
             return [Problem(503, detail, kind="no-rules", headers={"Retry-After": "1"})] * len(questions)
+        except TooMuchTogether as error:
+            raise Problem(422, INVALID, errors={"checks": [str(error)]}) from error
 
     def _reply(self, answer: Answer | Problem, request: Request) -> Reply:
         if not isinstance(answer, Decision):
@@ -215,15 +219,27 @@ class CheckHandler:
 
     def _at_once(self, tenant_id: int) -> int:
         """The number of checks of the tenant that are decided before others get their turn."""
+        return max(LEAST_TOGETHER, min(MOST_TOGETHER, TRIES // self._tried(tenant_id)))
+
+    def _require_few(self, tenant_id: int, checks: int) -> None:
+        """Raises Problem 422 for more checks than may be decided without others getting their turn."""
+        most = max(LEAST_ALL_OR_NONE, TRIES_ALL_OR_NONE // self._tried(tenant_id))
+        if checks > most:
+            told = f"With the patterns of these rules, at most {most} checks are decided together; there are {checks}."
+            raise Problem(422, INVALID, errors={"checks": [told]})
+
+    def _tried(self, tenant_id: int) -> int:
+        """The number of patterns that may have to be tried for one check; at least 1."""
         book = self._rules.book
-        tried = book.tried(tenant_id) if book is not None else 0
-        return max(LEAST_TOGETHER, min(MOST_TOGETHER, TRIES // max(tried, 1)))
+        return max(1, book.tried(tenant_id)) if book is not None else 1
 
     def _results(self, principal: Principal, batch: Batch, pieces: BatchPieces) -> Reply:
         results: list[str] = []
         body = self._with_headers if batch.headers else self._encoder.body
         checks, together = batch.checks, batch.together
         at_once = len(checks) if together else self._at_once(principal.tenant_id)
+        if together:
+            self._require_few(principal.tenant_id, len(checks))
         for first in range(0, len(checks), at_once):
             if first:
                 pieces.give_way()

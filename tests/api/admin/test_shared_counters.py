@@ -67,7 +67,7 @@ def shop(node: Node, database_url: str, make_tenant: Callable[[], OtherTenant]) 
         }
         rules = {name: put_rule(session, each)[0].id for name, each in stored.items()}
     engine.dispose()
-    node.await_rules()
+    node.put_rule(key=tenant.key, client_id="last", rate=1, window=1)  # whoever knows it knows the others
     return Shop(node, tenant.key, rules)
 
 
