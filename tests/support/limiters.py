@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from app.limiter.breaker.breaker import Breaker
+from app.limiter.breaker.per_primary import AnyBreaker
 from app.limiter.breaker.shared_state import Circuit
 from app.limiter.denial_cache import DenialCache
 from app.limiter.denied_clients import DeniedClients
@@ -36,7 +37,7 @@ def limiter_of(
     *,
     fail_mode: str = "open",
     holders: int = 4,
-    breaker: Breaker | None = None,
+    breaker: AnyBreaker | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Limiter:
     """Denied clients are counted, never sent. `clock` is monotonic, of what is remembered: denials, what was logged."""
