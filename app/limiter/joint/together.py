@@ -9,7 +9,7 @@ from app.limiter.errors import TooMuchTogether
 from app.limiter.joint.progress import Decided
 from app.limiter.joint.spanning import Spanning
 
-# Redis time of the charges, by the estimates for single checks. Together they take up to twice as long, during which all
+# Redis time of the charges, by the estimates for single checks. Together they take up to twice as long. Meanwhile all
 # other clients of Redis wait.
 TOGETHER_US = 10_000
 
