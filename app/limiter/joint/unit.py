@@ -33,6 +33,7 @@ class Unit:
         self._progress = [Progress(charge, fallback) for charge in charges]
         self._slots = slots(charges, spans=spans)
         self._undo: list[Part] = []
+        self._admitted = True  # so far
         self._mode = WHOLE if len(self._slots) == 1 else PART
         if only_ask or not any(charge.cost for charge in charges):
             self._mode = ASK
@@ -45,16 +46,13 @@ class Unit:
         if self._admitted:
             for progress in self._progress:
                 progress.fall_back()
+                self._admitted &= progress.admitted
         if not self._admitted:
             yield from self._ask([each for slots in waiting for each in slots], ASK, self._undo)
         elif finished := self._finished():
             yield finished
         charged = self._admitted and self._mode != ASK
         return [progress.decided(charged=charged, passing=bool(waiting)) for progress in self._progress]
-
-    @property
-    def _admitted(self) -> bool:
-        return all(progress.admitted for progress in self._progress)
 
     def _rounds(self) -> list[list[Slot]]:
         """Return the slots, by round trip."""
@@ -81,11 +79,12 @@ class Unit:
         if isinstance(outcome, StoreError):
             for place, item in items.items():
                 self._progress[place].lose(item, outcome)
-            return
-        if outcome.undo:
-            self._undo.append(Part(part.key, BACK, part.items, outcome.undo))
-        for (place, item), found in zip(items.items(), outcome.outcomes, strict=True):
-            self._progress[place].note(item, found)
+        else:
+            if outcome.undo:
+                self._undo.append(Part(part.key, BACK, part.items, outcome.undo))
+            for (place, item), found in zip(items.items(), outcome.outcomes, strict=True):
+                self._progress[place].note(item, found)
+        self._admitted &= all(self._progress[place].admitted for place in items)
 
     def _finished(self) -> list[Part]:
         """Return the parts that store the answers of unfinished request ids."""

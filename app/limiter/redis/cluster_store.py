@@ -1,7 +1,8 @@
 """Decides checks in a cluster: each primary gets its part of a batch, all at the same time.
 
-A client's keys are in one slot, so a check is one command to one server. A redirected command was not run, so the check
-is sent to the other server. Any other error belongs to its check, and counts only for the breaker of that primary.
+The keys of a charge, or of a part, are in one slot, so it is one command to one server. A redirected command was not
+run, so it is sent to the other server. Any other error belongs to its charge, and counts only for the breaker of that
+primary.
 """
 
 from __future__ import annotations

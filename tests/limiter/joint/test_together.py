@@ -113,8 +113,8 @@ def test_what_would_occupy_redis_is_refused(store: RedisStore) -> None:
     dear = rule(7, "*", limits=tuple(Limit(5, 60 + n, "sliding_window", counter=n) for n in range(8)))
     together = Together(store, dear)
     with pytest.raises(TooMuchTogether, match="fewer"):
-        together(*[(f"{n}", 1) for n in range(62)])
-    assert allowed(together(*[(f"{n}", 1) for n in range(61)])) == [True] * 61
+        together(*[(f"{n}", 1) for n in range(31)])
+    assert allowed(together(*[(f"{n}", 1) for n in range(30)])) == [True] * 30
 
 
 def test_without_redis_each_check_is_decided_by_its_rules(tmp_path: Path) -> None:

@@ -14,14 +14,14 @@
 -- Writes   what check.lua and request_ids.lua write
 
 local mode, admitted, place = ARGV[2], true, 0
-local answers, charges, undo = {}, {}, {}
-local order, most = {}, {} -- the counters to charge, and for each the greatest cost
+local answers, charges, undo, order, most = {}, {}, {}, {}, {} -- `most`: by counter, the greatest cost; in `order`
 
-local function finite(wait)
-  return wait == math.huge and -1 or wait
+local function pack(binding, left, wait, reset, alone)
+  wait, alone = wait == math.huge and -1 or wait, alone == math.huge and -1 or alone
+  return struct.pack('<I4I4i8i8i8i8', binding, left, wait, reset, now, alone)
 end
 
--- Tests this cost for all limits of the charge here. Returns its result, and its numbers as a stored answer has them.
+-- Tests this cost for all limits of the charge here; returns its result.
 local function test(charge, cost)
   local wait, binding, left, reset, alone = 0, 0, 0, 0, 0
   keys, asked = charge.keys, charge.asked
@@ -29,8 +29,22 @@ local function test(charge, cost)
     wait, binding, left, reset, alone = settle(1, #keys, cost, now, false, 0)
   end
   admitted = admitted and wait == 0
-  return struct.pack('<I4I4i8i8i8i8', binding, left, finite(wait), reset, now, finite(alone)),
-    string.format('%d %d %d %d ', binding, left, reset, now)
+  charge.binding, charge.left, charge.reset = binding, left, reset
+  return pack(binding, left, wait, reset, alone)
+end
+
+-- Returns the result of an admitted charge, now that all counters are charged.
+local function result_after(charge)
+  if charge.cost == 0 then -- its counters need not be charged
+    return test(charge, 0)
+  end
+  for j, key in ipairs(charge.keys) do
+    local left, reset = most[key].left, most[key].reset
+    if j == 1 or left < charge.left or left == charge.left and reset > charge.reset then
+      charge.binding, charge.left, charge.reset = j, left, reset
+    end
+  end
+  return pack(charge.binding, charge.left, 0, charge.reset, 0)
 end
 
 for i = 1, #ARGV - 2 do
@@ -46,16 +60,16 @@ for i = 1, #ARGV - 2 do
     admitted = admitted and answers[i] ~= ''
   end
   if not answers[i] then
-    cost = charge.joins and 0 or cost
-    charge.results = { (test(charge, cost)) }
+    charge.cost = charge.joins and 0 or cost
+    charge.results = { test(charge, charge.cost) }
     answers[i], charges[#charges + 1] = charge.results, charge
-    for j, key in ipairs(cost > 0 and charge.keys or {}) do
+    for j = 1, charge.cost > 0 and count or 0 do
+      local key = charge.keys[j]
       if not most[key] then
         order[#order + 1] = key
       end
       if not most[key] or most[key].cost < cost then
-        local limit = string.sub(charge.asked, 32 * j - 15, 32 * j + 16)
-        most[key] = { cost = cost, limit = limit, place = place + j }
+        most[key] = { cost = cost, asked = charge.asked, j = j, place = place + j }
       end
     end
   end
@@ -64,16 +78,17 @@ end
 
 if admitted and mode ~= 'ask' then
   for i, key in ipairs(order) do
-    local rate, window, capacity, algorithm = struct.unpack('<dddd', most[key].limit)
-    local _, _, reset, state, rated = steps[algorithm](key, rate, window, capacity, most[key].cost, now, true)
+    local top = most[key]
+    local rate, window, capacity, algorithm = struct.unpack('<dddd', top.asked, 32 * top.j - 15)
+    local _, left, reset, state, rated = steps[algorithm](key, rate, window, capacity, top.cost, now, true)
     keep(key, state, reset, rated)
-    local held = rated and struct.unpack('<d', redis.call('GET', key)) or 0
-    undo[i] = struct.pack('<I4ddddd', most[key].place, most[key].cost, held, rate, window, algorithm)
+    top.left, top.reset = left, reset
+    local held = rated and struct.unpack('<d', state) or 0
+    undo[i] = struct.pack('<I4ddddd', top.place, top.cost, held, rate, window, algorithm)
   end
   for _, charge in ipairs(charges) do
-    local result, numbers = test(charge, 0)
-    charge.results[2] = result
-    if charge.answer and store(charge, mode, numbers) then
+    charge.results[2] = result_after(charge)
+    if charge.answer and store(charge, mode) then
       undo[#undo + 1] = struct.pack('<I4', charge.marked_at)
     end
   end

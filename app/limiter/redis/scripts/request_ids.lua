@@ -3,6 +3,7 @@
 --   charge.mark     key that marks the id as unfinished: charged in this slot, not yet in the others. String: 16 bytes
 --                   that identify its check, and one more once another call has joined, which now relies on the charge
 --   charge.meaning  as in `asked` of check.lua: those 16 bytes, then the terms of the rule
+--   charge.binding, charge.left, charge.reset  its numbers after the charge, as in check.lua
 
 local meanings = {} -- of this call, by answer key
 
@@ -22,9 +23,10 @@ local function known(charge)
 end
 
 -- Stores the id of an admitted charge for a minute: its answer, or as a part its mark. True if the mark is new.
-local function store(charge, mode, numbers)
+local function store(charge, mode)
   if mode == 'whole' then
-    redis.call('SET', charge.answer, numbers .. charge.meaning, 'PX', 60000)
+    local answer = string.format('%d %d %d %d ', charge.binding, charge.left, charge.reset, now)
+    redis.call('SET', charge.answer, answer .. charge.meaning, 'PX', 60000)
     redis.call('UNLINK', charge.mark)
   elseif charge.joins then
     redis.call('SET', charge.mark, string.sub(charge.meaning, 1, 16) .. '+', 'KEEPTTL')
