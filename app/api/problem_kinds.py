@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-BLANK = "about:blank"
-PAGE = "/docs/problems"
+ABOUT_BLANK = "about:blank"
+PROBLEMS_PAGE = "/docs/problems"
 # The meaning of each, with its status. Problems that HTTP's title explains (405, 408, 411, 413, 415, 500, an unknown
 # path) have no kind.
 KINDS = {
@@ -42,7 +42,7 @@ KINDS = {
 
 def type_of(kind: str | None) -> str:
     """The URI reference of a kind; `about:blank` for None."""
-    return f"{PAGE}#{kind}" if kind else BLANK
+    return f"{PROBLEMS_PAGE}#{kind}" if kind else ABOUT_BLANK
 
 
 def page() -> str:

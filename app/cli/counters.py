@@ -23,7 +23,7 @@ NAMES = ("rule_id", "client_id", "endpoint", "rate", "window", "algorithm", "rem
 @of_tenant
 @as_json
 def show_counters(client_id: str, tenant: str, as_json: bool) -> None:
-    """What the client has left, of every rule that can decide a check of it."""
+    """Show what the client has left, by every rule that can decide a check of it."""
     ClientSchema().load({"client_id": client_id})
     tenant_id = tenant_named(tenant).id
     book = book_of_client(tenant_id, client_id)
@@ -44,8 +44,8 @@ def show_counters(client_id: str, tenant: str, as_json: bool) -> None:
 @by_operator
 def reset_counters(client_id: str, limit_key: str | None, tenant: str, author: Author) -> None:
     """Forget what the client has consumed, on every worker within a second."""
-    asked = {"client_id": client_id, "limit_key": limit_key}
-    ResetSchema().load({name: value for name, value in asked.items() if value is not None})
+    given = {"client_id": client_id, "limit_key": limit_key}
+    ResetSchema().load({name: value for name, value in given.items() if value is not None})
     tenant_id = tenant_named(tenant).id
     book = book_of_client(tenant_id, client_id)
     count = forget(session(), store(), book, tenant_id=tenant_id, client_id=client_id, limit_key=limit_key, by=author)

@@ -8,7 +8,7 @@ from app.limiter.keys import NEW_CLIENTS, Keyspace, answer_name, meaning
 from app.observability.metrics import RULE_COUNTS
 from app.rules.rule import Rule
 from app.rules.rule_book import RuleBook
-from app.rules.yielding import Pace
+from app.rules.sync.yielding import Pace
 
 
 class CompiledRules:
@@ -31,7 +31,7 @@ class CompiledRules:
         if check.request_id is None and not check.new_client:  # the common case
             return Charge(self._compiled_rules.get(rule.id) or self.compiled(rule), client, check.cost)
         if check.new_client and rule.client_id != check.client_id:  # a client that a rule names is not new
-            return self._charge(rule, self._keyspace.client(tenant_id, NEW_CLIENTS), check, whose=client)
+            return self._charge(rule, self._keyspace.client(tenant_id, NEW_CLIENTS), check, own_client=client)
         return self._charge(rule, client, check)
 
     def shadow_charge(self, tenant_id: int, check: Check, client: bytes) -> Charge | None:
@@ -39,8 +39,8 @@ class CompiledRules:
         rule = self.book.match_shadow(tenant_id, check.client_id, check.limit_key)
         if rule is None:
             return None
-        whose = self._keyspace.client(tenant_id, check.client_id) if check.new_client else b""
-        return self._charge(rule, client, check, whose=whose)
+        own_client = self._keyspace.client(tenant_id, check.client_id) if check.new_client else b""
+        return self._charge(rule, client, check, own_client=own_client)
 
     def client_named(self, tenant_id: int, public: str) -> bytes:
         """Return the key part of the tenant's client that has this `public_part`."""
@@ -73,11 +73,11 @@ class CompiledRules:
             if compiled is not None and self._still_good(compiled):
                 self._compiled_rules[rule_id] = compiled
 
-    def _charge(self, rule: Rule, client: bytes, check: Check, whose: bytes = b"") -> Charge:
+    def _charge(self, rule: Rule, client: bytes, check: Check, own_client: bytes = b"") -> Charge:
         compiled = self.compiled(rule)
         if check.request_id is None or not check.cost:
             return Charge(compiled, client, check.cost)
-        name = answer_name(check.request_id, shadow=rule.shadow, whose=whose)
+        name = answer_name(check.request_id, shadow=rule.shadow, client=own_client)
         return Charge(
             compiled, client, check.cost, ChargeRecord(name, meaning(check.limit_key, check.cost) + compiled.terms)
         )

@@ -67,8 +67,8 @@ class Leases:
         compiled_rules, nonce = self._limiter.current_rules(), token_urlsafe(NONCE_BYTES)
         charge = compiled_rules.charge(*question)
         self._active_clients.add([charge.client])
-        lease = ChargeRecord(lease_name(charge.compiled.names, nonce), b"%d" % (ttl_ms * 1000), lease_script())
-        decision, granted = self._decided(charge, self._asked(replace(charge, record=lease)))
+        lease = ChargeRecord(lease_name(charge.compiled.counter_names, nonce), b"%d" % (ttl_ms * 1000), lease_script())
+        decision, granted = self._decided(charge, self._outcome_of(replace(charge, record=lease)))
         if not granted:
             self._denied_clients.denied(question[0], question[1].client_id, charge.compiled.rule)
             return Grant(decision, 0, None, None)
@@ -89,8 +89,8 @@ class Leases:
         if found is None or rule is None:
             raise NotFound(GONE)
         compiled = compiled_rules.compiled(rule)
-        lease = ChargeRecord(lease_name(compiled.names, found[3]), script=lease_release_script())
-        outcome = self._asked(Charge(compiled, compiled_rules.client_named(tenant_id, found[2]), unused, lease))
+        lease = ChargeRecord(lease_name(compiled.counter_names, found[3]), script=lease_release_script())
+        outcome = self._outcome_of(Charge(compiled, compiled_rules.client_named(tenant_id, found[2]), unused, lease))
         if outcome is None:  # the rule counts nothing
             return 0
         if outcome.permits < 0:
@@ -98,7 +98,7 @@ class Leases:
         compiled.counts.returned(outcome.remaining)
         return outcome.permits
 
-    def _asked(self, charge: Charge) -> LeaseOutcome | None:
+    def _outcome_of(self, charge: Charge) -> LeaseOutcome | None:
         """Return None if the rule counts nothing."""
         [outcome] = self._limiter.outcomes([charge])
         if outcome is None or isinstance(outcome, LeaseOutcome):

@@ -19,7 +19,7 @@ from app.limiter.store import DenialCounter, RuleSource, Store
 from app.observability.active_clients import ActiveClients
 from app.observability.metrics import SHADOW_BLOCKED
 from app.observability.rule_counts import Counts
-from app.rules.yielding import Pace
+from app.rules.sync.yielding import Pace
 
 Answer = Decision | Unavailable | RequestIdConflict
 # The store's outcome, or the error that prevented one; None if the rule counts nothing.
@@ -112,7 +112,7 @@ class Limiter:
 
     def _remember(
         self,
-        asked: Sequence[Question],
+        questions: Sequence[Question],
         charges: Sequence[Charge],
         found: Sequence[Stored],
         at: float,
@@ -122,17 +122,17 @@ class Limiter:
         for place, charge in enumerate(charges):
             outcome = found[place]
             if isinstance(outcome, Outcome) and not outcome.allowed:
-                self._denials.keep(asked[place], charge, outcome, at, repeat=place not in but)
+                self._denials.keep(questions[place], charge, outcome, at, repeat=place not in but)
 
     def outcomes(self, charges: Sequence[Charge]) -> Sequence[Stored]:
         """Return the store's result for each charge, in one round trip through the breaker."""
-        asked = [charge for charge in charges if charge.compiled.counts_units]
+        counted = [charge for charge in charges if charge.compiled.counts_units]
         stored: Sequence[Outcome | StoreError] = ()
-        if asked:
-            stored, decides = guarded(self._breaker, self._store.check, asked)
+        if counted:
+            stored, decides = guarded(self._breaker, self._store.check, counted)
             if decides:
                 self._fallback_log.redis_decided()
-        if len(asked) == len(charges):
+        if len(counted) == len(charges):
             return stored
         found = iter(stored)
         return [next(found) if charge.compiled.counts_units else None for charge in charges]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
-from app.observability.rule_counts import DEFAULT, MAX_SERIES, Labels, Series
+from app.observability.rule_counts import DEFAULT_SERIES, MAX_SERIES, Labels, Series
 from app.rules.rule import DEFAULT_RULE_ID, DEFAULT_TENANT_ID, Rule
-from app.rules.yielding import Pace
+from app.rules.sync.yielding import Pace
 
 MAX_SERIES_OF_TENANT = MAX_SERIES // 2
 # Per label. Longer values are cut: rules that differ only beyond it share a series.
@@ -36,7 +36,7 @@ class RuleSeries:
     def of(self, key: int) -> Series | None:
         """Return the series of a rule id or a series key; None if nothing counts under it."""
         if key == DEFAULT_RULE_ID:
-            return DEFAULT
+            return DEFAULT_SERIES
         if key < 0:
             return _others(-key) if -key in self.last else None
         rule = self._rules.get(key)

@@ -79,7 +79,7 @@ def revoke_key(sent: dict[str, bool], key_id: str) -> None:
 def _keys() -> ApiKeys:
     """The keys that the caller may read and change."""
     tenant_id = None if ALL_TENANTS in g.principal.scopes else g.principal.tenant_id
-    return ApiKeys(db.session(), tenant_id, asked_by=g.principal.key_id)
+    return ApiKeys(db.session(), tenant_id, requested_by=g.principal.key_id)
 
 
 def _now() -> datetime:

@@ -5,21 +5,20 @@ from __future__ import annotations
 from marshmallow import Schema, fields
 
 from app.api.check.schemas import NO_RULE_ID, RULE_ID
-from app.api.query_schemas import FilterSchema, QuerySchema
-from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, StrictSchema, text_field
+from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, FilterSchema, QuerySchema, StrictSchema, text_field
 
 # Other members of a check: allowed, so that a check can be sent as it is, and ignored.
-CHECK = ("limit_key", "cost", "request_id")
+CHECK_FIELDS = ("limit_key", "cost", "request_id")
 
 
 class ClientSchema(FilterSchema):
-    beside = (*FilterSchema.beside, *CHECK)
+    beside = (*FilterSchema.beside, *CHECK_FIELDS)
 
     client_id = text_field(MAX_CLIENT_ID, required=True)
 
 
 class QuestionSchema(QuerySchema):
-    beside = CHECK
+    beside = CHECK_FIELDS
 
     client_id = text_field(MAX_CLIENT_ID, required=True)
     limit_key = text_field(MAX_LIMIT_KEY, load_default="global")

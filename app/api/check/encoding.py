@@ -1,7 +1,7 @@
 """From decisions to bytes: the JSON of the answer, and its RateLimit headers in the configured dialect.
 
-A Template holds the constant parts of a limit's answers, a DenialTemplate those of a repeated denial; each made once.
-The encoder owns both, and their numbers are bounded.
+An AnswerTemplate holds the constant parts of a limit's answers, a DenialTemplate those of a repeated denial. Each is
+made once. The encoder owns both, and their numbers are bounded.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from app.limiter.decision import Decision
 from app.rules.rule import Limit
 
 SECOND = 1_000_000  # microseconds. Times are rounded up: -(-time // unit)
-JSON = b"Content-Type: application/json\r\n"
+JSON_HEAD = b"Content-Type: application/json\r\n"
 CUT = "|"  # appears nowhere else in a body
-MAX_TEMPLATES = 200_000  # compiled rules with templates, about 1 KB each; a full cache is emptied
-MAX_REPEATED = 10_000  # denials, about 0.5 KB each; a full cache is emptied
+MAX_CACHED_RULES = 200_000  # compiled rules with templates, about 1 KB each; a full cache is emptied
+MAX_CACHED_DENIALS = 10_000  # denials, about 0.5 KB each; a full cache is emptied
 
-WORDS = ("false", "true")  # indexed by a bool: json.dumps would take longer than the rest
+JSON_BOOLEANS = ("false", "true")  # indexed by a bool: json.dumps would take longer than the rest
 
 
-class Template(Struct, frozen=True, gc=False):
+class AnswerTemplate(Struct, frozen=True, gc=False):
     """Constant text with places for variables: split there, or with %s."""
 
     admitted: tuple[str, ...]  # body of the most frequent decision (within_limit), split at remaining and reset_at
@@ -46,7 +46,7 @@ class Encoder:
     def __init__(self, dialect: str, default_window: int) -> None:
         self._dialect = dialect
         self._default_window = default_window
-        self._templates: dict[int, dict[int, Template]] = {}  # by number of the compiled rule, then binding limit
+        self._templates: dict[int, dict[int, AnswerTemplate]] = {}  # by number of the compiled rule, then binding limit
         self._repeated: dict[int, DenialTemplate] = {}  # by number of the denial
 
     def body(self, decision: Decision) -> str:
@@ -102,7 +102,7 @@ class Encoder:
     def _repetition(self, decision: Decision) -> DenialTemplate:
         repeated = self._repeated.get(decision.repeats)
         if repeated is None:
-            if len(self._repeated) >= MAX_REPEATED:
+            if len(self._repeated) >= MAX_CACHED_DENIALS:
                 self._repeated.clear()
             start, _, end = self._body(decision, CUT).partition(CUT)
             repeated = self._repeated[decision.repeats] = DenialTemplate((start, end), {})
@@ -116,12 +116,12 @@ class Encoder:
             template = self._template(decision)
         at = str(decision.reset_at_us)
         return template.body % (
-            WORDS[outcome.allowed],
+            JSON_BOOLEANS[outcome.allowed],
             outcome.remaining,
             retry_after_ms,
             f"{at[:-6]}.{at[-6:]}",
             decision.reason,
-            WORDS[decision.degraded],
+            JSON_BOOLEANS[decision.degraded],
         )
 
     def _head(self, decision: Decision, retry_seconds: int) -> bytes:
@@ -141,12 +141,12 @@ class Encoder:
             lines = f"{start}{outcome.remaining}{middle}{at}{end}"
         return (f"{lines}Retry-After: {retry_seconds}\r\n" if retry_seconds else lines).encode()
 
-    def _template(self, decision: Decision) -> Template:
+    def _template(self, decision: Decision) -> AnswerTemplate:
         """Make the template and cache it."""
         body = self._body_of(decision)
         admitted = body % ("true", CUT, "0", CUT, "within_limit", "false")
-        template = Template(_cut(admitted), body, _cut(self._head_of(decision)))
-        if len(self._templates) >= MAX_TEMPLATES:
+        template = AnswerTemplate(_cut(admitted), body, _cut(self._head_of(decision)))
+        if len(self._templates) >= MAX_CACHED_RULES:
             self._templates.clear()
         self._templates.setdefault(decision.compiled.number, {})[decision.outcome.binding] = template
         return template
@@ -163,7 +163,7 @@ class Encoder:
         )
 
     def _head_of(self, decision: Decision) -> str:
-        head = JSON.decode()
+        head = JSON_HEAD.decode()
         if self._dialect == "legacy":
             head += f"X-RateLimit-Limit: {decision.most_at_once}\r\n"
             head += f"X-RateLimit-Remaining: {CUT}\r\nX-RateLimit-Reset: {CUT}\r\n"

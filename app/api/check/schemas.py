@@ -25,7 +25,7 @@ class BatchSchema(StrictSchema):
     checks = BoundedList(fields.Nested(CheckSchema), 1, MAX_BATCH, required=True)
 
 
-REASONS = (
+DECISION_REASONS = (
     "within_limit",
     "over_limit",
     "cost_exceeds_limit",

@@ -26,7 +26,7 @@ from app.rules.sql.repository import RuleRepository
 @of_tenant
 @as_json
 def explain_check(client_id: str, limit_key: str, everything: bool, tenant: str, as_json: bool) -> None:
-    """Which rule decides a check of this client and key, why, and what is left. Charges nothing."""
+    """Show the rule that decides a check of this client and key, why, and what is left. Charges nothing."""
     QuestionSchema().load({"client_id": client_id, "limit_key": limit_key})
     tenant_id = tenant_named(tenant).id
     book = book_of_client(tenant_id, client_id)

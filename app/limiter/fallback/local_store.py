@@ -23,7 +23,7 @@ class LocalStore:
         self._holders = holders
         self._max_counters = max_counters
         self._counters: OrderedDict[tuple[bytes, bytes], State] = OrderedDict()
-        # Keys: rule ids. Those of deleted rules stay for a while.
+        # Keys: rule ids. Entries of deleted rules stay for a while.
         self._shares: OrderedDict[int, tuple[Rule, CompiledRule]] = OrderedDict()
 
     def check(self, charge: Charge, now_us: int) -> tuple[CompiledRule, Outcome]:
@@ -32,7 +32,7 @@ class LocalStore:
         Returns the compiled rule of the share that decided, to whose limits the outcome refers.
         """
         compiled = self._share(charge.compiled.rule)
-        keys = [(charge.client, name) for name in compiled.names]
+        keys = [(charge.client, name) for name in compiled.counter_names]
         states, outcome = decide([self._counters.get(key) for key in keys], compiled.rule.limits, charge.cost, now_us)
         for key, state in zip(keys, states or (), strict=False):
             if state is not None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from app.rules.errors import Conflict
 from app.rules.matching.glob import MAX_STARS, Coverage, is_repetitive, stars
 from app.rules.matching.pattern_index import PatternIndex
-from app.rules.yielding import Pace
+from app.rules.sync.yielding import Pace
 
 # Per tenant. Each change of a pattern makes all workers index all of them again, in 10 to 20 ms.
 MAX_PATTERNS = 2_000
@@ -16,7 +16,7 @@ MAX_PATTERNS = 2_000
 MAX_REPETITIVE = 200
 # Patterns tried for one client id. The slowest case found takes 0.2 ms, on a busy machine 0.5 (benchmarks/matching.py).
 MAX_TRIED = 300
-NAMED = 3  # similar patterns named in a refusal
+MAX_NAMED = 3  # similar patterns named in a refusal
 MANY = "too-many"  # the kind of these refusals
 
 
@@ -52,7 +52,7 @@ def require_matchable(patterns: Collection[str], new: Collection[str], pace: Pac
         return
     for place, pattern in enumerate(tried):
         if pattern in new:
-            others = ", ".join([*tried[place + 1 :], *tried[place - NAMED : place]][:NAMED])
+            others = ", ".join([*tried[place + 1 :], *tried[place - MAX_NAMED : place]][:MAX_NAMED])
             raise Conflict(
                 f"the pattern {pattern} resembles too many others, such as {others}: for some client id {len(tried)}"
                 f" patterns would have to be tried; at most {MAX_TRIED} are allowed",

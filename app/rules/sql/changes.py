@@ -26,7 +26,7 @@ from app.rules.sql.history import CREATE, DELETE, REPLACE, ROLLBACK, UPDATE, Aut
 from app.rules.sql.merge import Merge
 from app.rules.sql.repository import RuleRepository
 from app.rules.sql.ruleset_version import RulesetVersions
-from app.rules.yielding import Pace, let_go, unpaced
+from app.rules.sync.yielding import Pace, let_go, unpaced
 
 MAX_RULES = 100_000  # per tenant
 VERSIONS_SEARCHED = 1000  # versions of a rule, to find its state before a block

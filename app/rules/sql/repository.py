@@ -27,7 +27,7 @@ from app.rules.sql.rows import (
     limit_of,
     rule_columns,
 )
-from app.rules.yielding import Pace, let_go, unpaced
+from app.rules.sync.yielding import Pace, let_go, unpaced
 
 ROWS_IN_PART = 500  # of a result; a part is read without a switch
 IDENTIFYING = ("layer", "client_id", "group", "endpoint", "shadow")

@@ -15,7 +15,7 @@ from app.rules.matching.pattern_bounds import MAX_PATTERNS, MAX_REPETITIVE, MAX_
 from app.rules.matching.pattern_index import FEW, MATCH_BYTES, Matches, PatternIndex
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
-from app.rules.yielding import unpaced
+from app.rules.sync.yielding import unpaced
 
 LIMITS = (Limit(5, 60, "gcra"),)
 TENANTS = (1, 2)

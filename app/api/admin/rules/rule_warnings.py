@@ -17,7 +17,7 @@ from app.rules.rule import Rule
 from app.rules.sql.database.engine import DATABASE_ERRORS
 from app.rules.sql.merge import Merge
 from app.rules.sql.repository import RuleRepository
-from app.rules.yielding import Pace, unpaced
+from app.rules.sync.yielding import Pace, unpaced
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ def warnings_of_block(client_id: str, tenant_id: int, rules: RuleRepository) -> 
     if is_wide(client_id):
         return []
     still = deciding(rules.of_client(tenant_id, client_id), client_id)
-    return [f"{hidden_rules.named(rule)} still blocks it" for rule in still if rule.action == "block"]
+    return [f"{hidden_rules.described(rule)} still blocks it" for rule in still if rule.action == "block"]
 
 
 def _one(rule: Rule | None) -> list[Rule]:

@@ -4,37 +4,37 @@
 --
 -- KEYS     the keys of all checks, in their order
 -- ARGV[1]  now (microseconds); empty in production: the server's TIME
--- ARGV[…]  what is asked, for each check
+-- ARGV[…]  the request of each check
 -- Returns  check.lua's result for each check, or the error of that check: concatenated if all are the struct and
 --          nothing more, otherwise as a list
 -- Writes   what check.lua writes
 
--- Denials by first key and by `asked`, without a request id. They are repeated instead of decided again, until
+-- Denials by first key and by `request`, without a request id. They are repeated instead of decided again, until
 -- something is charged to that key.
 local denials = {}
 
 local given_out, answers, joined = 0, {}, true
 for i = 2, #ARGV do
   local with_id = false
-  asked = ARGV[i]
-  if #asked == 48 then -- the common case: one limit and no request id
+  request = ARGV[i]
+  if #request == 48 then -- the common case: one limit and no request id
     given_out = given_out + 1
     keys[1], keys[2] = KEYS[given_out], nil
   else
-    local _, count = struct.unpack('<dd', asked)
+    local _, count = struct.unpack('<dd', request)
     for j = 1, count do
       keys[j] = KEYS[given_out + j]
     end
     given_out = given_out + count
     keys[count + 1] = nil
-    with_id = #asked > 16 + 32 * count
+    with_id = #request > 16 + 32 * count
     if with_id then
       given_out = given_out + 1
       keys[count + 1] = KEYS[given_out]
     end
   end
   local known = denials[keys[1]]
-  local answer = known and known[asked]
+  local answer = known and known[request]
   if not answer then
     local decided, wait
     decided, answer, wait = pcall(decide)
@@ -46,7 +46,7 @@ for i = 2, #ARGV do
       end
     elseif wait and not with_id then
       denials[keys[1]] = known or {}
-      denials[keys[1]][asked] = answer
+      denials[keys[1]][request] = answer
     end
   end
   joined = joined and #answer == 32

@@ -96,7 +96,7 @@ class ViewLimit:
 
 
 def _answer_to(error: Exception) -> HttpResponse:
-    """What Django makes of what a view raises, as far as `deduct_when` may ask: its status."""
+    """The answer that Django makes of an exception of a view, as far as `deduct_when` may ask: its status."""
     return HttpResponse(status=next((status for kind, status in RAISED if isinstance(error, kind)), 500))
 
 

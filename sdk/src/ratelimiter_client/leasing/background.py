@@ -76,11 +76,11 @@ _running: set[BackgroundThread] = set()  # also threads without any other refere
 
 
 def _close_all() -> None:
-    own = [upkeep for upkeep in list(_running) if upkeep.is_own()]
-    for upkeep in own:
-        upkeep.stop()
-    for upkeep in own:
-        upkeep.close()
+    own = [thread for thread in list(_running) if thread.is_own()]
+    for thread in own:
+        thread.stop()
+    for thread in own:
+        thread.close()
 
 
 atexit.register(_close_all)

@@ -100,7 +100,7 @@ class LeasedLimiter:
 
     def close(self) -> None:
         """Return unused permits, which takes about a second at most. From then on the service decides everything."""
-        self._process().upkeep.close()
+        self._process().background.close()
 
     def __enter__(self) -> LeasedLimiter:
         return self
@@ -110,7 +110,7 @@ class LeasedLimiter:
 
     def __del__(self) -> None:
         for renewals in getattr(self, "_renewals", {}).values():
-            renewals.upkeep.stop()
+            renewals.background.stop()
 
     def _may_lease(self, client_id: object, limit_key: object, cost: object) -> bool:
         """False for peeks, and for values that the service refuses. Only a text limit key: as a dict key True would
@@ -129,7 +129,7 @@ class LeasedLimiter:
         for other in [known for known in list(self._renewals) if known != pid]:
             inherited = self._renewals.pop(other, None)
             if inherited is not None:
-                inherited.upkeep.abandon()
+                inherited.background.abandon()
         renewals = Renewals(self._client, self._size, self._ttl, self._keys, self._clock)
         renewals = self._renewals.setdefault(pid, renewals)
         self._in_use = renewals.in_use

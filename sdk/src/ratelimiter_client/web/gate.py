@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Callable, Generator, Iterable, NamedTuple, Optional, Protocol, Sequence, Tuple, Union
+from typing import (
+    Any,
+    Callable,
+    Generator,
+    Generic,
+    Iterable,
+    NamedTuple,
+    Optional,
+    Protocol,
+    Sequence,
+    Tuple,
+    TypeVar,
+    Union,
+)
 
 from ratelimiter_client import arguments
 from ratelimiter_client.decision import Decision, Lease, Name
@@ -20,6 +33,7 @@ Who = Union[str, Callable[[Environ], Optional[Name]], Callable[[], Optional[Name
 What = Union[str, Callable[[Environ], Optional[str]], Callable[[], Optional[str]]]
 Cost = Union[int, Callable[[Environ], int], Callable[[], int]]
 Limits = Sequence[Tuple[Who, What]]
+C = TypeVar("C")
 
 
 class Limiter(Protocol):
@@ -160,6 +174,31 @@ class Gate:
             correlation_id=correlation_id(environ),
             traceparent=environ.get("HTTP_TRACEPARENT"),
         )
+
+
+class Gated(Generic[C]):
+    """An application behind a gate. `client` and `enabled` may be set later, as by tests."""
+
+    _gate: Gate
+
+    @property
+    def client(self) -> C:
+        """The client that decides."""
+        found: Any = self._gate.client
+        return found  # type: ignore[no-any-return]
+
+    @client.setter
+    def client(self, client: C) -> None:
+        self._gate.client = client  # type: ignore[assignment]
+
+    @property
+    def enabled(self) -> bool:
+        """Whether any request is limited."""
+        return self._gate.enabled
+
+    @enabled.setter
+    def enabled(self, enabled: bool) -> None:
+        self._gate.enabled = enabled
 
 
 def tighter(one: Decision | None, other: Decision) -> Decision:
