@@ -13,7 +13,7 @@ import timeit
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from app.rules.matching.pattern_bounds import MAX_REPETITIVE, MAX_TRIED, require_matchable
+from app.rules.matching.pattern_bounds import MAX_REPETITIVE, MAX_TRIED, Pattern, require_matchable
 from app.rules.matching.pattern_index import MAX_TEXT, PatternIndex
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
@@ -95,7 +95,8 @@ def worst() -> dict[str, int]:
     }
     costs = {}
     for name, (alike, client_id) in sets.items():
-        require_matchable(alike, alike, unpaced)
+        patterns = {Pattern(text) for text in alike}
+        require_matchable(patterns, patterns, unpaced)
         stored = [Rule(id=n, client_id=pattern, limits=LIMITS) for n, pattern in enumerate(sorted(alike), start=1)]
         costs[name] = nanoseconds(book(stored).match, client_id)
     return costs

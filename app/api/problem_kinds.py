@@ -19,7 +19,7 @@ KINDS = {
     "untrusted-proxy": "403: X-Forwarded-For comes from an address that is not among TRUSTED_PROXIES",
     "not-found": "404: it does not exist, or belongs to another tenant",
     "request-id-conflict": "409: the request_id was used for a check with another limit_key or cost",
-    "rule-exists": "409: another rule has this client and endpoint already",
+    "rule-exists": "409: another rule has this layer, client or group, and endpoint already",
     "name-taken": "409: the name is taken",
     "built-in": "409: a built-in template, or the default tenant, cannot be changed or deleted",
     "not-on-trial": "409: the rule is not a shadow rule, so it cannot be promoted",

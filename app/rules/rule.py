@@ -23,6 +23,7 @@ MAX_WINDOW_SECONDS = 31_536_000
 MAX_RATE_TIMES_WINDOW = 9_000_000_000
 MAX_LOGGED_RATE = 100_000  # sliding_window keeps an entry per check: up to 3.4 MB at this rate
 MAX_LIMITS = 8
+MAX_GROUPS = 8  # of one check
 
 DEFAULT_TENANT, DEFAULT_TENANT_ID = "default", 1
 DEFAULT_RULE_ID = 0  # the built-in default has no row; callers see "default"
