@@ -24,6 +24,11 @@ T = TypeVar("T")
 PAGES = {"page": 1, "page_size": 1000, "max_page_size": 1000}  # of every list; a rule takes about 500 bytes
 
 
+def name_in_path(sent: str) -> str:
+    """Return the name of a resource, or "", which names none, if it has a NUL. PostgreSQL refuses NUL."""
+    return "" if "\0" in sent else sent
+
+
 class StrictParser(FlaskParser):
     """Reads JSON strictly: webargs' parser takes any media type and duplicate members, and answers deep nesting with a
     500.

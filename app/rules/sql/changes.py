@@ -12,14 +12,13 @@ from functools import partial
 from msgspec.structs import replace
 from sqlalchemy.orm import Session
 
-from app.rules.blocking import Version, blocked, unblocked
+from app.rules.actions import Version, blocked, promoted, unblocked
 from app.rules.documents import rule_of
 from app.rules.errors import Conflict, NotFound, Stale
 from app.rules.examples import EXAMPLES
 from app.rules.matching.glob import is_pattern
 from app.rules.matching.layer_bounds import keeping_few_layers
 from app.rules.matching.pattern_bounds import keeping_matchable
-from app.rules.promotion import promoted
 from app.rules.rule import DEFAULT_LAYER, DEFAULT_TENANT_ID, Rule
 from app.rules.sql import history
 from app.rules.sql.database.transactions import versioned_transaction
@@ -103,14 +102,25 @@ class RuleChanges:
         (merge.deleted if replace else merge.others).extend(current.values())
         return merge
 
-    def merge(self, rules: Sequence[Rule], *, replace: bool = False, agreed: Merge | None = None) -> Merge:
+    def merge(
+        self,
+        rules: Sequence[Rule],
+        *,
+        replace: bool = False,
+        agreed: Merge | None = None,
+        expected: Expected = anything,
+    ) -> Merge:
         """Create or replace all of the rules, or none; `replace` also deletes the tenant's other rules.
 
         `agreed`: the changes that the caller has seen. Raises Stale if other rules would now be replaced or deleted.
+        `expected` is asked about the present state of each of the rules.
         """
 
         def wanted() -> Merge:
             merge = self.compare(rules, replace=replace)
+            if expected is not anything:
+                for current in merge.found():
+                    _require(expected, current)
             if agreed is not None and merge.gone() - agreed.gone():
                 raise Stale("the rules have changed since you read them: read them again")
             return merge

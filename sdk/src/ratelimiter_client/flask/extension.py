@@ -44,11 +44,11 @@ class Settings:
         only_views = settings.get("limits") in ((), [])
         if only_views:
             del settings["limits"]
-        self.gate = configured(settings, OWN)
+        self.gate: Gate = configured(settings, OWN)
         if only_views:
             self.gate.limits = []
-        self.breach = Breach.made(settings.get("error_message"), settings.get("on_breach"))
-        self.all_requests = settings.get("all_requests", False)
+        self.breach: Breach = Breach.made(settings.get("error_message"), settings.get("on_breach"))
+        self.all_requests: bool = settings.get("all_requests", False)
 
 
 class RateLimits:
@@ -150,7 +150,7 @@ class RateLimits:
         """A decorator of views, or a call for a blueprint: the application's limits do not hold for it, its own do."""
         if isinstance(view, Blueprint):
             self._outer.exempt.add(view)
-            return view
+            return view  # pyright: ignore[reportReturnType]
         return exempted(view)  # type: ignore[no-any-return]
 
     def request_filter(self, function: Callable[..., Any]) -> Callable[..., Any]:

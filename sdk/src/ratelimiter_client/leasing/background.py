@@ -19,7 +19,8 @@ class BackgroundThread:
     """
 
     def __init__(self, turn: Callable[[], float | None], end: Callable[[], None], end_seconds: float) -> None:
-        self.stopped = self.abandoned = False
+        self.stopped: bool = False
+        self.abandoned: bool = False
         self._turn, self._end, self._end_seconds = turn, end, end_seconds
         self._bell = locked()  # released to wake the thread
         self._thread: threading.Thread | None = None

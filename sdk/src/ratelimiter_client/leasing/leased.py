@@ -17,7 +17,7 @@ from ratelimiter_client.waiting import admitted
 
 LONGEST_NAME, LARGEST_NAME = 256, 2**63  # characters, and a number; the service decides beyond these
 ONE = 1  # compared by `is`: True and 1.0 equal it, and the service refuses them
-BOUNDS = {"size": (1, 100_000), "ttl": (0.01, 3_600), "keys": (1, 100_000)}
+BOUNDS: dict[str, tuple[float, int]] = {"size": (1, 100_000), "ttl": (0.01, 3_600), "keys": (1, 100_000)}
 
 
 class LeasedLimiter:

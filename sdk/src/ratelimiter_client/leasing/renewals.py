@@ -35,7 +35,7 @@ class Renewals:
         self._early = min(ttl / 4, 2 * client.timeout)
         self._calls = LeaseCalls(client, ttl, clock)
         self._holdings = Holdings(keys, lambda now: Demand(ttl, size, now))
-        self.in_use = self._holdings.in_use
+        self.in_use: dict[Key, Permits] = self._holdings.in_use
         self._lock = threading.Lock()  # never held while anything waits
         self._wanted: OrderedDict[Holding, threading.Lock] = OrderedDict()  # renewals that no thread has begun
         self.background = BackgroundThread(self._turn, self._end, END_SECONDS + 2 * client.timeout)

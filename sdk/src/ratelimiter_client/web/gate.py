@@ -93,7 +93,9 @@ class Gate:
         arguments.refuse_unless(isinstance(enabled, bool), "enabled", enabled, "True or False")
         self.enabled = enabled
         self.client = client
-        self.limits = [Limit(*pair) for pair in arguments.pairs([(identify, limit_key)] if limits is None else limits)]
+        self.limits: list[Limit] = [
+            Limit(*pair) for pair in arguments.pairs([(identify, limit_key)] if limits is None else limits)
+        ]
         self._identify = arguments.who(identify)
         self._cost = arguments.units(cost)
         self._address = address(trusted_proxies)
