@@ -13,7 +13,7 @@ from app.api.blueprint import StrictBlueprint
 from app.api.check.handler import Reply
 from app.api.check.routes import response_of
 from app.api.check.schemas import DecisionSchema
-from app.api.problems import CONTENT_TYPE, Problem, ProblemSchema
+from app.api.problems import PROBLEM_TYPE, Problem, ProblemSchema
 from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, Groups, StrictSchema, amount, text_field
 from app.api.services import services
 from app.limiter.decision import Check
@@ -57,7 +57,7 @@ class ReturnedSchema(Schema):
 
 def _documented(view: Any) -> Any:
     for status in REFUSALS:
-        view = blueprint.alt_response(status, schema=ProblemSchema, content_type=CONTENT_TYPE)(view)
+        view = blueprint.alt_response(status, schema=ProblemSchema, content_type=PROBLEM_TYPE)(view)
     return view
 
 

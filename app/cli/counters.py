@@ -37,7 +37,7 @@ def whose(command: Any) -> Any:
 def show_counters(
     client_id: str | None, groups: tuple[str, ...], rule_id: int | None, tenant: str, as_json: bool
 ) -> None:
-    """What is left: of every rule that can decide for the client, or of the counters that a group or a rule shares."""
+    """Show what is left of every rule that can decide for the client, or of counters that a group or a rule shares."""
     asked = CounterQuerySchema().load(_asked(client_id, groups, rule_id))
     tenant_id = tenant_named(tenant).id
     book = _book(tenant_id, asked)

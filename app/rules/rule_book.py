@@ -17,8 +17,8 @@ from app.rules.matching.pattern_index import Matches
 from app.rules.matching.tenant_rules import TenantRules
 from app.rules.metric_series import RuleSeries
 from app.rules.rule import DEFAULT_LAYER, Limit, Rule
+from app.rules.sync.yielding import Pace, unpaced
 from app.rules.validation import require_valid
-from app.rules.yielding import Pace, unpaced
 
 LARGE = 1000  # items; freeing as many takes a third of a millisecond
 

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from devstack import Valkey
 from tests.support.faults import Figures
 from tests.support.node import ROOT, Node
+from tests.support.other_commits import import_path, install_packages
 from tests.support.stored import changes, put_rule, rule
 
 LAST = max((ROOT / "migrations/versions").glob("*.py")).name
@@ -26,13 +27,14 @@ DEFAULT_RATE = 100
 
 @pytest.fixture
 def older(tmp_path: Path) -> Path:
-    """The tree of the commit before the last migration."""
+    """The tree of the commit before the last migration, with its own packages."""
     added = _git("log", "--diff-filter=A", "--format=%H", "-1", "--", f"migrations/versions/{LAST}").decode().strip()
     archive = _git("archive", f"{added}^") if added else b""
     if not archive:
         pytest.skip(f"no history here that goes back to before migrations/versions/{LAST}")
     with tarfile.open(fileobj=io.BytesIO(archive)) as tree:
         tree.extractall(tmp_path / "older")
+    install_packages(tmp_path / "older")
     return tmp_path / "older"
 
 
@@ -45,7 +47,8 @@ def pair(
     def node(root: Path) -> Node:
         place = tmp_path_factory.mktemp("node")
         servers = {"redis_url": valkey.url, "database_url": own_database}
-        return Node(**servers, data_dir=place, root=root, REDIS_TIMEOUT_MS=5000)
+        packages = import_path(root) if root != ROOT else {}
+        return Node(**servers, data_dir=place, root=root, REDIS_TIMEOUT_MS=5000, **packages)
 
     with node(older) as before, node(ROOT) as now:
         yield before, now

@@ -7,11 +7,20 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from app.api.check.schemas import NO_RULE_ID, RULE_ID
-from app.api.query_schemas import FilterSchema, QuerySchema
-from app.api.schemas import MAX_CLIENT_ID, MAX_GROUP, MAX_LIMIT_KEY, Groups, StrictSchema, amount, text_field
+from app.api.schemas import (
+    MAX_CLIENT_ID,
+    MAX_GROUP,
+    MAX_LIMIT_KEY,
+    FilterSchema,
+    Groups,
+    QuerySchema,
+    StrictSchema,
+    amount,
+    text_field,
+)
 
 # Other members of a check: allowed, so that a check can be sent as it is, and ignored.
-CHECK = ("cost", "request_id")
+CHECK_FIELDS = ("cost", "request_id")
 MAX_RULE_ID = 2**63 - 1
 WHOSE = ("client_id", "group", "rule_id")
 OF_A_CLIENT = ("groups", "limit_key")
@@ -34,7 +43,7 @@ class _Whose(Schema):
 class CounterQuerySchema(FilterSchema, _Whose):
     """Own counters of a client, counters that a group shares, or those of a shared rule of clients."""
 
-    beside = (*FilterSchema.beside, "limit_key", *CHECK)
+    beside = (*FilterSchema.beside, "limit_key", *CHECK_FIELDS)
 
     client_id = text_field(MAX_CLIENT_ID)
     groups = Groups(metadata={"description": "of the client: with the counters under the rules of these groups"})
@@ -43,7 +52,7 @@ class CounterQuerySchema(FilterSchema, _Whose):
 
 
 class QuestionSchema(QuerySchema):
-    beside = CHECK
+    beside = CHECK_FIELDS
 
     client_id = text_field(MAX_CLIENT_ID, required=True)
     limit_key = text_field(MAX_LIMIT_KEY, load_default="global")

@@ -14,9 +14,9 @@ from opentelemetry.trace import Span
 from app.api.auth import Authenticator, Credentials, Principal
 from app.api.check.batch_pieces import BatchPieces
 from app.api.check.decoding import decode_batch, decode_check, valid_check
-from app.api.check.encoding import JSON, Encoder
+from app.api.check.encoding import JSON_HEAD, Encoder
 from app.api.check.fast_decoding import Batch
-from app.api.problems import CONTENT_TYPE, INVALID, UNEXPECTED, Problem
+from app.api.problems import INVALID, PROBLEM_TYPE, UNEXPECTED, Problem
 from app.limiter.decision import Check, Decision, Question
 from app.limiter.errors import NotReady, RequestIdConflict, TooMuchTogether, Unavailable
 from app.limiter.limiter import Answer, Limiter
@@ -26,22 +26,22 @@ from app.observability.logs import correlation_id as current_correlation_id
 from app.observability.metrics import CHECK_DURATION
 from app.observability.sampling import Tracing
 from app.observability.tracing import Parent, answered, within
-from app.rules.yielding import PIECE_SECONDS
+from app.rules.sync.yielding import PIECE_SECONDS
 
 log = logging.getLogger(__name__)
 
-CHECK, BATCH = "POST /v1/check", "POST /v1/check/batch"
+CHECK_SPAN, BATCH_SPAN = "POST /v1/check", "POST /v1/check/batch"
 # Checks of a batch in one piece. Most checks take 3 us; those with the most limits and the longest ids take 20 us.
 MOST_TOGETHER = 250
-# Pieces that run at a time. Of two long batches one works while the other waits for Redis. Short batches, of some 100
+# Pieces that run at a time. One of two long batches works while the other waits for Redis. Short batches, of some 100
 # checks, take a millisecond and do not wait for long ones. They let the loop poll its sockets more rarely, because a
 # rest costs as much as five checks.
 SHORT_BYTES, SHORT_AT_ONCE, SHORT_SECONDS, LONG_AT_ONCE = 8 * 1024, 32, 0.01, 2
-# A tenant with many patterns gets smaller pieces, of TRIES pattern trials. A trial may take half a microsecond; most
-# client ids need none.
-LEAST_TOGETHER, TRIES = 25, 5_000
+# A tenant with many patterns gets smaller pieces, of so many trials of patterns. A trial may take half a microsecond;
+# most client ids need none.
+LEAST_TOGETHER, PATTERN_TRIALS = 25, 5_000
 # A batch that is charged together is one piece: at most 100 checks, or as many as try so many patterns in 20 ms.
-LEAST_ALL_OR_NONE, TRIES_ALL_OR_NONE = 100, 40_000
+LEAST_ALL_OR_NONE, TRIALS_ALL_OR_NONE = 100, 40_000
 
 
 class Request(NamedTuple):
@@ -103,7 +103,7 @@ class CheckHandler:
         self._short = BatchPieces(clock, at_once=SHORT_AT_ONCE, seconds=SHORT_SECONDS)
         self._long = BatchPieces(clock, at_once=LONG_AT_ONCE, seconds=PIECE_SECONDS)
 
-    def span(self, request: Request, name: str = CHECK) -> Span | None:
+    def span(self, request: Request, name: str = CHECK_SPAN) -> Span | None:
         """Begin the span of the request; None where its trace is not recorded."""
         tracing = self._tracing
         return None if tracing is None else tracing.begin(name, request.correlation_id, request.parent)
@@ -119,18 +119,18 @@ class CheckHandler:
 
     def handle_batch(self, request: Request) -> Reply:
         """Answer a batch of checks."""
-        return _within(self.span(request, BATCH), self._batch, request)
+        return _within(self.span(request, BATCH_SPAN), self._batch, request)
 
     def handle_checks(self, requests: Sequence[Request]) -> list[Reply]:
         """Answer single checks that arrived together, each as if alone, in one round trip to Redis."""
         started = self._clock()
         if len(requests) == 1:  # a log line of a shared round trip belongs to no single request
             current_correlation_id.set(requests[0].correlation_id)
-        asked = [self._asked(request) for request in requests]
-        answers = iter(self._decide([question for question in asked if not isinstance(question, Problem)]))
+        questions = [self._question_in(request) for request in requests]
+        answers = iter(self._decide([question for question in questions if not isinstance(question, Problem)]))
         replies = [
             self._reply(question if isinstance(question, Problem) else next(answers), request)
-            for question, request in zip(asked, requests, strict=True)
+            for question, request in zip(questions, requests, strict=True)
         ]
         CHECK_DURATION.observe_many(self._clock() - started, len(requests))
         return replies
@@ -142,11 +142,11 @@ class CheckHandler:
     def refuse(self, problem: Problem, correlation_id: str) -> Reply:
         """The answer for a problem."""
         current_correlation_id.set(correlation_id)
-        lines = [("Content-Type", CONTENT_TYPE), *problem.headers.items()]
+        lines = [("Content-Type", PROBLEM_TYPE), *problem.headers.items()]
         head = "".join(f"{name}: {value}\r\n" for name, value in lines).encode("latin-1")
         return Reply(problem.status, head, problem.body())
 
-    def _asked(self, request: Request) -> Question | Problem:
+    def _question_in(self, request: Request) -> Question | Problem:
         try:
             if request.known is None:
                 principal = self._authenticator.principal(request.credentials, "check")
@@ -219,11 +219,11 @@ class CheckHandler:
 
     def _at_once(self, tenant_id: int) -> int:
         """The number of checks of the tenant that are decided before others get their turn."""
-        return max(LEAST_TOGETHER, min(MOST_TOGETHER, TRIES // self._tried(tenant_id)))
+        return max(LEAST_TOGETHER, min(MOST_TOGETHER, PATTERN_TRIALS // self._tried(tenant_id)))
 
     def _require_few(self, tenant_id: int, checks: int) -> None:
         """Raises Problem 422 for more checks than may be decided without others getting their turn."""
-        most = max(LEAST_ALL_OR_NONE, TRIES_ALL_OR_NONE // self._tried(tenant_id))
+        most = max(LEAST_ALL_OR_NONE, TRIALS_ALL_OR_NONE // self._tried(tenant_id))
         if checks > most:
             told = f"With the patterns of these rules, at most {most} checks are decided together; there are {checks}."
             raise Problem(422, INVALID, errors={"checks": [told]})
@@ -248,7 +248,7 @@ class CheckHandler:
                 if isinstance(answers[0], Problem):  # then all answers are the same Problem
                     raise answers[0]
                 results += [body(answer) if isinstance(answer, Decision) else _as_error(answer) for answer in answers]
-        return Reply(200, JSON, f'{{"results":[{",".join(results)}]}}'.encode())
+        return Reply(200, JSON_HEAD, f'{{"results":[{",".join(results)}]}}'.encode())
 
     def _with_headers(self, decision: Decision) -> str:
         """The JSON object of a batch result that has the header fields of a single answer."""

@@ -43,7 +43,7 @@ class BatchSchema(StrictSchema):
     )
 
 
-REASONS = (
+DECISION_REASONS = (
     "within_limit",
     "over_limit",
     "cost_exceeds_limit",

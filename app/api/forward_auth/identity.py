@@ -16,7 +16,7 @@ BY_KEY, BY_ADDRESS, BY_HEADER = "key", "address", "header:"
 # The prefix of client ids by key. As with ADDRESS, no id from a header may have it, so nobody spends another's quota.
 KEY = "key:"
 
-Address = IPv4Address | IPv6Address
+IPAddress = IPv4Address | IPv6Address
 Header = Callable[[str], str | None]  # returns the value of the named header, in whatever case
 
 
@@ -99,7 +99,7 @@ class ClientIdentifier:
                 403, f"{header} comes from {peer}, which is not among TRUSTED_PROXIES", kind="untrusted-proxy"
             )
 
-    def _trusts(self, address: Address) -> bool:
+    def _trusts(self, address: IPAddress) -> bool:
         return any(address in network for network in self._trusted)
 
 
@@ -108,7 +108,7 @@ def _text(value: str) -> str:
     return value.encode("latin-1").decode()  # WSGI decodes every byte as a character
 
 
-def _address(text: str) -> Address:
+def _address(text: str) -> IPAddress:
     """The address without the port that some proxies add. Raises Problem 400."""
     host = text.strip()
     if host.startswith("["):
@@ -122,7 +122,7 @@ def _address(text: str) -> Address:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def _address_text(address: Address) -> str:
+def _address_text(address: IPAddress) -> str:
     if isinstance(address, IPv4Address):
         return str(address)
     return str(IPv6Network((int(address), SUBSCRIBER_BITS), strict=False))

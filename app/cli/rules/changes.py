@@ -15,8 +15,8 @@ from app.cli.output import many, print_changes, print_json
 from app.cli.resources.context import session, settings
 from app.cli.rules.crud import as_seen, stored
 from app.cli.rules.options import sent, single_fields
+from app.rules.actions import promoted
 from app.rules.documents import differences, document_of
-from app.rules.promotion import promoted
 from app.rules.rule import Rule
 from app.rules.sql.changes import RuleChanges, anything
 from app.rules.sql.history import Author

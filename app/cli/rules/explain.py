@@ -30,7 +30,7 @@ from app.rules.sql.repository import RuleRepository
 def explain_check(
     client_id: str, limit_key: str, groups: tuple[str, ...], everything: bool, tenant: str, as_json: bool
 ) -> None:
-    """Which rules decide a check of this client and key, why, and what is left. Charges nothing."""
+    """Show the rules that decide a check of this client and key, why, and what is left. Charges nothing."""
     question = QuestionSchema().load({"client_id": client_id, "limit_key": limit_key, "groups": list(groups)})
     tenant_id = tenant_named(tenant).id
     book = book_of_client(tenant_id, client_id)

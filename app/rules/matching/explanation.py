@@ -14,7 +14,7 @@ from app.rules.matching.pattern_index import Matches
 from app.rules.matching.tenant_rules import TenantRules
 from app.rules.rule import DEFAULT_RULE_ID, Rule
 from app.rules.rule_book import RuleBook, Snapshot
-from app.rules.yielding import Pace, unpaced
+from app.rules.sync.yielding import Pace, unpaced
 
 
 @dataclass(frozen=True, slots=True)

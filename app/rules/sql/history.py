@@ -17,7 +17,7 @@ from app.rules.sql.database.bulk_sql import insert_rows
 from app.rules.sql.database.pagination import page_of
 from app.rules.sql.models import CLIENT_OF_EVENT, GROUP_OF_EVENT, AuditEventRow, RuleRow, RuleVersionRow
 from app.rules.sql.rows import UNDERSTANDABLE
-from app.rules.yielding import Pace, unpaced
+from app.rules.sync.yielding import Pace, unpaced
 
 CREATE, REPLACE, UPDATE, DELETE, ROLLBACK = "rule.create", "rule.replace", "rule.update", "rule.delete", "rule.rollback"
 BLOCK, UNBLOCK, PROMOTE = "rule.block", "rule.unblock", "rule.promote"

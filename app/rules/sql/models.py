@@ -149,7 +149,7 @@ class LimitRow(Base):
 class RuleBookRow(Base):
     """The single row with the current ruleset version.
 
-    Every change draws a new random `edition`. Nodes compare it too, since a restored backup can repeat a version.
+    `drawn` is random, and new after each change. Nodes compare it too, since a restored backup can repeat a version.
     """
 
     __tablename__ = "rule_book"
@@ -157,7 +157,7 @@ class RuleBookRow(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True, server_default=text("1"))
     version: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
-    edition: Mapped[UUID] = mapped_column(server_default=func.gen_random_uuid())
+    drawn: Mapped[UUID] = mapped_column("edition", server_default=func.gen_random_uuid())
     key_secret: Mapped[str] = mapped_column(Text)  # hex; created by the first migration, the same for all nodes
     key_hash_secret: Mapped[str] = mapped_column(Text)  # hex; the secret for hashes of API keys
     examples_loaded: Mapped[bool] = mapped_column(server_default=text("false"))

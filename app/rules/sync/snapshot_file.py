@@ -20,7 +20,7 @@ import msgspec
 from app.rules.api_key import ApiKey
 from app.rules.rule import PLAIN, UNDERSTOOD, Rule
 from app.rules.rule_book import RulesetId, Snapshot
-from app.rules.yielding import Pace, unpaced
+from app.rules.sync.yielding import Pace, unpaced
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ REVISION = 3  # raised if they can, but their file lacks new content and must be
 IGNORED = "the saved rules are not used: %s"
 USED = "the saved rules decide until PostgreSQL answers, although %s"
 SEALED_SINCE = 2  # the first revision with a checksum
-PIECE = 500  # rules encoded without a switch: 0.3 ms
+RULES_IN_PIECE = 500  # rules encoded without a switch: 0.3 ms
 
 T = TypeVar("T")
 
@@ -47,11 +47,11 @@ def call(work: Callable[[], T]) -> T:
 class _Head(msgspec.Struct, kw_only=True):
     """The beginning of the file, which identifies its content. The checksum of everything after it follows.
 
-    `edition`: version and secret, in the form that the previous release reads. `database`: the origin of the rules.
+    `version_and_secret` has the name that earlier releases read. `database`: the origin of the rules.
     """
 
     format: int
-    edition: tuple[int, bytes]
+    version_and_secret: tuple[int, bytes] = msgspec.field(name="edition")
     revision: int = 0
     drawn: str = ""
     database: str = ""
@@ -130,7 +130,7 @@ class SnapshotFile:
             return "their checksum is wrong"
         return ""
 
-    def _write(self, edition: RulesetId, body: Sequence[bytes]) -> None:
+    def _write(self, ruleset_id: RulesetId, body: Sequence[bytes]) -> None:
         """Replace the file atomically: readers and crashes leave the old or the new one."""
         checksum = hashlib.sha256()
         for piece in body:
@@ -139,7 +139,7 @@ class SnapshotFile:
         handle, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=self._path.name)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(_head(edition, self._database) + _seal(checksum.hexdigest()))
+                file.write(_head(ruleset_id, self._database) + _seal(checksum.hexdigest()))
                 file.writelines(body)
                 file.flush()
                 os.fsync(file.fileno())
@@ -150,9 +150,9 @@ class SnapshotFile:
             os.unlink(temporary)  # a partial file, with the secret in it
             raise
 
-    def _holds(self, edition: RulesetId) -> bool:
+    def _holds(self, ruleset_id: RulesetId) -> bool:
         """Whether the file holds this ruleset version, undamaged."""
-        head = _head(edition, self._database)
+        head = _head(ruleset_id, self._database)
         try:
             with self._path.open("rb") as file:
                 if file.read(len(head)) != head:
@@ -197,14 +197,14 @@ def _encoded(snapshot: Snapshot, pace: Pace) -> Iterator[bytes]:
 
 def _listed(items: Sequence[Rule | ApiKey]) -> Iterator[bytes]:
     """Yield the items of a JSON array."""
-    for first in range(0, len(items), PIECE):
-        encoded = msgspec.json.encode(items[first : first + PIECE])
+    for first in range(0, len(items), RULES_IN_PIECE):
+        encoded = msgspec.json.encode(items[first : first + RULES_IN_PIECE])
         yield (b"," if first else b"") + encoded[1:-1]
 
 
-def _head(edition: RulesetId, database: str) -> bytes:
-    version, secret, drawn = edition
-    head = _Head(format=FORMAT, edition=(version, secret), revision=REVISION, drawn=drawn, database=database)
+def _head(ruleset_id: RulesetId, database: str) -> bytes:
+    version, secret, drawn = ruleset_id
+    head = _Head(format=FORMAT, version_and_secret=(version, secret), revision=REVISION, drawn=drawn, database=database)
     return msgspec.json.encode(head)[:-1]
 
 

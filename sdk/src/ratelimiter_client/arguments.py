@@ -101,6 +101,11 @@ def of_environ(given: Any, name: str, allowed: str = "") -> Callable[..., Any]:
     return lambda _environ: given()
 
 
+def a_function(name: str, given: Any, allowed: str) -> None:
+    """Raises TypeError for anything else than a function, also for a class."""
+    refuse_unless(callable(given) and not inspect.isclass(given), name, given, allowed)
+
+
 def function(name: str, given: Any, allowed: str, *arguments: Any) -> Any:
     """None, or what can be called with these. Raises TypeError, of an async one too: nobody would await it."""
     fits = given is None or (accepts(given, *arguments) and not inspect.iscoroutinefunction(given))

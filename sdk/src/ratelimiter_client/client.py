@@ -16,7 +16,7 @@ from ratelimiter_client.undecided import OnUndecided
 from ratelimiter_client.waiting import admitted
 
 
-class RateLimiter(Asking):
+class RateLimiter(Asking[Service]):
     """A client of the service at `url`. One for the whole application: threads, greenlets and forks may share it.
 
     `timeout`: seconds for a call, connecting and a second attempt included. `fail_mode`: the result of a check that the
@@ -28,8 +28,6 @@ class RateLimiter(Asking):
     `ca_file`: certificates to trust instead of the system's. `on_undecided`: called with the RateLimiterError of each
     check that the service did not decide. Raises ValueError or TypeError for a wrong argument.
     """
-
-    _service: Service
 
     def __init__(
         self,

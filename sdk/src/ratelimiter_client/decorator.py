@@ -51,7 +51,7 @@ def limited(
 
         async def in_thread(args: Any, kwargs: Any) -> Any:
             run = contextvars.copy_context().run  # of the task, in which `identify` may look
-            return await asyncio.get_running_loop().run_in_executor(None, run, ask, args, kwargs)
+            return await asyncio.get_running_loop().run_in_executor(None, lambda: run(ask, args, kwargs))
 
         @functools.wraps(function)
         async def async_wrapper(*args: Any, **kwargs: Any) -> Any:

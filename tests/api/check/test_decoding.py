@@ -8,10 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.api.check.decoding import _valid, decode_batch, decode_check, parsed
+from app.api.check.decoding import _valid, decode_batch, decode_check
 from app.api.check.fast_decoding import Batch, fast_batch, fast_check
 from app.api.check.schemas import BatchSchema, CheckSchema
 from app.api.problems import Problem
+from app.api.strict_json import parsed
 from app.limiter.decision import Check
 
 NAMES = st.sampled_from(["client_id", "limit_key", "cost", "request_id", "groups", "checks", "other"])

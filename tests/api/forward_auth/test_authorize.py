@@ -14,7 +14,7 @@ from app.rules.rule import Limit
 from devstack import Valkey
 from tests.api.conftest import MakeKey, PutRules
 from tests.api.raw_http import CLOSE, PROBLEM, exchange, problem_of, request, statuses
-from tests.support.node import ADMIN_KEY, Node
+from tests.support.node import ADMIN_KEY, Node, behind_proxy
 from tests.support.stored import put_rule, rule
 
 USER = "X-User"
@@ -24,17 +24,9 @@ DECISION = {"allowed", "remaining", "retry_after_ms", "limit", "window", "reset_
 @pytest.fixture(scope="module")
 def proxied(valkey: Valkey, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A node that takes this machine for its proxy, on the counters and rules of the shared node."""
-    with Node(
-        redis_url=valkey.url,
-        database_url=database_url,
-        data_dir=tmp_path_factory.mktemp("proxied"),
-        TRUSTED_PROXIES="127.0.0.1",
-        CHECK_AUTH="open",
-        AUTHORIZE_BY=f"header:{USER},key,address",
-        AUTHORIZE_GROUPS="org=X-Org, plan=X-Plan",
-        REDIS_TIMEOUT_MS=2000,
-        WEB_CONCURRENCY=1,
-    ) as node:
+    data_dir = tmp_path_factory.mktemp("proxied")
+    ways = {"AUTHORIZE_BY": f"header:{USER},key,address", "AUTHORIZE_GROUPS": "org=X-Org, plan=X-Plan"}
+    with behind_proxy(valkey.url, database_url, data_dir, **ways, WEB_CONCURRENCY=1) as node:
         yield node
 
 

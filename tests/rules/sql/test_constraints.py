@@ -1,4 +1,4 @@
-"""What the database refuses whoever writes: the last to see a row before every node decides by it."""
+"""The database refuses invalid rows from any writer: it is the last check before every node decides by them."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from app.rules.api_key import ApiKey
 from app.rules.rule import UNDERSTOOD, Limit, Rule
 from app.rules.rule_book import Snapshot
 from app.rules.sync import snapshot_file
-from app.rules.sync.snapshot_file import PIECE, SnapshotFile
+from app.rules.sync.snapshot_file import RULES_IN_PIECE, SnapshotFile
 from tests.rules.sync.reloading import KEYS, RULE, Database, reloader
 
 T = TypeVar("T")
@@ -226,7 +226,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing_behind_and_the_rules_decid
 
 def test_many_rules_are_encoded_in_pieces_and_not_where_the_disk_is_waited_for(tmp_path: Path) -> None:
     """A thread that encodes keeps the interpreter to itself, and checks from going on."""
-    rules, elsewhere, pieces = [replace(RULE, id=number) for number in range(2 * PIECE + 1)], [], []
+    rules, elsewhere, pieces = [replace(RULE, id=number) for number in range(2 * RULES_IN_PIECE + 1)], [], []
 
     def pace(items: Iterable[T]) -> Iterator[T]:
         for item in items:

@@ -19,14 +19,21 @@ from app.api.problems import Problem
 from app.rules.documents import ADDED, document_of
 from app.rules.rule import Identity, Rule
 from app.rules.sql.changes import MAX_RULES
-from app.rules.yielding import Pace, let_go, unpaced
+from app.rules.sync.yielding import Pace, let_go, unpaced
 
 PIECE_CHARACTERS = 64 * 1024  # of a file that is written
 YAML = "application/yaml"
 YAML_TYPES = (YAML, "application/x-yaml", "text/yaml")
 # Omitted if they have these values; endpoint and rate are always written.
-SILENT = {"algorithm": None, "burst": None, "action": "limit", "fail_mode": None, "shadow": False, "enabled": True}
-SILENT |= ADDED | {"client_id": None, "description": ""}
+OMITTED_DEFAULTS = {
+    "algorithm": None,
+    "burst": None,
+    "action": "limit",
+    "fail_mode": None,
+    "shadow": False,
+    "enabled": True,
+}
+OMITTED_DEFAULTS |= ADDED | {"client_id": None, "description": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,4 +154,6 @@ def _in_json(rule: Rule) -> str:
 
 def _file_rule(rule: Rule) -> dict[str, Any]:
     fields = sendable(document_of(rule))
-    return {name: value for name, value in fields.items() if name not in SILENT or value != SILENT[name]}
+    return {
+        name: value for name, value in fields.items() if name not in OMITTED_DEFAULTS or value != OMITTED_DEFAULTS[name]
+    }

@@ -13,7 +13,7 @@ from app.rules.documents import ADDED, LIMIT_FIELDS, Document, differences, docu
 from app.rules.rule import MAX_LOGGED_RATE, Limit, Rule
 from app.rules.sql.merge import Merge
 from app.rules.sql.models import RuleVersionRow
-from app.rules.yielding import Pace, unpaced
+from app.rules.sync.yielding import Pace, unpaced
 
 NO_LIMIT: Document = dict.fromkeys(LIMIT_FIELDS)
 BOTH = "Give either limits or rate and window, not both with different values."

@@ -4,39 +4,39 @@
 --
 -- KEYS     the keys of all checks, in their order
 -- ARGV[1]  now (microseconds); empty in production: the server's TIME
--- ARGV[…]  what is asked, for each check
+-- ARGV[…]  the request of each check
 -- Returns  check.lua's result for each check, or the error of that check: concatenated if all are the struct and
 --          nothing more, otherwise as a list
 -- Writes   what check.lua writes
 
 -- Denials without a request id are repeated instead of decided again. Those by one counter are stored by its key and
--- `asked`, until something is charged to that key. Those by several are stored by all keys and `asked`, until anything is
--- charged: another check may have only some of those keys.
+-- `request`, until something is charged to that key. Those by several are stored by all keys and `request`, until
+-- anything is charged: another check may have only some of those keys.
 local denials, joint_denials, joint = {}, {}, false
 
 local given_out, answers, joined = 0, {}, true
 for i = 2, #ARGV do
   local count, with_id = 1, false
-  asked = ARGV[i]
-  if #asked == 48 then -- the common case: one limit and no request id
+  request = ARGV[i]
+  if #request == 48 then -- the common case: one limit and no request id
     given_out = given_out + 1
     keys[1], keys[2] = KEYS[given_out], nil
   else
-    count = select(2, struct.unpack('<dd', asked))
+    count = select(2, struct.unpack('<dd', request))
     for j = 1, count do
       keys[j] = KEYS[given_out + j]
     end
     given_out = given_out + count
     keys[count + 1] = nil
-    with_id = #asked > 16 + 32 * count
+    with_id = #request > 16 + 32 * count
     if with_id then
       given_out = given_out + 1
       keys[count + 1] = KEYS[given_out]
     end
   end
-  local known, name = denials[keys[1]], asked
+  local known, name = denials[keys[1]], request
   if count > 1 then
-    known, name = joint_denials, table.concat(keys, '', 1, count) .. asked
+    known, name = joint_denials, table.concat(keys, '', 1, count) .. request
   end
   local answer = known and known[name]
   if not answer then

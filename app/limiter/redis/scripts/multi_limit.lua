@@ -1,11 +1,11 @@
 -- Combines several limits into one: tests them all, then charges all or none. `steps` holds the algorithms' functions
--- by number; check.lua describes `keys` and `asked`.
+-- by number; check.lua describes `keys` and `request`.
 
 -- Asks limit i, then those after it, then keeps it: what it found waits on the stack, which costs less than tables.
 -- Tests limit i, then the later ones, then persists it. Results wait on the stack, which costs less than tables.
 -- The last limit is charged in its test if all earlier ones fit; then the earlier ones are run again to be charged.
 local function settle(i, count, cost, now, charge, longest)
-  local rate, window, capacity, algorithm = struct.unpack('<dddd', asked, 32 * i - 15)
+  local rate, window, capacity, algorithm = struct.unpack('<dddd', request, 32 * i - 15)
   local step, key = steps[algorithm], keys[i]
   local at_once = charge and longest == 0 and i == count
   local wait, left, reset, state, rated = step(key, rate, window, capacity, cost, now, at_once)

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from app.rules.errors import Busy, Conflict
 from app.rules.sql.ruleset_version import RulesetVersions
 
-# Scopes of a change besides a tenant, whose id is 1 or more.
+# Scopes of a change besides a tenant, scope id is 1 or more.
 TENANT_NAMES, KEYS = 0, -1
 
 LOCKS = 7_262  # the first half of each lock's name; the second is the scope
@@ -28,14 +28,14 @@ BUSY = "another change, such as a large import, is still running: try again when
 
 
 @contextmanager
-def versioned_transaction(session: Session, whose: int) -> Iterator[None]:
-    """One transaction that raises the ruleset version. `whose`: a tenant's id, TENANT_NAMES or KEYS.
+def versioned_transaction(session: Session, scope: int) -> Iterator[None]:
+    """One transaction that raises the ruleset version. `scope`: a tenant's id, TENANT_NAMES or KEYS.
 
     Inside, no other change of the same scope can run. A rollback inside raises no version. Raises Busy if another
     change of the same scope takes too long.
     """
     try:
-        _begin_locked(session, whose)
+        _begin_locked(session, scope)
         yield
         if session.in_transaction():
             _raise_version(session)
@@ -51,24 +51,24 @@ def versioned_transaction(session: Session, whose: int) -> Iterator[None]:
         raise
 
 
-def exclude(session: Session, whose: int) -> None:
+def exclude(session: Session, scope: int) -> None:
     """Lock another scope as well, until the end of this transaction.
 
     `versioned_transaction` raises Busy after lock_timeout. Use it only in a tenant's change: two transactions that wait
     for each other would never end.
     """
-    session.execute(select(func.pg_advisory_xact_lock(LOCKS, whose)))
+    session.execute(select(func.pg_advisory_xact_lock(LOCKS, scope)))
 
 
 def _of_a_rule(violation: UniqueViolation) -> bool:
     return str(violation.diag.constraint_name).startswith("uq_all_rules_")
 
 
-def _begin_locked(session: Session, whose: int) -> None:
+def _begin_locked(session: Session, scope: int) -> None:
     """Begin the transaction that holds the lock. A waiting change holds no connection, because a worker has few."""
     pause = FIRST_PAUSE_SECONDS
     for _ in range(TRIES):
-        if session.execute(select(func.pg_try_advisory_xact_lock(LOCKS, whose))).scalar_one():
+        if session.execute(select(func.pg_try_advisory_xact_lock(LOCKS, scope))).scalar_one():
             return
         session.rollback()
         time.sleep(pause)

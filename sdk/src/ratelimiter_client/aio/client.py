@@ -18,15 +18,13 @@ from ratelimiter_client.undecided import OnUndecided
 from ratelimiter_client.waiting import pause_after, seconds
 
 
-class AsyncRateLimiter(Asking):
+class AsyncRateLimiter(Asking[AsyncService]):
     """A RateLimiter whose methods are awaited. One for the whole application: tasks, event loops and forks may share
     it.
 
     It uses threads only to look up a host's name; an address needs none, and here the timeout covers the look-up.
     `max_connections`: of one event loop at a time; further tasks wait, which the timeout covers too.
     """
-
-    _service: AsyncService
 
     def __init__(
         self,

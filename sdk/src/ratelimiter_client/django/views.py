@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from typing import Any, Callable, Iterable, TypeVar
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
@@ -21,7 +20,12 @@ from ratelimiter_client.web.views import LIMITS, exempted
 
 F = TypeVar("F", bound=Callable[..., Any])
 OnDenied = Callable[[HttpRequest, Decision], "HttpResponse | None"]
-RAISED = ((Http404, 404), (PermissionDenied, 403), ((BadRequest, SuspiciousOperation), 400), (RateLimited, 429))
+RAISED: tuple[tuple[Any, int], ...] = (
+    (Http404, 404),
+    (PermissionDenied, 403),
+    ((BadRequest, SuspiciousOperation), 400),
+    (RateLimited, 429),
+)
 MET = "ratelimiter.met"  # in META: limits that were asked
 
 
@@ -40,7 +44,7 @@ class ViewLimit:
 
     def __call__(self, view: F) -> F:
         allowed = "a view, or a method of one, as in @limit('login'); of a class by method_decorator"
-        arguments.refuse_unless(callable(view) and not inspect.isclass(view), "what is limited", view, allowed)
+        arguments.a_function("what is limited", view, allowed)
 
         @functools.wraps(view)
         def limited(*args: Any, **kwargs: Any) -> Any:
@@ -96,7 +100,7 @@ class ViewLimit:
 
 
 def _answer_to(error: Exception) -> HttpResponse:
-    """What Django makes of what a view raises, as far as `deduct_when` may ask: its status."""
+    """The answer that Django makes of an exception of a view, as far as `deduct_when` may ask: its status."""
     return HttpResponse(status=next((status for kind, status in RAISED if isinstance(error, kind)), 500))
 
 

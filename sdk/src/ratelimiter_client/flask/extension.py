@@ -44,19 +44,19 @@ class Settings:
         only_views = settings.get("limits") in ((), [])
         if only_views:
             del settings["limits"]
-        self.gate = configured(settings, OWN)
+        self.gate: Gate = configured(settings, OWN)
         if only_views:
             self.gate.limits = []
-        self.breach = Breach.made(settings.get("error_message"), settings.get("on_breach"))
-        self.all_requests = settings.get("all_requests", False)
+        self.breach: Breach = Breach.made(settings.get("error_message"), settings.get("on_breach"))
+        self.all_requests: bool = settings.get("all_requests", False)
 
 
 class RateLimits:
-    """Limits requests of Flask applications. Each argument but `app` may be in `app.config` instead: `RATELIMITER_URL`,
-    `RATELIMITER_LIMIT_KEY`, ….
+    """Limits requests of Flask applications. Each argument but `app` may be in `app.config` instead, in capitals behind
+    RATELIMITER_: RATELIMITER_URL, RATELIMITER_LIMIT_KEY, ….
 
-    The arguments are those of RateLimiter and of Gate, and these: `key_func`, another name of `identify`; `on_breach`,
-    called with each denial, whose result (if any) is the answer; `error_message`, text or a function that returns it.
+    The arguments are those of RateLimiter and of Gate, and three more. `key_func` is another name of `identify`.
+    `on_breach` is called with each denial; its result, if any, is the answer. `error_message` is text or a function.
     `all_requests=True` also counts static files, unknown paths, and OPTIONS that Flask answers by itself.
 
     `limits=()` limits only views and blueprints that have limits. A denial is the HTTP error 429, or 503 where
@@ -153,7 +153,7 @@ class RateLimits:
         """A decorator of views, or a call for a blueprint: the application's limits do not hold for it, its own do."""
         if isinstance(view, Blueprint):
             self._outer.exempt.add(view)
-            return view
+            return view  # pyright: ignore[reportReturnType]
         return exempted(view)  # type: ignore[no-any-return]
 
     def request_filter(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -297,7 +297,7 @@ def _after(response: Response) -> Response:
 
 
 def _without_answer(_error: BaseException | None) -> None:
-    """What a view raised went on to the server, as in tests: it is a 500 then."""
+    """An exception of a view went on to the server, as in tests: it is a 500 then."""
     if RECORD in request.environ:
         Charges.of(request.environ).settle(Response(status=500))
 

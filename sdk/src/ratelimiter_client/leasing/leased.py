@@ -17,7 +17,7 @@ from ratelimiter_client.waiting import admitted
 
 LONGEST_NAME, LARGEST_NAME = 256, 2**63  # characters, and a number; the service decides beyond these
 ONE = 1  # compared by `is`: True and 1.0 equal it, and the service refuses them
-BOUNDS = {"size": (1, 100_000), "ttl": (0.01, 3_600), "keys": (1, 100_000)}
+BOUNDS: dict[str, tuple[float, int]] = {"size": (1, 100_000), "ttl": (0.01, 3_600), "keys": (1, 100_000)}
 
 
 class LeasedLimiter:
@@ -111,7 +111,7 @@ class LeasedLimiter:
 
     def close(self) -> None:
         """Return unused permits, which takes about a second at most. From then on the service decides everything."""
-        self._process().upkeep.close()
+        self._process().background.close()
 
     def __enter__(self) -> LeasedLimiter:
         return self
@@ -121,7 +121,7 @@ class LeasedLimiter:
 
     def __del__(self) -> None:
         for renewals in getattr(self, "_renewals", {}).values():
-            renewals.upkeep.stop()
+            renewals.background.stop()
 
     def _may_lease(self, client_id: object, limit_key: object, cost: object, groups: object) -> bool:
         """False for peeks, and for values that the service refuses. Only a text limit key and groups: as a dict key
@@ -141,7 +141,7 @@ class LeasedLimiter:
         for other in [known for known in list(self._renewals) if known != pid]:
             inherited = self._renewals.pop(other, None)
             if inherited is not None:
-                inherited.upkeep.abandon()
+                inherited.background.abandon()
         renewals = Renewals(self._client, self._size, self._ttl, self._keys, self._clock)
         renewals = self._renewals.setdefault(pid, renewals)
         self._in_use = renewals.in_use

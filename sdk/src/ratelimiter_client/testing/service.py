@@ -33,8 +33,8 @@ class Window:
     """A counter. It begins with its first charged check, as the service's `fixed_window`."""
 
     def __init__(self) -> None:
-        self.used = 0
-        self.end = 0.0
+        self.used: int = 0
+        self.end: float = 0.0
 
     def left(self, limit: Limit, now: float) -> int:
         if now >= self.end:
@@ -57,10 +57,10 @@ class FakeService:
     def __init__(self, limits: Mapping[str, Limit], default: Limit | None, clock: Callable[[], float]) -> None:
         self.calls: list[Call] = []
         self.clock = clock
-        self.passed = 0.0  # seconds by which the test moved the clock
+        self.passed: float = 0.0  # seconds by which the test moved the clock
         self.denied: dict[str, int | None] = {}  # limit key -> retry_after_ms
         self.degraded = False
-        self.seconds = 0.0  # of delay before an answer
+        self.seconds: float = 0.0  # of delay before an answer
         self.failure: Exception | int | None = None  # the exception to raise, or the status of every answer
         self._lock = threading.Lock()
         self._default = default

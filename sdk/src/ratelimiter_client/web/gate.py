@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import inspect
 from functools import reduce
-from typing import Any, Callable, Generator, Iterable, List, NamedTuple, Optional, Protocol, Sequence, Tuple, Union
+from typing import (
+    Any,
+    Callable,
+    Generator,
+    Generic,
+    Iterable,
+    List,
+    NamedTuple,
+    Optional,
+    Protocol,
+    Sequence,
+    Tuple,
+    TypeVar,
+    Union,
+)
 
 from ratelimiter_client import arguments
 from ratelimiter_client.decision import NOT_ASKED, Check, Decision, Groups, Lease, Name
@@ -24,6 +38,7 @@ Many = Union[Groups, Callable[[Environ], Groups], Callable[[], Groups]]
 Limits = Sequence[Tuple[Who, What]]
 # Either one question, or several of which all are charged, or none; answered by a decision, or by as many.
 Steps = Generator[Union[Ask, List[Ask]], Any, Optional[Decision]]
+C = TypeVar("C")
 
 
 class Limiter(Protocol):
@@ -93,7 +108,9 @@ class Gate:
         arguments.refuse_unless(isinstance(enabled, bool), "enabled", enabled, "True or False")
         self.enabled = enabled
         self.client = client
-        self.limits = [Limit(*pair) for pair in arguments.pairs([(identify, limit_key)] if limits is None else limits)]
+        self.limits: list[Limit] = [
+            Limit(*pair) for pair in arguments.pairs([(identify, limit_key)] if limits is None else limits)
+        ]
         self._identify = arguments.who(identify)
         self._cost = arguments.units(cost)
         self._groups = arguments.groups(groups)
@@ -212,6 +229,31 @@ def checks(asks: list[Ask]) -> list[Check]:
 
 def _named(decision: Decision, ask: Ask) -> Decision:
     return decision._replace(client_id=ask.client_id, limit_key=ask.limit_key)
+
+
+class Gated(Generic[C]):
+    """An application behind a gate. `client` and `enabled` may be set later, as by tests."""
+
+    _gate: Gate
+
+    @property
+    def client(self) -> C:
+        """The client that decides."""
+        found: Any = self._gate.client
+        return found  # type: ignore[no-any-return]
+
+    @client.setter
+    def client(self, client: C) -> None:
+        self._gate.client = client  # type: ignore[assignment]
+
+    @property
+    def enabled(self) -> bool:
+        """Whether any request is limited."""
+        return self._gate.enabled
+
+    @enabled.setter
+    def enabled(self, enabled: bool) -> None:
+        self._gate.enabled = enabled
 
 
 def tighter(one: Decision | None, other: Decision) -> Decision:
