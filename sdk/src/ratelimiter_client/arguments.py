@@ -85,8 +85,10 @@ def units(given: Any) -> Any:
 
 
 def groups(given: Any) -> Any:
-    """Valid groups: names, None for none, or a function of the environ or of nothing."""
-    return of_environ(given, "groups") if callable(given) else group_names(given)
+    """Valid groups: None, names, or a function of the environ or of nothing."""
+    if callable(given):
+        return of_environ(given, "groups")
+    return None if given is None else group_names(given)
 
 
 def of_environ(given: Any, name: str, allowed: str = "") -> Callable[..., Any]:

@@ -134,9 +134,8 @@ def limit(
     """
     arguments.function("deduct_when", deduct_when, "a function of the response", None)
     units = None if cost is None else arguments.units(cost)
-    grouped = None if groups is None else arguments.groups(groups)
     return ViewLimit(
-        Limit(arguments.who(identify), arguments.what(limit_key), units, deduct_when, grouped),
+        Limit(arguments.who(identify), arguments.what(limit_key), units, deduct_when, arguments.groups(groups)),
         methods=methods,
         exempt_when=exempt_when,
         override_defaults=override_defaults,

@@ -125,22 +125,20 @@ class RateLimits:
         """A limit for a view (a decorator, below that of the route), a blueprint, or a `with` block in a view.
 
         It replaces the limits of the application or the blueprint, unless `override_defaults=False`: then both hold.
-        `identify` (or `key_func`), `cost`, `groups`: by default those of the application. Functions are given the
-        environ, or nothing.
+        `identify` (or `key_func`), `cost`, `groups`: by default the application's. Functions get the environ or nothing.
 
         `methods`: the HTTP methods to limit. `exempt_when`: requests for which it returns true are not limited.
         `deduct_when`: a request is charged only if it returns true for the answer; until then the units are held.
         Raises TypeError or ValueError.
         """
-        who = identify if key_func is None else key_func
         return ViewLimit(
             self._enforce,
             Limit(
-                arguments.who(who),
+                arguments.who(identify if key_func is None else key_func),
                 arguments.what(limit_key),
                 None if cost is None else arguments.units(cost),
                 arguments.function("deduct_when", deduct_when, "a function of the response", None),
-                None if groups is None else arguments.groups(groups),
+                arguments.groups(groups),
             ),
             of_blueprint=lambda blueprint, limit: self._outer.blueprints.setdefault(blueprint, []).append(limit),
             methods=methods,
@@ -162,12 +160,7 @@ class RateLimits:
         return function
 
     def check(
-        self,
-        limit_key: What = DEFAULT_KEY,
-        identify: Who = None,
-        cost: Cost | None = None,
-        *,
-        groups: Many = None,
+        self, limit_key: What = DEFAULT_KEY, identify: Who = None, cost: Cost | None = None, *, groups: Many = None
     ) -> Decision | None:
         """Charge within a view. Each call charges, whatever was charged before. Returns None where the request is not
         limited.
@@ -175,8 +168,7 @@ class RateLimits:
         A denial is raised, as that of any limit.
         """
         Charges.of(request.environ).forget()
-        grouped = None if groups is None else arguments.groups(groups)
-        limit = Limit(arguments.who(identify), arguments.what(limit_key), cost, groups=grouped)
+        limit = Limit(arguments.who(identify), arguments.what(limit_key), cost, groups=arguments.groups(groups))
         return self._decide([limit], Breach())
 
     @property
