@@ -17,13 +17,17 @@ if TYPE_CHECKING:
 
 
 class Check(msgspec.Struct, frozen=True, gc=False):
-    """One question. `cost` in units; 0 is a peek. `new_client`: charged to the counter that all new clients share."""
+    """One question. `cost` in units; 0 is a peek. `new_client`: charged to the counter that all new clients share.
+
+    `groups`: those of the client, in their order of precedence.
+    """
 
     client_id: str
     limit_key: str = "global"
     cost: int = 1
     request_id: str | None = None
     new_client: bool = False
+    groups: tuple[str, ...] = ()
 
 
 Question = tuple[int, Check]  # the id of the caller's tenant, and its check
@@ -59,7 +63,8 @@ class LeaseOutcome(Outcome, frozen=True, gc=False):
 class Decision(msgspec.Struct, frozen=True, gc=False):
     """The answer of one rule. `degraded`: a fallback decided, not Redis. `age_us`: age of a remembered outcome.
 
-    `repeats`: the number of the remembered denial that this decision repeats; 0 if it repeats none.
+    `repeats`: the number of the remembered denial that this decision repeats; 0 if it repeats none. `joint`: all rules
+    that decided together, if several did; `compiled` is then the one of the binding limit.
     """
 
     compiled: CompiledRule
@@ -68,6 +73,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     degraded: bool = False
     age_us: int = 0
     repeats: int = 0
+    joint: CompiledRule | None = None
 
     @property
     def allowed(self) -> bool:
