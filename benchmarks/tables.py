@@ -161,6 +161,16 @@ def _sdk_checks() -> list[str]:
     ]
 
 
+def _sdk_compared() -> list[str]:
+    result = _saved("sdk_compare")
+    figures, before = result["check_us"], next(iter(result["ratio"].values()))
+    head = f"| one check | CPU µs | {' | '.join(f'ratio to {commit}' for commit in before)} |"
+    return [_made("sdk_compare"), "", head, "|---|---|" + "---|" * len(before)] + [
+        f"| {name} | {us:.0f} | {' | '.join(f'{us / figures[commit]:.2f}' for commit in before)} |"
+        for name, us in figures.items()
+    ]
+
+
 def _sdk_leases() -> list[str]:
     head = "| lease size | threads | decisions per CPU second | least to most | reach | decisions/s |"
     return [head, "|---|---|---|---|---|---|"] + [
@@ -196,6 +206,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "refreshes": lambda: refreshes(_saved("refresh")),
     "sdk_measured": lambda: [_made("sdk", requests=_saved("sdk")["packages"]["requests"])],
     "sdk_checks": _sdk_checks,
+    "sdk_compared": _sdk_compared,
     "sdk_leases": _sdk_leases,
     "faults_measured": lambda: [_made("faults")],
     "faults": lambda: matrix(_saved("faults")["rows"], "fault"),
