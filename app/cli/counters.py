@@ -18,8 +18,11 @@ from app.rules.rule_book import RuleBook
 from app.rules.sql.history import Author
 from app.rules.sql.repository import RuleRepository
 
-HEAD = ("RULE", "LAYER", "FOR", "ENDPOINT", "RATE", "WINDOW", "ALGORITHM", "LEFT", "OF", "SHARED", "SHADOW")
-NAMES = ("rule_id", "layer", "for", "endpoint", "rate", "window", "algorithm", "remaining", "limit", "shared", "shadow")
+HEAD = ("RULE", "CLIENT", "ENDPOINT", "LAYER", "RATE", "WINDOW", "ALGORITHM", "LEFT", "OF", "SHARED", "SHADOW")
+NAMES = (
+    *("rule_id", "whose", "endpoint", "layer"),
+    *("rate", "window", "algorithm", "remaining", "limit", "shared", "shadow"),
+)
 
 
 def whose(command: Any) -> Any:
@@ -37,7 +40,10 @@ def whose(command: Any) -> Any:
 def show_counters(
     client_id: str | None, groups: tuple[str, ...], rule_id: int | None, tenant: str, as_json: bool
 ) -> None:
-    """Show what is left of every rule that can decide for the client, or of counters that a group or a rule shares."""
+    """Show what the client has left, by every rule that can decide a check of it.
+
+    With --group or --rule instead of CLIENT_ID: what those have left that share a counter.
+    """
     asked = CounterQuerySchema().load(_asked(client_id, groups, rule_id))
     tenant_id = tenant_named(tenant).id
     book = _book(tenant_id, asked)
@@ -49,7 +55,7 @@ def show_counters(
     if as_json:
         print_json(readings)
     else:
-        rows = (reading | {"for": reading["client_id"] or f"group {reading['group']}"} for reading in readings)
+        rows = (reading | {"whose": reading["client_id"] or f"group {reading['group']}"} for reading in readings)
         print_table(HEAD, ([row[name] for name in NAMES] for row in rows))
 
 
@@ -66,7 +72,10 @@ def reset_counters(
     tenant: str,
     author: Author,
 ) -> None:
-    """Forget what the client has consumed, or all that share a counter, on every worker within a second."""
+    """Forget what the client has consumed, on every worker within a second.
+
+    With --group or --rule instead of CLIENT_ID: what all have consumed that share a counter.
+    """
     sent = _asked(client_id, groups, rule_id) | ({} if limit_key is None else {"limit_key": limit_key})
     asked = ResetSchema().load(sent)
     tenant_id = tenant_named(tenant).id

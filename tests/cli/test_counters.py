@@ -60,7 +60,7 @@ def test_explain_names_the_rule_of_each_layer(cli: Cli, rules: Rules, client: st
 def test_counters_are_of_a_client_a_group_or_a_rule(cli: Cli, rules: Rules, client: str) -> None:
     tenant = ["--tenant", rules.tenant]
     table = cli("counters", "show", client, "--group", "plan:free", "--group", "org:7", *tenant).output
-    assert re.search(rf"^{rules.free} +default +group plan:free +- +50 ", table, re.MULTILINE)
+    assert re.search(rf"^{rules.free} +group plan:free +- +default +50 ", table, re.MULTILINE)
     assert not re.search(rf"^{rules.org} ", table, re.MULTILINE)
     for whose, expected in ((["--group", "org:7"], rules.org), (["--rule", str(rules.shop)], rules.shop)):
         [reading] = json_of(cli, "counters", "show", *whose, *tenant)

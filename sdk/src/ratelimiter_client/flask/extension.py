@@ -125,7 +125,7 @@ class RateLimits:
         """A limit for a view (a decorator, below that of the route), a blueprint, or a `with` block in a view.
 
         It replaces the limits of the application or the blueprint, unless `override_defaults=False`: then both hold.
-        `identify` (or `key_func`), `cost`, `groups`: by default those of the application. Functions get the environ or nothing.
+        `identify` (or `key_func`), `cost`, `groups`: by default the app's. Functions are given the environ, or nothing.
 
         `methods`: the HTTP methods to limit. `exempt_when`: requests for which it returns true are not limited.
         `deduct_when`: a request is charged only if it returns true for the answer; until then the units are held.
