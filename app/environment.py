@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 _WAY = "(?:key|address|header:[A-Za-z0-9-]{1,64})"
 WAYS = re.compile(f"{_WAY}(?: *, *{_WAY})*")
+_GROUP_HEADER = "[A-Za-z0-9._-]{1,32}=[A-Za-z0-9-]{1,64}"
+GROUP_HEADERS = re.compile(f"{_GROUP_HEADER}(?: *, *{_GROUP_HEADER}){{0,7}}")  # a check has at most 8 groups
 HOST = re.compile(r"[A-Za-z0-9_.-]{1,253}")
 TRUE, FALSE = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "off", "0")
 MIN_ADMIN_KEY = 24  # characters: 96 bits even if each character is one of 16
@@ -156,6 +158,16 @@ class Environment:
         """Read the sources of a request's client id, in order of preference."""
         allowed = "key, address and header:NAME, separated by commas"
         return self._read(name, default, str, lambda value: WAYS.fullmatch(value) is not None, allowed)
+
+    def group_headers(self, name: str) -> str:
+        """Read the headers that name a request's groups, in order of precedence; "" for none."""
+
+        def fits(value: str) -> bool:
+            prefixes = [pair.partition("=")[0].strip() for pair in value.split(",")]
+            return GROUP_HEADERS.fullmatch(value) is not None and len(set(prefixes)) == len(prefixes)
+
+        allowed = "1 to 8 of PREFIX=HEADER, separated by commas, each prefix once, of 1 to 32 of A-Z a-z 0-9 . _ -"
+        return "" if self.text(name) is None else self._read(name, "", str, fits, allowed)
 
     def _read(self, name: str, default: T, cast: Callable[[str], T], accept: Callable[[T], bool], allowed: str) -> T:
         value = self.text(name)

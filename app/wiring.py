@@ -157,7 +157,10 @@ def wire(app: Flask, settings: Settings) -> Services:
         authorizer=Authorizer(
             authenticator=authenticator,
             identifier=LoggingClientIdentifier(
-                by=settings.authorize_by, trusted=settings.trusted_proxies, clock=time.monotonic
+                by=settings.authorize_by,
+                groups=settings.authorize_groups,
+                trusted=settings.trusted_proxies,
+                clock=time.monotonic,
             ),
             rules=reloader,
             tenant=settings.authorize_tenant,

@@ -13,7 +13,7 @@ import timeit
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from app.rules.matching.pattern_bounds import MAX_REPETITIVE, MAX_TRIED, require_matchable
+from app.rules.matching.pattern_bounds import MAX_REPETITIVE, MAX_TRIED, Pattern, require_matchable
 from app.rules.matching.pattern_index import MAX_TEXT, PatternIndex
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
@@ -71,6 +71,21 @@ def globs(shape: str, count: int) -> dict[str, int]:
     }
 
 
+def layers(count: int) -> dict[str, int]:
+    """Measure this many patterns of groups, among 10,000 rules in two layers, for a check with two groups."""
+    orgs = [Rule(id=20_000 + n, group=f"org:{n}_*", layer="org", limits=LIMITS) for n in range(count)]
+    subject = book([*rules("client_{}", 10_000 - count), *orgs])
+
+    def of_groups(*groups: str) -> int:
+        return nanoseconds(lambda *check: subject.deciding(*check, groups), "client_7")
+
+    return {
+        "no groups": of_groups(),
+        "hit": of_groups("plan:free", f"org:{count // 2}_7"),
+        "miss": of_groups("plan:free", "org:none"),
+    }
+
+
 def worst() -> dict[str, int]:
     """Measure the most patterns that a tenant may have, if all must be tried for one long client id."""
     dice = random.Random(1)  # noqa: S311 - the same patterns every time
@@ -95,7 +110,8 @@ def worst() -> dict[str, int]:
     }
     costs = {}
     for name, (alike, client_id) in sets.items():
-        require_matchable(alike, alike, unpaced)
+        patterns = {Pattern(text) for text in alike}
+        require_matchable(patterns, patterns, unpaced)
         stored = [Rule(id=n, client_id=pattern, limits=LIMITS) for n, pattern in enumerate(sorted(alike), start=1)]
         costs[name] = nanoseconds(book(stored).match, client_id)
     return costs
@@ -108,6 +124,7 @@ def main() -> None:
             "no rules": nanoseconds(book([]).match, "client_7"),
             "exact": {str(count): exact(count) for count in SIZES},
             "globs": {shape: {str(count): globs(shape, count) for count in GLOBS} for shape in SHAPES},
+            "layers": {str(count): layers(count) for count in GLOBS},
             "worst": worst(),
         }
     }

@@ -49,13 +49,20 @@ RULES = (
     Rule(id=1, client_id="*", limits=LIMITS),
     Rule(id=2, client_id="*", endpoint="denied", limits=(Limit(1, 1_000_000, "token_bucket"),)),
 )
+# A second rule decides every check as well, by one counter that all clients share; on `denied` it is full.
+SHARED_LIMITS = (Limit(1_000_000_000, 9, "token_bucket"),)
+LAYERS = (
+    RULES[0],
+    Rule(id=3, client_id="*", layer="all", shared=True, limits=SHARED_LIMITS),
+    Rule(id=4, client_id="*", layer="all", shared=True, endpoint="denied", limits=(Limit(1, 1_000_000, "gcra"),)),
+)
 
 
 class Worker:
     """The deciding parts of a worker. Remembered denials never end: their clock advances a microsecond per reading."""
 
-    def __init__(self, url: str) -> None:
-        book = RuleBook(Snapshot(1, b"secret", RULES), default=default_rule(100, 60), algorithm="token_bucket")
+    def __init__(self, url: str, stored: tuple[Rule, ...] = RULES) -> None:
+        book = RuleBook(Snapshot(1, b"secret", stored), default=default_rule(100, 60), algorithm="token_bucket")
         rules: Any = SimpleNamespace(book=book)
         store = RedisStore(connect(url, timeout_ms=60_000, clock=time.monotonic))
         authenticator = Authenticator(
@@ -71,9 +78,9 @@ class Worker:
             tracing=None,
             clock=time.perf_counter,
         )
-        callers = LoggingClientIdentifier(by="address", trusted="", clock=time.monotonic)
+        identifier = LoggingClientIdentifier(by="address", trusted="", clock=time.monotonic)
         authorizer = Authorizer(
-            authenticator=authenticator, callers=callers, rules=rules, tenant="default", encoder=encoder
+            authenticator=authenticator, identifier=identifier, rules=rules, tenant="default", encoder=encoder
         )
         self._door = WsgiDoor(self.handler, authorizer, _nowhere)
 
@@ -117,7 +124,24 @@ class Worker:
         list(self._door(environ, lambda said, _: _expect(said, status)))
 
 
-KINDS = ("alone", "together", "denied", "batch", "wsgi", "proxy", "proxy_denied")
+class LayeredWorker(Worker):
+    """The same parts with rules in two layers, of which one has a shared counter."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, LAYERS)
+
+    def layers_denied(self, checks: int) -> None:
+        for number in range(checks):
+            self._answer([number], "denied")
+
+    layers = Worker.alone
+    layers_together = Worker.together
+    layers_batch = Worker.batch
+
+
+PLAIN = ("alone", "together", "denied", "batch", "wsgi", "proxy", "proxy_denied")
+LAYERED = ("layers", "layers_together", "layers_denied", "layers_batch")
+KINDS = (*PLAIN, *LAYERED)
 
 
 def _check(number: int, limit_key: str) -> dict[str, object]:
@@ -140,9 +164,9 @@ def _nowhere(environ: dict[str, Any], *_: object) -> Any:
 
 def answer(url: str, many: str) -> None:
     """Run under valgrind: FEW checks of every kind, and MANY of one kind."""
-    worker = Worker(url)
+    workers = {**dict.fromkeys(PLAIN, Worker(url)), **dict.fromkeys(LAYERED, LayeredWorker(url))}
     for kind in KINDS:
-        ask: Callable[[int], None] = getattr(worker, kind)
+        ask: Callable[[int], None] = getattr(workers[kind], kind)
         ask(FEW)
         if kind == many:
             ask(MANY - FEW)

@@ -15,6 +15,8 @@ from app.rules.rule import MAX_AMOUNT
 
 MAX_CLIENT_ID = 256
 MAX_LIMIT_KEY = 128
+MAX_GROUP = 128
+MAX_GROUPS = 8  # of a check
 MAX_DESCRIPTION = 1000
 MAX_MEMBERS = 100  # of an object; no schema has as many
 MAX_MOMENT = 64  # characters of a time
@@ -114,6 +116,21 @@ class BoundedList(fields.List[Any]):
         if errors:
             raise ValidationError(errors)
         return items
+
+
+class Groups(BoundedList):
+    """The groups of a check: at most MAX_GROUPS, each once, in their order of precedence. Loads a tuple."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        metadata = {"example": ["org:7", "plan:free"], "uniqueItems": True}
+        defaults: dict[str, Any] = {"load_default": (), "metadata": metadata}
+        super().__init__(text_field(MAX_GROUP), 0, MAX_GROUPS, **(defaults | kwargs))
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> tuple[str, ...]:  # type: ignore[override]
+        groups = tuple(super()._deserialize(value))
+        if len(set(groups)) < len(groups):
+            raise ValidationError("The groups of a check are distinct; one is given more than once.")
+        return groups
 
 
 class Flag(fields.Boolean):

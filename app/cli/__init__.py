@@ -72,7 +72,7 @@ GROUPS = {
         },
     ),
     "counters": (
-        "Counters of a client: show, reset.",
+        "Counters of clients, groups and shared rules: show, reset.",
         {
             "show": ("counters:show_counters", "Show what the client has left."),
             "reset": ("counters:reset_counters", "Forget what the client has consumed."),
@@ -82,7 +82,7 @@ GROUPS = {
 COMMANDS = {
     "explain": (
         "rules.explain:explain_check",
-        "Show the rule that decides a check of this client and key, why, and what is left.",
+        "Show the rules that decide a check of this client and key, why, and what is left.",
     ),
     "limited": ("denied_clients:limited", "The clients denied most in the last hour on all nodes"),
     "audit": ("audit:audit", "Changes with their authors, newest first."),

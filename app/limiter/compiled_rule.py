@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Sequence
 from itertools import count
 
 import msgspec
 
 from app.limiter.keys import counter_names
-from app.limiter.redis.packing import PackedRule, terms_of, with_terms
+from app.limiter.redis.packing import PackedRule, terms_of
 from app.limiter.redis.scripts import Script
 from app.observability.metrics import RULE_COUNTS
 from app.observability.rule_counts import Counts
@@ -39,19 +39,14 @@ class CompiledRule(PackedRule, gc=False, eq=False):
         self.counts = self.counts or RULE_COUNTS.of(rule.id)
         self.pack(rule.limits, self.counter_names)
 
+    def keys_of(self, owners: Sequence[bytes]) -> bytes:
+        """Return the packed keys of the counters of these owners, as in Charge."""
+        return owners[0].join(self.packed_keys)
+
     @property
     def terms(self) -> bytes:
         """The rule id and limits that an answer depends on, stored with it under a request id."""
-        return terms_of(self.rule)
-
-    def as_of(self, terms: bytes) -> CompiledRule:
-        """Return this compiled rule with earlier terms, those of this rule or of another in its place."""
-        return _as_of(self, terms)
-
-
-@lru_cache(maxsize=1024)  # each has templates of its answers
-def _as_of(compiled: CompiledRule, terms: bytes) -> CompiledRule:
-    return CompiledRule(with_terms(compiled.rule, terms), compiled.counts)
+        return terms_of(self.rule.id, self.rule.limits)
 
 
 class ChargeRecord(msgspec.Struct, frozen=True, gc=False):
@@ -67,9 +62,13 @@ class ChargeRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class Charge(msgspec.Struct, frozen=True, gc=False):
-    """Asks to consume `cost` units of every limit of a rule, or of none, for one client."""
+    """Asks to consume `cost` units of every limit of a rule, or of none, for one client.
+
+    `owners`: the prefixes of the counters, if some are not the client's own. The first is the client's.
+    """
 
     compiled: CompiledRule
     client: bytes
     cost: int
     record: ChargeRecord | None = None
+    owners: tuple[bytes, ...] = ()

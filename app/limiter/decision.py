@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Check(msgspec.Struct, frozen=True, gc=False):
-    """One question. `cost` in units; 0 is a peek.
+    """One question. `cost` in units; 0 is a peek. `groups`: those of the client, in their order of precedence.
 
     `new_client`: the client is new and beyond the budget for new clients, so the counter that such clients share is
     charged.
@@ -28,6 +28,7 @@ class Check(msgspec.Struct, frozen=True, gc=False):
     cost: int = 1
     request_id: str | None = None
     new_client: bool = False
+    groups: tuple[str, ...] = ()
 
 
 Question = tuple[int, Check]  # the id of the caller's tenant, and its check
@@ -63,7 +64,8 @@ class LeaseOutcome(Outcome, frozen=True, gc=False):
 class Decision(msgspec.Struct, frozen=True, gc=False):
     """The answer of one rule. `degraded`: a fallback decided, not Redis. `age_us`: age of a remembered outcome.
 
-    `repeats`: the number of the remembered denial that this decision repeats; 0 if it repeats none.
+    `repeats`: the number of the remembered denial that this decision repeats; 0 if it repeats none. `joint`: all rules
+    that decided together, if several did; `compiled` is then the one of the binding limit.
     """
 
     compiled: CompiledRule
@@ -72,6 +74,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     degraded: bool = False
     age_us: int = 0
     repeats: int = 0
+    joint: CompiledRule | None = None
 
     @property
     def allowed(self) -> bool:

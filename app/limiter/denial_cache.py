@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from app.limiter.compiled_rule import Charge, CompiledRule
 from app.limiter.decision import Decision, Outcome, Question
+from app.limiter.joint.joint_rule import JointRule, owned_parts
 from app.rules.rule import BUCKET_ALGORITHMS
 
 MAX_SECONDS = 1.0
@@ -33,11 +34,13 @@ class Denial(NamedTuple):
     cost: int
     kept_at: float  # monotonic seconds
     until: float
-    number: int  # from 1, unique in this cache
+    number: int = 0  # from 1, unique in this cache
+    joint: JointRule | None = None  # all rules that denied together
 
-    def at(self, now: float) -> Decision:
-        """Return the decision at that moment, with its times counted down."""
-        return Decision(self.compiled, self.outcome, "over_limit", age_us=self._age_us(now), repeats=self.number)
+    def at(self, now: float, joint: JointRule | None = None) -> Decision:
+        """Return the decision at that moment, with its times counted down. `joint`: the rules that decide now."""
+        age_us = self._age_us(now)
+        return Decision(self.compiled, self.outcome, "over_limit", False, age_us, self.number, joint or self.joint)
 
     def outcome_at(self, now: float) -> Outcome:
         """Return the outcome at that moment, with its times counted down."""
@@ -62,7 +65,7 @@ class DenialCache:
         self._denials: dict[Question, Denial] = {}
         self._numbers = count(1)
         self._latest = 0.0  # the latest end of all denials
-        self._exhausted: dict[tuple[bytes, int], Denial] = {}  # keys: client and rule id
+        self._exhausted: dict[tuple[bytes, int], Denial] = {}  # keys: prefix of the counters and rule id
 
     def among(self, questions: Sequence[Question]) -> dict[int, Decision]:
         """Return the decisions that need no question to Redis, by index of the question, ascending."""
@@ -82,12 +85,25 @@ class DenialCache:
         return found
 
     def still(self, charge: Charge) -> Outcome | None:
-        """Return the denial that holds while Redis cannot decide, as of now; None if none holds."""
-        denial = self._exhausted.get((charge.client, charge.compiled.rule.id))
-        if denial is None or charge.cost < denial.cost or denial.compiled is not charge.compiled:
+        """Return the denial that holds while Redis cannot decide, as of now; None if none holds.
+
+        Of several, it is the one of the longest wait.
+        """
+        compiled, now = charge.compiled, self._clock()
+        parts = [part for part, _ in owned_parts(charge)]
+        found = [self._exhausted.get(name) for name in _names(charge)]
+        held = [
+            denial
+            for denial in found
+            if denial and denial.cost <= charge.cost and now < denial.until and denial.compiled in parts
+        ]
+        if not held:
             return None
-        now = self._clock()
-        return denial.outcome_at(now) if now < denial.until else None
+        denial = max(held, key=lambda denial: denial.until)
+        outcome = denial.outcome_at(now)
+        if not isinstance(compiled, JointRule):
+            return outcome
+        return replace(outcome, binding=compiled.starts[parts.index(denial.compiled)] + outcome.binding)
 
     def keep(
         self, question: Question, charge: Charge, outcome: Outcome, asked_at: float, *, repeat: bool = True
@@ -99,9 +115,12 @@ class DenialCache:
         wait_us = outcome.retry_after_us
         if outcome.allowed or wait_us is None:
             return
-        now = self._clock()
-        denial = Denial(charge.compiled, outcome, charge.cost, now, asked_at + wait_us / 1_000_000, next(self._numbers))
-        self._keep_exhausted((charge.client, charge.compiled.rule.id), denial, now)
+        now, until = self._clock(), asked_at + wait_us / 1_000_000
+        denial = Denial(charge.compiled, outcome, charge.cost, now, until, next(self._numbers))
+        name = (charge.client, charge.compiled.rule.id)
+        if isinstance(charge.compiled, JointRule):
+            denial, name = _of_part(charge.compiled, charge, denial)
+        self._keep_exhausted(name, denial, now)
         steady_us = _steady_us(charge, outcome)
         if steady_us and charge.record is None and repeat:
             until = asked_at + min(MAX_SECONDS, steady_us / 1_000_000)
@@ -131,6 +150,26 @@ class DenialCache:
     def _make_room(self, kept: dict[Any, Denial]) -> None:
         while len(kept) >= self._max_denials:
             del kept[next(iter(kept))]
+
+
+def _of_part(joint: JointRule, charge: Charge, denial: Denial) -> tuple[Denial, tuple[bytes, int]]:
+    """Return the denial as one of the part with the binding limit, and the name under which it holds in an outage.
+
+    A denial of one unit has the wait of the binding limit, as FullCounters explains. So it holds for all that need that
+    part. Any other may have the wait of another limit, and holds for the same client and rules.
+    """
+    outcome = denial.outcome
+    part, binding = joint.place(outcome.binding)
+    alone = len(joint.parts) == 1 or (charge.cost == 1 and not outcome.remaining)
+    owner = joint.owner_of(outcome.binding, charge.owners)
+    name = (owner, part.rule.id) if alone else (charge.client, ~joint.number)
+    return denial._replace(compiled=part, outcome=replace(outcome, binding=binding), joint=joint), name
+
+
+def _names(charge: Charge) -> list[tuple[bytes, int]]:
+    """Return the names of the denials that may hold for the charge in an outage."""
+    names = [(owner, part.rule.id) for part, owner in owned_parts(charge)]
+    return [*names, (charge.client, ~charge.compiled.number)] if charge.owners else names
 
 
 def _steady_us(charge: Charge, outcome: Outcome) -> int:

@@ -13,8 +13,11 @@ same one (1 in 1,400 with 10,000 tenants). Deleting one of them then resets the 
 The client's hash, 96 bits, covers the tenant's number, a colon and the client id. A number contains no colon, so the
 hashed text is unique for each pair of tenant and client.
 
-`rl:{…}:Q:<request id>` is an answer kept for a minute (`S` of a shadow rule). `rl:{…}:L:12:1T:<nonce>` is a lease of
-the counters that it names.
+Counters that many clients share are keys of a client that cannot exist: `shared` below names it.
+
+`rl:{…}:Q:<request id>` is an answer kept for a minute (`S` of a shadow rule; layers other than default have the layer
+at the end). `rl:{…}:U:Q:<request id>` marks the id as charged, but not yet in all slots. `rl:{…}:L:12:1T:<nonce>` is a
+lease of the counters that it names.
 
 `rl:{limited:<hash of tenant>}:<five minutes>` counts the denials of a tenant's clients. `rl:{in-use-by}` names the
 deployment that last inspected this Redis, and `rl:{mark:<deployment>}` tells this Redis from others. A client's part is
@@ -24,11 +27,11 @@ deployment that last inspected this Redis, and `rl:{mark:<deployment>}` tells th
 from __future__ import annotations
 
 from binascii import b2a_base64, crc_hqx
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from itertools import count
 
-from app.rules.rule import Rule
+from app.rules.rule import DEFAULT_LAYER, Rule
 
 # Letters for the algorithm and the format of its state. A new format gets a new letter, so that old and new nodes that
 # run side by side never read each other's state.
@@ -97,6 +100,13 @@ class Keyspace:
         digest.update(f"{tenant_id}:{client_id}".encode())
         return b"rl:{%b%b}" % (self._tenant(tenant_id), b2a_base64(digest.digest())[:HASH_LENGTH])
 
+    def shared(self, tenant_id: int, rule: Rule, group: str | None) -> bytes:
+        """Return the prefix of a shared rule's counters: of this value of its group, or of the client rule itself.
+
+        Its form is a client's. Real client ids have no control characters.
+        """
+        return self.client(tenant_id, f"\nr{rule.id}" if rule.group is None else f"\ng{group}")
+
     def named(self, tenant_id: int, public: str) -> bytes:
         """Rebuild the client's key part from its `public_part`, only ever within the given tenant."""
         return b"rl:{%b%b}" % (self._tenant(tenant_id), public.encode().translate(_FROM_URL))
@@ -131,20 +141,27 @@ class Keyspace:
         return b2a_base64(digest)[:-1]
 
 
-def answer_name(request_id: str, *, shadow: bool, client: bytes = b"") -> bytes:
+def answer_name(request_id: str, *, shadow: bool, client: bytes = b"", layer: str = DEFAULT_LAYER) -> bytes:
     """Return the key suffix of an answer stored under a request id (ASCII).
 
-    `client`: the key part of the client that asked, if the key's own client is shared.
+    `client`: the key part of the client that asked, if the key's own client is shared. Each layer has a shadow rule.
     """
-    return b":%b:%b%b" % (b"S" if shadow else b"Q", request_id.encode(), client[4:-1])
+    name = b":%b:%b%b" % (b"S" if shadow else b"Q", request_id.encode(), client[4:-1])
+    return b"%b:%b" % (name, layer.encode()) if shadow and layer != DEFAULT_LAYER else name
 
 
-def lease_name(counters: Iterable[bytes], nonce: str) -> bytes:
+def mark_name(answer: bytes) -> bytes:
+    """Return the key suffix of the mark of an unfinished request id. `answer`: the suffix of its answer."""
+    return b":U" + answer
+
+
+def lease_name(counters: Iterable[bytes], nonce: str, others: Iterable[bytes] = ()) -> bytes:
     """Return the key suffix of a lease of these counters (the nonce in ASCII).
 
-    The suffix names the counters, so a lease is not found once a limit has begun a new counter.
+    The suffix names the counters, so a lease is not found once a limit has begun a new counter. `others`: the prefixes
+    of the rules after the first. So no changed id returns permits to counters of another owner.
     """
-    return b":L%b:%b" % (b"".join(counters), nonce.encode())
+    return b":L%b%b:%b" % (b"".join(counters), b"".join(b":" + owner[4:-1] for owner in others), nonce.encode())
 
 
 def public_part(client: bytes) -> str:
@@ -152,11 +169,12 @@ def public_part(client: bytes) -> str:
     return client[len("rl:{") + TENANT_LENGTH : -1].translate(_TO_URL).decode()
 
 
-def meaning(limit_key: str, cost: int) -> bytes:
-    """Return 16 characters that identify the check of a request id: another key or cost under the same id is a
+def meaning(limit_key: str, cost: int, groups: Sequence[str] = ()) -> bytes:
+    """Return 16 characters that identify the check of a request id: another key, cost or groups under the same id are a
     conflict.
     """
-    return blake2b(b"%d:%b" % (cost, limit_key.encode()), digest_size=8).hexdigest().encode()
+    text = "\n".join([f"{cost}:{limit_key}", *groups])  # neither keys nor groups have control characters
+    return blake2b(text.encode(), digest_size=8).hexdigest().encode()
 
 
 def counter_names(rule: Rule) -> tuple[bytes, ...]:

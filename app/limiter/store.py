@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from app.limiter.compiled_rule import Charge
 from app.limiter.decision import Outcome
 from app.limiter.errors import StoreError
+from app.limiter.joint.parts import Part, PartOutcome
 from app.rules.rule import Rule
 from app.rules.rule_book import RuleBook
 
@@ -23,6 +24,17 @@ class Store(Protocol):
     """Decides charges in order, each with its outcome or its own error. Raises StoreError if the call failed."""
 
     def check(self, charges: Sequence[Charge]) -> list[Outcome | StoreError]: ...
+
+
+class PartStore(Store, Protocol):
+    """`spans`: counters of one decision may lie on several servers.
+
+    `decide` calls one script for each part, in order, in one round trip to each server.
+    """
+
+    spans: bool
+
+    def decide(self, parts: Sequence[Part]) -> list[PartOutcome | StoreError]: ...
 
 
 class CommandSender(Protocol):

@@ -27,8 +27,9 @@ Pace = Callable[[Iterable[Any]], Iterable[Any]]
 
 
 class Labels(NamedTuple):
-    """Labels of the metrics by rule. `tenant` is empty for the default tenant: Prometheus treats it as a missing label.
+    """Labels of the metrics by rule. `client_id` of a rule for a group is its group.
 
+    `tenant` and `layer` are empty for the default ones: Prometheus treats an empty label as a missing one.
     `shadow` is no label, because shadow rules have a metric of their own.
     """
 
@@ -36,6 +37,7 @@ class Labels(NamedTuple):
     endpoint: str
     tenant: str = ""
     shadow: bool = False
+    layer: str = ""
 
 
 class Series(NamedTuple):

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from app.observability.rule_counts import DEFAULT_SERIES, MAX_SERIES, Labels, Series
-from app.rules.rule import DEFAULT_RULE_ID, DEFAULT_TENANT_ID, Rule
+from app.rules.rule import DEFAULT_LAYER, DEFAULT_RULE_ID, DEFAULT_TENANT_ID, Rule
 from app.rules.sync.yielding import Pace
 
 MAX_SERIES_OF_TENANT = MAX_SERIES // 2
@@ -44,7 +44,7 @@ class RuleSeries:
             return None
         if rule.id > self.last.get(rule.tenant_id, rule.id):
             return None if rule.shadow else _others(rule.tenant_id)
-        labels = _labels(rule.tenant_id, rule.client_id, rule.endpoint or "*")
+        labels = _labels(rule.tenant_id, rule.pattern, rule.endpoint or "*", rule.layer)
         return Series(rule.id, labels._replace(shadow=True) if rule.shadow else labels)
 
 
@@ -56,9 +56,9 @@ def _others(tenant_id: int) -> Series:
     return Series(-tenant_id, _labels(tenant_id, OTHER, "*"))
 
 
-def _labels(tenant_id: int, client_id: str, endpoint: str) -> Labels:
+def _labels(tenant_id: int, pattern: str, endpoint: str, layer: str = DEFAULT_LAYER) -> Labels:
     tenant = "" if tenant_id == DEFAULT_TENANT_ID else str(tenant_id)
-    return Labels(client_id[:MAX_LABEL], endpoint[:MAX_LABEL], tenant)
+    return Labels(pattern[:MAX_LABEL], endpoint[:MAX_LABEL], tenant, layer="" if layer == DEFAULT_LAYER else layer)
 
 
 def _share(counts: list[int]) -> int:

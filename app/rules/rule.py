@@ -23,9 +23,19 @@ MAX_WINDOW_SECONDS = 31_536_000
 MAX_RATE_TIMES_WINDOW = 9_000_000_000
 MAX_LOGGED_RATE = 100_000  # sliding_window keeps an entry per check: up to 3.4 MB at this rate
 MAX_LIMITS = 8
+MAX_GROUPS = 8  # of one check
 
 DEFAULT_TENANT, DEFAULT_TENANT_ID = "default", 1
 DEFAULT_RULE_ID = 0  # the built-in default has no row; callers see "default"
+DEFAULT_LAYER = "default"
+LAYER = "[a-z0-9_-]{1,32}"  # all of a layer's name, as PostgreSQL and Python read it
+# Kinds of rules, by the release that first decides by them. A rule with higher `needs` is hidden from this release.
+PLAIN, LAYERED = 0, 1
+UNDERSTOOD = LAYERED
+
+
+# A rule's layer, client, group, endpoint and shadow.
+Identity = tuple[str, str, str | None, str | None, bool]
 
 
 class Limit(Struct, frozen=True, gc=False):
@@ -55,11 +65,14 @@ class Limit(Struct, frozen=True, gc=False):
         return replace(self, algorithm=default_algorithm)
 
 
-class Rule(Struct, frozen=True, kw_only=True, gc=False):
-    """Limits for one client (exact, glob or `*`) on one endpoint (None: any); all of them apply at once."""
+class Rule(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Limits for a client or a group (exact or glob) on one endpoint (None: any); all of them apply at once.
+
+    `shared`: all clients of a client rule share one counter, and those of one group value. Otherwise each has its own.
+    """
 
     id: int
-    client_id: str
+    client_id: str = ""  # "" in a rule for a group
     limits: tuple[Limit, ...]
     tenant_id: int = DEFAULT_TENANT_ID
     endpoint: str | None = None
@@ -71,6 +84,30 @@ class Rule(Struct, frozen=True, kw_only=True, gc=False):
     version: int = 1
     created_at: datetime | None = None
     updated_at: datetime | None = None
+    group: str | None = None
+    layer: str = DEFAULT_LAYER  # every layer decides by one rule
+    shared: bool = False
+
+    @property
+    def pattern(self) -> str:
+        """The client or the group that the rule is for."""
+        return self.client_id if self.group is None else self.group
+
+    @property
+    def identity(self) -> Identity:
+        """Unique within a tenant."""
+        return self.layer, self.client_id, self.group, self.endpoint, self.shadow
+
+    @property
+    def counted_by(self) -> tuple[bool, bool]:
+        """How clients map to counters. A rule that changes it starts new counters."""
+        return self.shared, self.group is None
+
+    @property
+    def needs(self) -> int:
+        """The kind of the rule: what a release must understand to decide by it."""
+        plain = self.group is None and self.layer == DEFAULT_LAYER and not self.shared
+        return PLAIN if plain else LAYERED
 
     @property
     def public_id(self) -> str | int:

@@ -162,7 +162,7 @@ def test_the_service_may_not_change_tables(stack: Deployment) -> None:
     with closing(psycopg2.connect(Path(url).read_text())) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM rules")
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):
-            cursor.execute("DROP TABLE rules")
+            cursor.execute("DROP TABLE all_rules")
 
 
 def test_every_service_is_hardened() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tracemalloc
 from fnmatch import fnmatchcase
+from hashlib import blake2b
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.limiter import keys
-from app.limiter.keys import CLIENT_LENGTH, FORMATS, HEALTH, KNOWN_BYTES, Keyspace, counter_names, public_part
+from app.limiter.keys import CLIENT_LENGTH, FORMATS, HEALTH, KNOWN_BYTES, Keyspace, counter_names, meaning, public_part
 from app.rules.rule import ALGORITHMS, Limit, Rule
 
 PRINTABLE = st.characters(exclude_categories=["C", "Z"], include_characters=" ")
@@ -76,3 +77,34 @@ def test_what_is_remembered_of_clients_is_bounded_in_bytes(
         assert bound / 8 < tracemalloc.get_traced_memory()[1] < bound
     finally:
         tracemalloc.stop()
+
+
+def test_a_shared_counter_lies_with_its_group_or_its_rule_and_with_no_client() -> None:
+    keyspace = Keyspace(b"secret")
+    limits = (Limit(1, 1, "gcra"),)
+    ours, theirs = Rule(id=1, group="org:*", limits=limits), Rule(id=2, group="org:7", limits=limits)
+    client_rule = Rule(id=7, client_id="a", limits=limits)
+    assert keyspace.shared(1, ours, "org:7") == keyspace.shared(1, theirs, "org:7")
+    others = [
+        keyspace.shared(1, ours, "org:8"),
+        keyspace.shared(2, ours, "org:7"),
+        keyspace.shared(1, client_rule, None),
+        keyspace.client(1, "a"),
+        keyspace.client(1, "org:7"),
+        keyspace.client(1, "7"),
+    ]
+    assert len({keyspace.shared(1, ours, "org:7"), *others}) == 7
+    assert {len(prefix) for prefix in others} == {CLIENT_LENGTH}
+
+
+def test_a_check_means_its_key_cost_and_groups_in_order() -> None:
+    assert meaning("login", 5) == blake2b(b"5:login", digest_size=8).hexdigest().encode()  # as the release before
+    kinds = [
+        ("k", 1, ()),
+        ("k", 2, ()),
+        ("k", 1, ("a", "b")),
+        ("k", 1, ("b", "a")),
+        ("k", 1, ("a,b",)),
+        ("k", 1, ("ab",)),
+    ]
+    assert len({meaning(*kind) for kind in kinds}) == len(kinds)

@@ -33,6 +33,15 @@ def test_labels_are_those_of_the_rule_cut_and_with_the_tenant() -> None:
     assert subject.of(0) == DEFAULT_SERIES
 
 
+def test_labels_name_the_group_and_any_layer_but_the_default() -> None:
+    subject = series_of(
+        rule(1, client_id="", group="org:*"),
+        rule(2, client_id="a", layer="protection", endpoint="login"),
+    )
+    assert subject.of(1) == Series(1, Labels("org:*", "*"))
+    assert subject.of(2) == Series(2, Labels("a", "login", layer="protection"))
+
+
 def test_rules_that_decide_nothing_have_none() -> None:
     subject = series_of(rule(1, enabled=False), rule(2, shadow=True, enabled=False))
     assert [subject.of(key) for key in (1, 2, 3, -1, -2)] == [None] * 5

@@ -78,7 +78,7 @@ def test_disabled_rules_are_absent_and_shadows_stand_beside() -> None:
     shadow = subject.match_shadow(1, "b", "x")
     assert shadow is not None
     assert (shadow.id, subject.match(1, "b", "x").id) == (2, 3)
-    assert [candidate.id for candidate in subject.candidates(1, "b")] == [3, 2, 0]
+    assert [candidate.rule.id for candidate in subject.candidates(1, "b")] == [3, 2, 0]
 
 
 def test_a_limit_without_algorithm_takes_the_setting() -> None:
@@ -116,6 +116,10 @@ def test_patterns_that_went_are_gone_in_the_next_book() -> None:
         {"action": "delay"},
         {"fail_mode": "ajar"},
         {"client_id": ""},
+        {"client_id": "", "group": ""},
+        {"group": "g"},
+        {"layer": ""},
+        {"layer": "Org"},
         {"endpoint": ""},
         {"limits": (Limit(0, 60),)},
         {"limits": (Limit(1, 0),)},

@@ -16,7 +16,7 @@ from app.api.auth import author, requires
 from app.api.etags import Precondition, conditional
 from app.api.strict_blueprint import StrictBlueprint, name_in_path
 from app.extensions import db
-from app.rules.documents import Document, document_of
+from app.rules.documents import Document, document_of, without_owner
 from app.rules.sql.repository import RuleRepository
 from app.rules.sql.templates import Template, Templates
 
@@ -80,9 +80,7 @@ def _templates() -> Templates:
 
 
 def _document(sent: dict[str, Any]) -> Document:
-    document = document_of(as_rule({"client_id": "", **sent}))
-    del document["client_id"]
-    return document
+    return without_owner(document_of(as_rule({"client_id": "", **sent})))
 
 
 def _template_answer(template: Template) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields
 
-from app.api.check.fast_decoding import check_of, fast_batch, fast_check
+from app.api.check.fast_decoding import Batch, check_of, fast_batch, fast_check
 from app.api.check.schemas import MAX_BATCH, BatchSchema, CheckSchema
 from app.api.problems import INVALID, Problem
 from app.api.schemas import BoundedList
@@ -44,10 +44,9 @@ def valid_check(sent: dict[str, Any]) -> Check:
     return check_of(sent) or Check(**_valid(_CHECK, sent))
 
 
-def decode_batch(raw: bytes) -> list[Check]:
-    """The checks of a batch; one invalid item refuses all. Raises Problem 400 or 422."""
-    checks: list[Check] = fast_batch(raw) or _valid(_BATCH, parsed(raw, where="checks"))["checks"]
-    return checks
+def decode_batch(raw: bytes) -> Batch:
+    """The batch; one invalid check refuses all. Raises Problem 400 or 422."""
+    return fast_batch(raw) or Batch(**_valid(_BATCH, parsed(raw, where="checks")))
 
 
 def _valid(schema: Schema, sent: Any) -> Any:

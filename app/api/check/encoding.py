@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from app.limiter.compiled_rule import CompiledRule
 from app.limiter.decision import Decision
+from app.limiter.joint.joint_rule import JointRule
 from app.rules.rule import Limit
 
 SECOND = 1_000_000  # microseconds. Times are rounded up: -(-time // unit)
@@ -21,6 +22,8 @@ JSON_HEAD = b"Content-Type: application/json\r\n"
 CUT = "|"  # appears nowhere else in a body
 MAX_CACHED_RULES = 200_000  # compiled rules with templates, about 1 KB each; a full cache is emptied
 MAX_CACHED_DENIALS = 10_000  # denials, about 0.5 KB each; a full cache is emptied
+
+MAX_POLICIES = 8  # named in one answer of several rules
 
 JSON_BOOLEANS = ("false", "true")  # indexed by a bool: json.dumps would take longer than the rest
 
@@ -46,7 +49,8 @@ class Encoder:
     def __init__(self, dialect: str, default_window: int) -> None:
         self._dialect = dialect
         self._default_window = default_window
-        self._templates: dict[int, dict[int, AnswerTemplate]] = {}  # by number of the compiled rule, then binding limit
+        # By number of the compiled rule, then binding limit; of a joint rule, by its part and the part's binding limit.
+        self._templates: dict[int, dict[int | tuple[int, int], AnswerTemplate]] = {}
         self._repeated: dict[int, DenialTemplate] = {}  # by number of the denial
 
     def body(self, decision: Decision) -> str:
@@ -125,11 +129,14 @@ class Encoder:
         )
 
     def _head(self, decision: Decision, retry_seconds: int) -> bytes:
-        outcome = decision.outcome
+        outcome, joint = decision.outcome, decision.joint
         try:
-            template = self._templates[decision.compiled.number][outcome.binding]
+            if joint is None:
+                template = self._templates[decision.compiled.number][outcome.binding]
+            else:
+                template = self._templates[joint.number][decision.compiled.number, outcome.binding]
         except KeyError:
-            template = self._template(decision)
+            template = self._template(decision, joint)
         lines = template.head[0]
         if len(template.head) > 1:
             if self._dialect == "legacy":
@@ -141,14 +148,18 @@ class Encoder:
             lines = f"{start}{outcome.remaining}{middle}{at}{end}"
         return (f"{lines}Retry-After: {retry_seconds}\r\n" if retry_seconds else lines).encode()
 
-    def _template(self, decision: Decision) -> AnswerTemplate:
-        """Make the template and cache it."""
+    def _template(self, decision: Decision, joint: CompiledRule | None = None) -> AnswerTemplate:
+        """Make the template and cache it. With `joint`, its head names the limits of all rules that decide together."""
         body = self._body_of(decision)
         admitted = body % ("true", CUT, "0", CUT, "within_limit", "false")
-        template = AnswerTemplate(_cut(admitted), body, _cut(self._head_of(decision)))
+        template = AnswerTemplate(_cut(admitted), body, _cut(self._head_of(decision, joint)))
         if len(self._templates) >= MAX_CACHED_RULES:
             self._templates.clear()
-        self._templates.setdefault(decision.compiled.number, {})[decision.outcome.binding] = template
+        compiled, binding = decision.compiled, decision.outcome.binding
+        if joint is None:
+            self._templates.setdefault(compiled.number, {})[binding] = template
+        else:
+            self._templates.setdefault(joint.number, {})[compiled.number, binding] = template
         return template
 
     def _body_of(self, decision: Decision) -> str:
@@ -162,29 +173,36 @@ class Encoder:
             f'"reset_at":%s,"algorithm":{algorithm},"rule_id":{rule_id},"reason":"%s","degraded":%s}}'
         )
 
-    def _head_of(self, decision: Decision) -> str:
+    def _head_of(self, decision: Decision, joint: CompiledRule | None) -> str:
         head = JSON_HEAD.decode()
         if self._dialect == "legacy":
             head += f"X-RateLimit-Limit: {decision.most_at_once}\r\n"
             head += f"X-RateLimit-Remaining: {CUT}\r\nX-RateLimit-Reset: {CUT}\r\n"
         elif self._dialect != "off":
-            policies, name = ", ".join(self._policies(decision)), _policy_name(decision.compiled, decision.limit)
+            policies, name = ", ".join(self._policies(decision, joint)), _policy_name(decision.compiled, decision.limit)
             head += f'RateLimit-Policy: {policies}\r\nRateLimit: "{name}";r={CUT};t={CUT}\r\n'
         return head
 
-    def _policies(self, decision: Decision) -> list[str]:
+    def _policies(self, decision: Decision, joint: CompiledRule | None) -> list[str]:
         """draft-ietf-httpapi-ratelimit-headers-10: every limit is a policy, named by the rule and the limit's place in
-        it.
+        it. Of several rules, the binding limit comes first.
         """
         if decision.limit is None:
             return [f'"{_policy_name(decision.compiled, None)}";q={decision.most_at_once};w={self._default_window}']
-        limits = decision.compiled.rule.limits
-        return [f'"{_policy_name(decision.compiled, limit)}";q={limit.capacity};w={limit.window}' for limit in limits]
+        if not isinstance(joint, JointRule):
+            return [_policy(decision.compiled, limit) for limit in decision.compiled.rule.limits]
+        every = [(part, limit) for part in joint.parts for limit in part.rule.limits]
+        binding = decision.compiled, decision.limit
+        return [_policy(*each) for each in sorted(every, key=lambda each: each != binding)[:MAX_POLICIES]]
 
 
 def _cut(text: str) -> tuple[str, ...]:
     """The parts of a template. Equal parts are interned: one object for all rules stays in the processor's caches."""
     return tuple(map(sys.intern, text.split(CUT)))
+
+
+def _policy(compiled: CompiledRule, limit: Limit) -> str:
+    return f'"{_policy_name(compiled, limit)}";q={limit.capacity};w={limit.window}'
 
 
 def _policy_name(compiled: CompiledRule, limit: Limit | None) -> str:

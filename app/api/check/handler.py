@@ -15,9 +15,10 @@ from app.api.auth import Authenticator, Credentials, Principal
 from app.api.check.batch_pieces import BatchPieces
 from app.api.check.decoding import decode_batch, decode_check, valid_check
 from app.api.check.encoding import JSON_HEAD, Encoder
-from app.api.problems import PROBLEM_TYPE, UNEXPECTED, Problem
+from app.api.check.fast_decoding import Batch
+from app.api.problems import INVALID, PROBLEM_TYPE, UNEXPECTED, Problem
 from app.limiter.decision import Check, Decision, Question
-from app.limiter.errors import NotReady, RequestIdConflict, Unavailable
+from app.limiter.errors import NotReady, RequestIdConflict, TooMuchTogether, Unavailable
 from app.limiter.limiter import Answer, Limiter
 from app.limiter.new_client_budget import NewClientBudget
 from app.limiter.store import RuleSource
@@ -39,6 +40,8 @@ SHORT_BYTES, SHORT_AT_ONCE, SHORT_SECONDS, LONG_AT_ONCE = 8 * 1024, 32, 0.01, 2
 # A tenant with many patterns gets smaller pieces, of so many trials of patterns. A trial may take half a microsecond;
 # most client ids need none.
 LEAST_TOGETHER, PATTERN_TRIALS = 25, 5_000
+# A batch that is charged together is one piece: at most 100 checks, or as many as try so many patterns in 20 ms.
+LEAST_ALL_OR_NONE, TRIALS_ALL_OR_NONE = 100, 40_000
 
 
 class Request(NamedTuple):
@@ -159,12 +162,17 @@ class CheckHandler:
             log.exception("cannot read a check")
             return Problem(500, UNEXPECTED)
 
-    def decide(self, principal: Principal, checks: Sequence[Check]) -> Sequence[Answer | Problem]:
-        """The answers to the checks of an authenticated caller, in order, in one round trip to Redis."""
+    def decide(
+        self, principal: Principal, checks: Sequence[Check], *, together: bool = False
+    ) -> Sequence[Answer | Problem]:
+        """The answers to the checks of an authenticated caller, in order, in one round trip to Redis.
+
+        `together`: all checks are admitted and charged, or none is.
+        """
         if self._new_client_budget is not None and principal.anonymous:
-            return self._decide([self.question(principal, check) for check in checks])
+            return self._decide([self.question(principal, check) for check in checks], together=together)
         tenant_id = principal.tenant_id
-        return self._decide([(tenant_id, check) for check in checks])
+        return self._decide([(tenant_id, check) for check in checks], together=together)
 
     def question(self, principal: Principal, check: Check) -> Question:
         """The tenant id and the check. The budget of new clients judges the check of an anonymous caller first."""
@@ -172,12 +180,14 @@ class CheckHandler:
             check = self._new_client_budget.judge(principal.tenant_id, check)
         return principal.tenant_id, check
 
-    def _decide(self, questions: Sequence[Question]) -> Sequence[Answer | Problem]:
+    def _decide(self, questions: Sequence[Question], *, together: bool = False) -> Sequence[Answer | Problem]:
         try:
-            return self._limiter.check(questions)
+            return self._limiter.check_together(questions) if together else self._limiter.check(questions)
         except NotReady:
             detail = "no rules are known yet: the database has not answered since the start"
             return [Problem(503, detail, kind="no-rules", headers={"Retry-After": "1"})] * len(questions)
+        except TooMuchTogether as error:
+            raise Problem(422, INVALID, errors={"checks": [str(error)]}) from error
 
     def _reply(self, answer: Answer | Problem, request: Request) -> Reply:
         if not isinstance(answer, Decision):
@@ -200,31 +210,51 @@ class CheckHandler:
             principal = self._authenticator.principal(request.credentials, "check")
             pieces = self._short if len(request.raw_body) <= SHORT_BYTES else self._long
             with pieces if pieces is self._long else nullcontext():
-                checks = decode_batch(request.raw_body)
-            reply = self._results(principal, checks, pieces)
+                batch = decode_batch(request.raw_body)
+            reply = self._results(principal, batch, pieces)
         except Problem as problem:
             reply = self.refuse(problem, request.correlation_id)
         CHECK_DURATION.observe(self._clock() - started)
         return reply
 
-    def _together(self, tenant_id: int) -> int:
+    def _at_once(self, tenant_id: int) -> int:
         """The number of checks of the tenant that are decided before others get their turn."""
-        book = self._rules.book
-        tried = book.max_pattern_trials(tenant_id) if book is not None else 0
-        return max(LEAST_TOGETHER, min(MOST_TOGETHER, PATTERN_TRIALS // max(tried, 1)))
+        return max(LEAST_TOGETHER, min(MOST_TOGETHER, PATTERN_TRIALS // self._tried(tenant_id)))
 
-    def _results(self, principal: Principal, checks: Sequence[Check], pieces: BatchPieces) -> Reply:
+    def _require_few(self, tenant_id: int, checks: int) -> None:
+        """Raises Problem 422 for more checks than may be decided without others getting their turn."""
+        most = max(LEAST_ALL_OR_NONE, TRIALS_ALL_OR_NONE // self._tried(tenant_id))
+        if checks > most:
+            told = f"With the patterns of these rules, at most {most} checks are decided together; there are {checks}."
+            raise Problem(422, INVALID, errors={"checks": [told]})
+
+    def _tried(self, tenant_id: int) -> int:
+        """The number of patterns that may have to be tried for one check; at least 1."""
+        book = self._rules.book
+        return max(1, book.max_pattern_trials(tenant_id)) if book is not None else 1
+
+    def _results(self, principal: Principal, batch: Batch, pieces: BatchPieces) -> Reply:
         results: list[str] = []
-        body, together = self._encoder.body, self._together(principal.tenant_id)
-        for first in range(0, len(checks), together):
+        body = self._with_headers if batch.headers else self._encoder.body
+        checks, together = batch.checks, batch.together
+        at_once = len(checks) if together else self._at_once(principal.tenant_id)
+        if together:
+            self._require_few(principal.tenant_id, len(checks))
+        for first in range(0, len(checks), at_once):
             if first:
                 pieces.give_way()
             with pieces:
-                answers = self.decide(principal, checks[first : first + together])
+                answers = self.decide(principal, checks[first : first + at_once], together=together)
                 if isinstance(answers[0], Problem):  # then all answers are the same Problem
                     raise answers[0]
                 results += [body(answer) if isinstance(answer, Decision) else _as_error(answer) for answer in answers]
         return Reply(200, JSON_HEAD, f'{{"results":[{",".join(results)}]}}'.encode())
+
+    def _with_headers(self, decision: Decision) -> str:
+        """The JSON object of a batch result that has the header fields of a single answer."""
+        headers = dict(Reply(200, self._encoder.head(decision), b"").headers)
+        del headers["Content-Type"]
+        return f'{self._encoder.body(decision)[:-1]},"headers":{json.dumps(headers)}}}'
 
 
 def _within(span: Span | None, handle: Callable[[Request], Reply], request: Request) -> Reply:

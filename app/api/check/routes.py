@@ -41,7 +41,7 @@ def check() -> Response:
 
 @authenticated_in_handler
 def check_batch() -> Response:
-    """Decide up to 1000 checks in order, independently of each other, in few round trips to Redis."""
+    """Decide up to 1000 checks in order, in few round trips to Redis: independently, or `together`, all or none."""
     raise AssertionError(ANSWERED_BY_DOOR)
 
 

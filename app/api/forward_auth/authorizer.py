@@ -9,6 +9,7 @@ import json
 import logging
 import re
 from functools import lru_cache
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -56,7 +57,7 @@ class Authorizer:
     def with_check(self, request: Request, limit_key: str, cost: int, *, peer: str, header: Header) -> Request:
         """`request` with the check to decide, and with the form of answer that proxies understand.
 
-        Raises Problem 400, 401, 403 or 503.
+        Raises Problem 400, 401, 403, 422 or 503.
         """
         principal = self._authenticator.principal(request.credentials, "check")
         tenant_id = self._tenant_id()
@@ -66,7 +67,9 @@ class Authorizer:
                 raise Problem(403, detail, kind="key-of-another-tenant")
             principal = replace(principal, tenant_id=tenant_id)
         client_id = self._identifier.client_id(peer, header, None if principal.anonymous else principal)
-        check = {"client_id": client_id, "limit_key": limit_key, "cost": cost}
+        check: dict[str, Any] = {"client_id": client_id, "limit_key": limit_key, "cost": cost}
+        if self._identifier.group_headers:
+            check["groups"] = self._identifier.groups(peer, header)
         return request._replace(known=(principal, check), form=self._reply)
 
     def _reply(self, decision: Decision) -> Reply:

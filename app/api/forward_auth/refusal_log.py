@@ -32,6 +32,14 @@ class LoggingClientIdentifier(ClientIdentifier):
             self._log_refusal(problem)
             raise
 
+    def groups(self, peer: str, header: Header) -> list[str]:
+        try:
+            return super().groups(peer, header)
+        except Problem as problem:
+            if problem.status == HTTPStatus.FORBIDDEN:
+                self._log_refusal(problem)
+            raise
+
     def _log_refusal(self, problem: Problem) -> None:
         now = self._clock()
         if now >= self._silent_until.get(problem.status, now):

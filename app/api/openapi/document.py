@@ -87,10 +87,10 @@ def _finish_schemas(schemas: Json) -> None:
         "description": "In a batch: this check could not be decided.",
     }
     schemas["BatchResult"]["properties"]["results"]["items"] = {
-        "oneOf": [{"$ref": f"{REF}Decision"}, {"$ref": f"{REF}Undecided"}]
+        "oneOf": [{"$ref": f"{REF}BatchDecision"}, {"$ref": f"{REF}Undecided"}]
     }
     schemas["PaginationMetadata"]["required"] = ["total", "total_pages", "first_page", "last_page", "page"]
-    for name in ("Decision", "Denial", "Grant"):
+    for name in ("Decision", "BatchDecision", "Denial", "Grant"):
         schemas[name]["properties"]["reason"] = _open_to_more("KnownReason")
     for name in ("Problem", "Denial"):
         schemas[name]["properties"]["type"] = _open_to_more("KnownProblem")

@@ -147,7 +147,7 @@ class Condition:
 
     def _watch(self) -> None:
         if self._breaker.probe_due:  # without callers, nothing else would close it
-            guarded(self._breaker, self._store, self._store.probes())
+            guarded(self._breaker, self._store.check, self._store.probes())
         if not self._breaker.state_number or self._breaker.probe_due:
             self.ask()
         else:  # Redis is not asked while the breaker is open, and another server may answer later.

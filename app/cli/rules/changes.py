@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from app.api.admin.counter_schemas import ClientSchema
+from app.api.admin.counter_schemas import QuestionSchema
 from app.api.admin.rules.rule_json import patched, rule_answer, rule_from
 from app.api.admin.rules.rule_warnings import if_readable, warnings_of, warnings_of_block
 from app.api.admin.rules.schemas import ClientToBlockSchema
@@ -71,7 +71,7 @@ def block(client_id: str, tenant: str, author: Author, as_json: bool) -> None:
 @as_json
 def unblock(client_id: str, tenant: str, author: Author, as_json: bool) -> None:
     """Unblock a client: its rules do what they did before the block."""
-    ClientSchema().load({"client_id": client_id})
+    QuestionSchema().load({"client_id": client_id})
     tenant_id = tenant_named(tenant).id
     merge = RuleChanges(session(), tenant_id, author).unblock(client_id)
     said = "no longer blocked" if merge.changes_anything else "no rule of its own blocks it"

@@ -1,32 +1,36 @@
-"""Calls the store through a breaker, which receives one verdict for all charges together."""
+"""Calls the store through a breaker, which receives one verdict for all that is asked together."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from app.limiter.breaker.per_primary import AnyBreaker
-from app.limiter.compiled_rule import Charge
-from app.limiter.decision import Outcome
 from app.limiter.errors import StoreError, StoreFault, StoreUnavailable
-from app.limiter.store import Store
 
-Outcomes = Sequence[Outcome | StoreError]
+Asked = TypeVar("Asked")
+Found = TypeVar("Found")
 
 
-def guarded(breaker: AnyBreaker, store: Store, charges: Sequence[Charge], server: str = "") -> tuple[Outcomes, bool]:
-    """Return each charge's outcome or its own error, and whether they prove that the store decides.
+def guarded(
+    breaker: AnyBreaker,
+    call: Callable[[Sequence[Asked]], Sequence[Found | StoreError]],
+    asked: Sequence[Asked],
+    server: str = "",
+) -> tuple[Sequence[Found | StoreError], bool]:
+    """Return the outcome of each item asked, or its own error, and whether they prove that the store decides.
 
-    The store is not called while the breaker is open. `server` names the guarded server in errors, where there are
-    several.
+    `call` asks the store. It is not called while the breaker is open. `server` names the guarded server in errors,
+    where there are several.
     """
     mark = breaker.admit()
     if mark is None:
-        return [StoreUnavailable(f"circuit {server}open")] * len(charges), False
+        return [StoreUnavailable(f"circuit {server}open")] * len(asked), False
     try:
-        outcomes = store.check(charges)
+        outcomes = call(asked)
     except StoreError as failed:  # the round trip itself failed
         breaker.settle(mark, failed)
-        return [failed] * len(charges), False
+        return [failed] * len(asked), False
     except BaseException:  # a bug or a killed greenlet says nothing about the store
         breaker.give_back(mark)
         raise
@@ -35,7 +39,7 @@ def guarded(breaker: AnyBreaker, store: Store, charges: Sequence[Charge], server
     return outcomes, error is None
 
 
-def verdict(outcomes: Outcomes) -> StoreError | None:
+def verdict(outcomes: Sequence[object]) -> StoreError | None:
     """Return the error that the breaker should see for these outcomes; None if the store decides.
 
     A StoreUnavailable counts against the store. If all outcomes are faults, the first one proves nothing either way.

@@ -12,6 +12,7 @@ from app.limiter.denial_cache import DenialCache
 from app.limiter.errors import StoreBusy, StoreError, Unavailable
 from app.limiter.fallback.fallback_log import FallbackLog
 from app.limiter.fallback.local_store import LocalStore
+from app.limiter.joint.joint_rule import JointRule
 from app.observability.metrics import DEGRADED
 from app.rules.rule import FAIL_MODES, Rule
 
@@ -21,6 +22,7 @@ MEANING = {
     "closed": "checks are refused with 503",
     "local": "each worker enforces its share of every limit",
 }
+STRICTNESS = ("open", "local", "closed")
 RETRY_SECONDS = 1  # Retry-After of a 503 after a failed round trip while the breaker is still closed
 
 
@@ -49,7 +51,7 @@ class Fallback:
         self._degraded = {mode: DEGRADED.labels(mode) for mode in FAIL_MODES}
 
     def decide(self, charge: Charge, why: object) -> tuple[CompiledRule, Outcome] | Unavailable:
-        """Decide by fail_mode. open: admit; local: decide on this worker's share; closed: Unavailable.
+        """Decide by the strictest fail_mode. open: admit; local: decide on this worker's share; closed: Unavailable.
 
         In every mode a client that Redis denied stays denied until it can have recovered. An overloaded worker (`why`
         is StoreBusy) refuses: this says nothing about Redis and must admit no client. The returned rule is the one
@@ -57,7 +59,7 @@ class Fallback:
         """
         if isinstance(why, StoreBusy):
             return Unavailable(RETRY_SECONDS)
-        mode = charge.compiled.rule.fail_mode or self._fail_mode
+        mode = self.mode(charge.compiled)
         self._degraded[mode].inc()
         self._fallback_log.fell_back(mode, why)
         if mode == "closed":
@@ -69,6 +71,11 @@ class Fallback:
         if mode == "local":
             return self._local.check(charge, now_us)
         return charge.compiled, _as_if_untouched(charge.compiled.rule, now_us)
+
+    def mode(self, compiled: CompiledRule) -> str:
+        """Return the strictest fail_mode of the rules that decide together."""
+        parts = compiled.parts if isinstance(compiled, JointRule) else (compiled,)
+        return max((part.rule.fail_mode or self._fail_mode for part in parts), key=STRICTNESS.index)
 
     def refused_lease(self, why: StoreError) -> Unavailable:
         """Return the refusal of a lease: no fallback grants leases. `why` is the error."""

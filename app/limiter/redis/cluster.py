@@ -41,7 +41,7 @@ DISCOVERY = "redis cluster"  # name of the breaker for the first map
 
 
 class MemberStore(RedisStore):
-    """The store of one primary. The keys of one call must be in one slot, that is, of one client.
+    """The store of one primary. The keys of one call must be in one slot.
 
     CLUSTERDOWN comes at once and concerns the whole cluster, so it does not open this server's breaker.
     """

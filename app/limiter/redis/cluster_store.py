@@ -1,7 +1,8 @@
 """Decides checks in a cluster: each primary gets its part of a batch, all at the same time.
 
-A client's keys are in one slot, so a check is one command to one server. A redirected command was not run, so the check
-is sent to the other server. Any other error belongs to its check, and counts only for the breaker of that primary.
+The keys of a charge, or of a part, are in one slot, so it is one command to one server. A redirected command was not
+run, so it is sent to the other server. Any other error belongs to its charge, and counts only for the breaker of that
+primary.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from app.limiter.breaker.guarded import guarded
 from app.limiter.compiled_rule import Charge
 from app.limiter.decision import Outcome
 from app.limiter.errors import Redirected, StoreError, StoreUnavailable
+from app.limiter.joint.parts import Part, PartOutcome
+from app.limiter.joint.placement import home
 from app.limiter.keys import health_key, slot
 from app.limiter.redis.cluster import Cluster, Primary
 from app.limiter.redis.endpoint import Address
@@ -31,6 +34,8 @@ Routes = dict[Route, list[int]]
 
 
 class ClusterStore:
+    spans = True  # the counters of one decision may lie on several servers
+
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
 
@@ -41,12 +46,21 @@ class ClusterStore:
         """
 
         def ask(route: Route, places: list[int]) -> Sequence[Outcome | StoreError]:
-            found, _ = guarded(
-                route[0].breaker, _store(route), [charges[place] for place in places], route[0].name_in_errors
-            )
+            asked = [charges[place] for place in places]
+            found, _ = guarded(route[0].breaker, _store(route).check, asked, route[0].name_in_errors)
             return found
 
-        return self._ask([slot(charge.client) for charge in charges], ask)
+        return self._ask([slot(home(charge) if charge.owners else charge.client) for charge in charges], ask)
+
+    def decide(self, parts: Sequence[Part]) -> list[PartOutcome | StoreError]:
+        """Make one round trip to each primary that has some of the parts; they are decided there in their order."""
+
+        def ask(route: Route, places: list[int]) -> Sequence[PartOutcome | StoreError]:
+            asked = [parts[place] for place in places]
+            found, _ = guarded(route[0].breaker, _store(route).decide, asked, route[0].name_in_errors)
+            return found
+
+        return self._ask([slot(part.key) for part in parts], ask)
 
     def send(self, commands: Sequence[tuple[bytes, ...]], operation: str) -> list[Any]:
         """Send commands as RedisStore does; the second word of each is its key."""

@@ -5,16 +5,16 @@ check.lua describes the arguments of the scripts.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from operator import add
 from struct import Struct, pack
 
 import msgspec
-from msgspec.structs import replace
 
 from app.limiter.keys import CLIENT_LENGTH
 from app.limiter.redis.scripts import Script, algorithm_named, algorithm_number, check_batch_script, check_script
-from app.rules.rule import ALGORITHMS, Limit, Rule
+from app.rules.rule import ALGORITHMS, Limit
 
 # Worst-case Redis time (us) of a check and of each of its limits, measured by benchmarks/worst_cases.py on slow
 # machines.
@@ -60,27 +60,26 @@ class PackedRule(msgspec.Struct, kw_only=True, gc=False, eq=False):
         return bulk(_double(cost) + self.packed_limits + meaning)
 
 
-def terms_of(rule: Rule) -> bytes:
-    """Return the rule id and the limits that an answer depends on, stored with it under a request id."""
-    limits = [(limit.rate, limit.window, algorithm_number(str(limit.algorithm)), limit.burst) for limit in rule.limits]
-    return msgspec.msgpack.encode((rule.id, limits))
+def terms_of(rule_ids: int | list[int], limits: Sequence[Limit]) -> bytes:
+    """Return the terms of these limits: of one rule, or of the rule in the same place."""
+    terms = [(limit.rate, limit.window, algorithm_number(str(limit.algorithm)), limit.burst) for limit in limits]
+    return msgspec.msgpack.encode((rule_ids, terms))
 
 
-def with_terms(rule: Rule, terms: bytes) -> Rule:
-    """Return the rule with the rule id and limits of these terms."""
-    rule_id, limits = msgspec.msgpack.decode(terms)
-    found = (Limit(rate, window, algorithm_named(algorithm), burst) for rate, window, algorithm, burst in limits)
-    return replace(rule, id=rule_id, limits=tuple(found))
+def read_terms(terms: bytes) -> tuple[int | list[int], list[Limit]]:
+    """Return what `terms_of` was given."""
+    rule_ids, limits = msgspec.msgpack.decode(terms)
+    return rule_ids, [Limit(rate, window, algorithm_named(number), burst) for rate, window, number, burst in limits]
 
 
 def limits_in(terms: bytes) -> int:
     """Return how many limits these terms have; 0 if they are invalid."""
     try:
-        _, limits = msgspec.msgpack.decode(terms, type=tuple[int, list[tuple[int, int, int, int | None]]])
+        ids, limits = msgspec.msgpack.decode(terms, type=tuple[int | list[int], list[tuple[int, int, int, int | None]]])
     except msgspec.MsgspecError:
         return 0
     known = all(0 < algorithm <= len(ALGORITHMS) for _, _, algorithm, _ in limits)
-    return len(limits) if known else 0
+    return len(limits) if known and (isinstance(ids, int) or len(ids) == len(limits)) else 0
 
 
 def _packed_keys(names: tuple[bytes, ...]) -> tuple[bytes, ...]:

@@ -61,8 +61,8 @@ def _grouped(items: Sequence[T], work_us: Sequence[int], most_us: int, most: int
 def packed_call(charges: Sequence[Charge], now_us: int | None = None) -> bytes:
     """Return the EVALSHA that decides the charges in order. Without `now_us`, Redis's clock decides."""
     charge = charges[0]
-    if len(charges) == 1 and charge.cost == 1 and charge.record is None and now_us is None:  # the common single check
-        compiled = charge.compiled
+    if len(charges) == 1 and charge.cost == 1 and charge.record is None and now_us is None and not charge.owners:
+        compiled = charge.compiled  # the common single check
         compiled.single_call = compiled.single_call or tuple(
             _packed([Charge(compiled, ANYBODY, 1)], None).split(ANYBODY)
         )
@@ -74,7 +74,8 @@ def _packed(charges: Sequence[Charge], now_us: int | None) -> bytes:
     keys, arguments = [], []
     for charge in charges:
         compiled, record = charge.compiled, charge.record
-        keys.append(charge.client.join(compiled.packed_keys))
+        packed_keys = compiled.keys_of(charge.owners) if charge.owners else charge.client.join(compiled.packed_keys)
+        keys.append(packed_keys)
         if record is None:
             one = charge.cost == 1  # most are
             arguments.append(compiled.one_unit_argument if one else compiled.argument(charge.cost))
@@ -147,7 +148,7 @@ def read_part(reply: bytes, charge: Charge) -> Outcome | StoreError:
         return _outcome(charge, _OUTCOME.unpack(reply))
     record = charge.record
     if not reply and record is not None and record.script is None:
-        return RequestIdConflict("the request_id was used for a check with another limit_key or cost")
+        return RequestIdConflict("the request_id was used for a check with another limit_key, cost or groups")
     if len(reply) == _LEASE.size and record is not None and record.script is not None:
         binding, remaining, wait_us, reset_after_us, now_us, permits = _LEASE.unpack(reply)
         if 0 < binding <= len(charge.compiled.counter_names) and reset_after_us >= 0 < now_us:

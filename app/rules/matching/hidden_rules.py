@@ -2,7 +2,7 @@
 
 The client precedes the endpoint: a rule for one client and any endpoint also precedes every protection of an endpoint
 for all clients. Warnings name only surprises: a rule for one endpoint, or a block, that does not decide for some
-clients. A client's rule preceding its pattern's rule is normal.
+clients. A client's rule preceding its pattern's rule is normal. Layers decide independently of one another.
 """
 
 from __future__ import annotations
@@ -29,9 +29,25 @@ def warnings(
     """Return warnings for changed rules: rules they hide, rules that hide them, and rules that decide again.
 
     `before`: the earlier versions of the changed rules, which may have hidden other rules. `others`: the tenant's other
-    rules, or those of `RuleRepository.beside`.
+    rules, or those of `RuleRepository.beside`. Rules for groups are left out, and those of different layers do not hide
+    one another.
     """
-    others = list(others)
+    told, others = list[str](), list(others)
+    for layer in dict.fromkeys(rule.layer for rule in pace([*changed, *before])):
+        ours, theirs, earlier = (_in_layer(layer, rules, pace) for rules in (changed, others, before))
+        told += _warnings(ours, theirs, earlier, pace)
+        if len(told) >= MAX_TOLD:
+            break
+    return told[:MAX_TOLD]
+
+
+def _in_layer(layer: str, rules: Iterable[Rule], pace: Pace) -> list[Rule]:
+    """Return the rules for clients in this layer."""
+    return [rule for rule in pace(rules) if rule.layer == layer and rule.group is None]
+
+
+def _warnings(changed: Sequence[Rule], others: Sequence[Rule], before: Sequence[Rule], pace: Pace) -> list[str]:
+    """Return the warnings for rules of one layer."""
     own = _by_client(pace(others))
     told = [sentence for rule in pace(changed) if (sentence := _not_for(rule, own.get(rule.client_id, ())))]
     hidden = list(_pairs(changed, others, pace))
@@ -39,11 +55,11 @@ def warnings(
     told += _again(before, hidden, others, pace) if before else []
     told += [sentence for rule in pace(changed) if (sentence := _of_no_proxy(rule))]
     let_go(pace, own)
-    return told[:MAX_TOLD]
+    return told
 
 
 def hides(upper: Rule, lower: Rule, apart: Collection[Place] = ()) -> bool:
-    """Whether `upper` unexpectedly keeps `lower` from deciding for some client.
+    """Whether `upper` unexpectedly keeps `lower`, of the same layer, from deciding for some client.
 
     `apart`: clients and endpoints with a rule of their own, which `upper` does not affect.
     """

@@ -1,4 +1,4 @@
-"""One tenant's rules in order of precedence: exact client ids, networks, globs, then `*`."""
+"""One tenant's rules in order of precedence: exact client ids, networks, globs, then `*`. Or its rules of groups."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from app.rules.sync.yielding import Pace
 class TenantRules:
     """Filled by `add`, then `index_patterns`; immutable afterwards.
 
+    `networks` False: `ip:10.0.0.0/8` is the group of that name.
+
     Most clients have one rule for every key, which is one entry in one dictionary. So a book of thousands of rules
     makes no further objects, each of which would lengthen garbage collections.
     """
@@ -24,6 +26,7 @@ class TenantRules:
         "_by_key",
         "_everyone",
         "_exact",
+        "_has_networks",
         "_match_wide",
         "_network_rules",
         "_networks",
@@ -31,7 +34,8 @@ class TenantRules:
         "_patterns",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, *, networks: bool = True) -> None:
+        self._has_networks = networks
         self._exact: dict[str, Rule] = {}
         self._by_key: dict[str, dict[str, Rule]] = {}
         self._everyone = Coverage({}, None)
@@ -42,12 +46,12 @@ class TenantRules:
         self._match_wide: Callable[[str, str], Rule | None] | None = None  # by network or glob
 
     def add(self, rule: Rule) -> None:
-        client_id = rule.client_id
-        if client_id == "*":
+        pattern = rule.client_id if rule.group is None else rule.group
+        if pattern == "*":
             self._everyone = self._everyone.adding(rule)
-        elif is_pattern(client_id):
+        elif is_pattern(pattern):
             self._pattern_rules.append(rule)
-        elif may_be_network(client_id):
+        elif self._has_networks and may_be_network(pattern):
             self._network_rules.append(rule)
         else:
             self._add_exact(rule)
@@ -76,9 +80,9 @@ class TenantRules:
 
     def _add_exact(self, rule: Rule) -> None:
         if rule.endpoint is None:
-            self._exact[rule.client_id] = rule
+            self._exact[rule.pattern] = rule
         else:
-            self._by_key.setdefault(rule.client_id, {})[rule.endpoint] = rule
+            self._by_key.setdefault(rule.pattern, {})[rule.endpoint] = rule
 
     def parts(self) -> tuple[dict[Any, Any], ...]:
         """Return the large collections. Networks and patterns may be shared with another book."""
@@ -127,9 +131,9 @@ class Wide:
 
 
 def _coverages(rules: Sequence[Rule], pace: Pace) -> dict[str, Coverage]:
-    """Return the coverage by client."""
+    """Return the coverage by client or group."""
     coverages: dict[str, Coverage] = {}
     for rule in pace(rules):
-        coverage = coverages.get(rule.client_id) or Coverage({}, None)
-        coverages[rule.client_id] = coverage.adding(rule)
+        coverage = coverages.get(rule.pattern) or Coverage({}, None)
+        coverages[rule.pattern] = coverage.adding(rule)
     return coverages

@@ -9,7 +9,7 @@ from sqlalchemy import Executable, Row, func, select, text, update
 from sqlalchemy.orm import Session
 
 from app.rules.api_key import ApiKey
-from app.rules.rule import Rule
+from app.rules.rule import UNDERSTOOD, Rule
 from app.rules.rule_book import RulesetId, Snapshot
 from app.rules.sql.models import ApiKeyRow, RuleBookRow, TenantRow
 from app.rules.sync.yielding import Pace, unpaced
@@ -18,13 +18,14 @@ CHANNEL = "rules"  # of notifications about changed rules
 
 # xmin is the transaction that wrote a row. The time distinguishes equal numbers after a restored backup.
 _MARKS = text("""
-    SELECT id, concat(rules.xmin, ' ', extract(epoch FROM updated_at), ' ', limits.written) AS mark
-    FROM rules LEFT JOIN (
+    SELECT id, concat(all_rules.xmin, ' ', extract(epoch FROM updated_at), ' ', limits.written) AS mark
+    FROM all_rules LEFT JOIN (
         SELECT rule_id, string_agg(rule_limits.xmin::text, ' ' ORDER BY position) AS written
         FROM rule_limits GROUP BY rule_id
     ) AS limits ON rule_id = id
+    WHERE needs <= :understood
     ORDER BY id
-""")
+""").bindparams(understood=UNDERSTOOD)
 
 _TENANTS = select(TenantRow.id, TenantRow.name).order_by(TenantRow.id)
 # Columns instead of ORM objects, which take several times as long for thousands of keys.

@@ -11,20 +11,21 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import msgspec
 
 from app.rules.api_key import ApiKey
-from app.rules.rule import Rule
+from app.rules.rule import PLAIN, UNDERSTOOD, Rule
 from app.rules.rule_book import RulesetId, Snapshot
 from app.rules.sync.yielding import Pace, unpaced
 
 log = logging.getLogger(__name__)
 
 FORMAT = 2  # raised if older releases cannot read the file
-REVISION = 2  # raised if they can, but their file lacks new content and must be rewritten
+REVISION = 3  # raised if they can, but their file lacks new content and must be rewritten
 IGNORED = "the saved rules are not used: %s"
 USED = "the saved rules decide until PostgreSQL answers, although %s"
 SEALED_SINCE = 2  # the first revision with a checksum
@@ -57,8 +58,11 @@ class _Head(msgspec.Struct, kw_only=True):
 
 
 class _Saved(_Head, kw_only=True):
+    """`snapshot` has the plain rules, by which every release can decide. `needing`: the others, by what they need."""
+
     checksum: str = ""
     snapshot: Snapshot
+    needing: dict[int, msgspec.Raw] = {}
 
 
 class SnapshotFile:
@@ -81,6 +85,7 @@ class SnapshotFile:
         try:
             raw = self._path.read_bytes()
             saved = msgspec.json.decode(raw, type=_Saved)
+            snapshot = _with_all(saved)
         except FileNotFoundError:
             return None
         except (OSError, msgspec.MsgspecError, RecursionError) as error:
@@ -89,7 +94,7 @@ class SnapshotFile:
         if why := self._unfit(saved, raw):
             log.warning(IGNORED, why)
             return None
-        return saved.snapshot
+        return snapshot
 
     def save(self, snapshot: Snapshot, age_seconds: float, run: Run = call) -> None:
         """Save the snapshot, and record that it was current `age_seconds` ago. Raises OSError.
@@ -99,7 +104,7 @@ class SnapshotFile:
         """
         current_at = self._clock() - age_seconds
         if not run(partial(self._holds, snapshot.ruleset_id)):
-            body = list(self._pace(_encoded(snapshot)))
+            body = list(self._pace(_encoded(snapshot, self._pace)))
             run(partial(self._write, snapshot.ruleset_id, body))
         with contextlib.suppress(OSError):
             os.utime(self._path, (current_at, current_at))
@@ -158,16 +163,36 @@ class SnapshotFile:
             return False
 
 
-def _encoded(snapshot: Snapshot) -> Iterator[bytes]:
+def _with_all(saved: _Saved) -> Snapshot:
+    """Return the snapshot with all rules that this release understands, by id. Raises MsgspecError."""
+    rules = [
+        rule
+        for needs, encoded in saved.needing.items()
+        if needs <= UNDERSTOOD
+        for rule in msgspec.json.decode(encoded, type=list[Rule])
+    ]
+    everything = sorted([*saved.snapshot.rules, *rules], key=attrgetter("id")) if rules else saved.snapshot.rules
+    return replace(saved.snapshot, rules=tuple(everything))
+
+
+def _encoded(snapshot: Snapshot, pace: Pace) -> Iterator[bytes]:
     """Yield the part after the checksum, in pieces of at most a millisecond."""
+    by_needs: dict[int, list[Rule]] = {PLAIN: []}
+    for rule in pace(snapshot.rules):
+        by_needs.setdefault(rule.needs, []).append(rule)
     frame = msgspec.json.encode(replace(snapshot, rules=(), keys=()))
     before, rules, rest = frame.partition(b'"rules":[')  # only numbers and base64 precede it
     between, keys, after = rest.partition(b'"keys":[')
     yield b',"snapshot":' + before + rules
-    yield from _listed(snapshot.rules)
+    yield from _listed(by_needs.pop(PLAIN))
     yield between + keys
     yield from _listed(snapshot.keys)
-    yield after + b"}"
+    yield after + b',"needing":{'
+    for place, (needs, needing) in enumerate(by_needs.items()):
+        yield b'%b"%d":[' % (b"," * (place > 0), needs)
+        yield from _listed(needing)
+        yield b"]"
+    yield b"}}"
 
 
 def _listed(items: Sequence[Rule | ApiKey]) -> Iterator[bytes]:

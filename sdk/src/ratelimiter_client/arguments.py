@@ -6,7 +6,7 @@ import inspect
 import re
 from typing import Any, Callable, Iterable, Literal
 
-from ratelimiter_client.http.questions import MAX_AMOUNT
+from ratelimiter_client.http.questions import MAX_AMOUNT, group_names
 
 FailMode = Literal["open", "closed", "raise"]
 FAIL_MODES = ("open", "closed", "raise")
@@ -82,6 +82,13 @@ def number(given: Any) -> Any:
 def units(given: Any) -> Any:
     """A valid cost: a number, or a function of the environ or of nothing."""
     return of_environ(given, "cost") if callable(given) else number(given)
+
+
+def groups(given: Any) -> Any:
+    """Valid groups: None, names, or a function of the environ or of nothing."""
+    if callable(given):
+        return of_environ(given, "groups")
+    return None if given is None else group_names(given)
 
 
 def of_environ(given: Any, name: str, allowed: str = "") -> Callable[..., Any]:

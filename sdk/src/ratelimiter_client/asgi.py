@@ -11,7 +11,7 @@ from ratelimiter_client.identify import Environ
 from ratelimiter_client.unnamed import DEFAULT_KEY
 from ratelimiter_client.web.denials import CORRELATION_ID, PROBLEM, denial
 from ratelimiter_client.web.exempting import Exempt
-from ratelimiter_client.web.gate import Cost, Gated, Limits, What, Who
+from ratelimiter_client.web.gate import Cost, Gated, Limits, Many, What, Who
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -44,6 +44,7 @@ class RateLimitMiddleware(Gated[AsyncLimiter]):
         *,
         limits: Limits | None = None,
         cost: Cost = 1,
+        groups: Many = (),
         trusted_proxies: Iterable[str] = (),
         exempt: Exempt = (),
         enabled: bool = True,
@@ -60,6 +61,7 @@ class RateLimitMiddleware(Gated[AsyncLimiter]):
             limit_key,
             limits=limits,
             cost=cost,
+            groups=groups,
             trusted_proxies=trusted_proxies,
             exempt=exempt,
             enabled=enabled,

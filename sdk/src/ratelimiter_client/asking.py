@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Generic, Iterable, Iterator, Mapping, Tuple, TypeVar, Union
 
 from ratelimiter_client.arguments import FAIL_MODES, each, function, refuse_unless
-from ratelimiter_client.decision import Check, Decision, Lease, denied
+from ratelimiter_client.decision import NOT_ASKED, Check, Decision, Lease, denied
 from ratelimiter_client.errors import RateLimiterError
 from ratelimiter_client.health import Health, Node
 from ratelimiter_client.http import answers, questions
@@ -20,7 +20,7 @@ CHECK, BATCH, LEASES = "/v1/check", "/v1/check/batch", "/v1/leases"
 Item = Union[Tuple[Any, ...], Mapping[str, Any]]
 Result = Union[Decision, RateLimiterError]
 S = TypeVar("S", bound=Core[Any])
-PENDING = denied("not_asked")
+PENDING = denied(NOT_ASKED)
 
 
 class Asking(Generic[S]):
@@ -83,15 +83,48 @@ class Asking(Generic[S]):
             self._service.process.asked += len(places) - 1
             yield places, Trip(BATCH, body, answers.results(len(places)), again=again, most=MAX_BATCH_ANSWER)
 
+    def _together_trip(
+        self, checks: Iterable[Item], correlation_id: str | None, traceparent: str | None
+    ) -> tuple[Trip[list[Result]], list[str]] | list[Decision]:
+        """The round trip of checks of which all are charged, or none, and their limit keys.
+
+        If one cannot be sent, none is: the denials. Raises TypeError, ValueError.
+        """
+        asked = [self._question(_check(item)) for item in each("checks", checks, "a list of checks")]
+        sent = [item for item in asked if isinstance(item, questions.Question)]
+        if not sent or len(sent) < len(asked):
+            return [item if isinstance(item, Decision) else PENDING for item in asked]
+        self._service.process.asked += len(sent) - 1
+        body, again = questions.together([item.text for item in sent]), all(item.again for item in sent)
+        read, context = answers.results(len(sent)), questions.context(correlation_id, traceparent)
+        trip = Trip(BATCH, body, read, context=context, again=again, most=MAX_BATCH_ANSWER)
+        return trip, [item.limit_key for item in sent]
+
+    def _decided_together(self, limit_keys: list[str], results: Iterable[Result]) -> list[Decision]:
+        """By the service, or by the fail mode. Raises RateLimiterError if that is "raise"."""
+        decisions = []
+        for limit_key, result in zip(limit_keys, results):
+            decision = result if isinstance(result, Decision) else self._undecided(result)
+            if decision.error is None and self._rules_seen.get(decision.rule_id) != limit_key:
+                tell_unnamed(self._rules_seen, decision.rule_id, limit_key)
+            decisions.append(decision)
+        return decisions
+
     def _put(self, decisions: list[Decision], places: list[int], results: Iterable[Result]) -> None:
         for place, result in zip(places, results):
             decisions[place] = result if isinstance(result, Decision) else self._undecided(result)
 
-    def _lease_trip(self, client_id: object, limit_key: object, permits: object, ttl: object) -> Trip[Lease] | Lease:
-        """The round trip of a lease, or an empty lease for a number of permits out of range. Raises TypeError,
-        ValueError.
+    def _lease_trip(
+        self, client_id: object, limit_key: object, permits: object, ttl: object, groups: object
+    ) -> Trip[Lease] | Lease:
+        """The round trip of a lease, or an empty lease for a number of permits or groups out of range. Raises
+        TypeError, ValueError.
         """
         fields = questions.names(client_id, limit_key)
+        if isinstance(named := questions.bounded_groups(groups), Decision):
+            return Lease(None, 0, None, named)
+        if named:
+            fields["groups"] = named
         fields["ttl_ms"] = questions.milliseconds("ttl", ttl, questions.MAX_TTL_MS)
         units = questions.amount("permits", permits, 1)
         if isinstance(units, Decision):

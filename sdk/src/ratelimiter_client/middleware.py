@@ -10,7 +10,7 @@ from ratelimiter_client.identify import Environ
 from ratelimiter_client.unnamed import DEFAULT_KEY
 from ratelimiter_client.web.denials import PROBLEM, TITLES, denial
 from ratelimiter_client.web.exempting import Exempt
-from ratelimiter_client.web.gate import Cost, Gate, Gated, Limiter, Limits, What, Who
+from ratelimiter_client.web.gate import Cost, Gate, Gated, Limiter, Limits, Many, What, Who
 
 StartResponse = Callable[..., Any]
 WsgiApp = Callable[[Environ, StartResponse], Iterable[bytes]]
@@ -38,6 +38,7 @@ class RateLimitMiddleware(Gated[Limiter]):
         *,
         limits: Limits | None = None,
         cost: Cost = 1,
+        groups: Many = (),
         trusted_proxies: Iterable[str] = (),
         exempt: Exempt = (),
         enabled: bool = True,
@@ -54,6 +55,7 @@ class RateLimitMiddleware(Gated[Limiter]):
             limit_key,
             limits=limits,
             cost=cost,
+            groups=groups,
             trusted_proxies=trusted_proxies,
             exempt=exempt,
             enabled=enabled,

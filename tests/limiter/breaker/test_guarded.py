@@ -58,11 +58,11 @@ def test_a_probe_closes_opens_or_proves_nothing(
     breaker.open()
     clock.now += 60
     count = 1 if isinstance(answer, StoreError) else len(answer)
-    outcomes, proven = guarded(breaker, Answering(answer), [CHARGE] * count)
+    outcomes, proven = guarded(breaker, Answering(answer).check, [CHARGE] * count)
     assert (list(outcomes), proven) == ([answer] if isinstance(answer, StoreError) else answer, decides)
     assert breaker.status().state == state
     if state == "half_open":  # given back: the next one may probe at once
-        guarded(breaker, Answering([DECIDED]), [CHARGE])
+        guarded(breaker, Answering([DECIDED]).check, [CHARGE])
         assert breaker.status().state == "closed"
 
 
@@ -73,13 +73,13 @@ def test_what_is_no_error_of_the_store_goes_on_and_proves_nothing(error: BaseExc
     breaker.open()
     clock.now += 60
     with pytest.raises(type(error)):
-        guarded(breaker, Answering(error), [CHARGE])
+        guarded(breaker, Answering(error).check, [CHARGE])
     assert breaker.probe_due
 
 
 def test_while_it_is_open_the_store_is_not_asked() -> None:
     breaker, store = breaker_of(), Answering([DECIDED])
     breaker.open()
-    outcomes, decides = guarded(breaker, store, [CHARGE, CHARGE], "of one:7000 ")
+    outcomes, decides = guarded(breaker, store.check, [CHARGE, CHARGE], "of one:7000 ")
     assert [str(outcome) for outcome in outcomes] == ["circuit of one:7000 open"] * 2
     assert (decides, store.asked) == (False, 0)

@@ -15,6 +15,7 @@ from prometheus_client import REGISTRY
 from app.limiter.compiled_rule import Charge, ChargeRecord, CompiledRule
 from app.limiter.decision import Outcome
 from app.limiter.errors import RequestIdConflict, StoreError, StoreFault
+from app.limiter.joint.joint_rule import joined
 from app.limiter.keys import CLUSTER_SLOTS, answer_name, meaning
 from app.limiter.redis import store as redis_store
 from app.limiter.redis.packing import packed
@@ -34,35 +35,44 @@ RULES = [
     Rule(id=20, client_id="*", limits=(Limit(3, 1, "gcra", counter=1), Limit(4, 60, "gcra", counter=2))),  # edited
 ]
 PLANS = [CompiledRule(rule) for rule in RULES]
+# Rules that decide together: counters of the client, and counters that all clients of one of two groups share.
+JOINTS = [
+    joined([PLANS[0], PLANS[1]], (0, 1)),
+    joined([PLANS[0], PLANS[5], PLANS[4]], (0, 1, 1)),
+    joined([PLANS[6], PLANS[0]], (0, 1)),
+    joined([PLANS[1]], (1,)),
+]
 
 
 class Asked(NamedTuple):
-    """By one of two clients. `request_id` counts for the plan's client."""
+    """By one of two clients, as one of a group. `request_id` counts for the plan's client."""
 
     compiled: int
     client: int
     cost: int
     request_id: str | None
+    group: int = 0
 
 
 ASKED = st.builds(
     Asked,
-    compiled=st.integers(0, len(PLANS) - 1),
+    compiled=st.integers(-len(JOINTS), len(PLANS) - 1),
     client=st.integers(0, 1),
     cost=st.sampled_from([1, 1, 1, 0, 2, 6, 10**9]),
     request_id=st.sampled_from([None, None, None, "a", "b"]),
+    group=st.integers(0, 1),
 )
 
 
 def charges(asked: list[Asked]) -> list[Charge]:
-    """For two clients that nobody else has."""
-    clients = new_client(), new_client()
-    return [
-        Charge(
-            PLANS[one.compiled], clients[one.client], one.cost, _once(one, PLANS[one.compiled]) if one.cost else None
-        )
-        for one in asked
-    ]
+    """For two clients and two groups that nobody else has."""
+    clients, groups = (new_client(), new_client()), (new_client(), new_client())
+    found = []
+    for one in asked:
+        compiled, client = [*PLANS, *JOINTS][one.compiled], clients[one.client]
+        owners = (client, groups[one.group]) if one.compiled < 0 else ()
+        found.append(Charge(compiled, client, one.cost, _once(one, compiled) if one.cost else None, owners))
+    return found
 
 
 def _once(asked: Asked, compiled: CompiledRule) -> ChargeRecord | None:

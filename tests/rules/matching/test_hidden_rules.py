@@ -88,7 +88,7 @@ def test_what_is_hidden_is_what_the_book_does_not_decide_by(patterns: dict[str, 
         pair = (replace(one, id=1), replace(two, id=2))
         book = RuleBook(Snapshot(1, b"", pair), default=default_rule(100, 60), algorithm="gcra")
         for upper, lower in (pair, pair[::-1]):
-            both = [client for client in clients if {1, 2} <= {each.id for each in book.candidates(1, client)}]
+            both = [client for client in clients if {1, 2} <= {each.rule.id for each in book.candidates(1, client)}]
             taken = [client for client in both if book.match(1, client, "login").id == upper.id]
             told = lower.endpoint is not None and upper.endpoint is None and bool(taken)
             assert hides(upper, lower) is (told and is_wide(lower.client_id)), (upper, lower)
@@ -117,6 +117,17 @@ def test_it_says_what_a_rule_hides_what_hides_it_and_what_decides_again() -> Non
     ]
     assert warnings([replace(PLAN, version=2)], [LOGIN], before=[PLAN]) == [hidden]
     assert warnings([], [LOGIN, rule(4, "a*")], before=[PLAN]) == []  # which comes between
+
+
+def test_layers_and_groups_hide_nothing_of_each_other() -> None:
+    login = replace(LOGIN, layer="protection")
+    assert warnings([PLAN], [login]) == []
+    assert warnings([replace(PLAN, layer="protection")], [login]) == [
+        "rule 1 (*, login) does not decide for ann (rule 2), whose own rule comes first"
+    ]
+    assert warnings([login], [PLAN], before=[LOGIN]) == []
+    assert warnings([replace(PLAN, layer="org")], [LOGIN], before=[PLAN]) == ["rule 1 (*, login) decides for ann again"]
+    assert warnings([rule(3, "", group="*")], [LOGIN, PLAN], before=[rule(3, "", group="*")]) == []
 
 
 def test_a_network_between_two_others_keeps_the_wider_one_from_deciding_again() -> None:

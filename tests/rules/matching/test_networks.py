@@ -77,7 +77,7 @@ PRECEDENCE = book(
 )
 def test_the_longest_prefix_decides_between_exact_text_and_globs(client_id: str, limit_key: str, expected: int) -> None:
     assert PRECEDENCE.match(1, client_id, limit_key).id == expected
-    candidates = [each.id for each in PRECEDENCE.candidates(1, client_id) if each.endpoint in (None, limit_key)]
+    candidates = [rule.id for rule, _ in PRECEDENCE.candidates(1, client_id) if rule.endpoint in (None, limit_key)]
     assert candidates[0] == expected
 
 
@@ -148,7 +148,7 @@ def test_networks_match_as_the_library_of_python_says() -> None:
             holding = [net for net in nets if net.version == client.version and client.subnet_of(net)]  # type: ignore[arg-type]
             expected = [nets.index(net) + 1 for net in sorted(holding, key=lambda net: -net.prefixlen)]
             spelled = _spelled(client, random)
-            assert [each.id for each in subject.candidates(1, spelled)] == [*expected, 0], (spelled, nets)
+            assert [each.rule.id for each in subject.candidates(1, spelled)] == [*expected, 0], (spelled, nets)
             assert subject.match(1, spelled, "x").id == [*expected, 0][0]
             assert set(around(spelled)) & {f"ip:{net}" for net in nets} == {f"ip:{net}" for net in holding}
     assert network_of("ip:10.0.0.0/8") == lies_in("ip:10.255.255.255/8")

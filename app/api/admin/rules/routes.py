@@ -27,7 +27,7 @@ from app.api.strict_blueprint import StrictBlueprint, paged
 from app.extensions import db
 from app.rules.documents import LIMIT_FIELDS
 from app.rules.errors import NotFound
-from app.rules.rule import Rule
+from app.rules.rule import DEFAULT_LAYER, Rule
 from app.rules.sql.changes import RuleChanges
 from app.rules.sql.history import REPLACE, History
 from app.rules.sql.repository import RuleRepository, in_one_state
@@ -147,12 +147,15 @@ def roll_back_rule(sent: dict[str, int], rule_id: int) -> RuleResponse:
 @blueprint.response(200, {"type": "object", "additionalProperties": {"type": "object"}})
 @requires("rules:read")
 def rules() -> Response:
-    """Show the enforced rules of the tenant in the short form: client -> rate, window and endpoints."""
+    """Show the enforced rules of the tenant in the short form: client -> rate, window and endpoints.
+
+    Rules for groups and rules of other layers than default are left out.
+    """
     wired = services()
     settings, pace = wired.settings, wired.pace
     table: dict[str, dict[str, Any]] = {"default": {"rate": settings.default_rate, "window": settings.default_window}}
     for rule in pace(own_rules()):
-        if rule.enabled and not rule.shadow:
+        if rule.enabled and not rule.shadow and rule.group is None and rule.layer == DEFAULT_LAYER:
             entry = table.setdefault("default" if rule.client_id == "*" else rule.client_id, {})
             if rule.endpoint is None:
                 entry.update(_short(rule))

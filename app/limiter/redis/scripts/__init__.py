@@ -26,7 +26,7 @@ class Script:
 @cache
 def check_script(algorithm: str) -> Script:
     """Return the script for one check of one limit of this algorithm, a quarter cheaper than `check_batch_script`."""
-    return _script(ONE, *_sources("clock", "persist", algorithm, "check"))
+    return _script(ONE, *_sources("clock", "persist"), _step(algorithm), _source("check"))
 
 
 @cache
@@ -39,6 +39,12 @@ def check_batch_script() -> Script:
 
 
 @cache
+def check_joint_script() -> Script:
+    """Return the script for one check of several limits, a third cheaper than `check_batch_script`."""
+    return _script(ONE, *_sources("clock", "persist"), _steps(), *_sources("multi_limit", "check"))
+
+
+@cache
 def lease_script() -> Script:
     """Return the script that grants a lease, for all limits: leases are rare and each stands for many checks."""
     return _script(ONE, *_sources("clock", "persist"), _steps(), *_sources("multi_limit", "lease"))
@@ -47,8 +53,26 @@ def lease_script() -> Script:
 @cache
 def lease_release_script() -> Script:
     """Return the script that refunds the unused permits of a lease."""
-    names = ", ".join(f"'{name}'" for name in ALGORITHMS)
-    return _script(f"local names = {{{names}}}\n", *_sources("clock", "refund", "lease_release"))
+    return _script(_names(), *_sources("clock", "refund", "lease_release"))
+
+
+@cache
+def check_together_script() -> Script:
+    """Return the script that decides charges together: all are charged, or none."""
+    decide = _sources("multi_limit", "request_ids", "check_together")
+    return _script(MANY, *_sources("clock", "persist"), _steps(), *decide)
+
+
+@cache
+def give_back_script() -> Script:
+    """Return the script that gives back what the last script charged."""
+    return _script(_names(), *_sources("clock", "refund", "give_back"))
+
+
+@cache
+def finish_script() -> Script:
+    """Return the script that stores the answer of a request id, once its charge is finished in all slots."""
+    return _script(_source("finish"))
 
 
 @cache
@@ -59,7 +83,8 @@ def permissions_script() -> Script:
 
 def all_scripts() -> list[Script]:
     """Return the scripts that decide."""
-    return [*map(check_script, ALGORITHMS), check_batch_script(), lease_script(), lease_release_script()]
+    checks = [*map(check_script, ALGORITHMS), check_joint_script(), check_batch_script(), check_together_script()]
+    return [*checks, give_back_script(), finish_script(), lease_script(), lease_release_script()]
 
 
 def algorithm_number(algorithm: str) -> int:
@@ -77,10 +102,20 @@ def _script(*parts: str) -> Script:
     return Script(hashlib.sha1(source, usedforsecurity=False).hexdigest().encode(), source)
 
 
+def _names() -> str:
+    """Return Lua source for the names of all algorithms, by number."""
+    names = ", ".join(f"'{name}'" for name in ALGORITHMS)
+    return f"local names = {{{names}}}\n"
+
+
 def _steps() -> str:
     """Return Lua source for the steps of all algorithms, by number."""
-    parts = [f"do\n{_source(name)}steps[{algorithm_number(name)}] = step\nend\n" for name in ALGORITHMS]
+    parts = [f"do\n{_step(name)}steps[{algorithm_number(name)}] = step\nend\n" for name in ALGORITHMS]
     return "local steps = {}\n" + "".join(parts)
+
+
+def _step(algorithm: str) -> str:
+    return _source(f"algorithms/{algorithm}")
 
 
 def _sources(*names: str) -> Iterable[str]:

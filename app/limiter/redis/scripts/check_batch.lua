@@ -9,19 +9,20 @@
 --          nothing more, otherwise as a list
 -- Writes   what check.lua writes
 
--- Denials by first key and by `request`, without a request id. They are repeated instead of decided again, until
--- something is charged to that key.
-local denials = {}
+-- Denials without a request id are repeated instead of decided again. Those by one counter are stored by its key and
+-- `request`, until something is charged to that key. Those by several are stored by all keys and `request`, until
+-- anything is charged: another check may have only some of those keys.
+local denials, joint_denials, joint = {}, {}, false
 
 local given_out, answers, joined = 0, {}, true
 for i = 2, #ARGV do
-  local with_id = false
+  local count, with_id = 1, false
   request = ARGV[i]
   if #request == 48 then -- the common case: one limit and no request id
     given_out = given_out + 1
     keys[1], keys[2] = KEYS[given_out], nil
   else
-    local _, count = struct.unpack('<dd', request)
+    count = select(2, struct.unpack('<dd', request))
     for j = 1, count do
       keys[j] = KEYS[given_out + j]
     end
@@ -33,20 +34,32 @@ for i = 2, #ARGV do
       keys[count + 1] = KEYS[given_out]
     end
   end
-  local known = denials[keys[1]]
-  local answer = known and known[request]
+  local known, name = denials[keys[1]], request
+  if count > 1 then
+    known, name = joint_denials, table.concat(keys, '', 1, count) .. request
+  end
+  local answer = known and known[name]
   if not answer then
     local decided, wait
     decided, answer, wait = pcall(decide)
     if not decided then
       answer = type(answer) == 'table' and answer or { err = answer }
     elseif wait == 0 then
-      if known then
-        denials[keys[1]] = nil
+      for j = 1, count do
+        if denials[keys[j]] then
+          denials[keys[j]] = nil
+        end
+      end
+      if joint then
+        joint_denials, joint = {}, false
       end
     elseif wait and not with_id then
-      denials[keys[1]] = known or {}
-      denials[keys[1]][request] = answer
+      if not known then
+        known = {}
+        denials[keys[1]] = known
+      end
+      known[name] = answer
+      joint = joint or count > 1
     end
   end
   joined = joined and #answer == 32

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from psycopg2.errors import DeadlockDetected, ForeignKeyViolation, LockNotAvailable, QueryCanceled
+from psycopg2.errors import DeadlockDetected, ForeignKeyViolation, LockNotAvailable, QueryCanceled, UniqueViolation
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
@@ -23,6 +23,7 @@ TRIES = 150  # about 15 s: longer than an import of 10,000 rules takes on a busy
 VERSION_TRIES = 12  # each as long as lock_timeout, for an import by a node of an older release
 # PostgreSQL waits for a row in two steps, each as long as lock_timeout; together they can exceed statement_timeout.
 WAITED = (LockNotAvailable, QueryCanceled, DeadlockDetected)
+HIDDEN = "a rule that only a later release understands has this layer, client or group, and endpoint already"
 BUSY = "another change, such as a large import, is still running: try again when it has ended"
 
 
@@ -43,6 +44,8 @@ def versioned_transaction(session: Session, scope: int) -> Iterator[None]:
         session.rollback()
         if isinstance(error, IntegrityError) and isinstance(error.orig, ForeignKeyViolation):
             raise Conflict("the tenant was deleted meanwhile") from error  # its keys are accepted for another second
+        if isinstance(error, IntegrityError) and isinstance(error.orig, UniqueViolation) and _of_a_rule(error.orig):
+            raise Conflict(HIDDEN, "rule-exists") from error
         if isinstance(error, OperationalError) and isinstance(error.orig, (LockNotAvailable, DeadlockDetected)):
             raise Busy(BUSY) from error
         raise
@@ -55,6 +58,10 @@ def exclude(session: Session, scope: int) -> None:
     for each other would never end.
     """
     session.execute(select(func.pg_advisory_xact_lock(LOCKS, scope)))
+
+
+def _of_a_rule(violation: UniqueViolation) -> bool:
+    return str(violation.diag.constraint_name).startswith("uq_all_rules_")
 
 
 def _begin_locked(session: Session, scope: int) -> None:

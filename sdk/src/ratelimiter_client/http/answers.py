@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Callable
 
-from ratelimiter_client.decision import Decision, Lease, decision_of, fits
+from ratelimiter_client.decision import Decision, Headers, Lease, decision_of, fits
 from ratelimiter_client.errors import ProtocolError, RateLimiterError
 from ratelimiter_client.http.transport import Answer
 
 DEFAULT_WAIT_MS = 1000
 MAX_DETAIL = 300
+RATE_LIMIT = re.compile(r"(?:x-)?ratelimit(?:-[a-z]+)*|retry-after", re.IGNORECASE)
 
 decoded: Callable[[str], tuple[Any, int]] = json.JSONDecoder().raw_decode
 
@@ -21,13 +23,16 @@ def decision(answer: Answer) -> Decision:
 
 
 def results(number: int) -> Callable[[Answer], list[Decision | RateLimiterError]]:
-    """A reader of `number` results of `/v1/check/batch`: decisions, or the errors of undecided checks."""
+    """A reader of `number` results of `/v1/check/batch`: decisions, or the errors of undecided checks.
+
+    A decision has headers where the request asked for them.
+    """
 
     def read(answer: Answer) -> list[Decision | RateLimiterError]:
         items = _member(answer, "results", list)
         if len(items) != number:
             raise ProtocolError(f"{len(items)} results for {number} checks")
-        return [_problem(item["error"]) if _is_error(item) else decision_of(item) for item in items]
+        return [_problem(item["error"]) if _is_error(item) else decision_of(item, _headers(item)) for item in items]
 
     return read
 
@@ -83,6 +88,18 @@ def _member(answer: Answer, name: str, kind: type) -> Any:
 
 def _is_error(item: Any) -> bool:
     return isinstance(item, dict) and isinstance(item.get("error"), dict)
+
+
+def _headers(item: Any) -> Headers:
+    """Of a decision in a batch: those about limits, in visible ASCII, because applications hand them on."""
+    sent = item.get("headers") if isinstance(item, dict) else None
+    if not isinstance(sent, dict):
+        return ()
+    return tuple((name, value) for name, value in sent.items() if RATE_LIMIT.fullmatch(name) and _is_visible(value))
+
+
+def _is_visible(value: object) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isprintable()
 
 
 def _problem(problem: dict[str, Any]) -> RateLimiterError:

@@ -14,6 +14,8 @@ from ratelimiter_client.decision import Check, Decision, denied
 
 MAX_CLIENT_ID = 256
 MAX_LIMIT_KEY = 128
+MAX_GROUP = 128
+MAX_GROUPS = 8
 MAX_AMOUNT = 10**9
 MAX_BITS = 256  # of integers used as names
 MAX_TTL_MS = 3_600_000
@@ -104,6 +106,24 @@ def names(client_id: object, limit_key: object) -> dict[str, Any]:
     }
 
 
+def group_names(groups: object) -> tuple[str, ...]:
+    """The groups to send, each once; as `literal`. None: no groups. Raises TypeError for anything but a list or tuple.
+
+    Their order is their precedence, so a set is refused.
+    """
+    if groups is None:
+        return ()
+    if not isinstance(groups, (list, tuple)):
+        raise TypeError(f"groups is {type(groups).__name__}, allowed is a list or a tuple of texts, integers and UUIDs")
+    return tuple(dict.fromkeys(literal("groups", group, MAX_GROUP) for group in groups))
+
+
+def bounded_groups(groups: object) -> tuple[str, ...] | Decision:
+    """The groups to send, or the denial of more than the service takes. Raises TypeError."""
+    named = group_names(groups)
+    return named if len(named) <= MAX_GROUPS else denied("groups_out_of_range")
+
+
 def amount(name: str, value: object, low: int) -> int | Decision:
     """Units, or the denial where they are fewer than `low` or more than 10^9. Raises TypeError for no integer.
 
@@ -116,12 +136,12 @@ def amount(name: str, value: object, low: int) -> int | Decision:
 
 
 def question(check: Check, request_id: str | None) -> Question | Decision:
-    """The question of a check, or the denial of its cost. Raises TypeError.
+    """The question of a check, or the denial of its cost or of more than 8 groups. Raises TypeError.
 
     `request_id` is used for a check that charges and has no id of its own. An own id that the service would refuse is
     sent as its SHA-256 digest; an empty one counts as none.
     """
-    client_id, limit_key, cost, own_id = check
+    client_id, limit_key, cost, own_id, groups = check
     client_id = encoded(literal("client_id", client_id, MAX_CLIENT_ID))
     limit_key = literal("limit_key", limit_key, MAX_LIMIT_KEY)
     if type(cost) is not int or not 0 <= cost <= MAX_AMOUNT:
@@ -131,6 +151,11 @@ def question(check: Check, request_id: str | None) -> Question | Decision:
         cost = units
     # Member by member, because an encoder of a whole object takes four times as long.
     text = f'{{"client_id":{client_id},"limit_key":{encoded(limit_key)},"cost":{cost}'
+    if groups != ():
+        named = bounded_groups(groups)
+        if isinstance(named, Decision):
+            return named
+        text += f',"groups":{encoded(named)}' if named else ""
     if own_id is not None:
         chosen = _text("request_id", own_id)
         request_id = (chosen if TOKEN.fullmatch(chosen) else _digest(chosen)) if chosen else request_id
@@ -147,6 +172,15 @@ def context(correlation_id: str | None, traceparent: str | None) -> str:
     if isinstance(traceparent, str) and TRACEPARENT.fullmatch(traceparent):
         lines += f"traceparent: {traceparent}\r\n"
     return lines
+
+
+def together(texts: list[str]) -> str:
+    """The body of a batch of which all checks are admitted, or none. Raises ValueError for more than one."""
+    size = sum(map(len, texts)) + len(texts)
+    if len(texts) > MAX_BATCH or size > MAX_BATCH_BYTES:
+        told = f"{len(texts)} checks of {size} bytes"
+        raise ValueError(f"checks is {told}, allowed together is {MAX_BATCH} checks of {MAX_BATCH_BYTES} bytes")
+    return f'{{"together":true,"headers":true,"checks":[{",".join(texts)}]}}'
 
 
 def packed(items: Iterable[tuple[int, str]]) -> Iterator[tuple[list[int], str]]:

@@ -9,7 +9,8 @@ from typing import Callable, NamedTuple, Tuple, Union
 from ratelimiter_client.decision import Decision
 from ratelimiter_client.leasing.demand import Demand
 
-Key = Tuple[Union[str, int], str]  # client id, limit key
+# Client id and limit key, and the groups where there are any.
+Key = Union[Tuple[Union[str, int], str], Tuple[Union[str, int], str, Tuple[str, ...]]]
 
 
 class Permits:
@@ -103,7 +104,7 @@ class Denial(NamedTuple):
 
 
 class Holding:
-    """The state of one key, which is a client id and a limit key: at most two leases, the one in use and the next.
+    """The state of one key: at most two leases, the one in use and the next.
 
     `since`: when the last lease was requested. `renewal`: a lock that is held while a renewal is under way; None
     without one. `retry_at`: no renewal before this time, after a failed one. A lock guards all reads and changes, but

@@ -7,7 +7,7 @@ from typing import Any, Callable, Mapping
 from ratelimiter_client.aio import AsyncRateLimiter
 from ratelimiter_client.arguments import FailMode, limit_name, refuse_unless
 from ratelimiter_client.client import RateLimiter
-from ratelimiter_client.decision import Decision, Name
+from ratelimiter_client.decision import Decision, Groups, Name
 from ratelimiter_client.http.transport import Answer
 from ratelimiter_client.testing.service import DEFAULT, START, Call, FakeService, Limit
 from ratelimiter_client.undecided import OnUndecided
@@ -64,7 +64,7 @@ class Controls:
 
     @property
     def calls(self) -> list[Call]:
-        """The calls of the service in order, each a Call: `client_id`, `limit_key`, `cost`, `allowed`."""
+        """The calls of the service in order, each a Call: `client_id`, `limit_key`, `cost`, `allowed`, `groups`."""
         return self.service.calls
 
     @property
@@ -118,11 +118,15 @@ class FakeLimiter(Controls, RateLimiter):
 
     _connections = _Connections
 
-    def wait(self, client_id: Name, limit_key: Name = "global", cost: int = 1, *, at_most: float) -> Decision:
+    def wait(
+        self, client_id: Name, limit_key: Name = "global", cost: int = 1, *, at_most: float, groups: Groups = ()
+    ) -> Decision:
         """As RateLimiter.wait, by the fake's clock: nothing sleeps."""
-        return admitted(
-            lambda: self.check(client_id, limit_key, cost), at_most, clock=lambda: self.now, sleep=self.advance
-        )
+
+        def check() -> Decision:
+            return self.check(client_id, limit_key, cost, groups=groups)
+
+        return admitted(check, at_most, clock=lambda: self.now, sleep=self.advance)
 
 
 class AsyncFakeLimiter(Controls, AsyncRateLimiter):
@@ -130,11 +134,13 @@ class AsyncFakeLimiter(Controls, AsyncRateLimiter):
 
     _connections = _AsyncConnections
 
-    async def wait(self, client_id: Name, limit_key: Name = "global", cost: int = 1, *, at_most: float) -> Decision:
+    async def wait(
+        self, client_id: Name, limit_key: Name = "global", cost: int = 1, *, at_most: float, groups: Groups = ()
+    ) -> Decision:
         """As RateLimiter.wait, by the fake's clock: nothing sleeps."""
         give_up = self.now + seconds(at_most)
         while True:
-            decision = await self.check(client_id, limit_key, cost)
+            decision = await self.check(client_id, limit_key, cost, groups=groups)
             pause = pause_after(decision, give_up - self.now)
             if pause is None:
                 return decision

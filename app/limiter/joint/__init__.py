@@ -1,0 +1,1 @@
+"""Decisions that charge several rules together."""
