@@ -125,7 +125,10 @@ def test_the_next_book_reuses_what_stayed_and_forgets_what_went() -> None:
 
 def test_each_group_of_a_check_may_try_all_patterns_of_groups() -> None:
     plain = book(client(1, "a*b*c"), client(2, "b*")).max_pattern_trials(1)
-    assert book(client(1, "a*b*c"), client(2, "b*"), group(3, "org:*", layer="org")).max_pattern_trials(1) == plain + MAX_GROUPS
+    assert (
+        book(client(1, "a*b*c"), client(2, "b*"), group(3, "org:*", layer="org")).max_pattern_trials(1)
+        == plain + MAX_GROUPS
+    )
 
 
 def reference(rules: list[Rule], client_id: str, limit_key: str, groups: Sequence[str]) -> list[tuple[int, str | None]]:
