@@ -33,16 +33,17 @@ def warnings(
     one another.
     """
     told, others = list[str](), list(others)
-    for layer in dict.fromkeys(rule.layer for rule in (*changed, *before)):
-        in_layer = ([rule for rule in pace(rules) if _is_in(layer, rule)] for rules in (changed, others, before))
-        told += _warnings(*in_layer, pace)
+    for layer in dict.fromkeys(rule.layer for rule in pace([*changed, *before])):
+        ours, theirs, earlier = (_in_layer(layer, rules, pace) for rules in (changed, others, before))
+        told += _warnings(ours, theirs, earlier, pace)
         if len(told) >= MAX_TOLD:
             break
     return told[:MAX_TOLD]
 
 
-def _is_in(layer: str, rule: Rule) -> bool:
-    return rule.layer == layer and rule.group is None
+def _in_layer(layer: str, rules: Iterable[Rule], pace: Pace) -> list[Rule]:
+    """Return the rules for clients in this layer."""
+    return [rule for rule in pace(rules) if rule.layer == layer and rule.group is None]
 
 
 def _warnings(changed: Sequence[Rule], others: Sequence[Rule], before: Sequence[Rule], pace: Pace) -> list[str]:

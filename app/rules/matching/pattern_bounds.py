@@ -31,7 +31,7 @@ class Pattern(NamedTuple):
     of_groups: bool = False
 
     @property
-    def index(self) -> Index:
+    def tried_with(self) -> Index:
         return self.layer, self.of_groups
 
 
@@ -69,14 +69,14 @@ def require_matchable(patterns: Collection[Pattern], new: Collection[Pattern], p
     count = sum(len(texts) * (MAX_GROUPS if of_groups else 1) for (_, of_groups), texts in tried.items())
     if count > MAX_TRIED:
         for index, texts in tried.items():
-            _refuse_new(texts, {pattern.text for pattern in new if pattern.index == index}, count)
+            _refuse_new(texts, {pattern.text for pattern in new if pattern.tried_with == index}, count)
 
 
 def _most_tried(patterns: Iterable[Pattern], pace: Pace) -> dict[Index, list[str]]:
     """Return, by index, the patterns to try for one client or group, for the one with the most of them."""
     texts: dict[Index, list[str]] = {}
     for pattern in pace(patterns):
-        texts.setdefault(pattern.index, []).append(pattern.text)
+        texts.setdefault(pattern.tried_with, []).append(pattern.text)
     nothing = Coverage({}, None)
     return {index: PatternIndex(dict.fromkeys(alike, nothing), pace).most_tried() for index, alike in texts.items()}
 

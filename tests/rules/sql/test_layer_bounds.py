@@ -64,7 +64,7 @@ def test_the_layers_have_so_many_limits_together(session: Session, tenant_id: in
         with pytest.raises(Conflict, match="at most 16 limits together: these would be 17") as refusal:
             refused()
         assert "default 8" in str(refusal.value)
-    subject.put(in_layer("allowed", tenant_id, 0, action="allow"))
+    subject.put(replace(in_layer("allowed", tenant_id, action="allow"), limits=()))
 
 
 def test_what_a_node_without_these_bounds_has_stored_can_be_changed(
