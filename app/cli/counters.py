@@ -18,11 +18,19 @@ from app.rules.rule_book import RuleBook
 from app.rules.sql.history import Author
 from app.rules.sql.repository import RuleRepository
 
-HEAD = ("RULE", "CLIENT", "ENDPOINT", "LAYER", "RATE", "WINDOW", "ALGORITHM", "LEFT", "OF", "SHARED", "SHADOW")
-NAMES = (
-    *("rule_id", "whose", "endpoint", "layer"),
-    *("rate", "window", "algorithm", "remaining", "limit", "shared", "shadow"),
-)
+COLUMNS = {
+    "RULE": "rule_id",
+    "CLIENT": "whose",
+    "ENDPOINT": "endpoint",
+    "LAYER": "layer",
+    "RATE": "rate",
+    "WINDOW": "window",
+    "ALGORITHM": "algorithm",
+    "LEFT": "remaining",
+    "OF": "limit",
+    "SHARED": "shared",
+    "SHADOW": "shadow",
+}
 
 
 def whose(command: Any) -> Any:
@@ -56,7 +64,7 @@ def show_counters(
         print_json(readings)
     else:
         rows = (reading | {"whose": reading["client_id"] or f"group {reading['group']}"} for reading in readings)
-        print_table(HEAD, ([row[name] for name in NAMES] for row in rows))
+        print_table(tuple(COLUMNS), ([row[name] for name in COLUMNS.values()] for row in rows))
 
 
 @command("reset")
