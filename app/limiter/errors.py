@@ -58,6 +58,13 @@ class RequestIdConflict(StoreError):
     """The request id was used for another check of this client within the last minute. Nothing was charged."""
 
 
+class TooMuchTogether(Exception):
+    """Deciding these checks together would keep Redis from all other clients for too long. Nothing was charged."""
+
+    def __init__(self) -> None:
+        super().__init__("these checks have too many limits to be decided together: send fewer checks")
+
+
 class Unavailable(Exception):
     """No decision, and the rule's fail_mode is closed: the caller gets 503 with `retry_after_seconds`."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from secrets import token_urlsafe
 from typing import NamedTuple
 
@@ -19,8 +20,9 @@ from app.limiter.errors import StoreError, StoreFault
 from app.limiter.fallback.fallback import Fallback
 from app.limiter.joint.joint_rule import of_part, owned_parts
 from app.limiter.joint.matches import Owned
+from app.limiter.joint.spanning_leases import SpanningLeases
 from app.limiter.keys import HASH_LENGTH, lease_name, public_part
-from app.limiter.limiter import Limiter, with_shadow
+from app.limiter.limiter import Limiter, Stored, with_shadow
 from app.limiter.redis.script_calls import NONSENSE
 from app.limiter.redis.scripts import lease_release_script, lease_script
 from app.limiter.store import DenialCounter
@@ -58,6 +60,7 @@ class Leases:
         clock: Callable[[], float],
     ) -> None:
         self._limiter = limiter
+        self._spanning = SpanningLeases(limiter.spanning)
         self._fallback = fallback
         self._active_clients = active_clients
         self._denied_clients = denied_clients
@@ -69,9 +72,7 @@ class Leases:
         charge = compiled_rules.charge(*question)
         self._active_clients.add([charge.client])
         parts = owned_parts(charge)
-        lease = ChargeRecord(_name(charge, nonce), b"%d" % (ttl_ms * 1000), lease_script())
-        # The lease lies beside the first counter, whose owner its id names.
-        decision, granted = self._decided(charge, self._asked(replace(charge, client=parts[0][1], record=lease)))
+        decision, granted = self._decided(charge, self._granted(charge, nonce, ttl_ms * 1000))
         if not granted:
             self._denied_clients.denied(question[0], question[1].client_id, decision.compiled.rule)
             return Grant(decision, 0, None, None)
@@ -98,8 +99,7 @@ class Leases:
             raise NotFound(GONE)
         compiled, client, owned = compiled_rules.match(counted, owners[0])
         charge = Charge(compiled, client, unused, None, owned)
-        lease = ChargeRecord(_name(charge, found[2]), script=lease_release_script())
-        outcome = self._asked(replace(charge, record=lease))
+        outcome = self._returned(charge, found[2])
         if outcome is None:  # the rule counts nothing
             return 0
         if outcome.permits < 0:
@@ -107,9 +107,21 @@ class Leases:
         compiled.counts.returned(outcome.remaining)
         return outcome.permits
 
-    def _asked(self, charge: Charge) -> LeaseOutcome | None:
-        """Return None if the rule counts nothing."""
-        [outcome] = self._limiter.outcomes([charge])
+    def _granted(self, charge: Charge, nonce: str, ttl_us: int) -> LeaseOutcome | None:
+        grant, back = partial(_grant, nonce=nonce, ttl_us=ttl_us), partial(_back, nonce=nonce)
+        if self._limiter.spans(charge):
+            return self._sure(self._spanning.acquire(charge, grant, back))
+        # The lease lies beside the first counter, whose owner its id names.
+        owner = owned_parts(charge)[0][1]
+        return self._sure(*self._limiter.outcomes([replace(charge, client=owner, record=grant(charge))]))
+
+    def _returned(self, charge: Charge, nonce: str) -> LeaseOutcome | None:
+        if self._limiter.spans(charge):
+            return self._sure(self._spanning.release(charge, partial(_back, nonce=nonce)))
+        return self._sure(*self._limiter.outcomes([replace(charge, record=_back(charge, nonce))]))
+
+    def _sure(self, outcome: Stored) -> LeaseOutcome | None:
+        """Return the outcome; None if the rule counts nothing. Raises Unavailable."""
         if outcome is None or isinstance(outcome, LeaseOutcome):
             return outcome
         error = outcome if isinstance(outcome, StoreError) else StoreFault(NONSENSE)
@@ -133,5 +145,13 @@ class Leases:
         return decision
 
 
+def _grant(charge: Charge, nonce: str, ttl_us: int) -> ChargeRecord:
+    return ChargeRecord(_name(charge, nonce), b"%d" % ttl_us, lease_script())
+
+
+def _back(charge: Charge, nonce: str) -> ChargeRecord:
+    return ChargeRecord(_name(charge, nonce), script=lease_release_script())
+
+
 def _name(charge: Charge, nonce: str) -> bytes:
-    return lease_name(charge.compiled.names, nonce, [owner for _, owner in owned_parts(charge)[1:]])
+    return lease_name(charge.compiled.counter_names, nonce, [owner for _, owner in owned_parts(charge)[1:]])

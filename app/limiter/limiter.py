@@ -11,21 +11,30 @@ from app.limiter.breaker.per_primary import AnyBreaker
 from app.limiter.compiled_rule import Charge
 from app.limiter.compiled_rules import CompiledRules
 from app.limiter.decision import Decision, EarlierOutcome, Outcome, Question, decided, degraded, outright
-from app.limiter.denial_cache import DenialCache
-from app.limiter.errors import NotReady, RequestIdConflict, StoreError, Unavailable
+from app.limiter.denial_cache import MAX_SECONDS, DenialCache
+from app.limiter.errors import NotReady, RequestIdConflict, Unavailable
 from app.limiter.fallback.fallback import Fallback
 from app.limiter.fallback.fallback_log import FallbackLog
 from app.limiter.joint.full_counters import FullCounters
 from app.limiter.joint.joint_rule import as_of, of_part
-from app.limiter.store import DenialCounter, RuleSource, Store
+from app.limiter.joint.parts import PassingDenial
+from app.limiter.joint.placement import spans
+from app.limiter.joint.progress import Decided
+from app.limiter.joint.spanning import Spanning
+from app.limiter.joint.together import together
+from app.limiter.store import DenialCounter, PartStore, RuleSource
 from app.observability.active_clients import ActiveClients
 from app.observability.metrics import SHADOW_BLOCKED
 from app.observability.rule_counts import Counts
-from app.rules.yielding import Pace
+from app.rules.sync.yielding import Pace
+
+# A denial that units on their way back may have caused is remembered for this much less than another: for 50 ms at
+# most. They come back within a round trip.
+PASSING_EARLIER = MAX_SECONDS - 0.05
 
 Answer = Decision | Unavailable | RequestIdConflict
 # The store's outcome, or the error that prevented one; None if the rule counts nothing.
-Stored = Outcome | StoreError | None
+Stored = Decided | None
 NO_SHADOWS: tuple[Sequence[int], Sequence[Charge]] = (), ()
 
 
@@ -39,7 +48,7 @@ class Limiter:
         self,
         *,
         rules: RuleSource,
-        store: Store,
+        store: PartStore,
         fallback: Fallback,
         breaker: AnyBreaker,
         fallback_log: FallbackLog,
@@ -54,6 +63,7 @@ class Limiter:
         self._fallback = fallback
         self._breaker = breaker
         self._fallback_log = fallback_log
+        self.spanning = Spanning(store=store, breaker=breaker, fallback=fallback, fallback_log=fallback_log)
         self._denials = denials
         self._full_counters = FullCounters(monotonic)
         self._active_clients = active_clients
@@ -82,6 +92,24 @@ class Limiter:
         self._count(questions, answers)
         return answers
 
+    def check_together(self, questions: Sequence[Question]) -> list[Answer]:
+        """Decide in order: all are admitted and charged, or none is. Each answer is that of its own check.
+
+        Raises TooMuchTogether, and NotReady while no rules are known.
+        """
+        compiled_rules = self.current_rules()
+        denied = self._beyond_full_counters(compiled_rules, questions, self._denials.among(questions))
+        undecided = [question for place, question in enumerate(questions) if place not in denied]
+
+        def decide(charges: Sequence[Charge]) -> Sequence[Stored]:
+            return together(self.spanning, charges, denied=bool(denied))
+
+        answers = self._ask(compiled_rules, undecided, decide)
+        for place, decision in denied.items():
+            answers.insert(place, decision)
+        self._count(questions, answers)
+        return answers
+
     def current_rules(self) -> CompiledRules:
         """Return the compiled form of the current rules. Raises NotReady while none are known."""
         book, compiled_rules = self._rules.book, self._compiled_rules
@@ -98,15 +126,20 @@ class Limiter:
         if self._rules.book is not None:
             self.current_rules().take_over(pace)
 
-    def _ask(self, compiled_rules: CompiledRules, questions: Sequence[Question]) -> list[Answer]:
-        """Return the answers to questions without a remembered denial."""
+    def _ask(
+        self,
+        compiled_rules: CompiledRules,
+        questions: Sequence[Question],
+        decide: Callable[[Sequence[Charge]], Sequence[Stored]] | None = None,
+    ) -> list[Answer]:
+        """Return the answers to questions without a remembered denial. `decide` is used instead of `outcomes`."""
         charges = [compiled_rules.charge(tenant_id, check) for tenant_id, check in questions]
         self._active_clients.add([charge.client for charge in charges])
         places, shadows = NO_SHADOWS
         if compiled_rules.book.has_shadows:
             places, shadows = _shadow_charges(compiled_rules, questions, charges)
         asked_at = self._monotonic()
-        outcomes = self.outcomes([*charges, *shadows])
+        outcomes = [*decide(charges), *self.outcomes(shadows)] if decide else self.outcomes([*charges, *shadows])
         answers = [
             decided(charge.compiled, outcome) if type(outcome) is Outcome else self._otherwise(charge, outcome)
             for charge, outcome in zip(charges, outcomes, strict=False)
@@ -123,7 +156,7 @@ class Limiter:
 
     def _remember(
         self,
-        asked: Sequence[Question],
+        questions: Sequence[Question],
         charges: Sequence[Charge],
         found: Sequence[Stored],
         at: float,
@@ -134,9 +167,10 @@ class Limiter:
             outcome = found[place]
             if isinstance(outcome, Outcome) and not outcome.allowed:
                 repeat = place not in but
-                self._denials.keep(asked[place], charge, outcome, at, repeat=repeat)
+                sent = at - PASSING_EARLIER if isinstance(outcome, PassingDenial) else at
+                self._denials.keep(questions[place], charge, outcome, sent, repeat=repeat)
                 if charge.owners and repeat:
-                    self._full_counters.keep(charge, outcome, at)
+                    self._full_counters.keep(charge, outcome, sent)
 
     def _beyond_full_counters(
         self, compiled_rules: CompiledRules, questions: Sequence[Question], denied: Mapping[int, Decision]
@@ -156,15 +190,22 @@ class Limiter:
                 found[place] = decision
         return dict(sorted(found.items()))
 
+    def spans(self, charge: Charge) -> bool:
+        """Whether the charge has counters in several slots of a cluster."""
+        return self._store.spans and spans(charge)
+
     def outcomes(self, charges: Sequence[Charge]) -> Sequence[Stored]:
         """Return the store's result for each charge, in one round trip through the breaker."""
-        asked = [charge for charge in charges if charge.compiled.counts_units]
-        stored: Sequence[Outcome | StoreError] = ()
-        if asked:
-            stored, decides = guarded(self._breaker, self._store.check, asked)
-            if decides:
-                self._fallback_log.redis_decided()
-        if len(asked) == len(charges):
+        counted = [charge for charge in charges if charge.compiled.counts_units]
+        stored: Sequence[Decided] = ()
+        if counted:
+            if self._store.spans and any(map(spans, counted)):  # most have no owners
+                stored = self.spanning.outcomes(counted)
+            else:
+                stored, decides = guarded(self._breaker, self._store.check, counted)
+                if decides:
+                    self._fallback_log.redis_decided()
+        if len(counted) == len(charges):
             return stored
         found = iter(stored)
         return [next(found) if charge.compiled.counts_units else None for charge in charges]
@@ -175,9 +216,11 @@ class Limiter:
             return outright(charge.compiled, int(self._clock() * 1_000_000))
         if isinstance(stored, EarlierOutcome):
             return of_part(decided(as_of(charge.compiled, stored.terms), stored))
-        if isinstance(stored, RequestIdConflict):
+        if isinstance(stored, PassingDenial):
+            return decided(charge.compiled, stored)
+        if isinstance(stored, RequestIdConflict | Unavailable):
             return stored
-        fallen_back = self._fallback.decide(charge, stored)
+        fallen_back = stored if isinstance(stored, tuple) else self._fallback.decide(charge, stored)
         return fallen_back if isinstance(fallen_back, Unavailable) else degraded(*fallen_back)
 
     def _count(self, questions: Sequence[Question], answers: Sequence[Answer]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from app.limiter.decision import Check, Decision
 from app.limiter.limiter import Limiter
-from app.limiter.store import Store
+from app.limiter.store import PartStore
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 from tests.support.limiters import limiter_of
@@ -34,7 +34,7 @@ def book(*rules: Rule, secret: bytes = b"", previous: RuleBook | None = None) ->
 
 
 def limiter(
-    store: Store, *rules: Rule, fail_mode: str = "open", clock: Callable[[], float] = time.monotonic
+    store: PartStore, *rules: Rule, fail_mode: str = "open", clock: Callable[[], float] = time.monotonic
 ) -> tuple[Limiter, Current]:
     """A limiter, and the source of its rules."""
     current = Current(book(*rules))

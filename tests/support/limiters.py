@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from app.limiter.breaker.breaker import Breaker
+from app.limiter.breaker.per_primary import AnyBreaker
 from app.limiter.breaker.shared_state import Circuit
 from app.limiter.denial_cache import DenialCache
 from app.limiter.denied_clients import DeniedClients
@@ -14,7 +15,7 @@ from app.limiter.fallback.fallback import Fallback
 from app.limiter.fallback.fallback_log import FallbackLog
 from app.limiter.fallback.local_store import LocalStore
 from app.limiter.limiter import Limiter
-from app.limiter.store import RuleSource, Store
+from app.limiter.store import PartStore, RuleSource
 from app.observability.active_clients import ActiveClients
 
 
@@ -32,11 +33,11 @@ def breaker_of(clock: Callable[[], float] = time.monotonic) -> Breaker:
 
 def limiter_of(
     rules: RuleSource,
-    store: Store,
+    store: PartStore,
     *,
     fail_mode: str = "open",
     holders: int = 4,
-    breaker: Breaker | None = None,
+    breaker: AnyBreaker | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Limiter:
     """Denied clients are counted, never sent. `clock` is monotonic, of what is remembered: denials, what was logged."""

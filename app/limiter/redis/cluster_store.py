@@ -1,7 +1,8 @@
 """Decides checks in a cluster: each primary gets its part of a batch, all at the same time.
 
-A client's keys are in one slot, so a check is one command to one server. A redirected command was not run, so the check
-is sent to the other server. Any other error belongs to its check, and counts only for the breaker of that primary.
+The keys of a charge, or of a part, are in one slot, so it is one command to one server. A redirected command was not
+run, so it is sent to the other server. Any other error belongs to its charge, and counts only for the breaker of that
+primary.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from app.limiter.breaker.guarded import guarded
 from app.limiter.compiled_rule import Charge
 from app.limiter.decision import Outcome
 from app.limiter.errors import Redirected, StoreError, StoreUnavailable
-from app.limiter.keys import health, slot
+from app.limiter.joint.parts import Part, PartOutcome
+from app.limiter.joint.placement import home
+from app.limiter.keys import health_key, slot
 from app.limiter.redis.cluster import Cluster, Primary
 from app.limiter.redis.endpoint import Address
 from app.limiter.redis.store import LOOK, RedisStore, without_errors
@@ -31,6 +34,8 @@ Routes = dict[Route, list[int]]
 
 
 class ClusterStore:
+    spans = True  # the counters of one decision may lie on several servers
+
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
 
@@ -42,10 +47,20 @@ class ClusterStore:
 
         def ask(route: Route, places: list[int]) -> Sequence[Outcome | StoreError]:
             asked = [charges[place] for place in places]
-            found, _ = guarded(route[0].breaker, _store(route).check, asked, route[0].whose)
+            found, _ = guarded(route[0].breaker, _store(route).check, asked, route[0].name_in_errors)
             return found
 
-        return self._ask([slot(charge.client) for charge in charges], ask)
+        return self._ask([slot(home(charge) if charge.owners else charge.client) for charge in charges], ask)
+
+    def decide(self, parts: Sequence[Part]) -> list[PartOutcome | StoreError]:
+        """Make one round trip to each primary that has some of the parts; they are decided there in their order."""
+
+        def ask(route: Route, places: list[int]) -> Sequence[PartOutcome | StoreError]:
+            asked = [parts[place] for place in places]
+            found, _ = guarded(route[0].breaker, _store(route).decide, asked, route[0].name_in_errors)
+            return found
+
+        return self._ask([slot(part.key) for part in parts], ask)
 
     def send(self, commands: Sequence[tuple[bytes, ...]], operation: str) -> list[Any]:
         """Send commands as RedisStore does; the second word of each is its key."""
@@ -105,15 +120,13 @@ class ClusterStore:
 
     def _routes(self, slots: list[int], answers: list[Any]) -> Routes:
         """Return the indexes of `slots` by primary. An unassigned slot gets an error as its answer."""
-        primaries, routes = self._cluster.slots(), defaultdict[Route, list[int]](list)
+        primaries, places_of = self._cluster.slots(), defaultdict[Primary | None, list[int]](list)
         for place, number in enumerate(slots):
-            primary = primaries[number]
-            if primary:
-                routes[primary, False].append(place)
-            else:
-                answers[place] = StoreUnavailable(f"no primary has slot {number}")
-                self._cluster.doubt()
-        return routes
+            places_of[primaries[number]].append(place)
+        for place in places_of.pop(None, ()):
+            answers[place] = StoreUnavailable(f"no primary has slot {slots[place]}")
+            self._cluster.doubt()
+        return {(primary, False): places for primary, places in places_of.items() if primary}
 
     def _redirections(self, routes: Routes, slots: list[int], answers: list[Any]) -> Routes:
         """Return the new routes of commands that were not run. Any failure makes the map doubtful."""
@@ -121,6 +134,8 @@ class ClusterStore:
         for route, places in routes.items():
             for place in places:
                 answer = answers[place]
+                if not isinstance(answer, StoreError):
+                    continue
                 kind, _, rest = str(answer).partition(" ") if isinstance(answer, Redirected) else ("", "", "")
                 if kind == "CLUSTERDOWN" or isinstance(answer, StoreUnavailable):
                     self._cluster.doubt()
@@ -160,7 +175,7 @@ def _trouble(primary: Primary, slots: list[Primary | None]) -> StoreError | None
 
 def _client_of(primary: Primary, slots: list[Primary | None]) -> bytes:
     """Return a client without counters in one of the primary's slots."""
-    return health(lambda number: slots[number] is primary)
+    return health_key(lambda number: slots[number] is primary)
 
 
 def _together(calls: list[Callable[[], Any]]) -> list[Any]:

@@ -6,7 +6,7 @@ Never retries a check, because a script whose reply was lost may have charged al
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import hiredis
 from opentelemetry.trace import SpanKind, get_current_span
@@ -16,12 +16,14 @@ from redis.exceptions import RedisError
 from app.limiter.compiled_rule import Charge, CompiledRule
 from app.limiter.decision import Outcome
 from app.limiter.errors import NotRun, Redirected, StoreError, StoreFault, StoreFull, StoreUnavailable
+from app.limiter.joint.part_calls import packed_part, part_trips, read_part_outcome
+from app.limiter.joint.parts import Part, PartOutcome
 from app.limiter.keys import HEALTH
 from app.limiter.redis.connection import MAX_WORK_US, RedisConnection
 from app.limiter.redis.endpoint import SENTINEL, RedisEndpoint
+from app.limiter.redis.packing import packed
 from app.limiter.redis.preflight import permitted
-from app.limiter.redis.resp import packed
-from app.limiter.redis.script_calls import NONSENSE, packed_call, read_part, read_reply, round_trips
+from app.limiter.redis.script_calls import NONSENSE, of_single_checks, packed_call, read_part, read_reply, round_trips
 from app.limiter.redis.scripts import all_scripts
 from app.limiter.redis.sentinel import Sentinels
 from app.limiter.redis.socket import RedisSocket
@@ -44,6 +46,9 @@ LOOK = CompiledRule(
     Rule(id=DEFAULT_RULE_ID, client_id="*", limits=(Limit(rate=1, window=1, algorithm="fixed_window"),))
 )
 
+Asked = TypeVar("Asked")
+Found = TypeVar("Found")
+
 
 class RedisStore:
     """Sends charges over one connection, at most `together` per call.
@@ -52,6 +57,7 @@ class RedisStore:
     """
 
     elsewhere: Sequence[str] = ELSEWHERE
+    spans = False  # each decision has all of its counters here
 
     def __init__(self, connection: RedisConnection, together: int = TOGETHER) -> None:
         self._connection = connection
@@ -80,24 +86,53 @@ class RedisStore:
                 self._loaded(replies[: len(ahead)])
                 del replies[: len(ahead)]
                 ahead = ()
+            if self._together == 1 < len(replies) and of_single_checks(replies):
+                outcomes += read_reply(b"".join(replies), [call[0] for call in calls])
+                continue
             for call, reply in zip(calls, replies, strict=True):
                 outcomes += self._read(reply, call)
         if not loads and NotRun in map(type, outcomes):
-            self._check_again(charges, outcomes, now_us)
+            self._again(charges, outcomes, lambda not_run: RedisStore.check(self, not_run, now_us, LOADS))
         return outcomes
 
-    def _check_again(self, charges: Sequence[Charge], outcomes: list[Outcome | StoreError], now_us: int | None) -> None:
-        """Repeat the charges that were not run, in the same write as SCRIPT LOAD, so hardly any call intervenes."""
+    def _again(
+        self,
+        asked: Sequence[Asked],
+        outcomes: list[Found | StoreError],
+        ask: Callable[[Sequence[Asked]], Sequence[Found | StoreError]],
+    ) -> None:
+        """Repeat what was not run, in the same write as SCRIPT LOAD, so hardly any call intervenes."""
         not_run = [place for place, outcome in enumerate(outcomes) if type(outcome) is NotRun]
+        again: Sequence[Found | StoreError]
         try:
-            again = RedisStore.check(self, [charges[place] for place in not_run], now_us, LOADS)
+            again = ask([asked[place] for place in not_run])
         except StoreError as error:
-            if len(not_run) == len(charges):
+            if len(not_run) == len(asked):
                 raise
             again = [error] * len(not_run)  # what was decided before stays so
         REDIS_ERRORS.labels("check").inc(sum(type(outcome) is NotRun for outcome in again))
         for place, outcome in zip(not_run, again, strict=True):
             outcomes[place] = outcome
+
+    def decide(
+        self, parts: Sequence[Part], now_us: int | None = None, loads: Sequence[bytes] = ()
+    ) -> list[PartOutcome | StoreError]:
+        """Make one call for each part, in order, in round trips as `check` does. `loads` and errors: as there."""
+        found: list[PartOutcome | StoreError] = []
+        for trip, work_us in part_trips(parts, MAX_WORK_US):
+            ahead = [] if found else loads
+            try:
+                replies = self._call([*ahead, *(packed_part(part, now_us) for part in trip)], "check", work_us)
+            except StoreError as error:
+                if not found:
+                    raise
+                found += [error] * (len(parts) - len(found))
+                break
+            self._loaded(replies[: len(ahead)])
+            found += map(self._part_outcome, replies[len(ahead) :], trip)
+        if not loads and NotRun in map(type, found):
+            self._again(parts, found, lambda not_run: self.decide(not_run, now_us, LOADS))
+        return found
 
     def load_scripts(self) -> None:
         """Load the scripts, so that checks are calls by SHA alone. Safe to repeat. Raises StoreError."""
@@ -134,19 +169,25 @@ class RedisStore:
             return [NotRun(str(reply))] * len(charges)
         return [self._refused(reply, "check")] * len(charges)
 
+    def _part_outcome(self, reply: Any, part: Part) -> PartOutcome | StoreError:
+        code = _code(reply)
+        if code in NOT_RUN:
+            return NotRun(str(reply))
+        return self._refused(reply, "check") if code else read_part_outcome(reply, part)
+
     def _loaded(self, replies: list[Any]) -> None:
         without_errors([self._refused(reply, "load") for reply in replies if _code(reply)])
 
     def _call(self, commands: Sequence[bytes], operation: str, work_us: int = 0) -> list[Any]:
-        asked = b"".join(commands)
+        sent = b"".join(commands)
         if operation == "check" and get_current_span().is_recording():  # an unrecorded span has a cost too
             with within(tracer.start_span("redis.evalsha", kind=SpanKind.CLIENT, attributes=EVALSHA)):
                 try:
-                    return self._connection.call(asked, len(commands), work_us)
+                    return self._connection.call(sent, len(commands), work_us)
                 except RedisError as error:
                     raise _lost(operation, error) from error
         try:
-            return self._connection.call(asked, len(commands), work_us)
+            return self._connection.call(sent, len(commands), work_us)
         except RedisError as error:
             raise _lost(operation, error) from error
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -16,9 +15,6 @@ import requests
 from app.api.auth import Authenticator, Credentials
 from app.api.check.encoding import Encoder
 from app.api.check.handler import LEAST_TOGETHER, CheckHandler, Request
-from app.limiter.compiled_rule import Charge
-from app.limiter.decision import Outcome
-from app.limiter.errors import StoreError
 from app.limiter.redis.store import RedisStore
 from app.limiter.store import RuleSource
 from app.rules.rule import Limit, Rule, default_rule
@@ -161,14 +157,23 @@ def test_each_piece_of_a_batch_is_one_trip_and_all_are_decided_in_order(
     rules: RuleSource = SimpleNamespace(book=book)
     trips: list[int] = []
 
-    class Counting:
-        def check(self, charges: Sequence[Charge]) -> list[Outcome | StoreError]:
+    class Counting(RedisStore):
+        def check(self, charges, now_us=None, loads=()):  # type: ignore[no-untyped-def]
             trips.append(len(charges))
-            return store.check(charges)
+            return super().check(charges, now_us, loads)
 
-    handler = CheckHandler(
+    handler = _handler(rules, Counting(store._connection))
+    body = json.dumps({"checks": [{"client_id": f"parts-{uuid4().hex}"}] * 1000}).encode()
+    reply = handler.handle_batch(Request(body, Credentials(None, None), "test"))
+    remaining = [result["remaining"] for result in json.loads(reply.body)["results"]]
+    assert remaining == list(range(4_999, 3_999, -1))
+    assert trips == [together] * (1000 // together)
+
+
+def _handler(rules: RuleSource, store: RedisStore) -> CheckHandler:
+    return CheckHandler(
         rules=rules,
-        limiter=limiter_of(rules, Counting()),
+        limiter=limiter_of(rules, store),
         authenticator=Authenticator(
             bootstrap_key=None, open_checks=True, rules=rules, used=lambda _: None, clock=time.time
         ),
@@ -177,11 +182,47 @@ def test_each_piece_of_a_batch_is_one_trip_and_all_are_decided_in_order(
         tracing=None,
         clock=time.perf_counter,
     )
-    body = json.dumps({"checks": [{"client_id": f"parts-{uuid4().hex}"}] * 1000}).encode()
-    reply = handler.handle_batch(Request(body, Credentials(None, None), "test"))
-    remaining = [result["remaining"] for result in json.loads(reply.body)["results"]]
-    assert remaining == list(range(4_999, 3_999, -1))
-    assert trips == [together] * (1000 // together)
+
+
+def test_so_many_checks_as_would_stop_the_worker_are_not_decided_together(store: RedisStore) -> None:
+    stored = tuple(Rule(id=number, client_id=name, limits=(Limit(1, 1),)) for number, name in enumerate(ALIKE, 1))
+    book = RuleBook(Snapshot(1, b"together", stored), default=default_rule(9, 60), algorithm="fixed_window")
+    handler = _handler(SimpleNamespace(book=book), store)
+    for number, status in ((133, 200), (134, 422)):
+        checks = [{"client_id": f"{place}-{uuid4().hex}"} for place in range(number)]
+        body = json.dumps({"checks": checks, "together": True}).encode()
+        reply = handler.handle_batch(Request(body, Credentials(None, None), "test"))
+        assert reply.status == status, reply.body
+    assert "at most 133 checks are decided together; there are 134" in json.loads(reply.body)["errors"]["checks"][0]
+
+
+def test_together_all_are_charged_or_none_is(node: Node, limited: str, client: str) -> None:
+    mine, other = limited + client, f"{limited}{client}-2"
+
+    def asked(*costs: int) -> list[tuple[bool, int]]:
+        checks = [{"client_id": each, "cost": cost} for each, cost in zip((mine, other), costs, strict=True)]
+        body = {"checks": checks, "together": True}
+        results = _results(node.request("POST", "/v1/check/batch", key=None, json=body))
+        return [(result["allowed"], result["remaining"]) for result in results]
+
+    assert asked(4, 7) == [(True, 6), (True, 3)]
+    assert asked(4, 7) == [(True, 6), (False, 3)]
+    assert asked(6, 3) == [(True, 0), (True, 0)]
+
+
+def test_results_have_the_headers_of_a_single_answer_where_they_are_asked_for(
+    node: Node, limited: str, client: str
+) -> None:
+    checks = [{"client_id": limited + client, "cost": cost} for cost in (10, 1, 11)]
+    body = {"checks": checks, "headers": True}
+    results = _results(node.request("POST", "/v1/check/batch", key=None, json=body))
+    single = node.request("POST", "/v1/check", key=None, json=checks[1])
+    named = {name for name in single.headers if name.startswith("RateLimit") or name == "Retry-After"}
+    assert results[1]["headers"].keys() == named == {"RateLimit", "RateLimit-Policy", "Retry-After"}
+    assert results[1]["headers"]["RateLimit-Policy"] == single.headers["RateLimit-Policy"]
+    assert ["Retry-After" in result["headers"] for result in results] == [False, True, False]
+    plain = _results(node.request("POST", "/v1/check/batch", key=None, json=body | {"headers": False}))
+    assert all("headers" not in result for result in plain)
 
 
 def test_a_batch_carries_no_rate_limit_headers(node: Node, limited: str, client: str) -> None:

@@ -110,6 +110,8 @@ def test_their_number_is_bounded_and_the_oldest_goes(clock: Clock) -> None:
 class Counted:
     """Counts what the store is asked."""
 
+    spans = False
+
     def __init__(self, store: RedisStore) -> None:
         self._store = store
         self.asked = 0

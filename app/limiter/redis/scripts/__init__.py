@@ -12,7 +12,7 @@ from app.rules.rule import ALGORITHMS
 
 # Where the functions of check.lua and multi_limit.lua find one check: in the script's arguments, or in the variables
 # that check_batch.lua sets.
-ONE, MANY = "local keys, asked = KEYS, ARGV[2]\n", "local keys, asked = {}, nil\n"
+ONE, MANY = "local keys, request = KEYS, ARGV[2]\n", "local keys, request = {}, nil\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,26 @@ def lease_script() -> Script:
 @cache
 def lease_release_script() -> Script:
     """Return the script that refunds the unused permits of a lease."""
-    names = ", ".join(f"'{name}'" for name in ALGORITHMS)
-    return _script(f"local names = {{{names}}}\n", *_sources("clock", "refund", "lease_release"))
+    return _script(_names(), *_sources("clock", "refund", "lease_release"))
+
+
+@cache
+def check_together_script() -> Script:
+    """Return the script that decides charges together: all are charged, or none."""
+    decide = _sources("multi_limit", "request_ids", "check_together")
+    return _script(MANY, *_sources("clock", "persist"), _steps(), *decide)
+
+
+@cache
+def give_back_script() -> Script:
+    """Return the script that gives back what the last script charged."""
+    return _script(_names(), *_sources("clock", "refund", "give_back"))
+
+
+@cache
+def finish_script() -> Script:
+    """Return the script that stores the answer of a request id, once its charge is finished in all slots."""
+    return _script(_source("finish"))
 
 
 @cache
@@ -65,16 +83,16 @@ def permissions_script() -> Script:
 
 def all_scripts() -> list[Script]:
     """Return the scripts that decide."""
-    checks = [*map(check_script, ALGORITHMS), check_joint_script(), check_batch_script()]
-    return [*checks, lease_script(), lease_release_script()]
+    checks = [*map(check_script, ALGORITHMS), check_joint_script(), check_batch_script(), check_together_script()]
+    return [*checks, give_back_script(), finish_script(), lease_script(), lease_release_script()]
 
 
-def number(algorithm: str) -> int:
+def algorithm_number(algorithm: str) -> int:
     """Return the number of an algorithm in the scripts."""
     return ALGORITHMS.index(algorithm) + 1
 
 
-def named(number: int) -> str:
+def algorithm_named(number: int) -> str:
     """Return the algorithm of that number."""
     return ALGORITHMS[number - 1]
 
@@ -84,9 +102,15 @@ def _script(*parts: str) -> Script:
     return Script(hashlib.sha1(source, usedforsecurity=False).hexdigest().encode(), source)
 
 
+def _names() -> str:
+    """Return Lua source for the names of all algorithms, by number."""
+    names = ", ".join(f"'{name}'" for name in ALGORITHMS)
+    return f"local names = {{{names}}}\n"
+
+
 def _steps() -> str:
     """Return Lua source for the steps of all algorithms, by number."""
-    parts = [f"do\n{_step(name)}steps[{number(name)}] = step\nend\n" for name in ALGORITHMS]
+    parts = [f"do\n{_step(name)}steps[{algorithm_number(name)}] = step\nend\n" for name in ALGORITHMS]
     return "local steps = {}\n" + "".join(parts)
 
 
