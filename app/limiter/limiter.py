@@ -35,6 +35,7 @@ PASSING_EARLIER = MAX_SECONDS - 0.05
 Answer = Decision | Unavailable | RequestIdConflict
 # The store's outcome, or the error that prevented one; None if the rule counts nothing.
 Stored = Decided | None
+NO_SHADOWS: tuple[Sequence[int], Sequence[Charge]] = (), ()
 
 
 class Limiter:
@@ -134,19 +135,20 @@ class Limiter:
         """Return the answers to questions without a remembered denial. `decide` is used instead of `outcomes`."""
         charges = [compiled_rules.charge(tenant_id, check) for tenant_id, check in questions]
         self._active_clients.add([charge.client for charge in charges])
-        shadows = _shadow_charges(compiled_rules, questions, charges) if compiled_rules.book.has_shadows else []
+        places, shadows = NO_SHADOWS
+        if compiled_rules.book.has_shadows:
+            places, shadows = _shadow_charges(compiled_rules, questions, charges)
         asked_at = self._monotonic()
-        beside = [shadow for _, shadow in shadows]
-        outcomes = [*decide(charges), *self.outcomes(beside)] if decide else self.outcomes([*charges, *beside])
+        outcomes = [*decide(charges), *self.outcomes(shadows)] if decide else self.outcomes([*charges, *shadows])
         answers = [
             decided(charge.compiled, outcome) if type(outcome) is Outcome else self._otherwise(charge, outcome)
             for charge, outcome in zip(charges, outcomes, strict=False)
         ]
         if compiled_rules is self._compiled_rules:  # otherwise the rules have changed meanwhile
-            self._remember(questions, charges, outcomes, asked_at, but=[place for place, _ in shadows])
+            self._remember(questions, charges, outcomes, asked_at, but=places)
         if compiled_rules.layered:
             answers = [of_part(answer) if isinstance(answer, Decision) else answer for answer in answers]
-        for (place, shadow), outcome in zip(shadows, outcomes[len(charges) :], strict=True):
+        for place, shadow, outcome in zip(places, shadows, outcomes[len(charges) :], strict=True):
             answer = answers[place]
             if isinstance(answer, Decision):
                 answers[place] = with_shadow(shadow, outcome, answer)
@@ -241,13 +243,15 @@ class Limiter:
 
 def _shadow_charges(
     compiled_rules: CompiledRules, questions: Sequence[Question], charges: Sequence[Charge]
-) -> list[tuple[int, Charge]]:
-    """Return the charges of shadow rules, each with the index of its question."""
-    return [
-        (place, shadow)
-        for place, (question, charge) in enumerate(zip(questions, charges, strict=True))
-        for shadow in compiled_rules.shadow_charges(*question, charge.client)
-    ]
+) -> tuple[Sequence[int], Sequence[Charge]]:
+    """Return the charges of shadow rules, after the indexes of their questions."""
+    places: list[int] = []
+    shadows: list[Charge] = []
+    for place, (question, charge) in enumerate(zip(questions, charges, strict=True)):
+        found = compiled_rules.shadow_charges(*question, charge.client)
+        places += [place] * len(found)
+        shadows += found
+    return places, shadows
 
 
 def with_shadow(shadow: Charge, outcome: Stored, decision: Decision) -> Decision:

@@ -151,6 +151,19 @@ def test_a_flood_of_clients_beyond_a_common_limit_asks_redis_nothing(store: Redi
     assert counted.asked == len(others) + 1
 
 
+def test_a_tenant_without_layers_asks_redis_meanwhile(store: RedisStore, clock: Clock) -> None:
+    subject, counted = flooded(store, clock, rule(8, "*", tenant_id=2, limits=(Limit(1, 3600, "gcra"),)))
+    asked = [(2, in_org("a")), (1, in_org("b")), (2, in_org("c")), (2, in_org("a"))]
+    answers = [answer for answer in subject.check(asked) if isinstance(answer, Decision)]
+    assert [(each.allowed, each.compiled.rule.id) for each in answers] == [
+        (True, 8),
+        (False, 20),
+        (True, 8),
+        (False, 8),
+    ]
+    assert counted.asked == 3
+
+
 def test_a_shadow_rule_sees_every_check_of_the_flood(store: RedisStore, clock: Clock) -> None:
     subject, counted = flooded(store, clock, rule(9, "*", shadow=True))
     decided(subject, in_org("a"), in_org("b"))

@@ -34,32 +34,38 @@ for i = 2, #ARGV do
       keys[count + 1] = KEYS[given_out]
     end
   end
-  local known, name = denials[keys[1]], asked
-  if count > 1 then
-    known, name = joint_denials, table.concat(keys, '', 1, count) .. asked
+  local known, answer
+  if count == 1 then
+    known = denials[keys[1]]
+    answer = known and known[asked]
+  elseif joint then
+    answer = joint_denials[table.concat(keys, '', 1, count) .. asked]
   end
-  local answer = known and known[name]
   if not answer then
     local decided, wait
     decided, answer, wait = pcall(decide)
     if not decided then
       answer = type(answer) == 'table' and answer or { err = answer }
     elseif wait == 0 then
-      for j = 1, count do
-        if denials[keys[j]] then
-          denials[keys[j]] = nil
+      if known then
+        denials[keys[1]] = nil
+      elseif count > 1 then
+        for j = 1, count do
+          if denials[keys[j]] then
+            denials[keys[j]] = nil
+          end
         end
       end
       if joint then
         joint_denials, joint = {}, false
       end
     elseif wait and not with_id then
-      if not known then
-        known = {}
-        denials[keys[1]] = known
+      if count > 1 then
+        joint_denials[table.concat(keys, '', 1, count) .. asked], joint = answer, true
+      else
+        denials[keys[1]] = known or {}
+        denials[keys[1]][asked] = answer
       end
-      known[name] = answer
-      joint = joint or count > 1
     end
   end
   joined = joined and #answer == 32

@@ -1,14 +1,13 @@
 -- Combines several limits into one: tests them all, then charges all or none. `steps` holds the algorithms' functions
 -- by number; check.lua describes `keys` and `asked`.
 
--- Asks limit i, then those after it, then keeps it: what it found waits on the stack, which costs less than tables.
 -- Tests limit i, then the later ones, then persists it. Results wait on the stack, which costs less than tables.
--- The last limit is charged in its test if all earlier ones fit; then the earlier ones are run again to be charged.
+-- A limit is charged in its test if all earlier ones fit. If a later one denies, it is run again without the charge.
 local function settle(i, count, cost, now, charge, longest)
   local rate, window, capacity, algorithm = struct.unpack('<dddd', asked, 32 * i - 15)
   local step, key = steps[algorithm], keys[i]
-  local at_once = charge and longest == 0 and i == count
-  local wait, left, reset, state, rated = step(key, rate, window, capacity, cost, now, at_once)
+  charge = charge and longest == 0
+  local wait, left, reset, state, rated = step(key, rate, window, capacity, cost, now, charge)
   if cost > capacity then
     wait = math.huge
   elseif cost == 0 then
@@ -18,8 +17,8 @@ local function settle(i, count, cost, now, charge, longest)
   local binding, least, resets, held
   if i < count then
     longest, binding, least, resets, held = settle(i + 1, count, cost, now, charge, longest)
-    if charge and longest == 0 then
-      wait, left, reset, state, rated = step(key, rate, window, capacity, cost, now, true)
+    if charge and wait == 0 and longest > 0 then
+      wait, left, reset, state, rated = step(key, rate, window, capacity, cost, now, false)
     end
   end
   if cost > 0 then
