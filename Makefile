@@ -19,6 +19,8 @@ run: $(VENV)/embedded.done ## start everything and serve on 127.0.0.1:PORT (8000
 
 # One process more than the processors of most machines: a test waits often. A part of the suite has one process.
 WORKERS ?= 3
+# Many processes of the suite import the same files: the first of them compiles, whatever is set outside.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/dev.done ## the whole suite, on servers it starts itself, in WORKERS processes (3); ARGS=tests/api: that room
 	@$(BIN)/python -m pytest $(or $(ARGS),-n $(WORKERS) --durations=40 --durations-min=1)
 

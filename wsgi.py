@@ -10,7 +10,7 @@ if "prometheus_client" not in sys.modules:
 
 from app import cli, create_app
 
-if cli.is_asked():
+if cli.flask_wants_command():
     gc.disable()  # until the command is imported: those objects stay
     app = cli.app_of_commands()
 else:

@@ -63,6 +63,7 @@ class Settings:
         self.data_dir = Path(env.text("DATA_DIR", "instance") or "").absolute()
         self.check_auth = env.choice("CHECK_AUTH", ("open", "required"), "required" if exposed else "open")
         self.authorize_by = env.ways("AUTHORIZE_BY", "key,address")
+        self.authorize_groups = env.group_headers("AUTHORIZE_GROUPS")
         self.authorize_tenant = env.name("AUTHORIZE_TENANT", DEFAULT_TENANT)
         self.ratelimit_headers = env.choice("RATELIMIT_HEADERS", ("draft-10", "legacy", "off"), "draft-10")
         self.default_rate = env.integer("DEFAULT_RATE", 100, 1, MAX_AMOUNT)

@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 _WAY = "(?:key|address|header:[A-Za-z0-9-]{1,64})"
 WAYS = re.compile(f"{_WAY}(?: *, *{_WAY})*")
+_GROUP_HEADER = "[A-Za-z0-9._-]{1,32}=[A-Za-z0-9-]{1,64}"
+GROUP_HEADERS = re.compile(f"{_GROUP_HEADER}(?: *, *{_GROUP_HEADER}){{0,7}}")  # a check has at most 8 groups
 HOST = re.compile(r"[A-Za-z0-9_.-]{1,253}")
 TRUE, FALSE = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "off", "0")
 MIN_ADMIN_KEY = 24  # characters: 96 bits even if each character is one of 16
@@ -42,11 +44,11 @@ class Environment:
     """
 
     def __init__(self) -> None:
-        self._asked = {"REDIS_HOST", "REDIS_PORT", "REDIS_DB"}  # read only if REDIS_URL is unset
+        self._names_read = {"REDIS_HOST", "REDIS_PORT", "REDIS_DB"}  # read only if REDIS_URL is unset
         self._in_file = dotenv_values(".env") if Path(".env").is_file() else {}
 
     def text(self, name: str, default: str | None = None) -> str | None:
-        self._asked.add(name)
+        self._names_read.add(name)
         file = os.environ.get(f"{name}_FILE") or self._in_file.get(f"{name}_FILE")
         if not file:
             return os.environ.get(name, self._in_file.get(name)) or default
@@ -61,8 +63,10 @@ class Environment:
 
         The SDK reads OTEL_* itself.
         """
-        strange = {name for name in self._in_file if not name.startswith("OTEL_")} - self._asked
-        near = {name: get_close_matches(name.removesuffix("_FILE"), self._asked, 1, ALIKE) for name in sorted(strange)}
+        strange = {name for name in self._in_file if not name.startswith("OTEL_")} - self._names_read
+        near = {
+            name: get_close_matches(name.removesuffix("_FILE"), self._names_read, 1, ALIKE) for name in sorted(strange)
+        }
         return {name: found[0] for name, found in near.items() if found and found[0] != name.removesuffix("_FILE")}
 
     def choice(self, name: str, allowed: Iterable[str], default: str) -> str:
@@ -116,8 +120,7 @@ class Environment:
     def host(self, name: str, default: str) -> str:
         """Read the host of a server. An IPv6 address has no brackets."""
         allowed = "a host name or an address"
-        named = self._read(name, default, str, lambda value: bool(HOST.fullmatch(value)) or _is_address(value), allowed)
-        return named.strip("[]")
+        return self._read(name, default, str, lambda value: _is_host(value) or _is_address(value), allowed).strip("[]")
 
     def address(self, name: str, default: str) -> str:
         """Read an address of this machine, without brackets."""
@@ -156,6 +159,16 @@ class Environment:
         allowed = "key, address and header:NAME, separated by commas"
         return self._read(name, default, str, lambda value: WAYS.fullmatch(value) is not None, allowed)
 
+    def group_headers(self, name: str) -> str:
+        """Read the headers that name a request's groups, in order of precedence; "" for none."""
+
+        def fits(value: str) -> bool:
+            prefixes = [pair.partition("=")[0].strip() for pair in value.split(",")]
+            return GROUP_HEADERS.fullmatch(value) is not None and len(set(prefixes)) == len(prefixes)
+
+        allowed = "1 to 8 of PREFIX=HEADER, separated by commas, each prefix once, of 1 to 32 of A-Z a-z 0-9 . _ -"
+        return "" if self.text(name) is None else self._read(name, "", str, fits, allowed)
+
     def _read(self, name: str, default: T, cast: Callable[[str], T], accept: Callable[[T], bool], allowed: str) -> T:
         value = self.text(name)
         if value is None:
@@ -176,6 +189,16 @@ def is_loopback(address: str) -> bool:
     return address == "localhost" or ipaddress.ip_address(address).is_loopback
 
 
+def _is_host(value: str) -> bool:
+    """Whether this looks like the name of a server. Raises ValueError for one that cannot be resolved."""
+    return bool(HOST.fullmatch(value) and _encoded(value))
+
+
+def _encoded(name: str) -> bytes:
+    """Return the name as a name server gets it. Raises ValueError for one that none can resolve, such as `a..b`."""
+    return name.removesuffix(".").encode("idna")
+
+
 def _is_address(value: str) -> bool:
     try:
         ipaddress.ip_address(value.strip("[]"))
@@ -188,8 +211,10 @@ def _is_url(value: str, schemes: tuple[str, ...]) -> bool:
     try:
         parts = urlsplit(value)
         at_server = value[len(parts.scheme) :].startswith("://") and not parts.netloc.endswith(":")
+        for host in (parts.hostname or "").split(","):  # several of a database; "%2f": the directory of a socket
+            _encoded("" if host.lower().startswith("%2f") else host)
         return at_server and parts.scheme in schemes and (parts.port is None or parts.port > 0)
-    except ValueError:  # a port that is not a number, or half an IPv6 address
+    except ValueError:  # a port that is not a number, half an IPv6 address, or a name that cannot be resolved
         return False
 
 

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 from flask import Flask
 from prometheus_flask_exporter import PrometheusMetrics
@@ -38,6 +39,8 @@ from app.limiter.redis.endpoint import CLUSTER, SINGLE, RedisEndpoint
 from app.limiter.redis.inspection import RedisInspection
 from app.limiter.redis.store import RedisStore, connect
 from app.limiter.redis.tenant_cleanup import TenantCleanup
+from app.nodes.comparison import SharedClock
+from app.nodes.registry import Nodes
 from app.observability import metric_files
 from app.observability.active_clients import ActiveClients
 from app.observability.exposition import exposition
@@ -49,17 +52,18 @@ from app.rules.sql.access.key_use import KeyUse
 from app.rules.sql.database.change_listener import ChangeListener
 from app.rules.sql.database.engine import RULES_ENGINE, bound_transactions, place_of
 from app.rules.sql.database.statement_spans import trace_statements
-from app.rules.sql.nodes import Nodes, SharedClock
 from app.rules.sql.snapshot_source import SnapshotSource
 from app.rules.sync.refresh_loop import RefreshLoop
 from app.rules.sync.reloader import RuleReloader
 from app.rules.sync.snapshot_file import SnapshotFile
-from app.rules.yielding import CooperativePace, Pace
+from app.rules.sync.yielding import CooperativePace, Pace
 from app.server.stopping import Drain
 
 BACKGROUND_MS = 1000  # timeout of Redis calls off the path of checks
 PROBE_SECONDS = 1.0  # shortest lease of a probe, whose worker may be busy
 PROBE_ROUND_TRIPS = 4  # a probe connects and calls, and calls again with the scripts if Redis lost them
+
+AnyStore = RedisStore | ClusterStore
 
 
 def wire(app: Flask, settings: Settings) -> Services:
@@ -81,11 +85,11 @@ def wire(app: Flask, settings: Settings) -> Services:
         clock=time.monotonic,
         pace=pace,
     )
-    store, breaker = _redis(settings, settings.redis_timeout_ms)
+    redis = _redis(settings)
+    store, breaker = redis.store, redis.breaker
     fallback_log = FallbackLog(time.monotonic)
     active_clients = ActiveClients(time.monotonic)
-    background_store, _ = _redis(settings, BACKGROUND_MS)
-    denied_clients = DeniedClients(store=background_store, rules=reloader, clock=now)
+    denied_clients = DeniedClients(store=redis.background_store, rules=reloader, clock=now)
     denials = DenialCache(time.monotonic)
     fallback = Fallback(
         local=LocalStore(holders=settings.nodes * settings.web_concurrency),
@@ -135,9 +139,9 @@ def wire(app: Flask, settings: Settings) -> Services:
     condition = Condition(
         store=store,
         inspection=RedisInspection(
-            store=background_store,
+            store=redis.background_store,
             deciding=store,
-            single=RedisEndpoint(settings.redis_url).topology == SINGLE,
+            single=redis.single,
             rules=reloader,
             clock=now,
         ),
@@ -158,7 +162,10 @@ def wire(app: Flask, settings: Settings) -> Services:
         authorizer=Authorizer(
             authenticator=authenticator,
             identifier=LoggingClientIdentifier(
-                by=settings.authorize_by, trusted=settings.trusted_proxies, clock=time.monotonic
+                by=settings.authorize_by,
+                groups=settings.authorize_groups,
+                trusted=settings.trusted_proxies,
+                clock=time.monotonic,
             ),
             rules=reloader,
             tenant=settings.authorize_tenant,
@@ -175,7 +182,7 @@ def wire(app: Flask, settings: Settings) -> Services:
         condition=condition,
         active_clients=active_clients,
         denied_clients=denied_clients,
-        tenant_cleanup=TenantCleanup(store=background_store, rules=reloader, denied_clients=denied_clients),
+        tenant_cleanup=TenantCleanup(store=redis.background_store, rules=reloader, denied_clients=denied_clients),
         tracing=tracing,
         metrics=_metrics(app, settings, pace),
         pace=pace,
@@ -194,8 +201,23 @@ def _tracing(settings: Settings) -> Tracing | None:
     )
 
 
-def _redis(settings: Settings, timeout_ms: int) -> tuple[RedisStore | ClusterStore, AnyBreaker]:
-    """Return the store, with its own connections, and the breaker that guards it. Opens no connection yet."""
+class _Redis(NamedTuple):
+    """Redis for checks, and with connections of its own for all other work. `single`: the URL names one server."""
+
+    store: AnyStore
+    breaker: AnyBreaker
+    background_store: AnyStore
+    single: bool
+
+
+def _redis(settings: Settings) -> _Redis:
+    store, breaker = _store(settings, settings.redis_timeout_ms)
+    background_store, _ = _store(settings, BACKGROUND_MS)
+    return _Redis(store, breaker, background_store, RedisEndpoint(settings.redis_url).topology == SINGLE)
+
+
+def _store(settings: Settings, timeout_ms: int) -> tuple[AnyStore, AnyBreaker]:
+    """Return a store, with its own connections, and the breaker that guards it. Opens no connection yet."""
     breaker = partial(
         Breaker,
         failures=settings.breaker_failures,

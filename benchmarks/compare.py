@@ -1,6 +1,6 @@
 """CPU per check of this code beside that of other commits, by turns: `python -m benchmarks.compare COMMIT…`.
 
-Each service runs once by each code, in the same environment: the packages must be those of all. A round measures a
+Each service runs once by each code, with the packages that its requirements.txt names. A round measures a
 variant with every code, one directly after the other and in changing order. Other work on the machine only adds to a
 figure, so the result is the ratio of the lower quartiles of all rounds; the range is that of the rounds' own ratios.
 Saved in benchmarks/results/compare.json.
@@ -29,6 +29,7 @@ from benchmarks.machine import described
 from benchmarks.services import SERVICES, Site, ours, program, site
 from benchmarks.variants import VARIANTS
 from tests.support.node import ROOT
+from tests.support.other_commits import install_packages
 
 RESULT = Path(__file__).parent / "results" / "compare.json"
 FIGURES = ("worker_us", "redis_us")
@@ -68,6 +69,7 @@ def checkout(commit: str) -> Iterator[tuple[str, Path]]:
     with tempfile.TemporaryDirectory() as home:
         _git("worktree", "add", "--detach", f"{home}/code", name)
         try:
+            install_packages(Path(home, "code"))
             yield name, Path(home, "code")
         finally:
             _git("worktree", "remove", "--force", f"{home}/code")

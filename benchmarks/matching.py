@@ -13,11 +13,11 @@ import timeit
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from app.rules.matching.pattern_bounds import MAX_REPETITIVE, MAX_TRIED, require_matchable
-from app.rules.matching.pattern_index import LONGEST, PatternIndex
+from app.rules.matching.pattern_bounds import MAX_REPETITIVE, MAX_TRIED, Pattern, require_matchable
+from app.rules.matching.pattern_index import MAX_TEXT, PatternIndex
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
-from app.rules.yielding import unpaced
+from app.rules.sync.yielding import unpaced
 from benchmarks.machine import described
 
 RESULT = Path(__file__).parent / "results" / "matching.json"
@@ -89,18 +89,18 @@ def layers(count: int) -> dict[str, int]:
 def worst() -> dict[str, int]:
     """Measure the most patterns that a tenant may have, if all must be tried for one long client id."""
     dice = random.Random(1)  # noqa: S311 - the same patterns every time
-    text = "".join(dice.choices("abcd", k=LONGEST))
+    text = "".join(dice.choices("abcd", k=MAX_TEXT))
 
     def disordered() -> str:
         """Return three parts of the client id, with the last one moved to the front."""
-        last, *others = sorted(dice.sample(range(LONGEST - 12), k=3))
+        last, *others = sorted(dice.sample(range(MAX_TEXT - 12), k=3))
         return "*".join(text[place : place + 12] for place in (*others, last))
 
     sets = {
-        "249 heads, each the beginning of the next": ({"a" * n + "*" for n in range(1, 250)}, "a" * LONGEST),
+        "249 heads, each the beginning of the next": ({"a" * n + "*" for n in range(1, 250)}, "a" * MAX_TEXT),
         f"{MAX_TRIED} with few heads and few tails": (
             {f"{'a' * (1 + n // 15)}*{'b' * (2 + n % 15)}" for n in range(MAX_TRIED)},
-            "a" * (LONGEST - 1) + "b",
+            "a" * (MAX_TEXT - 1) + "b",
         ),
         f"{MAX_TRIED} with the same pieces": ({f"*{disordered()}*" for _ in range(MAX_TRIED)}, text),
         f"{MAX_REPETITIVE} of `aaa…`": (
@@ -110,7 +110,8 @@ def worst() -> dict[str, int]:
     }
     costs = {}
     for name, (alike, client_id) in sets.items():
-        require_matchable(alike, alike, unpaced)
+        patterns = {Pattern(text) for text in alike}
+        require_matchable(patterns, patterns, unpaced)
         stored = [Rule(id=n, client_id=pattern, limits=LIMITS) for n, pattern in enumerate(sorted(alike), start=1)]
         costs[name] = nanoseconds(book(stored).match, client_id)
     return costs

@@ -35,7 +35,7 @@ def charge(limit: Limit, client: str, cost: int = 1) -> Charge:
 
 
 def key_of(asked: Charge) -> bytes:
-    return asked.client + asked.compiled.names[0]
+    return asked.client + asked.compiled.counter_names[0]
 
 
 def per_client(store: RedisStore, client: redis.Redis) -> dict[str, int]:

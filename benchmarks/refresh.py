@@ -33,7 +33,7 @@ from app.rules.sql.database.engine import ENGINE_OPTIONS, cooperate_with_gevent
 from app.rules.sql.snapshot_source import SnapshotSource
 from app.rules.sync.reloader import RuleReloader
 from app.rules.sync.snapshot_file import SnapshotFile
-from app.rules.yielding import CooperativePace
+from app.rules.sync.yielding import CooperativePace
 from benchmarks.machine import described
 from devstack import Postgres, runtime_directory
 from tests.conftest import flask

@@ -16,12 +16,13 @@ from typing import Any
 import redis
 import requests
 
-from app.limiter.keys import SLOTS
+from app.limiter.keys import CLUSTER_SLOTS
 from app.rules.rule import ALGORITHMS
 from benchmarks.processes import on_worker_processor, processors, running
 from devstack import Postgres, Valkey, runtime_directory
 from tests.conftest import create_database, flask
 from tests.support.node import ROOT, Node, free_port
+from tests.support.other_commits import import_path
 
 PEERS = Path(__file__).parent / "peers"
 BENCH_BIN = ROOT / ".venv-bench" / "bin"
@@ -106,7 +107,7 @@ def _cluster(data_dir: Path) -> Iterator[tuple[str, int]]:
     """Yield URL and pid of a cluster of one primary."""
     with _valkey(data_dir, **{"cluster-enabled": "yes", "cluster-port": str(free_port())}) as valkey:
         with redis.Redis.from_url(valkey.url) as client:
-            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, CLUSTER_SLOTS - 1)
         yield valkey.url.replace("redis:", "redis+cluster:").removesuffix("/0"), valkey.pid
 
 
@@ -119,11 +120,15 @@ def ours(
     redis_of: RedisOf | None = None,
     **settings: Any,
 ) -> Iterator[Service]:
-    """Run a node of one worker with its own database, from the code in `root`; rules are created over HTTP."""
+    """Run a node of one worker with its own database; rules are created over HTTP.
+
+    `root` is the tree of its code: this one, or one of another commit with packages of its own.
+    """
     directory = Path(tempfile.mkdtemp(dir=site.home))
     database_url = create_database(site.postgres, directory.name)
-    flask("db", "upgrade", database_url=database_url, root=root)
-    settings = {"WEB_CONCURRENCY": 1, "REDIS_TIMEOUT_MS": 2000} | settings
+    packages = import_path(root) if root != ROOT else {}
+    flask("db", "upgrade", database_url=database_url, root=root, **packages)
+    settings = {"WEB_CONCURRENCY": 1, "REDIS_TIMEOUT_MS": 2000} | packages | settings
     with contextlib.ExitStack() as stack:
         url, pid = site.valkey.url, site.valkey.pid
         if redis_of is not None:

@@ -88,7 +88,9 @@ def of_a_log(server: Server) -> dict[str, float]:
     compiled, names = full.compiled, {}
 
     def lease(number: int) -> Sequence[Charge]:
-        names[number] = ChargeRecord(lease_name(compiled.names, f"nonce{number:011d}"), b"10000000", lease_script())
+        names[number] = ChargeRecord(
+            lease_name(compiled.counter_names, f"nonce{number:011d}"), b"10000000", lease_script()
+        )
         return [Charge(compiled, full.client, 5, names[number])]
 
     def give_back(number: int) -> Sequence[Charge]:

@@ -15,13 +15,18 @@ from flask_smorest.utils import unpack_tuple_response
 from marshmallow import Schema
 from webargs.flaskparser import FlaskParser
 
-from app.api.check.decoding import parsed, require_json
 from app.api.request_body import read_body
 from app.api.services import services
+from app.api.strict_json import parsed, require_json
 
 T = TypeVar("T")
 
 PAGES = {"page": 1, "page_size": 1000, "max_page_size": 1000}  # of every list; a rule takes about 500 bytes
+
+
+def name_in_path(sent: str) -> str:
+    """Return the name of a resource, or "", which names none, if it has a NUL. PostgreSQL refuses NUL."""
+    return "" if "\0" in sent else sent
 
 
 class StrictParser(FlaskParser):
@@ -78,10 +83,10 @@ def _links(pages: dict[str, int]) -> str:
     """The other pages as a Link header (RFC 8288). Links are relative to this page, so they hold below any proxy
     prefix.
     """
-    asked = request.args.to_dict(flat=False)
+    parameters = request.args.to_dict(flat=False)
     names = {"first": "first_page", "prev": "previous_page", "next": "next_page", "last": "last_page"}
     return ", ".join(
-        f'<?{urlencode(asked | {"page": [pages[name]]}, doseq=True)}>; rel="{relation}"'
+        f'<?{urlencode(parameters | {"page": [pages[name]]}, doseq=True)}>; rel="{relation}"'
         for relation, name in names.items()
         if name in pages
     )

@@ -8,15 +8,15 @@ from itertools import islice
 from typing import Any
 
 MAX_ERRORS = 100  # messages shown for a request or a file
-MAX_BYTES = 16 * 1024  # of all names and messages in JSON, whose escapes take up to 12 bytes a character
-MAX_NAME, MAX_MESSAGE = 64, 300  # characters; the caller chooses an unknown name, and it may fill the body
+MAX_MESSAGES_BYTES = 16 * 1024  # of all names and messages in JSON, whose escapes take up to 12 bytes a character
+MAX_SHOWN_NAME, MAX_MESSAGE = 64, 300  # characters; the caller chooses an unknown name, and it may fill the body
 WHOLE = "_schema"  # in place of a name: the error concerns the object itself
 
 Path = list[Any]  # member names and indices
 
 
 def bounded_messages(messages: Any) -> dict[str, Any]:
-    """The first MAX_ERRORS of marshmallow's nested messages, cut off at MAX_BYTES."""
+    """The first MAX_ERRORS of marshmallow's nested messages, cut off at MAX_MESSAGES_BYTES."""
     return nested(_bounded(flat(messages)))
 
 
@@ -57,9 +57,9 @@ def _object(at: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _bounded(errors: Iterable[tuple[Path, str]]) -> Iterator[tuple[Path, str]]:
-    left = MAX_BYTES
+    left = MAX_MESSAGES_BYTES
     for path, message in islice(errors, MAX_ERRORS):
-        names, text = [cut(str(step), MAX_NAME) for step in path], cut(message, MAX_MESSAGE)
+        names, text = [cut(str(step), MAX_SHOWN_NAME) for step in path], cut(message, MAX_MESSAGE)
         left -= len(json.dumps([names, text]))
         if left < 0:
             return

@@ -13,8 +13,8 @@ from app.api.blueprint import StrictBlueprint
 from app.api.check.handler import Reply
 from app.api.check.routes import response_of
 from app.api.check.schemas import DecisionSchema
-from app.api.problems import CONTENT_TYPE, Problem, ProblemSchema
-from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, StrictSchema, amount, text_field
+from app.api.problems import PROBLEM_TYPE, Problem, ProblemSchema
+from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, Groups, StrictSchema, amount, text_field
 from app.api.services import services
 from app.limiter.decision import Check
 from app.limiter.errors import Unavailable
@@ -33,6 +33,7 @@ class LeaseSchema(StrictSchema):
     limit_key = text_field(MAX_LIMIT_KEY, load_default="global", metadata={"example": "login"})
     permits = amount(1, required=True, metadata={"description": "how many are wanted"})
     ttl_ms = amount(1, MAX_TTL_MS, load_default=10_000, metadata={"description": "how long they may be used"})
+    groups = Groups()
 
 
 class GrantSchema(DecisionSchema):
@@ -56,7 +57,7 @@ class ReturnedSchema(Schema):
 
 def _documented(view: Any) -> Any:
     for status in REFUSALS:
-        view = blueprint.alt_response(status, schema=ProblemSchema, content_type=CONTENT_TYPE)(view)
+        view = blueprint.alt_response(status, schema=ProblemSchema, content_type=PROBLEM_TYPE)(view)
     return view
 
 
@@ -66,11 +67,11 @@ def _documented(view: Any) -> Any:
 @blueprint.response(200, GrantSchema)
 @requires("check")
 def create_lease(sent: dict[str, Any]) -> Response:
-    """Grant permits for a time, as many as every limit of the rule has left, charged at once. Permits that are not
-    returned count as used.
+    """Grant permits for a time, as many as every limit of all deciding rules has left, charged at once. Permits that
+    are not returned count as used.
     """
     wired = services()
-    check = Check(sent["client_id"], sent["limit_key"], sent["permits"])
+    check = Check(sent["client_id"], sent["limit_key"], sent["permits"], groups=sent["groups"])
     question = wired.check_handler.question(g.principal, check)
     try:
         grant = wired.leases.acquire(question, sent["ttl_ms"])

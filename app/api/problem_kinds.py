@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-BLANK = "about:blank"
-PAGE = "/docs/problems"
+ABOUT_BLANK = "about:blank"
+PROBLEMS_PAGE = "/docs/problems"
 # The meaning of each, with its status. Problems that HTTP's title explains (405, 408, 411, 413, 415, 500, an unknown
 # path) have no kind.
 KINDS = {
@@ -16,10 +16,10 @@ KINDS = {
     "scope-missing": "403: the API key lacks a scope, which `detail` names",
     "key-of-another-tenant": "403: the API key belongs to another tenant than AUTHORIZE_TENANT",
     "key-bound": "403: a key would expire later, or have more scopes, than the key that makes or rotates it",
-    "untrusted-proxy": "403: X-Forwarded-For comes from an address that is not among TRUSTED_PROXIES",
+    "untrusted-proxy": "403: a header that names the client or a group comes from outside TRUSTED_PROXIES",
     "not-found": "404: it does not exist, or belongs to another tenant",
     "request-id-conflict": "409: the request_id was used for a check with another limit_key, cost or groups",
-    "rule-exists": "409: another rule has this client and endpoint already",
+    "rule-exists": "409: another rule has this layer, client or group, and endpoint already",
     "name-taken": "409: the name is taken",
     "built-in": "409: a built-in template, or the default tenant, cannot be changed or deleted",
     "not-on-trial": "409: the rule is not a shadow rule, so it cannot be promoted",
@@ -42,7 +42,7 @@ KINDS = {
 
 def type_of(kind: str | None) -> str:
     """The URI reference of a kind; `about:blank` for None."""
-    return f"{PAGE}#{kind}" if kind else BLANK
+    return f"{PROBLEMS_PAGE}#{kind}" if kind else ABOUT_BLANK
 
 
 def page() -> str:

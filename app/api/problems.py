@@ -22,15 +22,15 @@ from app.rules.sql.database.engine import DATABASE_ERRORS
 
 log = logging.getLogger(__name__)
 
-CONTENT_TYPE = "application/problem+json"
+PROBLEM_TYPE = "application/problem+json"
 INVALID = "the request is not valid"
 NO_SUCH_PATH = "there is no such path; /docs lists all paths"
 UNEXPECTED = "an unexpected error: find it in the log by this correlation_id"
 RETRY = {"Retry-After": "1"}
 MAX_DETAIL = 500  # characters
-# Starlette, webargs and werkzeug disagree on names of statuses; callers see one spelling.
+# webargs and werkzeug disagree on names of statuses; callers see one spelling.
 TITLES = {422: "Unprocessable Content", 413: "Content Too Large"}
-REFUSALS: dict[type[Refused], int] = {Forbidden: 403, NotFound: 404, Conflict: 409, Stale: 412}
+STATUS_OF_REFUSAL: dict[type[Refused], int] = {Forbidden: 403, NotFound: 404, Conflict: 409, Stale: 412}
 
 
 class Problem(Exception):
@@ -89,7 +89,7 @@ class ProblemApi(Api):
 
     def _register_responses(self) -> None:
         """Document the errors, to which flask-smorest would give the content type of successes."""
-        self.DEFAULT_RESPONSE_CONTENT_TYPE = CONTENT_TYPE
+        self.DEFAULT_RESPONSE_CONTENT_TYPE = PROBLEM_TYPE
         super()._register_responses()
         del self.DEFAULT_RESPONSE_CONTENT_TYPE  # restores the class's type, for successes
 
@@ -110,7 +110,7 @@ def init_app(app: Flask) -> None:
     """Handle every other error that can be raised below a view."""
     app.register_error_handler(Problem, _response)
     app.register_error_handler(
-        Refused, lambda error: _response(Problem(REFUSALS[type(error)], str(error), kind=error.kind))
+        Refused, lambda error: _response(Problem(STATUS_OF_REFUSAL[type(error)], str(error), kind=error.kind))
     )
     app.register_error_handler(ValidationError, _invalid)
     app.register_error_handler(
@@ -156,6 +156,6 @@ def _database_unavailable(error: Exception) -> Response:
 
 
 def _response(problem: Problem, headers: dict[str, str] | None = None) -> Response:
-    response = Response(problem.body(), status=problem.status, content_type=CONTENT_TYPE)
+    response = Response(problem.body(), status=problem.status, content_type=PROBLEM_TYPE)
     response.headers.update(problem.headers | (headers or {}))
     return response

@@ -18,26 +18,26 @@ from werkzeug.exceptions import NotFound
 from werkzeug.wsgi import get_content_length
 
 from app.api.problems import NO_SUCH_PATH, Problem
-from app.rules.yielding import CooperativePace
+from app.rules.sync.yielding import CooperativePace
 
-SECONDS = 2.0
+BODY_SECONDS = 2.0
 BYTES_PER_SECOND = 256 * 1024  # an import gets one more second for each
-LATE = f"the body did not arrive within {SECONDS:g} seconds"
+LATE = f"the body did not arrive within {BODY_SECONDS:g} seconds"
 LATE_FILE = f"{LATE} and one more for each {BYTES_PER_SECOND} bytes"
 KIBIBYTE = 1024
 MAX_BYTES = {"/v1/check": 8 * KIBIBYTE, "/v1/check/batch": 256 * KIBIBYTE}
-IMPORT, AUTHORIZE = "/v1/admin/import", "authorize"
+IMPORT_PATH, AUTHORIZE_BLUEPRINT = "/v1/admin/import", "authorize"
 MAX_BYTES_OF_IMPORT = 64 * 1024 * KIBIBYTE  # for 100,000 rules of 671 bytes
 # By the beginning of the path. The longest texts of a rule take 17 KiB in JSON's escapes; a template has 20 rules.
 MAX_BYTES_BELOW = {
-    IMPORT: MAX_BYTES_OF_IMPORT,
+    IMPORT_PATH: MAX_BYTES_OF_IMPORT,
     "/v1/leases": 8 * KIBIBYTE,
     "/v1/admin/rules": 64 * KIBIBYTE,
     "/v1/admin/templates": 64 * KIBIBYTE,
 }
 MAX_BYTES_ELSEWHERE = 16 * KIBIBYTE
-SHORT = 16 * KIBIBYTE  # longer bodies of unknown callers are not read, and unread ones end the connection
-METHODS = ("POST", "PUT", "PATCH")  # methods whose body has a meaning
+SHORT_BODY_BYTES = 16 * KIBIBYTE  # longer bodies of unknown callers are not read, and unread ones end the connection
+BODY_METHODS = ("POST", "PUT", "PATCH")  # methods whose body has a meaning
 SLICE_BYTES = 16 * KIBIBYTE
 # An import may have MAX_CHUNKS chunks, and one more for each BYTES_PER_CHUNK received, because a file may come line by
 # line. A chunk costs 5 µs, however small.
@@ -51,9 +51,9 @@ def init_app(app: Flask) -> None:
         """Refuse a body where none belongs. `/v1/authorize` ignores one: a proxy may forward the head of its client's
         request.
         """
-        if request.blueprint == AUTHORIZE or not _announced(request.environ):
+        if request.blueprint == AUTHORIZE_BLUEPRINT or not _announced(request.environ):
             return
-        if request.method not in METHODS:
+        if request.method not in BODY_METHODS:
             _refuse(
                 request.environ, 400, f"{request.method} takes no body here, so it was not read", kind="unwanted-body"
             )
@@ -62,7 +62,7 @@ def init_app(app: Flask) -> None:
 
     @app.after_request
     def end_unread(response: Response) -> Response:
-        leave_unread(request.environ, any_length=request.blueprint == AUTHORIZE)
+        leave_unread(request.environ, any_length=request.blueprint == AUTHORIZE_BLUEPRINT)
         return response
 
 
@@ -79,7 +79,7 @@ def read_body(environ: dict[str, Any], admit: Callable[[], object] | None = None
     Problem 400, 408, 411, 413 or 415, and then ends the connection with the answer.
     """
     path, length = environ["PATH_INFO"], get_content_length(environ)
-    if length is None and (path != IMPORT or "HTTP_TRANSFER_ENCODING" not in environ):
+    if length is None and (path != IMPORT_PATH or "HTTP_TRANSFER_ENCODING" not in environ):
         _refuse(environ, 411, "Content-Length is required; chunked bodies are not accepted here")
     coding = environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
     if coding not in ("", "identity"):
@@ -104,7 +104,7 @@ def _announced(environ: dict[str, Any]) -> bool:
 
 def _short(environ: dict[str, Any]) -> bool:
     length = get_content_length(environ)
-    return length is not None and length <= SHORT
+    return length is not None and length <= SHORT_BODY_BYTES
 
 
 def _max_bytes(path: str) -> int:
@@ -160,8 +160,8 @@ def _received(environ: dict[str, Any], pieces: Iterator[bytes], body: BytesIO, e
     A timeout ends a wait. While bytes keep coming the greenlet never waits, so the clock is read too, and other
     greenlets get their turn.
     """
-    deadline = time.monotonic() + SECONDS
-    more = 1 / BYTES_PER_SECOND if environ["PATH_INFO"] == IMPORT else 0
+    deadline = time.monotonic() + BODY_SECONDS
+    more = 1 / BYTES_PER_SECOND if environ["PATH_INFO"] == IMPORT_PATH else 0
     paced = iter(CooperativePace(time.monotonic)(pieces))
     try:
         while (left := deadline + body.tell() * more - time.monotonic()) > 0:
@@ -179,7 +179,7 @@ def _received(environ: dict[str, Any], pieces: Iterator[bytes], body: BytesIO, e
 
 
 def _late(environ: dict[str, Any]) -> str:
-    return LATE_FILE if environ["PATH_INFO"] == IMPORT else LATE
+    return LATE_FILE if environ["PATH_INFO"] == IMPORT_PATH else LATE
 
 
 def _waiting_bytes(environ: dict[str, Any], missing: int) -> bytes:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, missing, pre_load, validate
+from webargs.multidictproxy import MultiDictProxy
 
 from app.api.error_messages import MAX_ERRORS
 from app.rules.rule import MAX_AMOUNT
 
 MAX_CLIENT_ID = 256
 MAX_LIMIT_KEY = 128
+MAX_GROUP = 128
+MAX_GROUPS = 8  # of a check
 MAX_DESCRIPTION = 1000
 MAX_MEMBERS = 100  # of an object; no schema has as many
 MAX_MOMENT = 64  # characters of a time
@@ -114,6 +118,21 @@ class BoundedList(fields.List[Any]):
         return items
 
 
+class Groups(BoundedList):
+    """The groups of a check: at most MAX_GROUPS, each once, in their order of precedence. Loads a tuple."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        metadata = {"example": ["org:7", "plan:free"], "uniqueItems": True}
+        defaults: dict[str, Any] = {"load_default": (), "metadata": metadata}
+        super().__init__(text_field(MAX_GROUP), 0, MAX_GROUPS, **(defaults | kwargs))
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> tuple[str, ...]:  # type: ignore[override]
+        groups = tuple(super()._deserialize(value))
+        if len(set(groups)) < len(groups):
+            raise ValidationError("The groups of a check are distinct; one is given more than once.")
+        return groups
+
+
 class Flag(fields.Boolean):
     """true or false; not 1, "yes" or other values that marshmallow would accept."""
 
@@ -134,3 +153,41 @@ class ReadOnly(fields.Field):
 
     def deserialize(self, *_: Any, **__: Any) -> Any:
         return missing
+
+
+class QuerySchema(Schema):
+    """The parameters of a query. Unknown ones are refused: a misspelt filter would return the unfiltered list.
+
+    A parameter given more than once is refused too, unless it is a list.
+    """
+
+    beside: tuple[str, ...] = ()  # parameters that others read from the same query
+
+    @pre_load
+    def _refuse_unknown(self, data: Mapping[str, Any], **_: Any) -> Mapping[str, Any]:
+        allowed = [*self.fields, *self.beside]
+        message = f"Unknown. Allowed {'are' if len(allowed) > 1 else 'is'} {', '.join(allowed)}."
+        wrong = {name: [message] for name in data if name not in allowed}
+        if isinstance(data, MultiDictProxy):  # a command passes a plain dict
+            single = (name for name in allowed if name not in data.multiple_keys)
+            wrong |= {name: ["Given more than once."] for name in single if len(data.getlist(name)) > 1}
+        if wrong:
+            raise ValidationError(wrong)
+        return data
+
+
+class FilterSchema(QuerySchema):
+    """Filters of a paged list."""
+
+    beside: tuple[str, ...] = ("page", "page_size")
+
+
+class Switch(fields.Boolean):
+    """true or false in a query, in any case, or 1 or 0."""
+
+    truthy = {"true", "1"}
+    falsy = {"false", "0"}
+    default_error_messages = {"invalid": "Allowed are true, false, 1 and 0."}
+
+    def _deserialize(self, value: str, *args: Any, **kwargs: Any) -> bool:
+        return super()._deserialize(value.lower(), *args, **kwargs)

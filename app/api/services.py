@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from app.limiter.redis.cluster_store import ClusterStore
     from app.limiter.redis.store import RedisStore
     from app.limiter.redis.tenant_cleanup import TenantCleanup
+    from app.nodes.comparison import SharedClock
     from app.observability.active_clients import ActiveClients
     from app.observability.sampling import Tracing
     from app.rules.sql.access.key_use import KeyUse
-    from app.rules.sql.nodes import SharedClock
     from app.rules.sync.refresh_loop import RefreshLoop
     from app.rules.sync.reloader import RuleReloader
-    from app.rules.yielding import Pace
+    from app.rules.sync.yielding import Pace
 
 
 class Draining(Protocol):

@@ -33,7 +33,7 @@ GROUPS = {
             "promote": ("rules.changes:promote", "Enforce a shadow rule."),
             "load-examples": ("rules.crud:load_examples", "Store the example rules, once per database."),
             "validate": ("rules.files:validate", "Check a file of rules."),
-            "diff": ("rules.files:diff", "What importing the file would change."),
+            "diff": ("rules.files:diff", "Show what importing the file would change."),
             "import": ("rules.files:import_rules", "Create or replace all rules of the file, or none of them."),
             "export": ("rules.files:export", "All rules of a tenant, as a file that `import` takes."),
             "history": ("rules.history:history", "The versions of a rule, newest first."),
@@ -72,9 +72,9 @@ GROUPS = {
         },
     ),
     "counters": (
-        "Counters of a client: show, reset.",
+        "Counters of clients, groups and shared rules: show, reset.",
         {
-            "show": ("counters:show_counters", "What the client has left."),
+            "show": ("counters:show_counters", "Show what the client has left."),
             "reset": ("counters:reset_counters", "Forget what the client has consumed."),
         },
     ),
@@ -82,7 +82,7 @@ GROUPS = {
 COMMANDS = {
     "explain": (
         "rules.explain:explain_check",
-        "Which rule decides a check of this client and key, why, and what is left.",
+        "Show the rules that decide a check of this client and key, why, and what is left.",
     ),
     "limited": ("denied_clients:limited", "The clients denied most in the last hour on all nodes"),
     "audit": ("audit:audit", "Changes with their authors, newest first."),
@@ -117,7 +117,7 @@ def app_of_commands() -> Flask:
     return app
 
 
-def is_asked() -> bool:
+def flask_wants_command() -> bool:
     """Whether `flask` looks for a command. Its own commands (`run`, `routes`, `shell`) need the service."""
     context = click.get_current_context(silent=True)
     return context is not None and context.parent is None

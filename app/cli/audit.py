@@ -14,7 +14,7 @@ from app.rules.documents import differences
 from app.rules.sql.history import AuditFilter, History
 from app.rules.sql.models import AuditEventRow
 
-MOST = 10_000  # events shown at a time
+MAX_EVENTS = 10_000  # events shown at a time
 NAMES = ("id", "at", "actor", "action", "subject", "before", "after", "correlation_id")
 NOTHING: dict[str, Any] = {"limits": []}
 
@@ -27,7 +27,7 @@ NOTHING: dict[str, Any] = {"limits": []}
 @click.option("--actor", help="By this actor, as the audit names it: cli:jane.")
 @click.option("--action", help="rule.delete, or rule.* for all of rules.")
 @click.option("--correlation-id", help="Of the request with this X-Correlation-ID.")
-@click.option("--limit", type=click.IntRange(1, MOST), default=50, show_default=True, help="Events at most.")
+@click.option("--limit", type=click.IntRange(1, MAX_EVENTS), default=50, show_default=True, help="Events at most.")
 @of_tenant
 @as_json
 def audit(rule: int | None, limit: int, tenant: str, as_json: bool, **wanted: Any) -> None:

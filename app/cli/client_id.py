@@ -19,6 +19,6 @@ def client_id(kind: str) -> None:
 
     For `flask explain` and the like: the service knows such a client by this digest alone.
     """
-    asked = sys.stdin.isatty()
-    secret = (click.prompt(f"The {kind}", hide_input=True, err=True) if asked else sys.stdin.readline()).strip()
+    interactive = sys.stdin.isatty()
+    secret = (click.prompt(f"The {kind}", hide_input=True, err=True) if interactive else sys.stdin.readline()).strip()
     click.echo(f"{kind}:{sha256(secret.encode()).hexdigest()[:DIGITS]}")

@@ -34,9 +34,9 @@ class Command(click.Command):
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise  # BrokenPipeError, of a reader such as `head` that has enough, ends the program silently
         except Exception as error:
-            from app.cli.error_lines import line_of
+            from app.cli.error_lines import error_line
 
-            line = line_of(error)
+            line = error_line(error)
             if line is None:
                 raise
             raise click.ClickException(line) from None

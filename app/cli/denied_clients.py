@@ -40,4 +40,4 @@ def _described(rule_id: int, rules: dict[int, Rule]) -> tuple[object, ...]:
     rule = rules.get(rule_id)
     if rule is None:
         return rule_id, "(deleted)", None, None, None
-    return rule.public_id, rule.client_id, rule.endpoint, rule.action, shown_limits(rule)
+    return rule.public_id, rule.pattern, rule.endpoint, rule.action, shown_limits(rule)

@@ -15,7 +15,7 @@ from app.rules.sql.database.engine import DATABASE_ERRORS
 EXPECTED = (Refused, Problem, ValidationError, StoreError, NotReady, SettingsError, OSError, *DATABASE_ERRORS)
 
 
-def line_of(error: Exception) -> str | None:
+def error_line(error: Exception) -> str | None:
     """The line of an expected error; None if the error is a bug."""
     if not isinstance(error, EXPECTED):
         return None

@@ -7,14 +7,14 @@ import pwd
 
 import click
 
-MAX_NAME = 64
+MAX_OPERATOR = 64
 
 
 def operator(said: str | None) -> str:
     """`cli:` and the name given, else the name of the shell's user, which in a container is the same for everybody."""
     name = said or _user()
-    if len(name) > MAX_NAME or not name.isprintable():
-        raise click.BadParameter(f"a name has 1 to {MAX_NAME} printable characters")
+    if len(name) > MAX_OPERATOR or not name.isprintable():
+        raise click.BadParameter(f"a name has 1 to {MAX_OPERATOR} printable characters")
     return f"cli:{name}"
 
 

@@ -12,7 +12,7 @@ from app.observability.metrics import RULE_COUNTS
 from app.rules.matching.layered_rules import Deciding
 from app.rules.rule import Rule
 from app.rules.rule_book import RuleBook
-from app.rules.yielding import Pace
+from app.rules.sync.yielding import Pace
 
 
 class CompiledRules:
@@ -40,7 +40,7 @@ class CompiledRules:
         if check.request_id is None and not check.new_client:  # the common case
             return Charge(self._compiled_rules.get(rule.id) or self.compiled(rule), client, check.cost)
         if check.new_client and rule.client_id != check.client_id:  # a client that a rule names is not new
-            return _charged(Match(self.compiled(rule), self._new_clients(tenant_id)), check, whose=client)
+            return _charged(Match(self.compiled(rule), self._new_clients(tenant_id)), check, own_client=client)
         return _charged(Match(self.compiled(rule), client), check)
 
     def _layered_charge(self, tenant_id: int, check: Check) -> Charge:
@@ -49,7 +49,8 @@ class CompiledRules:
             client = self._keyspace.client(tenant_id, check.client_id)
             deciding = self.book.deciding(tenant_id, check.client_id, check.limit_key, check.groups)
             if check.new_client and check.client_id not in {rule.client_id for rule, _ in deciding}:
-                return _charged(self._match(tenant_id, self._new_clients(tenant_id), deciding), check, whose=client)
+                match = self._match(tenant_id, self._new_clients(tenant_id), deciding)
+                return _charged(match, check, own_client=client)
             match = self._match(tenant_id, client, deciding)
             self._matches.keep(tenant_id, check, match)
         return _charged(match, check)
@@ -66,8 +67,8 @@ class CompiledRules:
             if rule is None:
                 return ()
             found = (Deciding(rule),)
-        whose = self._keyspace.client(tenant_id, check.client_id) if check.new_client else b""
-        return [_charged(self._match(tenant_id, client, [each]), check, whose=whose) for each in found]
+        own_client = self._keyspace.client(tenant_id, check.client_id) if check.new_client else b""
+        return [_charged(self._match(tenant_id, client, [each]), check, own_client=own_client) for each in found]
 
     def match(self, rules: Sequence[Owned], client: bytes) -> Match:
         """Return how a check of the client by these rules is charged."""
@@ -117,12 +118,12 @@ class CompiledRules:
         )
 
 
-def _charged(match: Match, check: Check, whose: bytes = b"") -> Charge:
-    """Return the charge. `whose`: the client's prefix, if it is charged as one of all new clients."""
+def _charged(match: Match, check: Check, own_client: bytes = b"") -> Charge:
+    """Return the charge. `own_client`: the client's prefix, if it is charged as one of all new clients."""
     compiled, client, owners = match
     if check.request_id is None or not check.cost:
         return Charge(compiled, client, check.cost, None, owners)
     rule = compiled.rule
-    name = answer_name(check.request_id, shadow=rule.shadow, whose=whose, layer=rule.layer)
+    name = answer_name(check.request_id, shadow=rule.shadow, client=own_client, layer=rule.layer)
     asked = meaning(check.limit_key, check.cost, check.groups) + compiled.terms
     return Charge(compiled, client, check.cost, ChargeRecord(name, asked), owners)

@@ -3,9 +3,9 @@
 A client over its limit costs Redis nothing until it may return. The same question gets the same answer for as long as
 Redis would give it, at most a second. The contract allows a reset to go unnoticed for that long.
 
-The cache is exact. A denial is valid from the moment its question was *sent*, only if nothing remains, and only until
-one more unit is there; otherwise another worker might admit a smaller cost. The times shown count from the arrival of
-the answer, so that no client returns too early.
+The cache is exact. A denial is valid from the moment its question was *sent*, if nothing remains, until one more unit
+is there. Otherwise another worker might admit a smaller cost. The times shown count from the arrival of the answer, so
+that no client returns too early.
 
 While Redis cannot decide, a client's last denial by a rule holds for its whole wait, and for every cost that is not
 lower. Only time gives units back, so an open breaker admits no client that was just denied.
@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from app.limiter.compiled_rule import Charge, CompiledRule
 from app.limiter.decision import Decision, Outcome, Question
 from app.limiter.joint.joint_rule import JointRule, owned_parts
-from app.rules.rule import BUCKETS
+from app.rules.rule import BUCKET_ALGORITHMS
 
 MAX_SECONDS = 1.0
 MAX_DENIALS = 10_000  # of either kind, 8 and 5 MB; beyond it the oldest are dropped
@@ -182,7 +182,7 @@ def _steady_us(charge: Charge, outcome: Outcome) -> int:
         return wait_us
     if limit.algorithm == "fixed_window":  # what remains does so until the window ends
         return min(wait_us, outcome.reset_after_us)
-    if limit.algorithm in BUCKETS:  # until one unit more is there; reset_after_us has been rounded up
+    if limit.algorithm in BUCKET_ALGORITHMS:  # until one unit more is there; reset_after_us has been rounded up
         missing = (limit.capacity - 1) * limit.window_us
         return max(0, min(wait_us, outcome.reset_after_us - 1 - -(-missing // limit.rate)))
     return 0

@@ -21,7 +21,7 @@ lease of the counters that it names.
 
 `rl:{limited:<hash of tenant>}:<five minutes>` counts the denials of a tenant's clients. `rl:{in-use-by}` names the
 deployment that last inspected this Redis, and `rl:{mark:<deployment>}` tells this Redis from others. A client's part is
-22 characters of base64 without `:` and `-`, so its keys differ from all of these and from the health check's.
+22 characters of base64 without `:` and `-`. So its keys differ from all of these and from the health check's.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ NEW_CLIENTS = "\n"  # replaces the client id for all new clients of a tenant; re
 
 
 IN_USE_BY = b"rl:{in-use-by}"
-SLOTS = 16_384  # of a cluster
+CLUSTER_SLOTS = 16_384  # of a cluster
 
 
 def slot(key: bytes) -> int:
     """Return the cluster slot of the key: CRC-16/XMODEM of the text in its braces, as the specification says."""
-    return crc_hqx(key[4 : key.index(b"}")], 0) % SLOTS
+    return crc_hqx(key[4 : key.index(b"}")], 0) % CLUSTER_SLOTS
 
 
-def health(mine: Callable[[int], bool]) -> bytes:
+def health_key(mine: Callable[[int], bool]) -> bytes:
     """Return a key like HEALTH in one of the slots for which `mine` is true; there must be one."""
     names = (b"rl:{health-%015d}" % number for number in count())
     return next(name for name in names if mine(slot(name)))
@@ -141,12 +141,12 @@ class Keyspace:
         return b2a_base64(digest)[:-1]
 
 
-def answer_name(request_id: str, *, shadow: bool, whose: bytes = b"", layer: str = DEFAULT_LAYER) -> bytes:
+def answer_name(request_id: str, *, shadow: bool, client: bytes = b"", layer: str = DEFAULT_LAYER) -> bytes:
     """Return the key suffix of an answer stored under a request id (ASCII).
 
-    `whose`: the key part of the client that asked, if the key's own client is shared. Each layer has a shadow rule.
+    `client`: the key part of the client that asked, if the key's own client is shared. Each layer has a shadow rule.
     """
-    name = b":%b:%b%b" % (b"S" if shadow else b"Q", request_id.encode(), whose[4:-1])
+    name = b":%b:%b%b" % (b"S" if shadow else b"Q", request_id.encode(), client[4:-1])
     return b"%b:%b" % (name, layer.encode()) if shadow and layer != DEFAULT_LAYER else name
 
 

@@ -154,4 +154,4 @@ def _back(charge: Charge, nonce: str) -> ChargeRecord:
 
 
 def _name(charge: Charge, nonce: str) -> bytes:
-    return lease_name(charge.compiled.names, nonce, [owner for _, owner in owned_parts(charge)[1:]])
+    return lease_name(charge.compiled.counter_names, nonce, [owner for _, owner in owned_parts(charge)[1:]])

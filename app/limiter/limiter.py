@@ -26,7 +26,7 @@ from app.limiter.store import DenialCounter, PartStore, RuleSource
 from app.observability.active_clients import ActiveClients
 from app.observability.metrics import SHADOW_BLOCKED
 from app.observability.rule_counts import Counts
-from app.rules.yielding import Pace
+from app.rules.sync.yielding import Pace
 
 # A denial that units on their way back may have caused is remembered for this much less than another: for 50 ms at
 # most. They come back within a round trip.
@@ -156,7 +156,7 @@ class Limiter:
 
     def _remember(
         self,
-        asked: Sequence[Question],
+        questions: Sequence[Question],
         charges: Sequence[Charge],
         found: Sequence[Stored],
         at: float,
@@ -168,7 +168,7 @@ class Limiter:
             if isinstance(outcome, Outcome) and not outcome.allowed:
                 repeat = place not in but
                 sent = at - PASSING_EARLIER if isinstance(outcome, PassingDenial) else at
-                self._denials.keep(asked[place], charge, outcome, sent, repeat=repeat)
+                self._denials.keep(questions[place], charge, outcome, sent, repeat=repeat)
                 if charge.owners and repeat:
                     self._full_counters.keep(charge, outcome, sent)
 
@@ -196,16 +196,16 @@ class Limiter:
 
     def outcomes(self, charges: Sequence[Charge]) -> Sequence[Stored]:
         """Return the store's result for each charge, in one round trip through the breaker."""
-        asked = [charge for charge in charges if charge.compiled.counts_units]
+        counted = [charge for charge in charges if charge.compiled.counts_units]
         stored: Sequence[Decided] = ()
-        if asked:
-            if self._store.spans and any(map(spans, asked)):  # most have no owners
-                stored = self.spanning.outcomes(asked)
+        if counted:
+            if self._store.spans and any(map(spans, counted)):  # most have no owners
+                stored = self.spanning.outcomes(counted)
             else:
-                stored, decides = guarded(self._breaker, self._store.check, asked)
+                stored, decides = guarded(self._breaker, self._store.check, counted)
                 if decides:
                     self._fallback_log.redis_decided()
-        if len(asked) == len(charges):
+        if len(counted) == len(charges):
             return stored
         found = iter(stored)
         return [next(found) if charge.compiled.counts_units else None for charge in charges]

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from app.limiter.decision import Check
 from app.observability.shared_memory import shared_memory
 
-SLOTS = 1 << 21  # of four bytes: 8 MiB a node
+ENTRIES = 1 << 21  # of four bytes: 8 MiB a node
 KNOWN_MINUTES = 10
 _marks = Struct("<4I").unpack
 
@@ -31,7 +31,7 @@ class NewClientBudget:
     def __init__(self, *, per_minute: int, workers: int, clock: Callable[[], float]) -> None:
         self._per_minute = max(1, per_minute // workers)
         self._clock = clock
-        self._minutes = shared_memory(SLOTS * 4).cast("I")  # the minute in which each entry was last set
+        self._minutes = shared_memory(ENTRIES * 4).cast("I")  # the minute in which each entry was last set
         self._secret = os.urandom(16)  # so that callers cannot choose ids whose entries are set
         self._minute, self._left = 0, 0
 
@@ -55,4 +55,4 @@ class NewClientBudget:
 
     def _marks_of(self, tenant_id: int, client_id: str) -> list[int]:
         named = f"{tenant_id}:{client_id}".encode()
-        return [number % SLOTS for number in _marks(blake2b(named, digest_size=16, key=self._secret).digest())]
+        return [number % ENTRIES for number in _marks(blake2b(named, digest_size=16, key=self._secret).digest())]

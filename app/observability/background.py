@@ -12,7 +12,7 @@ from app.observability.metrics import BACKGROUND_ERRORS
 
 log = logging.getLogger(__name__)
 
-REST_SECONDS = 1.0  # after a failure, so that a lasting one neither fills the log nor delays checks
+RETRY_SECONDS = 1.0  # after a failure, so that a lasting one neither fills the log nor delays checks
 
 
 def forever(name: str, step: Callable[[], object]) -> NoReturn:
@@ -23,4 +23,4 @@ def forever(name: str, step: Callable[[], object]) -> NoReturn:
         except Exception:
             BACKGROUND_ERRORS.labels(name).inc()
             log.exception("%s failed, and will be tried again", name)
-            gevent.sleep(REST_SECONDS)
+            gevent.sleep(RETRY_SECONDS)

@@ -15,16 +15,16 @@ from typing import NamedTuple
 
 from app.observability.metric_files import entries
 from app.observability.metrics import BY_RULE, SHADOW_RULE, WOULD
-from app.observability.rule_counts import DEFAULT, Pace, RuleCounts
+from app.observability.rule_counts import DEFAULT_SERIES, Pace, RuleCounts
 from app.observability.rule_counts import Labels as LabelsOfRule
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", '"': '\\"'})
 
 Labels = dict[str, str]
-Merge = Callable[[float, float], float]
+MergeValues = Callable[[float, float], float]
 # How to merge the values of two workers, by the mode of a gauge. All others are added up.
-MERGE: Mapping[str, Merge] = {"livemin": min, "min": min, "livemax": max, "max": max}
+MERGE: Mapping[str, MergeValues] = {"livemin": min, "min": min, "livemax": max, "max": max}
 LATEST = ("mostrecent", "livemostrecent")
 EACH = ("all", "liveall")  # one series per worker
 
@@ -49,7 +49,7 @@ def exposition(directory: Path | None, rule_counts: RuleCounts, pace: Pace) -> b
 def _by_rule(rule_counts: RuleCounts, pace: Pace) -> Iterator[str]:
     totals = rule_counts.totals(pace)
     shown = [
-        (_braces(_labels_of_rule(labels)), counts, labels is DEFAULT.labels)
+        (_braces(_labels_of_rule(labels)), counts, labels is DEFAULT_SERIES.labels)
         for labels, counts in pace(totals.items())
         if not labels.shadow
     ]
@@ -93,7 +93,7 @@ def _merged(files: Iterable[Path], pace: Pace) -> dict[tuple[str, str, str], Val
     for path in files:
         kind, *mode, place = path.stem.split("_")
         how = mode[0] if mode else "sum"
-        merge: Merge = MERGE.get(how, add)
+        merge: MergeValues = MERGE.get(how, add)
         for key, value, time in pace(entries(path)):
             series = kind, key, place if how in EACH else ""
             known = merged.get(series)

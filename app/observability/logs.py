@@ -1,4 +1,4 @@
-"""Logging as text (the seed's format) or JSON: one line per record, with the request's correlation id."""
+"""Logging as text or JSON: one line per record, with the request's correlation id."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ NO_REQUEST = "-"
 correlation_id: ContextVar[str] = ContextVar("correlation_id", default=NO_REQUEST)
 
 TEXT = "[%(correlation_id)s] %(asctime)s - %(name)s - %(levelname)s - %(message)s"
-SECONDS = "%Y-%m-%d %H:%M:%S"
+TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 # Lines of WARNING and above per worker from one place in the code. Callers and outages could cause one per request.
-MOST, PER_SECONDS = 20, 60.0
+MAX_LINES, PER_SECONDS = 20, 60.0
 MORE = "%s (%d more of these were left out)"
 # Escapes of all characters that could end a line or control a terminal.
 ESCAPED = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
@@ -32,7 +32,7 @@ ESCAPED = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | 
 def configure(level: str, log_format: str) -> None:
     """Send records at `level` and above, including Python's warnings, to standard error."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter(TEXT, SECONDS))
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter(TEXT, TIME_FORMAT))
     handler.addFilter(bound())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
@@ -55,7 +55,7 @@ def formatter() -> logging.Formatter | None:
 
 
 class Bound(logging.Filter):
-    """Passes at most MOST lines of WARNING and above from one place per PER_SECONDS.
+    """Passes at most MAX_LINES lines of WARNING and above from one place per PER_SECONDS.
 
     The next line then says how many were dropped. Lower levels pass without a limit. `clock` is monotonic seconds.
 
@@ -75,7 +75,7 @@ class Bound(logging.Filter):
         place = self._places.setdefault(known_by, _Place(now))
         if now - place.since >= PER_SECONDS:
             place.since, place.passed = now, 0
-        if place.passed == MOST:
+        if place.passed == MAX_LINES:
             place.left_out += 1
             return False
         place.passed += 1

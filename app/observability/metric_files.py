@@ -1,7 +1,7 @@
 """The files in which prometheus_client keeps a worker's values, and how a scrape reads those of all workers.
 
-A file holds one kind of metric of one worker. `counter_0.db` has the counters of the worker at place 0.
-`gauge_livemax_1.db` has the gauges that a scrape merges by `livemax`, of the worker at place 1.
+A file holds one kind of metric of one worker. counter_0.db has the counters of the worker at place 0.
+gauge_livemax_1.db has the gauges that a scrape merges by `livemax`, of the worker at place 1.
 """
 
 from __future__ import annotations

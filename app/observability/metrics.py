@@ -50,7 +50,7 @@ CHECK_DURATION = CountingHistogram(
 REDIS_ERRORS = Counter("ratelimiter_redis_errors_total", "Errors of the Redis client", ["operation"])
 BACKGROUND_ERRORS = Counter(
     "ratelimiter_background_errors_total",
-    "Failures of what a worker does beside checks, and then goes on with",
+    "Failed steps of a worker's background tasks; each task goes on",
     ["task"],
 )
 DEGRADED = Counter("ratelimiter_degraded_total", "Checks Redis did not decide, by what answered", ["mode"])
@@ -66,7 +66,7 @@ BREAKER_STATE = NodeGauge(
     multiprocess_mode="mostrecent",
 )
 # Labels of the reasons why a node is unhealthy, in the order of `/health`. `fallback` is not among them.
-REASONS = (
+DEGRADED_LABELS = (
     "redis",
     "redis_permission",
     "redis_cluster_member",
@@ -106,5 +106,5 @@ RULES_NOTIFIED = Gauge(
 REDIS_ERRORS.labels("check")
 for mode in ("open", "closed", "local"):
     DEGRADED.labels(mode)
-for reason in REASONS:
+for reason in DEGRADED_LABELS:
     DEGRADED_REASONS.labels(reason)

@@ -27,8 +27,9 @@ Pace = Callable[[Iterable[Any]], Iterable[Any]]
 
 
 class Labels(NamedTuple):
-    """Labels of the metrics by rule. `tenant` is empty for the default tenant: Prometheus treats it as a missing label.
+    """Labels of the metrics by rule. `client_id` of a rule for a group is its group.
 
+    `tenant` and `layer` are empty for the default ones: Prometheus treats an empty label as a missing one.
     `shadow` is no label, because shadow rules have a metric of their own.
     """
 
@@ -36,6 +37,7 @@ class Labels(NamedTuple):
     endpoint: str
     tenant: str = ""
     shadow: bool = False
+    layer: str = ""
 
 
 class Series(NamedTuple):
@@ -45,7 +47,7 @@ class Series(NamedTuple):
     labels: Labels
 
 
-DEFAULT = Series(0, Labels("default", "*"))
+DEFAULT_SERIES = Series(0, Labels("default", "*"))
 SeriesOf = Callable[[int], Series | None]  # argument: a rule id or a series key; None: no such rule
 
 
@@ -89,7 +91,7 @@ class RuleCounts:
     """One per process. `reserve` memory in the master, `take` a place in each worker, then `follow` the rules."""
 
     def __init__(self) -> None:
-        self._series: SeriesOf = {DEFAULT.key: DEFAULT}.get
+        self._series: SeriesOf = {DEFAULT_SERIES.key: DEFAULT_SERIES}.get
         self._known: dict[int, Counts] = {}  # by series key
         self.reserve(1)
 
@@ -142,7 +144,7 @@ class RuleCounts:
 
     def totals(self, pace: Pace) -> dict[Labels, list[float]]:
         """Return the columns of every series, over all workers, without those of removed rules."""
-        totals = {DEFAULT.labels: [0.0] * COLUMNS}
+        totals = {DEFAULT_SERIES.labels: [0.0] * COLUMNS}
         found: dict[int, Series | None] = {}
         for place in pace(self._places):
             used = place.used[0]

@@ -55,8 +55,8 @@ class Exporter(OTLPSpanExporter):
         return result
 
 
-class AskedIds(RandomIdGenerator):
-    """Gives the next trace the id that was drawn last, about which the sampler was asked."""
+class SampledIds(RandomIdGenerator):
+    """Gives the next trace the last drawn id, on which the sampler has decided."""
 
     def __init__(self) -> None:
         self._drawn = 0
@@ -79,7 +79,7 @@ class Tracing:
         sampler: Sampler | None = None if sampler_from_environment else ParentBased(TraceIdRatioBased(SAMPLED))
         resource = Resource.create({SERVICE_NAME: service_name})
         self._endpoint = endpoint
-        self._ids = AskedIds()
+        self._ids = SampledIds()
         self._provider = TracerProvider(
             sampler=sampler, resource=resource, id_generator=self._ids, shutdown_on_exit=False
         )

@@ -10,13 +10,17 @@ from app.rules.rule import Limit, Rule
 
 
 def successor(current: Rule, rule: Rule, next_counter: int) -> Rule:
-    """Return `rule` as the next version of `current`. Limits of unchanged algorithm and window keep their counters."""
+    """Return `rule` as the next version of `current`.
+
+    Limits of unchanged algorithm and window keep their counters, unless the same client now has another counter.
+    """
+    kept = current.limits if rule.counted_by == current.counted_by else ()
     return replace(
         rule,
         id=current.id,
         version=current.version + 1,
         created_at=current.created_at,
-        limits=numbered(rule.limits, current.limits, next_counter),
+        limits=numbered(rule.limits, kept, next_counter),
     )
 
 

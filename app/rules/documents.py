@@ -5,25 +5,34 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from app.rules.rule import Limit, Rule
-
-FIELDS = ("client_id", "endpoint", "action", "fail_mode", "shadow", "enabled", "description")
-LIMIT_FIELDS = ("rate", "window", "algorithm", "burst")
+from app.rules.rule import DEFAULT_LAYER, Limit, Rule
 
 Document = dict[str, Any]
+
+OWNER = ("client_id", "group")  # one of the two is null
+FIELDS = (*OWNER, "layer", "shared", "endpoint", "action", "fail_mode", "shadow", "enabled", "description")
+# Documents of earlier releases lack these fields.
+ADDED: Document = {"group": None, "layer": DEFAULT_LAYER, "shared": False}
+LIMIT_FIELDS = ("rate", "window", "algorithm", "burst")
 
 
 def document_of(rule: Rule) -> Document:
     """Return the fields that an operator can set, without id, version, times and counters."""
     limits = [{name: getattr(limit, name) for name in LIMIT_FIELDS} for limit in rule.limits]
-    return {name: getattr(rule, name) for name in FIELDS} | {"limits": limits}
+    return {name: getattr(rule, name) for name in FIELDS} | {"client_id": rule.client_id or None, "limits": limits}
 
 
 def rule_of(document: Mapping[str, Any], tenant_id: int) -> Rule:
     """Return the rule that a document describes; it is not stored yet. Fields that it lacks have defaults."""
     limits = tuple(Limit(**limit) for limit in document["limits"])
     fields = {name: document[name] for name in FIELDS if name in document}
+    fields["client_id"] = fields.get("client_id") or ""
     return Rule(id=-1, tenant_id=tenant_id, limits=limits, **fields)
+
+
+def without_owner(document: Document) -> Document:
+    """Return the document without its client or group, as templates have it."""
+    return {name: value for name, value in document.items() if name not in OWNER}
 
 
 def differences(before: Document, after: Document) -> Document:
@@ -52,7 +61,7 @@ def lost(before: Document, after: Document, named: Collection[str]) -> Document:
 
 
 def _flat(document: Document, several: bool) -> Document:
-    flat = {name: document.get(name) for name in FIELDS}
+    flat = {name: document.get(name, ADDED.get(name)) for name in FIELDS}
     for place, limit in enumerate(document["limits"]):
         flat |= {f"limits[{place}].{name}" if several else name: limit[name] for name in LIMIT_FIELDS}
     return flat

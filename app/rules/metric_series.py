@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
-from app.observability.rule_counts import DEFAULT, MAX_SERIES, Labels, Series
-from app.rules.rule import DEFAULT_RULE_ID, DEFAULT_TENANT_ID, Rule
-from app.rules.yielding import Pace
+from app.observability.rule_counts import DEFAULT_SERIES, MAX_SERIES, Labels, Series
+from app.rules.rule import DEFAULT_LAYER, DEFAULT_RULE_ID, DEFAULT_TENANT_ID, Rule
+from app.rules.sync.yielding import Pace
 
 MAX_SERIES_OF_TENANT = MAX_SERIES // 2
 # Per label. Longer values are cut: rules that differ only beyond it share a series.
@@ -36,7 +36,7 @@ class RuleSeries:
     def of(self, key: int) -> Series | None:
         """Return the series of a rule id or a series key; None if nothing counts under it."""
         if key == DEFAULT_RULE_ID:
-            return DEFAULT
+            return DEFAULT_SERIES
         if key < 0:
             return _others(-key) if -key in self.last else None
         rule = self._rules.get(key)
@@ -44,7 +44,7 @@ class RuleSeries:
             return None
         if rule.id > self.last.get(rule.tenant_id, rule.id):
             return None if rule.shadow else _others(rule.tenant_id)
-        labels = _labels(rule.tenant_id, rule.client_id, rule.endpoint or "*")
+        labels = _labels(rule.tenant_id, rule.pattern, rule.endpoint or "*", rule.layer)
         return Series(rule.id, labels._replace(shadow=True) if rule.shadow else labels)
 
 
@@ -56,9 +56,9 @@ def _others(tenant_id: int) -> Series:
     return Series(-tenant_id, _labels(tenant_id, OTHER, "*"))
 
 
-def _labels(tenant_id: int, client_id: str, endpoint: str) -> Labels:
+def _labels(tenant_id: int, pattern: str, endpoint: str, layer: str = DEFAULT_LAYER) -> Labels:
     tenant = "" if tenant_id == DEFAULT_TENANT_ID else str(tenant_id)
-    return Labels(client_id[:MAX_LABEL], endpoint[:MAX_LABEL], tenant)
+    return Labels(pattern[:MAX_LABEL], endpoint[:MAX_LABEL], tenant, layer="" if layer == DEFAULT_LAYER else layer)
 
 
 def _share(counts: list[int]) -> int:

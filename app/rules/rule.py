@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 ALGORITHMS = ("token_bucket", "fixed_window", "sliding_window", "sliding_window_counter", "gcra")
-BUCKETS = ("token_bucket", "gcra")  # the algorithms with a burst
+BUCKET_ALGORITHMS = ("token_bucket", "gcra")  # the algorithms with a burst
 ACTIONS = ("limit", "allow", "block")
 FAIL_MODES = ("open", "closed", "local")
 
@@ -23,10 +23,12 @@ MAX_WINDOW_SECONDS = 31_536_000
 MAX_RATE_TIMES_WINDOW = 9_000_000_000
 MAX_LOGGED_RATE = 100_000  # sliding_window keeps an entry per check: up to 3.4 MB at this rate
 MAX_LIMITS = 8
+MAX_GROUPS = 8  # of one check
 
 DEFAULT_TENANT, DEFAULT_TENANT_ID = "default", 1
 DEFAULT_RULE_ID = 0  # the built-in default has no row; callers see "default"
 DEFAULT_LAYER = "default"
+LAYER = "[a-z0-9_-]{1,32}"  # all of a layer's name, as PostgreSQL and Python read it
 # Kinds of rules, by the release that first decides by them. A rule with higher `needs` is hidden from this release.
 PLAIN, LAYERED = 0, 1
 UNDERSTOOD = LAYERED
@@ -52,7 +54,7 @@ class Limit(Struct, frozen=True, gc=False):
     @property
     def capacity(self) -> int:
         """The most that can be admitted at once."""
-        return self.burst if self.burst is not None and self.algorithm in BUCKETS else self.rate
+        return self.burst if self.burst is not None and self.algorithm in BUCKET_ALGORITHMS else self.rate
 
     def resolved(self, default_algorithm: str) -> Limit:
         """Return the limit with its algorithm set. A rate too high for an exact log uses the sliding window counter."""
@@ -63,7 +65,7 @@ class Limit(Struct, frozen=True, gc=False):
         return replace(self, algorithm=default_algorithm)
 
 
-class Rule(Struct, frozen=True, kw_only=True, gc=False):
+class Rule(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Limits for a client or a group (exact or glob) on one endpoint (None: any); all of them apply at once.
 
     `shared`: all clients of a client rule share one counter, and those of one group value. Otherwise each has its own.

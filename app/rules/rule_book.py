@@ -17,8 +17,8 @@ from app.rules.matching.pattern_index import Matches
 from app.rules.matching.tenant_rules import TenantRules
 from app.rules.metric_series import RuleSeries
 from app.rules.rule import DEFAULT_LAYER, Limit, Rule
+from app.rules.sync.yielding import Pace, unpaced
 from app.rules.validation import require_valid
-from app.rules.yielding import Pace, unpaced
 
 LARGE = 1000  # items; freeing as many takes a third of a millisecond
 
@@ -156,6 +156,13 @@ class RuleBook:
             else:
                 found += map(Deciding, rules.candidates(client_id))
         return [*found, Deciding(self._default)]
+
+    def group_rules(self, tenant_id: int) -> list[Rule]:
+        """Return the tenant's enabled rules of groups, shadows too."""
+        if tenant_id not in self.layered:
+            return []
+        rules = self._ready.values()
+        return [rule for rule in rules if rule.group is not None and rule.enabled and rule.tenant_id == tenant_id]
 
     def large_parts(self, pace: Pace) -> list[dict[Any, Any]]:
         """Return the large collections that only this book has, for `let_go` once the book is gone."""

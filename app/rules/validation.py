@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from re import fullmatch
 
 from app.rules.rule import (
     ACTIONS,
     ALGORITHMS,
+    DEFAULT_LAYER,
     FAIL_MODES,
+    LAYER,
     MAX_AMOUNT,
     MAX_LIMITS,
     MAX_LOGGED_RATE,
@@ -35,6 +38,10 @@ def require_valid(rule: Rule) -> None:
 def _problem(rule: Rule) -> str | None:
     if not rule.pattern or rule.endpoint == "":
         return "an empty client_id, group or endpoint"
+    if rule.client_id and rule.group is not None:
+        return "both a client_id and a group"
+    if rule.layer != DEFAULT_LAYER and not fullmatch(LAYER, rule.layer):
+        return f"the layer is {rule.layer!r}"
     if rule.action not in ACTIONS:
         return f"the action is {rule.action!r}"
     if rule.fail_mode is not None and rule.fail_mode not in FAIL_MODES:

@@ -21,7 +21,7 @@ OPTIONS = {  # of the listening socket; connections inherit them, if the system 
 }
 # A stopping worker waits so long for free slots, to accept connections queued in the kernel; half of its grace period.
 BACKLOG_SECONDS = 5.0
-UNREAD_BYTES = 64 * 1024
+DISCARDED_BYTES = 64 * 1024
 QUIET_SECONDS = 60.0  # between two log lines about refused connections
 TOO_MANY = "refused %d connections, the last from %s: one address may have %d to a worker (MAX_CONNECTIONS_PER_ADDRESS)"
 
@@ -49,7 +49,7 @@ class Acceptor(StreamServer):
 
     def do_handle(self, client: Any, address: Any) -> None:
         """Runs in the hub: serve the connection, or refuse it at once."""
-        if not isinstance(address, tuple) or self._worker.addresses.enter(address[0]):
+        if not isinstance(address, tuple) or self._worker.connections_by_address.enter(address[0]):
             super().do_handle(client, address)
         else:
             self._refuse(client, address[0])
@@ -57,7 +57,7 @@ class Acceptor(StreamServer):
     def do_close(self, client: Any, address: Any) -> None:
         super().do_close(client, address)
         if isinstance(address, tuple):
-            self._worker.addresses.leave(address[0])
+            self._worker.connections_by_address.leave(address[0])
 
     def close(self) -> None:
         """Stop listening. A stopping worker first accepts connections queued in the kernel, which the close would
@@ -76,11 +76,11 @@ class Acceptor(StreamServer):
         client.settimeout(0)
         with suppress(OSError):
             if self.ssl_args is None:
-                client.send(too_many_connections(self._worker.addresses.most))
+                client.send(too_many_connections(self._worker.connections_by_address.most))
             client.shutdown(socket.SHUT_WR)
-            client.recv(UNREAD_BYTES)  # a close with unread bytes resets the connection, and may destroy the answer
+            client.recv(DISCARDED_BYTES)  # a close with unread bytes resets the connection, and may destroy the answer
         client.close()
         self._refused += 1
         if (now := time.monotonic()) - self._logged_at >= QUIET_SECONDS:
-            self._worker.log.warning(TOO_MANY, self._refused, address, self._worker.addresses.most)
+            self._worker.log.warning(TOO_MANY, self._refused, address, self._worker.connections_by_address.most)
             self._logged_at, self._refused = now, 0

@@ -13,17 +13,17 @@ from functools import lru_cache
 import msgspec
 
 from app.api.auth import Credentials
-from app.api.check.decoding import JSON_TYPES
+from app.api.strict_json import JSON_TYPES
 from app.observability.tracing import Parent, parent_of
+from app.server.head import MAX_FIELDS
 
-MAX_HEAD = 4096
-MAX_FIELDS = 50
+MAX_CANONICAL_HEAD = 4096
 
 REQUEST_LINE = re.compile(rb"POST (/v1/check(?:/batch)?) HTTP/1\.1\r\n")
 # Names of letters, digits and hyphens: gunicorn treats underscores and other token characters in its own way.
-FIELDS = re.compile(rb"(?:[A-Za-z0-9-]+:[\x20-\x7e\t]*\r\n)+\r\n")
+FIELD_LINES = re.compile(rb"(?:[A-Za-z0-9-]+:[\x20-\x7e\t]*\r\n)+\r\n")
 LENGTH = re.compile(rb"(?:0|[1-9][0-9]{0,6})")
-JSON = tuple(spelling.encode() for spelling in JSON_TYPES)
+JSON_SPELLINGS = tuple(spelling.encode() for spelling in JSON_TYPES)
 
 # gunicorn implements these headers. The forwarding ones may contradict each other, which gunicorn judges.
 SPECIAL = frozenset(
@@ -31,7 +31,7 @@ SPECIAL = frozenset(
     b"x-forwarded-protocol x-forwarded-ssl script-name path-info".split()
 )
 # Read here, so they must not be given twice.
-SINGLE = frozenset(
+SINGLE_FIELDS = frozenset(
     b"host content-length content-type connection authorization x-api-key x-correlation-id x-forwarded-proto "
     b"traceparent tracestate".split()
 )
@@ -53,14 +53,14 @@ class CanonicalRequest(msgspec.Struct, frozen=True):
 def parse_canonical(head: bytes) -> CanonicalRequest | None:
     """The request of a complete head, with the empty line that ends it; None where it is not canonical."""
     line = REQUEST_LINE.match(head)
-    if line is None or len(head) > MAX_HEAD or not FIELDS.fullmatch(head, line.end()):
+    if line is None or len(head) > MAX_CANONICAL_HEAD or not FIELD_LINES.fullmatch(head, line.end()):
         return None
     fields: dict[bytes, bytes] = {}
     lines = head[line.end() : -4].split(b"\r\n")
     for field in lines:
         name, _, value = field.partition(b":")
         name = name.lower()
-        if name in SPECIAL or (name in SINGLE and name in fields):
+        if name in SPECIAL or (name in SINGLE_FIELDS and name in fields):
             return None
         fields[name] = value.strip(b" \t")
     return _request(line[1], fields) if len(lines) <= MAX_FIELDS else None
@@ -68,7 +68,7 @@ def parse_canonical(head: bytes) -> CanonicalRequest | None:
 
 def _request(path: bytes, fields: dict[bytes, bytes]) -> CanonicalRequest | None:
     length = fields.get(b"content-length", b"")
-    if not (b"host" in fields and LENGTH.fullmatch(length) and fields.get(b"content-type") in JSON):
+    if not (b"host" in fields and LENGTH.fullmatch(length) and fields.get(b"content-type") in JSON_SPELLINGS):
         return None
     if fields.get(b"connection", b"keep-alive").lower() != b"keep-alive":
         return None

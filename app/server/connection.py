@@ -14,13 +14,13 @@ from typing import Any, NamedTuple, Protocol
 import gevent
 from gevent import get_hub, getcurrent
 
-from app.api.request_body import MAX_BYTES, SECONDS, SHORT
-from app.server.canonical_request import MAX_HEAD, CanonicalRequest, parse_canonical
+from app.api.request_body import BODY_SECONDS, MAX_BYTES, SHORT_BODY_BYTES
+from app.server.canonical_request import MAX_CANONICAL_HEAD, CanonicalRequest, parse_canonical
 from app.server.sending import Sender
 
 READ_BYTES = 16 * 1024  # further bytes wait in the socket
 READABLE = 1  # the event mask of an io watcher
-LIMITS = {path.encode(): limit for path, limit in MAX_BYTES.items()}
+MAX_BODY_BYTES = {path.encode(): limit for path, limit in MAX_BYTES.items()}
 
 log = logging.getLogger(__name__)
 
@@ -185,18 +185,18 @@ class Connection:
 
     def _advance(self) -> None:
         read = self._read
-        body = read.find(b"\r\n\r\n", 0, MAX_HEAD) + 4
+        body = read.find(b"\r\n\r\n", 0, MAX_CANONICAL_HEAD) + 4
         request = parse_canonical(read[:body]) if body > 3 else None
-        if request is None or request.length > LIMITS[request.path]:
+        if request is None or request.length > MAX_BODY_BYTES[request.path]:
             self.end(read)
             return
         end = body + request.length
         if len(read) < end:
-            if request.length > SHORT and not self._lane.admits(request):
+            if request.length > SHORT_BODY_BYTES and not self._lane.admits(request):
                 self.end(read)  # gunicorn's path refuses it by its head
                 return
             self._incomplete = Incomplete(request, body, end, bytearray(read))
-            self._timer = get_hub().loop.timer(SECONDS)
+            self._timer = get_hub().loop.timer(BODY_SECONDS)
             self._timer.start(self._guarded, self._too_late)
             return
         self.busy, self._read = True, read[end:]

@@ -25,7 +25,7 @@ from app.server.bounded_socket import UNREAD_BYTES
 from app.server.canonical_request import CanonicalRequest
 from app.server.connection import Connection
 
-CHECK = b"/v1/check"
+CHECK_PATH = b"/v1/check"
 STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}
 
 
@@ -35,7 +35,7 @@ class FastLane:
     def __init__(self, worker: Any, handler: CheckHandler) -> None:
         self._worker = worker
         self._handler = handler
-        self._batcher = CheckCoalescer(handler, self._send_all)
+        self._coalescer = CheckCoalescer(handler, self._send_all)
         self._second, self._common = 0, b""
 
     def serve(self, client: Any) -> bytes | None:
@@ -50,13 +50,13 @@ class FastLane:
     def submit(self, connection: Connection, request: CanonicalRequest, body: bytes) -> None:
         """Answer the request: a check with the others of this event-loop turn; a batch, or a traced check, alone."""
         handler = self._handler
-        asked = Request(body, request.credentials, chosen(request.correlation_id), request.parent)
-        if request.path != CHECK:
-            gevent.spawn_raw(self._answer_alone, connection, handler.handle_batch, asked)
-        elif handler.traced and (span := handler.span(asked)) is not None:
-            gevent.spawn_raw(self._answer_alone, connection, handler.handle_check, asked, span)
+        check = Request(body, request.credentials, chosen(request.correlation_id), request.parent)
+        if request.path != CHECK_PATH:
+            gevent.spawn_raw(self._answer_alone, connection, handler.handle_batch, check)
+        elif handler.traced and (span := handler.span(check)) is not None:
+            gevent.spawn_raw(self._answer_alone, connection, handler.handle_check, check, span)
         else:
-            self._batcher.add(connection, asked)
+            self._coalescer.add(connection, check)
 
     def admits(self, request: CanonicalRequest) -> bool:
         """Whether the caller may check."""

@@ -12,7 +12,7 @@ import gevent
 
 from app.server.sending import HURRY_SECONDS
 
-LOOK_SECONDS = 1.0
+SWEEP_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class IdleTimeouts:
 
     def _sweep(self) -> None:
         while True:
-            gevent.sleep(LOOK_SECONDS)
+            gevent.sleep(SWEEP_SECONDS)
             before = time.monotonic() - (HURRY_SECONDS if self._hurried() else self._seconds)
             for connection in list(self._connections):
                 try:

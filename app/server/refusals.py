@@ -12,7 +12,7 @@ from gunicorn.http import errors
 
 from app.api.correlation import HEADER as CORRELATION_ID
 from app.api.correlation import chosen
-from app.api.problems import CONTENT_TYPE, RETRY, Problem
+from app.api.problems import PROBLEM_TYPE, RETRY, Problem
 from app.server.head import MAX_FIELD, MAX_FIELDS, MAX_HEAD, MAX_LINE
 
 BAD_REQUEST = "400 Bad Request"
@@ -60,6 +60,6 @@ def too_many_connections(most: int) -> bytes:
     problem = Problem(503, detail, kind="too-many-connections", headers=RETRY)
     correlation_id = chosen(None)
     body = json.dumps(problem.document() | {"correlation_id": correlation_id}, separators=(",", ":"))
-    fields = {"Connection": "close", "Content-Type": CONTENT_TYPE, "Content-Length": len(body)} | problem.headers
+    fields = {"Connection": "close", "Content-Type": PROBLEM_TYPE, "Content-Length": len(body)} | problem.headers
     head = [f"{name}: {value}\r\n" for name, value in (fields | {CORRELATION_ID: correlation_id}).items()]
     return f"HTTP/1.1 503 Service Unavailable\r\n{''.join(head)}\r\n{body}".encode()

@@ -10,10 +10,10 @@ import gevent
 from gunicorn.util import close, write_error
 from gunicorn.workers.ggevent import GeventWorker
 
-from app.api.request_body import SECONDS
+from app.api.request_body import BODY_SECONDS
 from app.server.acceptor import Acceptor
-from app.server.addresses import Addresses
 from app.server.bounded_socket import READ_BYTES, BoundedSocket
+from app.server.connections_by_address import ConnectionsByAddress
 from app.server.fast_lane import FastLane
 from app.server.idle_timeouts import IdleTimeouts
 from app.server.refusals import refusal
@@ -32,10 +32,10 @@ class Worker(GeventWorker):
         self.wsgi_handler = self  # gunicorn passes it to `server_class`
 
     @cached_property
-    def addresses(self) -> Addresses:
+    def connections_by_address(self) -> ConnectionsByAddress:
         """Counts the connections of this worker by their address."""
         settings = self.wsgi.extensions["ratelimiter"].settings
-        return Addresses(most=settings.max_connections_per_address, trusted=settings.trusted_proxies)
+        return ConnectionsByAddress(most=settings.max_connections_per_address, trusted=settings.trusted_proxies)
 
     def hurried(self) -> bool:
         """Whether waiting connections are in the way: the worker is to stop, or has no free slot."""
@@ -72,7 +72,7 @@ class Worker(GeventWorker):
         """
         if getattr(req.body.reader, "length", None) == 0:  # nothing is left: nearly always
             return
-        with gevent.Timeout(SECONDS, False):
+        with gevent.Timeout(BODY_SECONDS, False):
             while req.body.read(READ_BYTES):
                 pass
             return

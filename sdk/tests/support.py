@@ -69,7 +69,7 @@ class Server:
 
 
 class Broken(Server):
-    """Sends `beginning` to whoever has asked, then `rest` for ever, a piece each `pause` seconds; or closes."""
+    """Sends `beginning` to each caller, then `rest` for ever, a piece each `pause` seconds; or closes."""
 
     def __init__(self, beginning=b"", rest=b"", pause=0.001, closes=False):
         self.beginning, self._rest, self._pause, self._closes = beginning, rest, pause, closes

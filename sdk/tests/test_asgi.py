@@ -95,7 +95,7 @@ class TestMiddleware(unittest.IsolatedAsyncioTestCase):
         )
         headers = [("x_user", "spoofed"), ("x-user", "ann")]
         await Request(app, "/shop/tea", headers=headers, query_string=b"3", root_path="/shop").answer()
-        self.assertEqual([tuple(call) for call in self.fake.calls], [("ann", "/tea", 3, True)])
+        self.assertEqual([tuple(call) for call in self.fake.calls], [("ann", "/tea", 3, True, ())])
 
     async def test_a_secret_that_comes_twice_is_none(self):
         app = RateLimitMiddleware(hello, self.fake, identify=identify.api_key())

@@ -39,7 +39,7 @@ class TestCharges(unittest.TestCase):
         self.assertTrue(self.decided(Limit(None, "x", 2), Limit(None, "y", 5), Limit(None, "z", 4)).allowed)
         self.assertEqual(self.used(), 5)
         denied = self.decided(Limit(None, "x", 5), Limit(None, "y", 6))
-        self.assertEqual((denied.allowed, denied.limit_key, self.used()), (False, "y", 10))
+        self.assertEqual((denied.allowed, denied.limit_key, self.used()), (False, "y", 5))
 
     def test_other_counters_are_others(self):
         other = new_client_id(10)
@@ -50,10 +50,18 @@ class TestCharges(unittest.TestCase):
             self.decided(Limit(named, "x", cost), Limit(named, "/login", 1))
         self.assertEqual(self.client.peek(named, "/login").remaining, 0)
 
-    def test_the_first_denial_ends_it(self):
+    def test_a_denial_leaves_all_uncharged(self):
         other = new_client_id(1)
         limits = [Limit(other, "a"), Limit(None, "b"), Limit(other, "c", 2), Limit(new_client_id(1), "d")]
         decision = self.decided(*limits)
+        self.assertEqual((decision.allowed, decision.client_id, decision.limit_key), (False, other, "c"))
+        self.assertEqual((self.used(), self.client.peek(other).remaining), (0, 1))
+
+    def test_the_first_denial_ends_what_is_asked_in_turn(self):
+        other, client = new_client_id(1), LeasedLimiter(self.client)
+        self.addCleanup(client.close)
+        limits = [Limit(other, "a"), Limit(None, "b"), Limit(other, "c", 2), Limit(new_client_id(1), "d")]
+        decision = Gate(client, self.client_id).decide({"REMOTE_ADDR": "127.0.0.1"}, limits)
         self.assertEqual((decision.allowed, decision.client_id, decision.limit_key), (False, other, "c"))
         self.assertEqual(self.used(), 1)
 

@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import tempfile
 import threading
+import time
 import unittest
 from pathlib import Path
 from unittest.mock import patch
@@ -15,6 +16,7 @@ from support import PATIENT, URL, Broken, Relay, http, new_client_id
 from test_failures import BODY, OK
 
 from ratelimiter_client import RateLimiter, RateLimiterError
+from ratelimiter_client.http.transport import over
 
 CERTIFICATE = (
     "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
@@ -91,6 +93,41 @@ class TestConnections(unittest.TestCase):
         answer = http(OK, BODY, "Connection: close")
         with Broken(answer[:-9], answer[-9:], pause=0.05) as server, RateLimiter(server.url, timeout=PATIENT) as client:
             self.assertIsNone(client.check("a").error)
+
+
+class TestSending(unittest.TestCase):
+    """Requests that fit in no buffer."""
+
+    def setUp(self):
+        ours, self.service = socket.socketpair()
+        self.connection = over(ours)
+        self.addCleanup(self.connection.close)
+        self.addCleanup(self.service.close)
+
+    def exchange(self, request, seconds):
+        return self.connection.exchange(request, time.monotonic() + seconds, 1000)
+
+    def test_one_that_is_read_slowly_arrives_whole(self):
+        request = bytes(range(256)) * 20_000
+        received = []
+
+        def serve():
+            while sum(map(len, received)) < len(request):
+                received.append(self.service.recv(50_000))
+            self.service.sendall(http(OK, BODY))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        answer = self.exchange(request, PATIENT)
+        thread.join()
+        self.assertEqual((answer.body, b"".join(received)), (BODY, request))
+        self.assertTrue(self.connection.idle())
+
+    def test_one_that_nobody_reads_ends_at_its_deadline(self):
+        started = time.monotonic()
+        with self.assertRaises(socket.timeout):
+            self.exchange(bytes(10_000_000), 0.05)
+        self.assertLess(time.monotonic() - started, PATIENT)
 
 
 class TestRetry(unittest.TestCase):

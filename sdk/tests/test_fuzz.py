@@ -15,6 +15,7 @@ from support import http
 from test_failures import BODY, OK
 
 from ratelimiter_client import RateLimiter, RateLimitMiddleware, identify
+from ratelimiter_client.http.questions import UNPRINTABLE
 from ratelimiter_client.http.transport import AnswerReader
 from ratelimiter_client.testing import FakeLimiter
 
@@ -94,6 +95,27 @@ class TestFuzz(unittest.TestCase):
                     continue
                 self.assertTrue(named)
                 self.assertEqual(allowed, [True, False])
+
+    def test_groups(self):
+        fake = FakeLimiter(default=(1, 60), fail_mode="open")
+        for number in range(NUMBER):
+            named = [value(self.chance) for _ in range(self.chance.choice((0, 1, 2, 8, 9, 12)))]
+            groups = self.chance.choice((named, tuple(named), value(self.chance)))
+            fine = isinstance(groups, (list, tuple)) and all(
+                isinstance(one, (str, uuid.UUID)) or is_whole(one) for one in groups
+            )
+            with self.subTest(groups=groups):
+                try:
+                    decision = fake.check(str(number), groups=groups)
+                except TypeError:
+                    self.assertFalse(fine or groups is None)
+                    continue
+                self.assertTrue(fine or groups is None)
+                self.assertTrue(decision.allowed or (len(groups) > 8 and decision.reason == "groups_out_of_range"))
+                if decision.allowed:
+                    sent = fake.calls[-1].groups
+                    self.assertTrue(len(set(sent)) == len(sent) <= 8)
+                    self.assertTrue(all(0 < len(one) <= 128 and not UNPRINTABLE.search(one) for one in sent))
 
     def test_headers(self):
         fake = FakeLimiter(default=(1, 60), fail_mode="open")

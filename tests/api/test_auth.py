@@ -78,7 +78,7 @@ def test_a_route_that_states_nothing_is_refused() -> None:
     auth.init_app(forgetful)
     forgetful.add_url_rule("/forgotten", view_func=lambda: "secret")
     answer = forgetful.test_client().get("/forgotten", headers={"X-API-Key": ADMIN_KEY})
-    assert (answer.status_code, answer.content_type) == (403, problems.CONTENT_TYPE)
+    assert (answer.status_code, answer.content_type) == (403, problems.PROBLEM_TYPE)
     assert b"secret" not in answer.data
 
 

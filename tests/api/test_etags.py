@@ -71,3 +71,16 @@ def test_a_template_is_created_only_where_there_is_none(node: Node, client: str)
     assert _create(node, {"name": client} | LIMIT, TEMPLATES, tag='"1"').status_code == 200
     changed = node.request("POST", TEMPLATES, json={"name": f"{client}-2"} | LIMIT, headers={"If-Match": "*"})
     problem_of(changed, 412)
+
+
+def test_a_template_is_applied_only_where_there_is_no_rule_of_it(node: Node, client: str) -> None:
+    """All of its rules, or none. A rule that is as the template says is there, too."""
+    path, sent = f"{TEMPLATES}/signup-protection/apply", {"client_id": client}
+    [first, second] = node.request("POST", path, json=sent, headers={"If-None-Match": "*"}).json()
+    problem_of(node.request("POST", path, json=sent, headers={"If-None-Match": "*"}), 412)
+    node.request("DELETE", f"{RULES}/{first['id']}")
+    node.request("PATCH", f"{RULES}/{second['id']}", json={"rate": 7})
+    for headers in ({"If-None-Match": "*"}, {"If-Match": "*"}):
+        problem_of(node.request("POST", path, json=sent, headers=headers), 412)
+    [kept] = node.request("GET", f"{RULES}?client_id={client}").json()
+    assert (kept["id"], kept["rate"], kept["version"]) == (second["id"], 7, 2)

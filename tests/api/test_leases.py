@@ -158,7 +158,7 @@ def test_an_edit_of_the_rate_keeps_a_lease_and_a_new_counter_does_not(
     problem_of(give_back(node, other, 2), 404)
 
 
-def test_newcomers_lease_from_their_shared_counter(own_node: Node) -> None:
+def test_new_clients_lease_from_their_shared_counter(own_node: Node) -> None:
     own_node.put_rule(client_id="flood *", rate=20, window=3600)
     granted = [lease(own_node, f"flood {number}", 3) for number in range(12)]
     assert min(answer["granted"] for answer in granted) == 0  # the first of each minute are on their own

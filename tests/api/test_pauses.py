@@ -36,6 +36,9 @@ REQUESTS: dict[str, tuple[str, str, bytes]] = {
     "an export": ("GET", "/v1/admin/export", b""),
     "a page of the audit": ("GET", "/v1/admin/audit", b""),
     "an explanation": ("GET", "/v1/admin/explain?client_id=client%201", b""),
+    "a scrape": ("GET", "/metrics", b""),
+    "the clients denied most": ("GET", "/v1/admin/limited", b""),
+    "the counters of a client": ("GET", "/v1/admin/counters?client_id=client%200", b""),
     "one change among many rules": ("POST", "/v1/admin/rules", b'{"client_id":"a","rate":1,"window":1}'),
     "a batch with escapes": ("POST", "/v1/check/batch", json.dumps({"checks": ESCAPED}).encode()),
     "an import that changes all": ("POST", IMPORT, json.dumps({"rules": CHANGED}).encode()),
@@ -72,6 +75,11 @@ def watched(
     ) as node:
         answer = node.request("POST", IMPORT, json={"rules": RULES})
         assert len(answer.json()["created"]) == len(RULES)
+        node.await_rules()
+        for number in range(0, len(RULES), 1000):  # each rule that is used has series
+            checks = [{"client_id": rule["client_id"]} for rule in RULES[number : number + 1000]]
+            assert node.request("POST", "/v1/check/batch", key=None, json={"checks": checks}).status_code == 200
+        assert node.request("GET", "/metrics").text.count('client_id="client ') == len(RULES)  # half of them, two each
         yield node
 
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from app.api.problem_kinds import KINDS, PAGE, type_of
+from app.api.problem_kinds import KINDS, PROBLEMS_PAGE, type_of
 from tests.api.raw_http import problem_of
 from tests.support.node import ADMIN_KEY, ROOT, Node
 
@@ -65,7 +65,7 @@ def test_the_documentation_has_the_same_table() -> None:
 
 
 def test_a_type_leads_to_its_meaning(node: Node) -> None:
-    page = node.request("GET", PAGE, key=None)
+    page = node.request("GET", PROBLEMS_PAGE, key=None)
     assert (page.status_code, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
     for kind, meaning in KINDS.items():
         assert f'<dt id="{kind}">' in page.text

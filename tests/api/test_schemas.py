@@ -9,8 +9,7 @@ import pytest
 from flask import Flask
 from marshmallow import Schema, fields, validate
 
-from app.api.query_schemas import QuerySchema, Switch
-from app.api.schemas import BoundedList, Flag, Moment, ReadOnly, StrictSchema
+from app.api.schemas import BoundedList, Flag, Moment, QuerySchema, ReadOnly, StrictSchema, Switch
 
 ONE_OF_FEW = (Flag, Switch, Moment, ReadOnly)  # each bounds itself
 

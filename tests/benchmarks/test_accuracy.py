@@ -1,4 +1,4 @@
-"""What judges the load test accuses whoever admits one too many, and nobody else."""
+"""The judge of the load test accuses a service that admits one too many, and no other."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ LIMITERS = ("limiter-1", "limiter-2", "limiter-3")
 SENTINELS = ("redis-sentinel-1", "redis-sentinel-2", "redis-sentinel-3")
 
 
-class House:
+class Deployment:
     """Starts services of the composition. `ports`: by service."""
 
     def __init__(self, directory: Path, postgres: Postgres, running: ExitStack) -> None:
@@ -84,12 +84,12 @@ def ping(port: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, sockets: Path) -> Iterator[House]:
+def stack(tmp_path_factory: pytest.TempPathFactory, sockets: Path) -> Iterator[Deployment]:
     """With a PostgreSQL of its own that has run postgres_roles.sql, as the image's entry point would, and migrated."""
     directory, own = tmp_path_factory.mktemp("composition"), sockets / "composition"
     own.mkdir()
     with Postgres(data_dir=directory / "postgres", socket_dir=own, durable=False) as postgres, ExitStack() as running:
-        stack = House(directory, postgres, running)
+        stack = Deployment(directory, postgres, running)
         with closing(psycopg2.connect(postgres.url)) as connection, connection, connection.cursor() as cursor:
             cursor.execute(stack.secret("postgres_roles.sql"))
         migrate = stack.container("migrate")
@@ -98,7 +98,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, sockets: Path) -> Iterator[H
         yield stack
 
 
-def test_the_three_nodes_serve_behind_traefik_and_stop_in_time(stack: House, tmp_path: Path) -> None:
+def test_the_three_nodes_serve_behind_traefik_and_stop_in_time(stack: Deployment, tmp_path: Path) -> None:
     files = {path for path in stack.image.rglob("*") if path.name != "__pycache__"}
     limiters = stack.limiters(*LIMITERS)
     assert composition()["services"]["traefik"]["command"] == ["--configfile=/etc/traefik/traefik.yml"]
@@ -134,7 +134,7 @@ def test_the_three_nodes_serve_behind_traefik_and_stop_in_time(stack: House, tmp
     assert {path for path in stack.image.rglob("*") if path.name != "__pycache__"} == files
 
 
-def test_a_node_finds_the_primary_by_the_sentinels(stack: House) -> None:
+def test_a_node_finds_the_primary_by_the_sentinels(stack: Deployment) -> None:
     for name in ("redis-replica", *SENTINELS):
         stack.redis(name)
     (stack.secrets / "redis_url.single").write_text(stack.secret("redis_url.sentinel"))  # as REDIS=sentinel chooses
@@ -149,7 +149,7 @@ def test_a_node_finds_the_primary_by_the_sentinels(stack: House) -> None:
         assert replica["state"] == "online"
 
 
-def test_who_has_no_password_may_do_nothing_in_redis(stack: House) -> None:
+def test_who_has_no_password_may_do_nothing_in_redis(stack: Deployment) -> None:
     with redis.Redis(port=stack.ports["redis"]) as client:
         with pytest.raises(redis.exceptions.NoPermissionError):
             client.get("x")
@@ -157,12 +157,12 @@ def test_who_has_no_password_may_do_nothing_in_redis(stack: House) -> None:
             client.config_get("*")
 
 
-def test_the_service_may_not_change_tables(stack: House) -> None:
+def test_the_service_may_not_change_tables(stack: Deployment) -> None:
     url = stack.container("limiter-2").environment["DATABASE_URL_FILE"]
     with closing(psycopg2.connect(Path(url).read_text())) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM rules")
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):
-            cursor.execute("DROP TABLE rules")
+            cursor.execute("DROP TABLE all_rules")
 
 
 def test_every_service_is_hardened() -> None:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from devstack import Valkey
 from tests.devstack.processes import ends, parent_of, runs
 from tests.devstack.test_servers import EVERYSEC_SECONDS
 from tests.support.node import Node
@@ -24,8 +23,8 @@ class Run(Node):
     command = ("devstack",)
     last_signal = signal.SIGINT
 
-    def __init__(self, data_dir: Path, *, redis_url: str = "", database_url: str = "") -> None:
-        super().__init__(redis_url=redis_url, database_url=database_url, data_dir=data_dir, BREAKER_RESET_SECONDS=1)
+    def __init__(self, data_dir: Path, *, database_url: str = "") -> None:
+        super().__init__(redis_url="", database_url=database_url, data_dir=data_dir, BREAKER_RESET_SECONDS=1)
 
     @property
     def programs(self) -> dict[str, int]:
@@ -56,34 +55,30 @@ def without(run: Run, *names: str) -> Iterator[None]:
         os.kill(run.pid, signal.SIGCONT)
 
 
-def test_a_killed_valkey_is_started_again_with_its_counters(tmp_path: Path, database_url: str) -> None:
-    with Run(tmp_path, database_url=database_url) as run:
-        run.put_rule(client_id="counted", rate=5, window=3600, algorithm="fixed_window")
-        assert run.check("counted", cost=3)["remaining"] == 2
+def test_killed_servers_are_started_again_with_counters_and_rules(tmp_path: Path) -> None:
+    with Run(tmp_path) as run:
+        run.put_rule(client_id="kept", rate=5, window=3600, algorithm="fixed_window")
+        assert run.check("kept", cost=3)["remaining"] == 2
         time.sleep(EVERYSEC_SECONDS)
         with without(run, VALKEY):
-            decision = run.check("counted")
+            decision = run.check("kept")
             assert (decision["allowed"], decision["degraded"]) == (True, True)
-        assert run.eventually(lambda: not run.check("counted", cost=0)["degraded"])
-        assert run.check("counted", cost=0)["remaining"] == 2
+        assert run.eventually(lambda: not run.check("kept", cost=0)["degraded"])
+        assert run.check("kept", cost=0)["remaining"] == 2
         assert run.eventually(lambda: run.request("GET", "/health").json()["status"] == "healthy")
         [line] = run.lines("ended by itself")
         assert line.startswith("Valkey ended by itself (exit 137) and is started again; last words: ")
-        programs = run.programs.values()
-    assert not any(map(runs, programs))
 
-
-def test_a_killed_postgres_is_started_again_with_its_rules(tmp_path: Path, valkey: Valkey) -> None:
-    with Run(tmp_path, redis_url=valkey.url) as run:
-        run.put_rule(client_id="remembered", rate=3, window=3600)
         with without(run, POSTGRES):
             assert run.eventually(lambda: run.request("GET", "/v1/admin/rules").status_code == 503)
-            decision = run.check("remembered")
-            assert (decision["limit"], decision["degraded"]) == (3, False)
+            decision = run.check("kept")
+            assert (decision["limit"], decision["remaining"], decision["degraded"]) == (5, 1, False)
         assert run.eventually(lambda: run.request("GET", "/v1/admin/rules").status_code == 200)
-        run.put_rule(client_id="remembered", rate=4, window=3600)
-        assert run.check("remembered")["limit"] == 4
+        run.put_rule(client_id="kept", rate=6, window=3600)
+        assert run.check("kept")["limit"] == 6
         assert len(run.lines("PostgreSQL ended by itself (exit 137)")) == 1
+        programs = run.programs.values()
+    assert not any(map(runs, programs))
 
 
 def test_a_killed_run_leaves_nothing_of_servers_that_were_started_again_and_they_go_last(tmp_path: Path) -> None:

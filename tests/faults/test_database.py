@@ -224,11 +224,11 @@ def test_a_node_that_stops_right_after_a_change_has_saved_it(node: Node, databas
 
 
 @contextmanager
-def without(directory: Path) -> Iterator[None]:
-    """A file is in its place, so that nothing can be saved there."""
+def without(directory: Path) -> Iterator[Path]:
+    """A file is in its place, so that nothing can be saved there. Gives where it is meanwhile."""
     aside = directory.rename(f"{directory}-aside")
     directory.touch()
-    yield
+    yield aside
     directory.unlink()
     aside.rename(directory)
 
@@ -246,8 +246,11 @@ def test_saved_rules_are_the_last_ones_whole_and_of_this_database(
     place, rule = node.log.parent, {"client_id": "kept", "window": 60}
     saved = place / "rules.json"
     node.put_rule(**rule, rate=1000)
-    with without(place):
+    assert node.eventually(lambda: saved.exists() and '"rate":1000,' in saved.read_text())
+    with without(place) as aside:
         node.put_rule(**rule, rate=5)
+        log = aside / node.log.name
+        assert node.eventually(lambda: log.read_text().count("rules cannot be saved") == 2)  # a line a worker
     possible = time.monotonic()
     assert node.eventually(lambda: '"rate":5,' in saved.read_text())
     measured["saved after, s"] = round(time.monotonic() - possible, 1)

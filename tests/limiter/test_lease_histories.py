@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from app.limiter.redis.store import RedisStore
-from app.rules.rule import ALGORITHMS, BUCKETS, Limit
+from app.rules.rule import ALGORITHMS, BUCKET_ALGORITHMS, Limit
 from tests.support.deciders import SECOND, START
 from tests.support.examples import examples
 from tests.support.leasing import History, Leaser, Taken
@@ -88,7 +88,7 @@ class Walk:
         """Is left what would be, had only what was used been charged?"""
         for number, left in enumerate(self.subject.each_remaining(self.now)):
             limit, without = self.limits[number], self.history.remaining(self.limits, number, self.now)
-            if limit.algorithm in BUCKETS and not self.exact:
+            if limit.algorithm in BUCKET_ALGORITHMS and not self.exact:
                 assert left <= without, limit
             else:
                 assert left == without, limit
@@ -143,7 +143,7 @@ class Walk:
 
 def judged(store: RedisStore, algorithm: str, limits: list[Limit], events: list[Event]) -> None:
     """Step by step. Of buckets only leases that do not overlap: of these a return is exact, or less."""
-    buckets = algorithm in BUCKETS or any(limit.algorithm in BUCKETS for limit in limits)
+    buckets = algorithm in BUCKET_ALGORITHMS or any(limit.algorithm in BUCKET_ALGORITHMS for limit in limits)
     walk = Walk(store, algorithm, limits, overlapping=not buckets)
     for event in events:
         walk.step(event)

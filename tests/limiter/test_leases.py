@@ -11,7 +11,7 @@ from app.limiter.decision import LeaseOutcome
 from app.limiter.errors import StoreFault
 from app.limiter.redis.scripts import lease_release_script, lease_script
 from app.limiter.redis.store import RedisStore
-from app.rules.rule import BUCKETS, Limit
+from app.rules.rule import BUCKET_ALGORITHMS, Limit
 from tests.support.deciders import SECOND, START
 from tests.support.leasing import Leaser
 
@@ -106,7 +106,7 @@ def test_of_a_limit_that_was_cut_meanwhile_no_more_is_given_back_than_it_counts(
     assert subject.remaining(START - 1) == (5 if "window" in algorithm and algorithm != "sliding_window" else 0)
 
 
-@pytest.mark.parametrize("algorithm", BUCKETS)
+@pytest.mark.parametrize("algorithm", BUCKET_ALGORITHMS)
 @pytest.mark.parametrize("edited", [Limit(60, 60, burst=5), Limit(6, 60, burst=10), Limit(600, 60, burst=10)])
 def test_an_edited_bucket_that_was_charged_since_has_forgotten_what_it_held(
     store: RedisStore, algorithm: str, edited: Limit
@@ -146,7 +146,7 @@ def test_a_log_is_searched_back_a_thousand_entries(store: RedisStore, redis_clie
         subject.lease(5, START + 1)
     for number in range(999):
         subject.check(2, START + 2 + number)
-    key = subject.client + subject.compiled.names[0]
+    key = subject.client + subject.compiled.counter_names[0]
     length, before = redis_client.strlen(key), subject.remaining(START + 2000)
     assert subject.give_back(0, 3, START + 2000) == 3
     assert subject.remaining(START + 2000) == before + 3
@@ -166,7 +166,7 @@ def test_the_same_instant_is_told_apart_by_its_units(store: RedisStore, redis_cl
     for number, units in ((1, 40), (0, 3), (2, 2)):
         assert subject.give_back(number, units, START) == units
     assert subject.remaining(START) == 100
-    assert totals_of(redis_client, subject.client + subject.compiled.names[0]) == [0] * 3
+    assert totals_of(redis_client, subject.client + subject.compiled.counter_names[0]) == [0] * 3
 
 
 TOTALS = """
@@ -196,7 +196,7 @@ def test_a_lease_is_kept_until_it_expires_and_a_return_prolongs_nothing(
 
     lease = ChargeRecord(subject.name(0), b"2500000", lease_script())
     assert ask(Charge(subject.compiled, subject.client, 4, lease)) == 4
-    keys = [subject.client + subject.compiled.names[0], subject.client + lease.name]
+    keys = [subject.client + subject.compiled.counter_names[0], subject.client + lease.name]
     assert 2000 < redis_client.pttl(keys[1]) <= 2500
     assert redis_client.memory_usage(keys[1]) <= 160
     expire = [redis_client.pexpiretime(key) for key in keys]
@@ -209,9 +209,9 @@ def test_a_lease_is_kept_until_it_expires_and_a_return_prolongs_nothing(
 def test_nothing_granted_keeps_no_lease(store: RedisStore, redis_client: redis.Redis, algorithm: str) -> None:
     subject = Leaser(store, [Limit(10, 60, algorithm)])
     subject.lease(10, START)
-    before = redis_client.dump(subject.client + subject.compiled.names[0])
+    before = redis_client.dump(subject.client + subject.compiled.counter_names[0])
     assert subject.lease(1, START).permits == 0
-    assert redis_client.dump(subject.client + subject.compiled.names[0]) == before
+    assert redis_client.dump(subject.client + subject.compiled.counter_names[0]) == before
     assert not redis_client.exists(subject.client + subject.name(1))
 
 
@@ -226,7 +226,7 @@ def test_a_counter_that_was_reset_gets_nothing_back(
 ) -> None:
     subject = Leaser(store, [Limit(10, 60, algorithm)])
     subject.lease(5, START)
-    redis_client.delete(subject.client + subject.compiled.names[0])
+    redis_client.delete(subject.client + subject.compiled.counter_names[0])
     assert subject.give_back(0, 5, START) == 0
     assert subject.remaining(START) == 10
 
@@ -249,6 +249,6 @@ def test_lost_scripts_are_loaded_again(store: RedisStore, redis_client: redis.Re
 
 def test_a_key_of_another_type_is_a_fault(store: RedisStore, redis_client: redis.Redis) -> None:
     subject = Leaser(store, [Limit(10, 60, "gcra")])
-    redis_client.sadd(subject.client + subject.compiled.names[0], "something else")
+    redis_client.sadd(subject.client + subject.compiled.counter_names[0], "something else")
     [outcome] = store.check([Charge(subject.compiled, subject.client, 1, ChargeRecord(b":L:x", b"1", lease_script()))])
     assert isinstance(outcome, StoreFault)

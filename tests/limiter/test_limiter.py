@@ -23,7 +23,7 @@ from app.limiter.redis.store import RedisStore, connect
 from app.observability.active_clients import ActiveClients
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
-from app.rules.yielding import unpaced
+from app.rules.sync.yielding import unpaced
 from devstack import Valkey
 from tests.support.limiters import limiter_of
 

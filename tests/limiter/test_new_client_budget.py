@@ -87,7 +87,7 @@ def test_a_tenant_is_not_known_for_another(clock: Clock) -> None:
     assert new_client_budget.judge(2, Check("a")).new_client
 
 
-def test_newcomers_share_one_counter_per_rule_but_those_a_rule_names_and_answers_kept_do_not() -> None:
+def test_new_clients_share_one_counter_per_rule_but_those_a_rule_names_and_answers_kept_do_not() -> None:
     hour = (Limit(10, 3600),)
     rules = (Rule(id=7, client_id="named", limits=hour), Rule(id=8, client_id="glob*", limits=hour))
     book = RuleBook(Snapshot(1, b"secret", rules), default=default_rule(100, 60), algorithm="gcra")
@@ -95,7 +95,7 @@ def test_newcomers_share_one_counter_per_rule_but_those_a_rule_names_and_answers
 
     def charge(client: str, **fields: object) -> object:
         asked = compiled_rules.charge(1, Check(client, **fields))  # type: ignore[arg-type]
-        return asked.client, asked.compiled.names, asked.record and asked.record.name
+        return asked.client, asked.compiled.counter_names, asked.record and asked.record.name
 
     assert charge("a", new_client=True) == charge("b", new_client=True) != charge("a")
     assert charge("glob 1", new_client=True) == charge("glob 2", new_client=True) != charge("a", new_client=True)

@@ -13,7 +13,7 @@ from app.observability.background import forever
 def test_a_failure_is_logged_and_counted_and_work_goes_on(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(background, "REST_SECONDS", 0)
+    monkeypatch.setattr(background, "RETRY_SECONDS", 0)
     turns: list[int] = []
 
     def turn() -> None:

@@ -15,8 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.observability.exposition import exposition
 from app.observability.metric_files import FIRST_BYTES, entries
-from app.observability.rule_counts import COLUMNS, DEFAULT, Labels, RuleCounts, Series
-from app.rules.yielding import unpaced
+from app.observability.rule_counts import COLUMNS, DEFAULT_SERIES, Labels, RuleCounts, Series
+from app.rules.sync.yielding import unpaced
 
 MODES = ("min", "max", "sum", "mostrecent", "all", "livemin", "livemax", "livesum", "livemostrecent", "liveall")
 ODD = 'a "quoted" \\ and\nbroken line, \U0001f600'
@@ -82,7 +82,7 @@ def test_rules_are_shown_by_the_labels_they_have() -> None:
     shown = {
         7: Series(7, Labels("seven", "*")),
         8: Series(8, Labels(ODD, "login", "2")),
-        DEFAULT.key: DEFAULT,
+        DEFAULT_SERIES.key: DEFAULT_SERIES,
     }
     counts.follow(shown.get)
     counts.of(7).allowed(3)
@@ -95,7 +95,7 @@ def test_rules_are_shown_by_the_labels_they_have() -> None:
         ("blocked", {"client_id": ODD, "endpoint": "login", "tenant": "2"}, 2),
         ("lease_permits_granted", {"client_id": ODD, "endpoint": "login", "tenant": "2"}, 5),
         ("lease_permits_returned", {"client_id": ODD, "endpoint": "login", "tenant": "2"}, 0),
-        ("allowed", DEFAULT.labels._asdict() | {"tenant": None}, 0),
+        ("allowed", DEFAULT_SERIES.labels._asdict() | {"tenant": None}, 0),
     ):
         wanted = frozenset((label, text) for label, text in labels.items() if text)
         assert found["counter", f"ratelimiter_{name}_total", wanted] == value

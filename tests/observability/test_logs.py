@@ -12,10 +12,10 @@ from uuid import uuid4
 import pytest
 
 from app.observability.logs import (
-    MOST,
+    MAX_LINES,
     PER_SECONDS,
-    SECONDS,
     TEXT,
+    TIME_FORMAT,
     Bound,
     JsonFormatter,
     TextFormatter,
@@ -111,7 +111,7 @@ def test_no_line_can_be_forged(line_break: str) -> None:
         raise ValueError(text)
     except ValueError as error:
         broken = record(text, error)
-    formatted = TextFormatter(TEXT, SECONDS).format(broken)
+    formatted = TextFormatter(TEXT, TIME_FORMAT).format(broken)
     first, *rest = formatted.split("\n")
     assert LINE.fullmatch(first)
     assert rest
@@ -123,7 +123,7 @@ def test_no_line_can_be_forged(line_break: str) -> None:
 def test_the_id_is_that_of_the_request() -> None:
     token = correlation_id.set("find-me")
     try:
-        assert TextFormatter(TEXT, SECONDS).format(record("hello")).startswith("[find-me] ")
+        assert TextFormatter(TEXT, TIME_FORMAT).format(record("hello")).startswith("[find-me] ")
         assert json.loads(JsonFormatter().format(record("hello")))["correlation_id"] == "find-me"
     finally:
         correlation_id.reset(token)
@@ -137,10 +137,10 @@ def test_a_line_that_comes_again_and_again_is_counted_and_left_out() -> None:
         made = logging.LogRecord("app", level, __file__, line, text, tuple(values.values()), None)
         return [made.getMessage()] if subject.filter(made) else []
 
-    refusals = [told("refused %s", client=str(number)) for number in range(MOST + 5)]
-    assert [line for told_now in refusals for line in told_now] == [f"refused {number}" for number in range(MOST)]
+    refusals = [told("refused %s", client=str(number)) for number in range(MAX_LINES + 5)]
+    assert [line for told_now in refusals for line in told_now] == [f"refused {number}" for number in range(MAX_LINES)]
     assert told("lost %s", client="1") == ["lost 1"]
-    assert [told("without values", line=2) for _ in range(MOST)] == [["without values"]] * MOST
+    assert [told("without values", line=2) for _ in range(MAX_LINES)] == [["without values"]] * MAX_LINES
     assert told("without values", line=2) == []
     assert [told("refused %s", logging.INFO, client="x") for _ in range(100)] == [["refused x"]] * 100
     now[0] += PER_SECONDS
@@ -151,7 +151,7 @@ def test_a_line_that_comes_again_and_again_is_counted_and_left_out() -> None:
 def test_callers_cannot_fill_the_log(logged: Logged) -> None:
     """With what the server refuses, whose lines are gunicorn's."""
     workers = len(logged.node.workers) or 2
-    for _ in range(3 * workers * MOST):
+    for _ in range(3 * workers * MAX_LINES):
         exchange(logged.node.port, b"NONSENSE\r\n\r\n")
     refused = [line for line in lines(logged.node) if "refused a request" in line]
-    assert MOST <= len(refused) <= workers * MOST
+    assert MAX_LINES <= len(refused) <= workers * MAX_LINES

@@ -8,14 +8,16 @@ from collections.abc import Callable
 import pytest
 
 from app.observability import rule_counts
-from app.observability.rule_counts import COLUMNS, DEFAULT, SLOTS, Labels, RuleCounts, Series
-from app.rules.yielding import unpaced
+from app.observability.rule_counts import COLUMNS, DEFAULT_SERIES, SLOTS, Labels, RuleCounts, Series
+from app.rules.sync.yielding import unpaced
 
 ROUNDS = 2_000
 
 
 def series(*ids: int) -> dict[int, Series]:
-    return {DEFAULT.key: DEFAULT} | {rule_id: Series(rule_id, Labels(f"client {rule_id}", "*")) for rule_id in ids}
+    return {DEFAULT_SERIES.key: DEFAULT_SERIES} | {
+        rule_id: Series(rule_id, Labels(f"client {rule_id}", "*")) for rule_id in ids
+    }
 
 
 def allowed(counts: RuleCounts) -> dict[str, float]:
@@ -37,7 +39,7 @@ def in_a_worker(work: Callable[[], None]) -> int:
 def test_workers_that_count_at_the_same_time_and_after_one_another_are_added_up() -> None:
     counts, rules = RuleCounts(), series(1, 2)
     counts.reserve(3)
-    counts.of(DEFAULT.key)  # as plans made before the fork do
+    counts.of(DEFAULT_SERIES.key)  # as compiled rules made before the fork do
     counts.follow(rules.get)
 
     def work(place: int) -> None:
@@ -47,14 +49,14 @@ def test_workers_that_count_at_the_same_time_and_after_one_another_are_added_up(
             counts.of(2).blocked(3)
             counts.of(2).granted(5)
             counts.of(2).returned(4)
-            counts.of(DEFAULT.key).allowed(1)
+            counts.of(DEFAULT_SERIES.key).allowed(1)
 
     for _ in range(2):  # the second time each goes on with what its predecessor counted
         workers = [in_a_worker(lambda place=place: work(place)) for place in range(3)]
         assert [os.waitpid(pid, 0)[1] for pid in workers] == [0, 0, 0]
     times = 2 * 3 * ROUNDS
     assert counts.totals(unpaced) == {
-        DEFAULT.labels: [times, 0, 0, 0],
+        DEFAULT_SERIES.labels: [times, 0, 0, 0],
         rules[1].labels: [times, 0, 0, 0],
         rules[2].labels: [0, 3 * times, 5 * times, 4 * times],
     }
@@ -63,10 +65,10 @@ def test_workers_that_count_at_the_same_time_and_after_one_another_are_added_up(
 def test_what_was_made_before_the_fork_counts_at_the_place_taken() -> None:
     counts = RuleCounts()
     counts.reserve(2)
-    early = counts.of(DEFAULT.key)
+    early = counts.of(DEFAULT_SERIES.key)
     counts.take(1)
     early.allowed(2)
-    counts.of(DEFAULT.key).allowed(3)
+    counts.of(DEFAULT_SERIES.key).allowed(3)
     counts.take(0)
     early.allowed(5)
     assert allowed(counts) == {"default": 10}
@@ -75,7 +77,7 @@ def test_what_was_made_before_the_fork_counts_at_the_place_taken() -> None:
 def test_a_worker_beyond_the_places_reserved_counts_for_itself(caplog: pytest.LogCaptureFixture) -> None:
     counts = RuleCounts()
     counts.take(1)
-    counts.of(DEFAULT.key).allowed(1)
+    counts.of(DEFAULT_SERIES.key).allowed(1)
     assert allowed(counts) == {"default": 0}
     assert "place 1" in caplog.text
 
@@ -114,7 +116,7 @@ def test_rules_without_end_take_the_slots_of_those_that_have_gone(monkeypatch: p
     for generation in range(20):
         rules.clear()
         rules |= series(*range(5 * generation, 5 * generation + 5))
-        rules.pop(DEFAULT.key)
+        rules.pop(DEFAULT_SERIES.key)
         for rule_id in rules:
             counts.of(rule_id).allowed(rule_id)
         if late is not None:

@@ -103,7 +103,7 @@ def test_an_admin_request_shows_its_statements_and_no_values(traced: Node, spans
     statements = [span.attributes["db.statement"] for span in found if span.name == "db"]
     assert (request.parent, request.attributes["http.status_code"]) == (SPAN, "201")
     assert {span.parent for span in found if span.name == "db"} == {request.id}
-    assert any(statement.startswith("INSERT INTO rules") for statement in statements), statements
+    assert any(statement.startswith("INSERT INTO all_rules") for statement in statements), statements
     assert client_id not in str(found)
 
 

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.rules.rule import Limit
 from app.rules.sql.repository import RuleRepository
-from tests.support.stored import counters, put_rule, rule
+from tests.support.stored import changes, counters, put_rule, rule
 
 
 def test_a_limit_keeps_its_counter_while_algorithm_and_window_stay(session: Session) -> None:
@@ -44,3 +44,17 @@ def test_a_rule_that_another_repository_read_can_be_replaced(session: Session) -
     assert counters(replaced) == [3, 2]
     [again] = RuleRepository(session).replace([(replaced, changed)])
     assert counters(again) == [3, 2]
+
+
+def test_another_layer_keeps_the_counter_and_another_owner_of_it_starts_a_new_one(session: Session) -> None:
+    stored, _ = put_rule(session, rule("g"))
+    for fields, expected in [
+        ({"layer": "org"}, [1]),
+        ({"shared": True}, [2]),
+        ({"client_id": "g*"}, [2]),
+        ({"client_id": "", "group": "g"}, [3]),
+        ({"shared": False}, [4]),
+        ({"client_id": "g", "group": None, "layer": "default"}, [5]),
+    ]:
+        stored = changes(session).edit(stored.id, lambda rule, fields=fields: replace(rule, **fields))
+        assert counters(stored) == expected, fields

@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.observability.rule_counts import DEFAULT, MAX_SERIES, Labels, Series
+from app.observability.rule_counts import DEFAULT_SERIES, MAX_SERIES, Labels, Series
 from app.rules.metric_series import MAX_LABEL, MAX_SERIES_OF_TENANT, RuleSeries
 from app.rules.rule import DEFAULT_TENANT_ID, Limit, Rule
-from app.rules.yielding import unpaced
+from app.rules.sync.yielding import unpaced
 
 LIMITS = (Limit(5, 60, "gcra"),)
 
@@ -30,7 +30,16 @@ def test_labels_are_those_of_the_rule_cut_and_with_the_tenant() -> None:
     assert subject.of(1) == Series(1, Labels("premium_*", "*", ""))
     assert subject.of(2) == Series(2, Labels("é" * MAX_LABEL, "k" * MAX_LABEL, ""))
     assert subject.of(3) == Series(3, Labels("premium_*", "login", "7"))
-    assert subject.of(0) == DEFAULT
+    assert subject.of(0) == DEFAULT_SERIES
+
+
+def test_labels_name_the_group_and_any_layer_but_the_default() -> None:
+    subject = series_of(
+        rule(1, client_id="", group="org:*"),
+        rule(2, client_id="a", layer="protection", endpoint="login"),
+    )
+    assert subject.of(1) == Series(1, Labels("org:*", "*"))
+    assert subject.of(2) == Series(2, Labels("a", "login", layer="protection"))
 
 
 def test_rules_that_decide_nothing_have_none() -> None:

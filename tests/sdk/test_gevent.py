@@ -10,7 +10,7 @@ from tests.support.node import ROOT, Node
 
 SCRIPT = """
 from gevent import monkey
-monkey.patch_all()
+monkey.patch_all(select=False)  # waiting by the system's poll would hold up all
 import socket, sys
 import gevent
 from ratelimiter_client import RateLimiter

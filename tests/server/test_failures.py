@@ -55,7 +55,7 @@ SENT: dict[str, tuple[bytes, ...]] = {
 def test_a_connection_whose_lane_fails_ends(
     place: str, sent: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(connections, "SECONDS", 0.05)
+    monkeypatch.setattr(connections, "BODY_SECONDS", 0.05)
     lane = Broken("the first take" if place == "the take of a body that came in parts" else place)
     served, client = socketpair()
     with served, client, caplog.at_level(logging.ERROR, connections.__name__), gevent.Timeout(10):

@@ -135,7 +135,7 @@ def small(valkey: Valkey, database_url: str, tmp_path_factory: pytest.TempPathFa
 
 @pytest.mark.parametrize("sent", [LARGE * 8, BATCH * 20], ids=["gunicorn's path", "the fast lane"])
 def test_three_times_as_many_as_a_worker_takes_do_not_keep_others_out(small: Node, sent: bytes) -> None:
-    """A worker with no free slot gives up whoever takes nothing for a second: an honest client waits for seconds."""
+    """A worker with no free slot gives up a client that takes nothing for a second; an honest one waits for seconds."""
     with ExitStack() as stack:
         crowd = [stack.enter_context(slow_reader(small.port)) for _ in range(12)]
         for connection in crowd:

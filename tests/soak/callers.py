@@ -7,7 +7,9 @@ import json
 import random
 import threading
 from collections import Counter
-from typing import Any, Self
+from typing import Any
+
+from tests.support.threads import CallerThreads
 
 WINDOW = 1_000_000  # seconds: no unit comes back meanwhile
 ALGORITHMS = ("token_bucket", "fixed_window", "sliding_window", "sliding_window_counter", "gcra")
@@ -48,23 +50,13 @@ class Ledger:
             self.wrong.append(f"{client}: {charged} charged of {limit}, {sure} admitted, {perhaps} in doubt")
 
 
-class Callers:
+class Callers(CallerThreads):
     """`width` callers ask about the ledger's clients at random, singly and in batches, from entry to exit."""
 
     def __init__(self, port: int, ledger: Ledger, *, width: int, seed: int) -> None:
         self._port, self._ledger = port, ledger
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._ask, args=(random.Random(seed + n),)) for n in range(width)]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(60)
 
     def _ask(self, dice: random.Random) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_SECONDS)

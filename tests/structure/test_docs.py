@@ -51,6 +51,13 @@ def test_links_and_paths_lead_somewhere(document: Path) -> None:
         assert "NAME" in path or (ROOT / path).exists(), path
 
 
+def test_the_map_of_the_code_names_every_room() -> None:
+    places = (ROOT / "docs/architecture.md").read_text().partition("## Where things live")[2]
+    rooms = {path.parent.name for path in (ROOT / "app").glob("*/__init__.py")}
+    rooms |= {path.parent.name for path in (ROOT / "app").glob("*/*/__init__.py")}
+    assert {room for room in rooms if f"{room}/" not in places} == set()
+
+
 @pytest.mark.parametrize("document", MEASURED, ids=lambda path: path.name)
 def test_the_tables_of_measurements_are_those_saved(document: Path) -> None:
     text = document.read_text()

@@ -5,6 +5,7 @@ What stands for paths, addresses and ports of containers on this machine is a ta
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import json
 import os
@@ -46,7 +47,7 @@ def image_command(instruction: str) -> list[str]:
 
 
 def copy_image(directory: Path) -> None:
-    """What COPY puts into the image's working directory, less what .dockerignore leaves out."""
+    """What COPY puts into the image's working directory, less what .dockerignore leaves out; compiled, as there."""
     assert set(LEFT_OUT) <= set((ROOT / ".dockerignore").read_text().split())
     directory.mkdir()
     copied = re.findall(r"^COPY (?!--from|requirements)(.*)$", DOCKERFILE, re.MULTILINE)
@@ -57,6 +58,8 @@ def copy_image(directory: Path) -> None:
                 shutil.copytree(source, directory / target, ignore=ignored)
             else:
                 shutil.copy(source, directory / target)
+    assert "compileall -q app\n" in DOCKERFILE
+    compileall.compile_dir(directory / "app", quiet=1)
 
 
 class Container:

@@ -50,7 +50,7 @@ COMPANIONS = {"haproxy": "haproxy.lua"}  # a file beside it
 
 
 class Application:
-    """Says hello to whoever is let through, on a free port, from entry to exit. `asked`: method and path of each."""
+    """Greets each request that is let through, on a free port, from entry to exit. `asked`: method and path of each."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []

@@ -62,7 +62,7 @@ def fallback_of(fail_mode: str = "open") -> Fallback:
 
 def counters(charged: Charge) -> list[bytes]:
     """The keys, by limit."""
-    return [prefix + name for prefix, name in zip(prefixes(charged), charged.compiled.names, strict=True)]
+    return [prefix + name for prefix, name in zip(prefixes(charged), charged.compiled.counter_names, strict=True)]
 
 
 def used(client: redis.Redis, key: bytes) -> int:

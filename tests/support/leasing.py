@@ -13,7 +13,7 @@ from app.limiter.decision import LeaseOutcome, Outcome
 from app.limiter.keys import lease_name
 from app.limiter.redis.scripts import lease_release_script, lease_script
 from app.limiter.redis.store import RedisStore
-from app.rules.rule import BUCKETS, Limit, Rule
+from app.rules.rule import BUCKET_ALGORITHMS, Limit, Rule
 from tests.support.deciders import new_client
 from tests.support.models import MODELS
 
@@ -57,7 +57,7 @@ class Leaser:
 
     def name(self, number: int) -> bytes:
         """What follows the client's part in the key of a lease."""
-        return lease_name(self.compiled.names, str(number))
+        return lease_name(self.compiled.counter_names, str(number))
 
     def _of_lease(self, charge: Charge, now_us: int) -> LeaseOutcome:
         outcome = self._asked(charge, now_us)
@@ -122,7 +122,7 @@ class History:
         for start in self._windows(limit):
             inside = [each for each in self.taken if start <= each.at < start + limit.window_us]
             out = sum(each.out(start) for each in self.taken)
-            bound = limit.rate + (limit.capacity if limit.algorithm in BUCKETS else 0)
+            bound = limit.rate + (limit.capacity if limit.algorithm in BUCKET_ALGORITHMS else 0)
             worst = max(worst, Fraction(sum(each.used for each in inside) - bound - out))
         return worst
 

@@ -8,9 +8,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from tests.support.faults import ALL
+from tests.support.threads import CallerThreads
 
 # Between the checks of a caller: with `make test` other tests need the processors too.
 REST_SECONDS = 0 if ALL else 0.02
@@ -39,7 +40,7 @@ class Answer:
         return decision
 
 
-class Load:
+class Load(CallerThreads):
     """`width` callers per node, each on a connection of its own, ask again and again, from entry to exit.
 
     They ask `check`, or what it returns for the number of the caller. Nothing is asserted here.
@@ -54,16 +55,6 @@ class Load:
         callers = enumerate(node for node in nodes for _ in range(width))
         self._threads = [threading.Thread(target=self._send, args=caller) for caller in callers]
         self._stop = threading.Event()
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(60)
 
     @property
     def statuses(self) -> set[int]:

@@ -7,9 +7,10 @@ import json
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 from tests.support.load import percentile
+from tests.support.threads import CallerThreads
 
 PAUSE_SECONDS = 0.01
 
@@ -28,7 +29,7 @@ class Waits:
         return round(percentile(self.seconds, percent) * 1e3, 1) if self.seconds else float("nan")
 
 
-class Neighbour:
+class Neighbour(CallerThreads):
     """`width` callers, each on a connection of its own, ask `check` a hundred times a second, from entry to exit.
 
     `waits` is replaced by `turn`, so that a calm time and an attack are told apart.
@@ -40,16 +41,6 @@ class Neighbour:
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._ask) for _ in range(width)]
         self.waits = Waits()
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(120)
 
     def turn(self, seconds: float = 0) -> Waits:
         """What was seen since entry or the last turn, after waiting so long. A check under way counts when it ends."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import itertools
 import socket
-import threading
 from collections.abc import Iterator
-from typing import Self
+
+from tests.support.threads import ThreadedServer
 
 GREETINGS = (b"CLIENT", b"HELLO", b"AUTH", b"SELECT", b"SCRIPT")
 ENDLESS = b"(endless)"
 PIECE = b"x" * 65536
 
 
-class Nonsense:
+class Nonsense(ThreadedServer):
     """On 127.0.0.1, from entry to exit. `answer` may be changed meanwhile; what begins with ENDLESS never ends after
     it, what ends with CUT ends the connection."""
 
@@ -22,26 +22,13 @@ class Nonsense:
 
     def __init__(self) -> None:
         self.answer = b"+OK\r\n"
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+        super().__init__()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
         self._over = False
-
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._accept)
-        self._thread.start()
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._over = True
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # the end
-            while True:
-                connection, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+        super().__exit__()
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):

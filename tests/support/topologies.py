@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import redis
 
-from app.limiter.keys import SLOTS
+from app.limiter.keys import CLUSTER_SLOTS
 from devstack import Valkey
 from devstack.processes.supervised import Program
 from tests.support.acl import PASSWORD, acl_command
@@ -20,7 +20,7 @@ from tests.support.node import free_port
 from tests.support.proxy import Proxy
 
 MASTER = "limits"
-THIRD = SLOTS // 3 + 1
+THIRD = CLUSTER_SLOTS // 3 + 1
 DOWN_MS = 500  # of silence, until a primary counts as dead
 QUICK = {"repl-diskless-sync-delay": "0"}
 CLUSTER_USER = ("+cluster|slots", "+asking")
@@ -144,8 +144,8 @@ class ClusterGroup(Group):
         self.primaries, self.replicas = ports[:3], ports[3:]
         for port in ports[1:]:
             self.ask(port, "CLUSTER", "MEET", "127.0.0.1", ports[0], self._buses[ports[0]])
-        for port, first in zip(self.primaries, range(0, SLOTS, THIRD), strict=True):
-            self.ask(port, "CLUSTER", "ADDSLOTSRANGE", first, min(first + THIRD, SLOTS) - 1)
+        for port, first in zip(self.primaries, range(0, CLUSTER_SLOTS, THIRD), strict=True):
+            self.ask(port, "CLUSTER", "ADDSLOTSRANGE", first, min(first + THIRD, CLUSTER_SLOTS) - 1)
         eventually(lambda: all(len(self.nodes(port)) == 6 for port in ports))
         for port, primary in zip(self.replicas, self.primaries, strict=True):
             self.ask(port, "CLUSTER", "REPLICATE", self.ask(primary, "CLUSTER", "MYID"))
@@ -198,7 +198,7 @@ class ClusterGroup(Group):
         place = self._place(port) | {"data_dir": self._directory / f"{port} of a stranger"}
         options = {"cluster-enabled": "yes", "cluster-port": str(free_port()), "aclfile": self.users(*CLUSTER_USER)}
         with Valkey(**place, options=QUICK | options):
-            self.ask(port, "CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
+            self.ask(port, "CLUSTER", "ADDSLOTSRANGE", 0, CLUSTER_SLOTS - 1)
             eventually(lambda: "cluster_state:ok" in self.ask(port, "CLUSTER", "INFO"))
             yield
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-import threading
 from collections.abc import Callable
-from typing import Self
+
+from tests.support.threads import ThreadedServer
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: a close resets the connection
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nServer: mine\r\n\r\nok"
@@ -15,7 +15,7 @@ NOT_READY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 PROBE = b"GET /readyz "
 
 
-class Unfaithful:
+class Unfaithful(ThreadedServer):
     """On a free port, from entry to exit: ready by its probes, and `heard` is every other request as it came.
 
     What it does with those: `answers`, `closes` without an answer, `resets` the connection before it has read a byte,
@@ -23,26 +23,9 @@ class Unfaithful:
     """
 
     def __init__(self, conduct: str) -> None:
+        super().__init__()
         self.conduct = conduct
         self.heard: list[bytes] = []
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.port: int = self._listener.getsockname()[1]
-
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._accept)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # the end
-            while True:
-                connection, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from marshmallow import fields, validate
 
-from app.api.query_schemas import FilterSchema, QuerySchema, Switch
-from app.api.schemas import BoundedList, Moment, StrictSchema, text_field
+from app.api.schemas import BoundedList, FilterSchema, Moment, QuerySchema, StrictSchema, Switch, text_field
 from app.rules.api_key import SCOPES
 from app.rules.rule import MAX_NAME
 

@@ -14,7 +14,7 @@ from app.api.admin.api_key_schemas import KeyFilterSchema, KeyRevocationSchema, 
 from app.api.admin.rules.routes import refresh
 from app.api.admin.tenants import ALL_TENANTS
 from app.api.auth import author, requires
-from app.api.blueprint import StrictBlueprint, paged
+from app.api.blueprint import StrictBlueprint, name_in_path, paged
 from app.api.problems import Problem
 from app.api.services import services
 from app.extensions import db
@@ -59,7 +59,7 @@ def rotate_key(sent: dict[str, int], key_id: str) -> dict[str, Any]:
 
     Refused for a key that has a scope that the caller's key lacks, or that outlives it.
     """
-    return _key_answer(*_keys().rotate(_plausible(key_id), sent["overlap_seconds"], author()))
+    return _key_answer(*_keys().rotate(name_in_path(key_id), sent["overlap_seconds"], author()))
 
 
 @blueprint.route("/api-keys/<key_id>", methods=["DELETE"])
@@ -72,14 +72,14 @@ def revoke_key(sent: dict[str, bool], key_id: str) -> None:
     Keys that it made stay valid, unless `children=true`: then its rotations are revoked, and all keys that any of them
     made.
     """
-    _keys().revoke(_plausible(key_id), author(), children=sent["children"])
+    _keys().revoke(name_in_path(key_id), author(), children=sent["children"])
     refresh()
 
 
 def _keys() -> ApiKeys:
     """The keys that the caller may read and change."""
     tenant_id = None if ALL_TENANTS in g.principal.scopes else g.principal.tenant_id
-    return ApiKeys(db.session(), tenant_id, asked_by=g.principal.key_id)
+    return ApiKeys(db.session(), tenant_id, requested_by=g.principal.key_id)
 
 
 def _now() -> datetime:
@@ -101,11 +101,6 @@ def _tenant_id(name: str | None) -> int:
     if tenant is None:
         raise ValidationError("There is no tenant of that name.", "tenant")
     return tenant.id
-
-
-def _plausible(key_id: str) -> str:
-    """PostgreSQL refuses NUL, and no key id has one."""
-    return key_id.replace("\0", "")
 
 
 def _key_answer(record: KeyRecord, key: str) -> dict[str, Any]:

@@ -12,8 +12,7 @@ from marshmallow import Schema, fields, validate
 from app.api.auth import requires
 from app.api.blueprint import StrictBlueprint, paged
 from app.api.problems import Problem
-from app.api.query_schemas import FilterSchema
-from app.api.schemas import MAX_CLIENT_ID, Moment, text_field
+from app.api.schemas import MAX_CLIENT_ID, FilterSchema, Moment, text_field
 from app.extensions import db
 from app.rules.sql.history import AuditFilter, History
 

@@ -1,42 +1,88 @@
-"""Queries about a client's counters and their answers, as marshmallow schemas."""
+"""Queries about counters and their answers, as marshmallow schemas."""
 
 from __future__ import annotations
 
-from marshmallow import Schema, fields
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from app.api.check.schemas import NO_RULE_ID, RULE_ID
-from app.api.query_schemas import FilterSchema, QuerySchema
-from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, StrictSchema, text_field
+from app.api.schemas import (
+    MAX_CLIENT_ID,
+    MAX_GROUP,
+    MAX_LIMIT_KEY,
+    FilterSchema,
+    Groups,
+    QuerySchema,
+    StrictSchema,
+    amount,
+    text_field,
+)
 
 # Other members of a check: allowed, so that a check can be sent as it is, and ignored.
-CHECK = ("limit_key", "cost", "request_id")
+CHECK_FIELDS = ("cost", "request_id")
+MAX_RULE_ID = 2**63 - 1
+WHOSE = ("client_id", "group", "rule_id")
+OF_A_CLIENT = ("groups", "limit_key")
 
 
-class ClientSchema(FilterSchema):
-    beside = (*FilterSchema.beside, *CHECK)
+class _Whose(Schema):
+    """Exactly one of WHOSE says whose counters are meant."""
 
-    client_id = text_field(MAX_CLIENT_ID, required=True)
+    @validates_schema
+    def _one_of(self, sent: dict[str, Any], **_: Any) -> None:
+        given = [name for name in WHOSE if name in sent]
+        if len(given) != 1:
+            raise ValidationError("Exactly one of client_id, group and rule_id is needed.", (given or WHOSE)[0])
+        if given != ["client_id"]:
+            wrong = {name: ["It goes with client_id only."] for name in OF_A_CLIENT if sent.get(name)}
+            if wrong:
+                raise ValidationError(wrong)
+
+
+class CounterQuerySchema(FilterSchema, _Whose):
+    """Own counters of a client, counters that a group shares, or those of a shared rule of clients."""
+
+    beside = (*FilterSchema.beside, "limit_key", *CHECK_FIELDS)
+
+    client_id = text_field(MAX_CLIENT_ID)
+    groups = Groups(metadata={"description": "of the client: with the counters under the rules of these groups"})
+    group = text_field(MAX_GROUP, metadata={"example": "org:7"})
+    rule_id = fields.Integer(validate=validate.Range(1, MAX_RULE_ID))
 
 
 class QuestionSchema(QuerySchema):
-    beside = CHECK
+    beside = CHECK_FIELDS
 
     client_id = text_field(MAX_CLIENT_ID, required=True)
     limit_key = text_field(MAX_LIMIT_KEY, load_default="global")
+    groups = Groups()
 
 
-class ResetSchema(StrictSchema):
-    """Without `limit_key`: the counters of every rule that can decide a check of the client."""
+class ResetSchema(StrictSchema, _Whose):
+    """Whose counters to reset: the client's own, those that a group shares, or those of a shared rule of clients.
 
-    client_id = text_field(MAX_CLIENT_ID, required=True)
+    Without `limit_key`: of every rule that can decide a check of the client. Without `groups`: with the client's
+    counters under the rules of every group.
+    """
+
+    client_id = text_field(MAX_CLIENT_ID)
     limit_key = text_field(MAX_LIMIT_KEY)
+    groups = Groups(load_default=None)
+    group = text_field(MAX_GROUP, metadata={"example": "org:7"})
+    rule_id = amount(1, MAX_RULE_ID)
 
 
 class CounterSchema(Schema):
-    """One limit of a rule, for the client in question. `client_id` and `endpoint` are the rule's."""
+    """One limit of a rule, for its owner: the client in question, or all that share it. `client_id`, `group` and
+    `endpoint` are the rule's.
+    """
 
     rule_id = fields.Raw(required=True, metadata=RULE_ID)
-    client_id = fields.String(required=True)
+    client_id = fields.String(required=True, allow_none=True)
+    group = fields.String(required=True, allow_none=True)
+    layer = fields.String(required=True)
+    shared = fields.Boolean(required=True)
     endpoint = fields.String(required=True, allow_none=True)
     shadow = fields.Boolean(required=True)
     rate = fields.Integer(required=True)
@@ -48,14 +94,17 @@ class CounterSchema(Schema):
 
 
 class CandidateSchema(Schema):
-    """A rule that matches the client. `why`: the reason that it wins or does not; a shadow wins beside the enforced
-    rule.
+    """A rule that matches the client or one of its groups. `why`: the reason that it wins or does not; a shadow wins
+    beside the enforced rule.
 
-    `hidden_by`: the rule that decides for this client instead, whatever the limit_key.
+    `hidden_by`: the rule of its layer that decides for this client instead, whatever the limit_key.
     """
 
     rule_id = fields.Raw(required=True, metadata=RULE_ID)
-    client_id = fields.String(required=True)
+    client_id = fields.String(required=True, allow_none=True)
+    group = fields.String(required=True, allow_none=True)
+    layer = fields.String(required=True)
+    shared = fields.Boolean(required=True)
     endpoint = fields.String(required=True, allow_none=True)
     action = fields.String(required=True)
     shadow = fields.Boolean(required=True)
@@ -66,10 +115,26 @@ class CandidateSchema(Schema):
     counters = fields.List(fields.Nested(CounterSchema), required=True)
 
 
+class DecidingLayerSchema(Schema):
+    """A layer that decides: its rule, and the shadow that is decided beside."""
+
+    layer = fields.String(required=True)
+    rule_id = fields.Raw(required=True, metadata=NO_RULE_ID)
+    shadow_rule_id = fields.Raw(required=True, metadata=NO_RULE_ID)
+
+
 class ExplanationSchema(Schema):
     client_id = fields.String(required=True)
     limit_key = fields.String(required=True)
+    groups = fields.List(fields.String(), required=True)
     rules_version = fields.Integer(required=True)
-    rule_id = fields.Raw(required=True, metadata=RULE_ID | {"description": "the rule that decides"})
+    rule_id = fields.Raw(
+        required=True, metadata=RULE_ID | {"description": "the rule that decides in the layer default"}
+    )
     shadow_rule_id = fields.Raw(required=True, metadata=NO_RULE_ID)
+    layers = fields.List(
+        fields.Nested(DecidingLayerSchema),
+        required=True,
+        metadata={"description": "every layer that decides; all of their rules must admit"},
+    )
     candidates = fields.List(fields.Nested(CandidateSchema), required=True)

@@ -12,12 +12,11 @@ from app.api.auth import requires
 from app.api.blueprint import StrictBlueprint
 from app.api.check.schemas import RULE_ID
 from app.api.problems import Problem
-from app.api.query_schemas import FilterSchema
-from app.api.schemas import MAX_CLIENT_ID, text_field
+from app.api.schemas import MAX_CLIENT_ID, FilterSchema, text_field
 from app.api.services import services
 from app.limiter.errors import StoreError
 
-blueprint = StrictBlueprint("limited", __name__, description="Who is limited")
+blueprint = StrictBlueprint("limited", __name__, description="The most denied clients")
 
 
 class LimitedSchema(Schema):

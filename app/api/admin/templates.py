@@ -13,10 +13,10 @@ from app.api.admin.rules.rule_warnings import if_readable, warnings_of
 from app.api.admin.rules.schemas import RuleAnswerSchema
 from app.api.admin.template_schemas import ApplicationSchema, StoredTemplateSchema, TemplateSchema
 from app.api.auth import author, requires
-from app.api.blueprint import StrictBlueprint
+from app.api.blueprint import StrictBlueprint, name_in_path
 from app.api.etags import Precondition, conditional
 from app.extensions import db
-from app.rules.documents import Document, document_of
+from app.rules.documents import Document, document_of, without_owner
 from app.rules.sql.repository import RuleRepository
 from app.rules.sql.templates import Template, Templates
 
@@ -53,17 +53,19 @@ def put_template(sent: dict[str, Any]) -> tuple[dict[str, Any], int]:
 @requires("rules:write")
 def delete_template(name: str) -> None:
     """Delete one of the tenant's own templates. Rules made from it stay."""
-    _templates().delete(name.replace("\0", ""), author())  # PostgreSQL refuses NUL, and no name has one
+    _templates().delete(name_in_path(name), author())
 
 
 @blueprint.route("/<name>/apply", methods=["POST"])
 @blueprint.arguments(ApplicationSchema)
 @blueprint.response(200, RuleAnswerSchema(many=True))
+@conditional
 @requires("rules:write")
 def apply_template(sent: dict[str, str], name: str) -> list[dict[str, Any]]:
     """Create or replace the template's rules, for a client or a pattern. All or none."""
-    template = _templates().get(name.replace("\0", ""))
-    merge = changes().merge(template.rules_for(sent["client_id"], g.principal.tenant_id))
+    template = _templates().get(name_in_path(name))
+    wanted = template.rules_for(sent["client_id"], g.principal.tenant_id)
+    merge = changes().merge(wanted, expected=Precondition())
     refresh()
     rules = (*merge.created, *(new for _, new in merge.replaced), *merge.unchanged)
     repository = RuleRepository(db.session())
@@ -78,9 +80,7 @@ def _templates() -> Templates:
 
 
 def _document(sent: dict[str, Any]) -> Document:
-    document = document_of(as_rule({"client_id": "", **sent}))
-    del document["client_id"]
-    return document
+    return without_owner(document_of(as_rule({"client_id": "", **sent})))
 
 
 def _template_answer(template: Template) -> dict[str, Any]:

@@ -11,8 +11,7 @@ from marshmallow import Schema, fields
 from app.api.admin.rules.routes import refresh
 from app.api.auth import author, requires
 from app.api.blueprint import StrictBlueprint, paged
-from app.api.query_schemas import QuerySchema, Switch
-from app.api.schemas import StrictSchema, text_field
+from app.api.schemas import QuerySchema, StrictSchema, Switch, text_field
 from app.api.services import services
 from app.extensions import db
 from app.rules.rule import MAX_NAME

@@ -9,7 +9,7 @@ import gevent
 from gevent import get_hub
 from gevent.lock import BoundedSemaphore
 
-from app.rules.yielding import REST_SECONDS
+from app.rules.sync.yielding import YIELD_SECONDS
 
 
 class BatchPieces:
@@ -34,7 +34,7 @@ class BatchPieces:
     def __exit__(self, *_: object) -> None:
         try:
             if self._began is not None and self._clock() - self._began > self._seconds:
-                gevent.sleep(REST_SECONDS)
+                gevent.sleep(YIELD_SECONDS)
         finally:
             self._slots.release()
 

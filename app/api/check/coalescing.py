@@ -1,7 +1,8 @@
 """Checks that arrive in one event-loop turn are decided together, in one round trip to Redis.
 
 The exception is a turn in which the circuit breaker is due to probe. One check is the probe and waits for a Redis that
-may still hang; the others must not wait with it. Checks beyond MOST are decided after the loop has polled its sockets.
+may still hang; the others must not wait with it. Checks beyond MAX_TOGETHER are decided after the
+loop has polled its sockets.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import gevent
 
 from app.api.check.handler import CheckHandler, Reply, Request
 from app.api.problems import UNEXPECTED, Problem
-from app.rules.yielding import REST_SECONDS
+from app.rules.sync.yielding import YIELD_SECONDS
 
-MOST = 100  # 100 checks take 40 ms with a tenant's most expensive patterns; larger batches save little
+MAX_TOGETHER = 100  # 100 checks take 40 ms with a tenant's most expensive patterns; larger batches save little
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +42,9 @@ class CheckCoalescer(Generic[Waiter]):
         self._pending.append((waiter, request))
 
     def _decide(self) -> None:
-        pending, self._pending = self._pending[:MOST], self._pending[MOST:]
+        pending, self._pending = self._pending[:MAX_TOGETHER], self._pending[MAX_TOGETHER:]
         if self._pending:
-            gevent.spawn_later(REST_SECONDS, self._decide)
+            gevent.spawn_later(YIELD_SECONDS, self._decide)
         if len(pending) > 1 and self._probe_due():
             for one in pending:  # only the first waits for the probe
                 gevent.spawn_raw(self._answer, [one])

@@ -1,7 +1,7 @@
 """From decisions to bytes: the JSON of the answer, and its RateLimit headers in the configured dialect.
 
-A Template holds the constant parts of a limit's answers, a DenialTemplate those of a repeated denial; each made once.
-The encoder owns both, and their numbers are bounded.
+An AnswerTemplate holds the constant parts of a limit's answers, a DenialTemplate those of a repeated denial. Each is
+made once. The encoder owns both, and their numbers are bounded.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from app.limiter.joint.joint_rule import JointRule
 from app.rules.rule import Limit
 
 SECOND = 1_000_000  # microseconds. Times are rounded up: -(-time // unit)
-JSON = b"Content-Type: application/json\r\n"
+JSON_HEAD = b"Content-Type: application/json\r\n"
 CUT = "|"  # appears nowhere else in a body
-MAX_TEMPLATES = 200_000  # compiled rules with templates, about 1 KB each; a full cache is emptied
-MAX_REPEATED = 10_000  # denials, about 0.5 KB each; a full cache is emptied
+MAX_CACHED_RULES = 200_000  # compiled rules with templates, about 1 KB each; a full cache is emptied
+MAX_CACHED_DENIALS = 10_000  # denials, about 0.5 KB each; a full cache is emptied
 
 MAX_POLICIES = 8  # named in one answer of several rules
 
-WORDS = ("false", "true")  # indexed by a bool: json.dumps would take longer than the rest
+JSON_BOOLEANS = ("false", "true")  # indexed by a bool: json.dumps would take longer than the rest
 
 
-class Template(Struct, frozen=True, gc=False):
+class AnswerTemplate(Struct, frozen=True, gc=False):
     """Constant text with places for variables: split there, or with %s."""
 
     admitted: tuple[str, ...]  # body of the most frequent decision (within_limit), split at remaining and reset_at
@@ -50,7 +50,7 @@ class Encoder:
         self._dialect = dialect
         self._default_window = default_window
         # By number of the compiled rule, then binding limit; of a joint rule, by its part and the part's binding limit.
-        self._templates: dict[int, dict[int | tuple[int, int], Template]] = {}
+        self._templates: dict[int, dict[int | tuple[int, int], AnswerTemplate]] = {}
         self._repeated: dict[int, DenialTemplate] = {}  # by number of the denial
 
     def body(self, decision: Decision) -> str:
@@ -106,7 +106,7 @@ class Encoder:
     def _repetition(self, decision: Decision) -> DenialTemplate:
         repeated = self._repeated.get(decision.repeats)
         if repeated is None:
-            if len(self._repeated) >= MAX_REPEATED:
+            if len(self._repeated) >= MAX_CACHED_DENIALS:
                 self._repeated.clear()
             start, _, end = self._body(decision, CUT).partition(CUT)
             repeated = self._repeated[decision.repeats] = DenialTemplate((start, end), {})
@@ -120,12 +120,12 @@ class Encoder:
             template = self._template(decision)
         at = str(decision.reset_at_us)
         return template.body % (
-            WORDS[outcome.allowed],
+            JSON_BOOLEANS[outcome.allowed],
             outcome.remaining,
             retry_after_ms,
             f"{at[:-6]}.{at[-6:]}",
             decision.reason,
-            WORDS[decision.degraded],
+            JSON_BOOLEANS[decision.degraded],
         )
 
     def _head(self, decision: Decision, retry_seconds: int) -> bytes:
@@ -148,12 +148,12 @@ class Encoder:
             lines = f"{start}{outcome.remaining}{middle}{at}{end}"
         return (f"{lines}Retry-After: {retry_seconds}\r\n" if retry_seconds else lines).encode()
 
-    def _template(self, decision: Decision, joint: CompiledRule | None = None) -> Template:
+    def _template(self, decision: Decision, joint: CompiledRule | None = None) -> AnswerTemplate:
         """Make the template and cache it. With `joint`, its head names the limits of all rules that decide together."""
         body = self._body_of(decision)
         admitted = body % ("true", CUT, "0", CUT, "within_limit", "false")
-        template = Template(_cut(admitted), body, _cut(self._head_of(decision, joint)))
-        if len(self._templates) >= MAX_TEMPLATES:
+        template = AnswerTemplate(_cut(admitted), body, _cut(self._head_of(decision, joint)))
+        if len(self._templates) >= MAX_CACHED_RULES:
             self._templates.clear()
         compiled, binding = decision.compiled, decision.outcome.binding
         if joint is None:
@@ -174,7 +174,7 @@ class Encoder:
         )
 
     def _head_of(self, decision: Decision, joint: CompiledRule | None) -> str:
-        head = JSON.decode()
+        head = JSON_HEAD.decode()
         if self._dialect == "legacy":
             head += f"X-RateLimit-Limit: {decision.most_at_once}\r\n"
             head += f"X-RateLimit-Remaining: {CUT}\r\nX-RateLimit-Reset: {CUT}\r\n"

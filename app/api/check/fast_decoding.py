@@ -7,15 +7,17 @@ the invalid ones. tests/api/check/test_decoding.py keeps the two in agreement.
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from app.api.check.schemas import MAX_BATCH
-from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, UNPRINTABLE
+from app.api.schemas import MAX_CLIENT_ID, MAX_GROUP, MAX_GROUPS, MAX_LIMIT_KEY, UNPRINTABLE
 from app.limiter.decision import Check
 from app.rules.rule import MAX_AMOUNT
+
+Group = Annotated[str, Meta(min_length=1, max_length=MAX_GROUP)]
 
 
 class CheckJson(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -23,10 +25,21 @@ class CheckJson(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     limit_key: Annotated[str, Meta(min_length=1, max_length=MAX_LIMIT_KEY)] | UnsetType = UNSET
     cost: Annotated[int, Meta(ge=0, le=MAX_AMOUNT)] | UnsetType = UNSET
     request_id: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._-]{1,64}\Z")] | UnsetType = UNSET
+    groups: Annotated[tuple[Group, ...], Meta(max_length=MAX_GROUPS)] | UnsetType = UNSET
 
 
 class BatchJson(msgspec.Struct, forbid_unknown_fields=True):
     checks: Annotated[list[CheckJson], Meta(min_length=1, max_length=MAX_BATCH)]
+    together: bool | UnsetType = UNSET
+    headers: bool | UnsetType = UNSET
+
+
+class Batch(NamedTuple):
+    """`together`: all checks are admitted, or none is. `headers`: each decision has those of a single answer."""
+
+    checks: list[Check]
+    together: bool = False
+    headers: bool = False
 
 
 _convert = partial(msgspec.convert, type=CheckJson)
@@ -46,15 +59,17 @@ def fast_check(raw: bytes) -> Check | None:
     return checks[0] if checks else None
 
 
-def fast_batch(raw: bytes) -> list[Check] | None:
-    """The checks of a batch; None unless `fast_check` would take all of them."""
+def fast_batch(raw: bytes) -> Batch | None:
+    """The batch; None unless `fast_check` would take all of its checks."""
     if b"\\" in raw:
         return None
     try:
         sent = _decode_batch(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
-    return _checks(sent.checks, raw, 2)
+    names = 1 + (sent.together is not UNSET) + (sent.headers is not UNSET)
+    checks = _checks(sent.checks, raw, 2 * names)
+    return None if checks is None else Batch(checks, sent.together is True, sent.headers is True)
 
 
 def check_of(sent: Any) -> Check | None:
@@ -67,10 +82,11 @@ def check_of(sent: Any) -> Check | None:
     except (msgspec.ValidationError, UnicodeEncodeError):
         return None
     limit_key = "global" if item.limit_key is UNSET else item.limit_key
-    if UNPRINTABLE.search(item.client_id) or UNPRINTABLE.search(limit_key):
+    groups = () if item.groups is UNSET else item.groups
+    if any(map(UNPRINTABLE.search, (item.client_id, limit_key, *groups))) or len(set(groups)) < len(groups):
         return None
     cost, request_id = 1 if item.cost is UNSET else item.cost, None if item.request_id is UNSET else item.request_id
-    return Check(item.client_id, limit_key, cost, request_id)
+    return Check(item.client_id, limit_key, cost, request_id, groups=groups)
 
 
 def _checks(sent: list[CheckJson], raw: bytes, quotes: int) -> list[Check] | None:
@@ -94,5 +110,12 @@ def _checks(sent: list[CheckJson], raw: bytes, quotes: int) -> list[Check] | Non
             quotes += 4
         if not (judged or (client_id.isprintable() and limit_key.isprintable())):
             return None
-        checks.append(Check(client_id, limit_key, cost, None if request_id is UNSET else request_id))
+        groups = item.groups
+        if groups is UNSET:
+            checks.append(Check(client_id, limit_key, cost, None if request_id is UNSET else request_id))
+            continue
+        quotes += 2 + 2 * len(groups)
+        if len(set(groups)) < len(groups) or not (judged or all(map(str.isprintable, groups))):
+            return None
+        checks.append(Check(client_id, limit_key, cost, None if request_id is UNSET else request_id, False, groups))
     return checks if quotes == raw.count(b'"') else None

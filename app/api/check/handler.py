@@ -14,10 +14,11 @@ from opentelemetry.trace import Span
 from app.api.auth import Authenticator, Credentials, Principal
 from app.api.check.batch_pieces import BatchPieces
 from app.api.check.decoding import decode_batch, decode_check, valid_check
-from app.api.check.encoding import JSON, Encoder
-from app.api.problems import CONTENT_TYPE, UNEXPECTED, Problem
+from app.api.check.encoding import JSON_HEAD, Encoder
+from app.api.check.fast_decoding import Batch
+from app.api.problems import INVALID, PROBLEM_TYPE, UNEXPECTED, Problem
 from app.limiter.decision import Check, Decision, Question
-from app.limiter.errors import NotReady, RequestIdConflict, Unavailable
+from app.limiter.errors import NotReady, RequestIdConflict, TooMuchTogether, Unavailable
 from app.limiter.limiter import Answer, Limiter
 from app.limiter.new_client_budget import NewClientBudget
 from app.limiter.store import RuleSource
@@ -25,20 +26,22 @@ from app.observability.logs import correlation_id as current_correlation_id
 from app.observability.metrics import CHECK_DURATION
 from app.observability.sampling import Tracing
 from app.observability.tracing import Parent, answered, within
-from app.rules.yielding import PIECE_SECONDS
+from app.rules.sync.yielding import PIECE_SECONDS
 
 log = logging.getLogger(__name__)
 
-CHECK, BATCH = "POST /v1/check", "POST /v1/check/batch"
+CHECK_SPAN, BATCH_SPAN = "POST /v1/check", "POST /v1/check/batch"
 # Checks of a batch in one piece. Most checks take 3 us; those with the most limits and the longest ids take 20 us.
 MOST_TOGETHER = 250
-# Pieces that run at a time. Of two long batches one works while the other waits for Redis. Short batches, of some 100
+# Pieces that run at a time. One of two long batches works while the other waits for Redis. Short batches, of some 100
 # checks, take a millisecond and do not wait for long ones. They let the loop poll its sockets more rarely, because a
 # rest costs as much as five checks.
 SHORT_BYTES, SHORT_AT_ONCE, SHORT_SECONDS, LONG_AT_ONCE = 8 * 1024, 32, 0.01, 2
-# A tenant with many patterns gets smaller pieces, of TRIES pattern trials. A trial may take half a microsecond; most
-# client ids need none.
-LEAST_TOGETHER, TRIES = 25, 5_000
+# A tenant with many patterns gets smaller pieces, of so many trials of patterns. A trial may take half a microsecond;
+# most client ids need none.
+LEAST_TOGETHER, PATTERN_TRIALS = 25, 5_000
+# A batch that is charged together is one piece: at most 100 checks, or as many as try so many patterns in 20 ms.
+LEAST_ALL_OR_NONE, TRIALS_ALL_OR_NONE = 100, 40_000
 
 
 class Request(NamedTuple):
@@ -100,7 +103,7 @@ class CheckHandler:
         self._short = BatchPieces(clock, at_once=SHORT_AT_ONCE, seconds=SHORT_SECONDS)
         self._long = BatchPieces(clock, at_once=LONG_AT_ONCE, seconds=PIECE_SECONDS)
 
-    def span(self, request: Request, name: str = CHECK) -> Span | None:
+    def span(self, request: Request, name: str = CHECK_SPAN) -> Span | None:
         """Begin the span of the request; None where its trace is not recorded."""
         tracing = self._tracing
         return None if tracing is None else tracing.begin(name, request.correlation_id, request.parent)
@@ -116,18 +119,18 @@ class CheckHandler:
 
     def handle_batch(self, request: Request) -> Reply:
         """Answer a batch of checks."""
-        return _within(self.span(request, BATCH), self._batch, request)
+        return _within(self.span(request, BATCH_SPAN), self._batch, request)
 
     def handle_checks(self, requests: Sequence[Request]) -> list[Reply]:
         """Answer single checks that arrived together, each as if alone, in one round trip to Redis."""
         started = self._clock()
         if len(requests) == 1:  # a log line of a shared round trip belongs to no single request
             current_correlation_id.set(requests[0].correlation_id)
-        asked = [self._asked(request) for request in requests]
-        answers = iter(self._decide([question for question in asked if not isinstance(question, Problem)]))
+        questions = [self._question_in(request) for request in requests]
+        answers = iter(self._decide([question for question in questions if not isinstance(question, Problem)]))
         replies = [
             self._reply(question if isinstance(question, Problem) else next(answers), request)
-            for question, request in zip(asked, requests, strict=True)
+            for question, request in zip(questions, requests, strict=True)
         ]
         CHECK_DURATION.observe_many(self._clock() - started, len(requests))
         return replies
@@ -139,11 +142,11 @@ class CheckHandler:
     def refuse(self, problem: Problem, correlation_id: str) -> Reply:
         """The answer for a problem."""
         current_correlation_id.set(correlation_id)
-        lines = [("Content-Type", CONTENT_TYPE), *problem.headers.items()]
+        lines = [("Content-Type", PROBLEM_TYPE), *problem.headers.items()]
         head = "".join(f"{name}: {value}\r\n" for name, value in lines).encode("latin-1")
         return Reply(problem.status, head, problem.body())
 
-    def _asked(self, request: Request) -> Question | Problem:
+    def _question_in(self, request: Request) -> Question | Problem:
         try:
             if request.known is None:
                 principal = self._authenticator.principal(request.credentials, "check")
@@ -159,12 +162,17 @@ class CheckHandler:
             log.exception("cannot read a check")
             return Problem(500, UNEXPECTED)
 
-    def decide(self, principal: Principal, checks: Sequence[Check]) -> Sequence[Answer | Problem]:
-        """The answers to the checks of an authenticated caller, in order, in one round trip to Redis."""
+    def decide(
+        self, principal: Principal, checks: Sequence[Check], *, together: bool = False
+    ) -> Sequence[Answer | Problem]:
+        """The answers to the checks of an authenticated caller, in order, in one round trip to Redis.
+
+        `together`: all checks are admitted and charged, or none is.
+        """
         if self._new_client_budget is not None and principal.anonymous:
-            return self._decide([self.question(principal, check) for check in checks])
+            return self._decide([self.question(principal, check) for check in checks], together=together)
         tenant_id = principal.tenant_id
-        return self._decide([(tenant_id, check) for check in checks])
+        return self._decide([(tenant_id, check) for check in checks], together=together)
 
     def question(self, principal: Principal, check: Check) -> Question:
         """The tenant id and the check. The budget of new clients judges the check of an anonymous caller first."""
@@ -172,12 +180,14 @@ class CheckHandler:
             check = self._new_client_budget.judge(principal.tenant_id, check)
         return principal.tenant_id, check
 
-    def _decide(self, questions: Sequence[Question]) -> Sequence[Answer | Problem]:
+    def _decide(self, questions: Sequence[Question], *, together: bool = False) -> Sequence[Answer | Problem]:
         try:
-            return self._limiter.check(questions)
+            return self._limiter.check_together(questions) if together else self._limiter.check(questions)
         except NotReady:
             detail = "no rules are known yet: the database has not answered since the start"
             return [Problem(503, detail, kind="no-rules", headers={"Retry-After": "1"})] * len(questions)
+        except TooMuchTogether as error:
+            raise Problem(422, INVALID, errors={"checks": [str(error)]}) from error
 
     def _reply(self, answer: Answer | Problem, request: Request) -> Reply:
         if not isinstance(answer, Decision):
@@ -200,31 +210,51 @@ class CheckHandler:
             principal = self._authenticator.principal(request.credentials, "check")
             pieces = self._short if len(request.raw_body) <= SHORT_BYTES else self._long
             with pieces if pieces is self._long else nullcontext():
-                checks = decode_batch(request.raw_body)
-            reply = self._results(principal, checks, pieces)
+                batch = decode_batch(request.raw_body)
+            reply = self._results(principal, batch, pieces)
         except Problem as problem:
             reply = self.refuse(problem, request.correlation_id)
         CHECK_DURATION.observe(self._clock() - started)
         return reply
 
-    def _together(self, tenant_id: int) -> int:
+    def _at_once(self, tenant_id: int) -> int:
         """The number of checks of the tenant that are decided before others get their turn."""
-        book = self._rules.book
-        tried = book.tried(tenant_id) if book is not None else 0
-        return max(LEAST_TOGETHER, min(MOST_TOGETHER, TRIES // max(tried, 1)))
+        return max(LEAST_TOGETHER, min(MOST_TOGETHER, PATTERN_TRIALS // self._tried(tenant_id)))
 
-    def _results(self, principal: Principal, checks: Sequence[Check], pieces: BatchPieces) -> Reply:
+    def _require_few(self, tenant_id: int, checks: int) -> None:
+        """Raises Problem 422 for more checks than may be decided without others getting their turn."""
+        most = max(LEAST_ALL_OR_NONE, TRIALS_ALL_OR_NONE // self._tried(tenant_id))
+        if checks > most:
+            told = f"With the patterns of these rules, at most {most} checks are decided together; there are {checks}."
+            raise Problem(422, INVALID, errors={"checks": [told]})
+
+    def _tried(self, tenant_id: int) -> int:
+        """The number of patterns that may have to be tried for one check; at least 1."""
+        book = self._rules.book
+        return max(1, book.tried(tenant_id)) if book is not None else 1
+
+    def _results(self, principal: Principal, batch: Batch, pieces: BatchPieces) -> Reply:
         results: list[str] = []
-        body, together = self._encoder.body, self._together(principal.tenant_id)
-        for first in range(0, len(checks), together):
+        body = self._with_headers if batch.headers else self._encoder.body
+        checks, together = batch.checks, batch.together
+        at_once = len(checks) if together else self._at_once(principal.tenant_id)
+        if together:
+            self._require_few(principal.tenant_id, len(checks))
+        for first in range(0, len(checks), at_once):
             if first:
                 pieces.give_way()
             with pieces:
-                answers = self.decide(principal, checks[first : first + together])
+                answers = self.decide(principal, checks[first : first + at_once], together=together)
                 if isinstance(answers[0], Problem):  # then all answers are the same Problem
                     raise answers[0]
                 results += [body(answer) if isinstance(answer, Decision) else _as_error(answer) for answer in answers]
-        return Reply(200, JSON, f'{{"results":[{",".join(results)}]}}'.encode())
+        return Reply(200, JSON_HEAD, f'{{"results":[{",".join(results)}]}}'.encode())
+
+    def _with_headers(self, decision: Decision) -> str:
+        """The JSON object of a batch result that has the header fields of a single answer."""
+        headers = dict(Reply(200, self._encoder.head(decision), b"").headers)
+        del headers["Content-Type"]
+        return f'{self._encoder.body(decision)[:-1]},"headers":{json.dumps(headers)}}}'
 
 
 def _within(span: Span | None, handle: Callable[[Request], Reply], request: Request) -> Reply:

@@ -14,7 +14,7 @@ from app.api.problems import ProblemSchema
 
 blueprint = Blueprint("check", __name__, url_prefix="/v1", description="May this client do this now?")
 
-ELSEWHERE = "app/api/check/wsgi_door.py answers checks"
+ANSWERED_BY_DOOR = "app/api/check/wsgi_door.py answers checks"
 REFUSALS = (400, 401, 403, 408, 409, 411, 413, 415, 422, 503)
 
 
@@ -36,13 +36,13 @@ def response_of(reply: Reply) -> Response:
 @authenticated_in_handler
 def check() -> Response:
     """Decide one check. A denial is an answer (200, `allowed: false`), not an error."""
-    raise AssertionError(ELSEWHERE)
+    raise AssertionError(ANSWERED_BY_DOOR)
 
 
 @authenticated_in_handler
 def check_batch() -> Response:
-    """Decide up to 1000 checks in order, independently of each other, in few round trips to Redis."""
-    raise AssertionError(ELSEWHERE)
+    """Decide up to 1000 checks in order, in few round trips to Redis: independently, or `together`, all or none."""
+    raise AssertionError(ANSWERED_BY_DOOR)
 
 
 blueprint.route("/check", methods=["POST"])(_documented(check, CheckSchema, DecisionSchema))

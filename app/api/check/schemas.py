@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from marshmallow import Schema, fields, validate
 
-from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, BoundedList, StrictSchema, amount, name_field, text_field
+from app.api.schemas import (
+    MAX_CLIENT_ID,
+    MAX_LIMIT_KEY,
+    BoundedList,
+    Flag,
+    Groups,
+    StrictSchema,
+    amount,
+    name_field,
+    text_field,
+)
 from app.rules.rule import ALGORITHMS
 
 MAX_BATCH = 1000
@@ -17,15 +27,23 @@ class CheckSchema(StrictSchema):
     limit_key = text_field(MAX_LIMIT_KEY, load_default="global", metadata={"example": "login"})
     cost = amount(0, load_default=1, metadata={"description": "units to consume; 0 looks without consuming"})
     request_id = name_field()
+    groups = Groups()
 
 
 class BatchSchema(StrictSchema):
-    """Up to 1000 checks, independent of each other, decided in order."""
+    """Up to 1000 checks, decided in order: independent of each other, or `together`."""
 
     checks = BoundedList(fields.Nested(CheckSchema), 1, MAX_BATCH, required=True)
+    together = Flag(
+        load_default=False, metadata={"description": "all checks are admitted and charged, or none of them is"}
+    )
+    headers = Flag(
+        load_default=False,
+        metadata={"description": "each decision has `headers`: those of a single answer, by name"},
+    )
 
 
-REASONS = (
+DECISION_REASONS = (
     "within_limit",
     "over_limit",
     "cost_exceeds_limit",
@@ -55,5 +73,15 @@ class DecisionSchema(Schema):
     degraded = fields.Boolean(required=True)
 
 
+class BatchDecisionSchema(DecisionSchema):
+    """A decision in a batch."""
+
+    headers = fields.Dict(
+        keys=fields.String(), values=fields.String(), metadata={"description": "where the request has `headers`"}
+    )
+
+
 class BatchResultSchema(Schema):
-    results = fields.List(fields.Raw(), required=True)  # document.py adds the schema of the items
+    """The results, in the order of the checks. document.py adds the problem of a check that could not be decided."""
+
+    results = fields.List(fields.Nested(BatchDecisionSchema), required=True)

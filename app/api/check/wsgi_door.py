@@ -16,17 +16,17 @@ from werkzeug.http import parse_options_header
 
 from app.api.auth import Credentials
 from app.api.check.coalescing import CheckCoalescer, Pending, unexpected
-from app.api.check.decoding import JSON_TYPES, require_json
-from app.api.check.handler import CHECK, CheckHandler, Reply, Request
+from app.api.check.handler import CHECK_SPAN, CheckHandler, Reply, Request
 from app.api.correlation import HEADER, chosen
 from app.api.forward_auth.authorizer import Authorizer, simple_query
 from app.api.problems import Problem
 from app.api.request_body import leave_unread, read_body
+from app.api.strict_json import JSON_TYPES, require_json
 from app.observability import logs
 from app.observability.tracing import parent_of
 
 STATUS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
-AUTHORIZE = "/v1/authorize"
+AUTHORIZE_PATH = "/v1/authorize"
 BODY = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}  # a GET seldom has either
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -38,7 +38,7 @@ class WsgiDoor:
         self._handler = handler
         self._authorizer = authorizer
         self._handlers = {"/v1/check": self._check, "/v1/check/batch": handler.handle_batch}
-        self._batcher = CheckCoalescer(handler, _hand_out)
+        self._coalescer = CheckCoalescer(handler, _hand_out)
         self._rest = rest
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -66,7 +66,7 @@ class WsgiDoor:
         if method == "POST" and path in self._handlers:
             handle = self._handlers[path]
             return lambda request: handle(request._replace(raw_body=self._body(environ, request)))
-        if method == "GET" and path == AUTHORIZE and not BODY & environ.keys():
+        if method == "GET" and path == AUTHORIZE_PATH and not BODY & environ.keys():
             question = simple_query(environ["QUERY_STRING"])
             return question and (lambda request: self._authorize(environ, request, *question))
         return None
@@ -85,16 +85,16 @@ class WsgiDoor:
         def header(name: str) -> str | None:
             return environ.get(f"HTTP_{name.upper().replace('-', '_')}")
 
-        check = self._authorizer.check(request, limit_key, cost, peer=environ["REMOTE_ADDR"], header=header)
-        return self._check(check, f"GET {AUTHORIZE}")
+        check = self._authorizer.with_check(request, limit_key, cost, peer=environ["REMOTE_ADDR"], header=header)
+        return self._check(check, f"GET {AUTHORIZE_PATH}")
 
-    def _check(self, request: Request, name: str = CHECK) -> Reply:
+    def _check(self, request: Request, name: str = CHECK_SPAN) -> Reply:
         """Answer a check together with the others of this event-loop turn; a traced check is answered alone."""
         span = self._handler.span(request, name)
         if span is not None:
             return self._handler.handle_check(request, span)
         waiter = AsyncResult()
-        self._batcher.add(waiter, request)
+        self._coalescer.add(waiter, request)
         reply: Reply = waiter.get()
         return reply
 

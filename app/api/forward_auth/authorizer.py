@@ -9,14 +9,15 @@ import json
 import logging
 import re
 from functools import lru_cache
+from typing import Any
 
 from msgspec.structs import replace
 
 from app.api.auth import Authenticator
-from app.api.check.encoding import JSON, Encoder
+from app.api.check.encoding import JSON_HEAD, Encoder
 from app.api.check.handler import Reply, Request
 from app.api.forward_auth.identity import ClientIdentifier, Header
-from app.api.problems import CONTENT_TYPE, Problem
+from app.api.problems import PROBLEM_TYPE, Problem
 from app.api.schemas import MAX_LIMIT_KEY
 from app.limiter.decision import Decision
 from app.limiter.store import RuleSource
@@ -24,7 +25,7 @@ from app.rules.rule import DEFAULT_TENANT, DEFAULT_TENANT_ID
 
 log = logging.getLogger(__name__)
 
-PROBLEM = f"Content-Type: {CONTENT_TYPE}\r\n".encode()
+PROBLEM = f"Content-Type: {PROBLEM_TYPE}\r\n".encode()
 NO_TENANT = "no tenant has the name in AUTHORIZE_TENANT: /v1/authorize refuses every request"
 MAX_SIMPLE = len("limit_key=&cost=") + MAX_LIMIT_KEY + 9  # no simple query is longer
 SIMPLE = re.compile(r"(?:limit_key=([A-Za-z0-9._-]{1,128}))?(?:(?:^|&)cost=([1-9][0-9]{0,8}))?")
@@ -53,10 +54,10 @@ class Authorizer:
         self._tenant = tenant
         self._missing = False  # whether the tenant is missing, so that the log says it once
 
-    def check(self, request: Request, limit_key: str, cost: int, *, peer: str, header: Header) -> Request:
+    def with_check(self, request: Request, limit_key: str, cost: int, *, peer: str, header: Header) -> Request:
         """`request` with the check to decide, and with the form of answer that proxies understand.
 
-        Raises Problem 400, 401, 403 or 503.
+        Raises Problem 400, 401, 403, 422 or 503.
         """
         principal = self._authenticator.principal(request.credentials, "check")
         tenant_id = self._tenant_id()
@@ -66,7 +67,9 @@ class Authorizer:
                 raise Problem(403, detail, kind="key-of-another-tenant")
             principal = replace(principal, tenant_id=tenant_id)
         client_id = self._identifier.client_id(peer, header, None if principal.anonymous else principal)
-        check = {"client_id": client_id, "limit_key": limit_key, "cost": cost}
+        check: dict[str, Any] = {"client_id": client_id, "limit_key": limit_key, "cost": cost}
+        if self._identifier.group_headers:
+            check["groups"] = self._identifier.groups(peer, header)
         return request._replace(known=(principal, check), form=self._reply)
 
     def _reply(self, decision: Decision) -> Reply:
@@ -75,7 +78,7 @@ class Authorizer:
         if decision.allowed:
             return Reply(200, head, self._encoder.body(decision).encode())
         document = Problem(429, _reason(decision), kind="denied").document() | self._encoder.members(decision)
-        return Reply(429, head.replace(JSON, PROBLEM, 1), json.dumps(document, separators=(",", ":")).encode())
+        return Reply(429, head.replace(JSON_HEAD, PROBLEM, 1), json.dumps(document, separators=(",", ":")).encode())
 
     def _tenant_id(self) -> int:
         if self._tenant == DEFAULT_TENANT:

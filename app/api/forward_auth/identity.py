@@ -1,4 +1,6 @@
-"""Derives the client id of a forward-auth request. Headers count only from a trusted proxy, never from its client."""
+"""Derives the client id and the groups of a forward-auth request. Headers count only from a trusted proxy, never from
+its client.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 from app.api.auth import Principal
-from app.api.problems import Problem
+from app.api.problems import INVALID, Problem
 from app.rules.matching.networks import ADDRESS, SUBSCRIBER_BITS
 
 FORWARDED_FOR = "X-Forwarded-For"
@@ -14,18 +16,21 @@ BY_KEY, BY_ADDRESS, BY_HEADER = "key", "address", "header:"
 # The prefix of client ids by key. As with ADDRESS, no id from a header may have it, so nobody spends another's quota.
 KEY = "key:"
 
-Address = IPv4Address | IPv6Address
+IPAddress = IPv4Address | IPv6Address
 Header = Callable[[str], str | None]  # returns the value of the named header, in whatever case
 
 
 class ClientIdentifier:
     """Names the client of a request by the first way in `by` (AUTHORIZE_BY) that yields a name.
 
-    `trusted` are the addresses and networks of TRUSTED_PROXIES, separated by commas.
+    `groups` are the headers of AUTHORIZE_GROUPS, each after its prefix; "" for none. `trusted` are the addresses and
+    networks of TRUSTED_PROXIES, separated by commas.
     """
 
-    def __init__(self, *, by: str, trusted: str) -> None:
+    def __init__(self, *, by: str, trusted: str, groups: str = "") -> None:
         self._ways = [way.strip() for way in by.split(",")]
+        pairs = (pair.strip().partition("=") for pair in groups.split(",") if pair)
+        self.group_headers = [(prefix, name) for prefix, _, name in pairs]
         self._trusted = [ip_network(network.strip()) for network in trusted.split(",") if network.strip()]
 
     def client_id(self, peer: str, header: Header, key: Principal | None) -> str:
@@ -55,9 +60,25 @@ class ClientIdentifier:
         if value.startswith((KEY, ADDRESS)):
             raise Problem(400, f"{name} must not begin with {KEY} or {ADDRESS}: other ids do", kind="no-client")
         try:
-            return value.encode("latin-1").decode()  # WSGI decodes every byte as a character
+            return _text(value)
         except UnicodeDecodeError:
             raise Problem(400, f"{name} is not UTF-8", kind="no-client") from None
+
+    def groups(self, peer: str, header: Header) -> list[str]:
+        """The groups of the request: a prefix, a colon and the whole value of each header that is there and not empty.
+
+        Raises Problem 403 for a header of an untrusted peer, and 422 for one that is not UTF-8.
+        """
+        groups = []
+        for prefix, name in self.group_headers:
+            value = header(name)
+            if value:
+                self._require_trust(peer, name)
+                try:
+                    groups.append(f"{prefix}:{_text(value)}")
+                except UnicodeDecodeError:
+                    raise Problem(422, INVALID, errors={"groups": [f"{name} is not UTF-8."]}) from None
+        return groups
 
     def _origin(self, peer: str, forwarded_for: str | None) -> str:
         """The right-most address that is not a trusted proxy's; the left-most if all are trusted."""
@@ -78,11 +99,16 @@ class ClientIdentifier:
                 403, f"{header} comes from {peer}, which is not among TRUSTED_PROXIES", kind="untrusted-proxy"
             )
 
-    def _trusts(self, address: Address) -> bool:
+    def _trusts(self, address: IPAddress) -> bool:
         return any(address in network for network in self._trusted)
 
 
-def _address(text: str) -> Address:
+def _text(value: str) -> str:
+    """The UTF-8 text of a header. Raises UnicodeDecodeError."""
+    return value.encode("latin-1").decode()  # WSGI decodes every byte as a character
+
+
+def _address(text: str) -> IPAddress:
     """The address without the port that some proxies add. Raises Problem 400."""
     host = text.strip()
     if host.startswith("["):
@@ -96,7 +122,7 @@ def _address(text: str) -> Address:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def _address_text(address: Address) -> str:
+def _address_text(address: IPAddress) -> str:
     if isinstance(address, IPv4Address):
         return str(address)
     return str(IPv6Network((int(address), SUBSCRIBER_BITS), strict=False))

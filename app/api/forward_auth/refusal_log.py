@@ -11,7 +11,7 @@ from app.api.auth import Principal
 from app.api.forward_auth.identity import ClientIdentifier, Header
 from app.api.problems import Problem
 
-SILENCE_SECONDS = 60.0
+LOG_EVERY_SECONDS = 60.0
 UNNAMED = "a request names no client in a way that AUTHORIZE_BY allows"  # the detail may show data that a client sent
 
 log = logging.getLogger(__name__)
@@ -32,9 +32,17 @@ class LoggingClientIdentifier(ClientIdentifier):
             self._log_refusal(problem)
             raise
 
+    def groups(self, peer: str, header: Header) -> list[str]:
+        try:
+            return super().groups(peer, header)
+        except Problem as problem:
+            if problem.status == HTTPStatus.FORBIDDEN:
+                self._log_refusal(problem)
+            raise
+
     def _log_refusal(self, problem: Problem) -> None:
         now = self._clock()
         if now >= self._silent_until.get(problem.status, now):
-            self._silent_until[problem.status] = now + SILENCE_SECONDS
+            self._silent_until[problem.status] = now + LOG_EVERY_SECONDS
             why = problem.detail if problem.status == HTTPStatus.FORBIDDEN else UNNAMED
             log.warning("/v1/authorize answers %d, so requests do not pass: %s", problem.status, why)

@@ -17,9 +17,8 @@ from app.api.auth import authenticated_in_handler, credentials_of_request
 from app.api.check.handler import Request
 from app.api.check.routes import response_of
 from app.api.check.schemas import DecisionSchema
-from app.api.problems import CONTENT_TYPE, ProblemSchema
-from app.api.query_schemas import QuerySchema
-from app.api.schemas import MAX_LIMIT_KEY, text_field
+from app.api.problems import PROBLEM_TYPE, ProblemSchema
+from app.api.schemas import MAX_LIMIT_KEY, QuerySchema, text_field
 from app.api.services import services
 from app.observability.logs import correlation_id
 from app.rules.rule import MAX_AMOUNT
@@ -43,9 +42,9 @@ class DenialSchema(ProblemSchema, DecisionSchema):
 
 def _documented(view: Any) -> Any:
     view = blueprint.alt_response(200, schema=DecisionSchema, success=True)(view)
-    view = blueprint.alt_response(429, schema=DenialSchema, content_type=CONTENT_TYPE)(view)
+    view = blueprint.alt_response(429, schema=DenialSchema, content_type=PROBLEM_TYPE)(view)
     for status in REFUSALS:
-        view = blueprint.alt_response(status, schema=ProblemSchema, content_type=CONTENT_TYPE)(view)
+        view = blueprint.alt_response(status, schema=ProblemSchema, content_type=PROBLEM_TYPE)(view)
     return view
 
 
@@ -71,9 +70,9 @@ def _answer(limit_key: str, cost: int) -> Response:
     wired = services()
     if request.method in FREE:
         cost = 0
-    asked = Request(b"", credentials_of_request(), correlation_id.get())
+    question = Request(b"", credentials_of_request(), correlation_id.get())
     header, peer = request.headers.get, request.remote_addr or ""
-    check = wired.authorizer.check(asked, limit_key, cost, peer=peer, header=header)
+    check = wired.authorizer.with_check(question, limit_key, cost, peer=peer, header=header)
     [decided] = wired.check_handler.handle_checks([check])
     return response_of(decided)
 

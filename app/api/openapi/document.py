@@ -13,10 +13,10 @@ from apispec import APISpec
 from werkzeug.routing import Rule
 
 from app.api.auth import SECURITY_SCHEMES
-from app.api.check.schemas import REASONS
+from app.api.check.schemas import DECISION_REASONS
 from app.api.openapi import headers as openapi_headers
 from app.api.openapi.examples import DECISION, REQUESTS
-from app.api.problem_kinds import BLANK, KINDS, type_of
+from app.api.problem_kinds import ABOUT_BLANK, KINDS, type_of
 from app.rules.rule import ACTIONS, ALGORITHMS, FAIL_MODES
 
 Json = dict[str, Any]
@@ -34,7 +34,7 @@ in `_ms` are milliseconds, `window` and `Retry-After` are seconds.
 Clients must accept members, reasons and types of problems that they do not know. Types: [docs/problems](docs/problems).
 """
 # Enums that several schemas share, under one name.
-NAMED = {"Algorithm": ALGORITHMS, "Action": ACTIONS, "FailMode": FAIL_MODES}
+NAMED_ENUMS = {"Algorithm": ALGORITHMS, "Action": ACTIONS, "FailMode": FAIL_MODES}
 TAGS = {
     "admin": "rules",
     "actions": "rules",
@@ -69,16 +69,16 @@ def operations(document: Json) -> Iterator[tuple[str, str, Json]]:
 
 
 def _finish_schemas(schemas: Json) -> None:
-    schemas |= {name: {"type": "string", "enum": list(values)} for name, values in NAMED.items()}
+    schemas |= {name: {"type": "string", "enum": list(values)} for name, values in NAMED_ENUMS.items()}
     # Also an enum: clients of openapi-python-client refuse all alternatives of a mere const.
     schemas["DefaultRule"] = {"type": "string", "const": "default", "enum": ["default"]}
-    schemas["KnownReason"] = {"type": "string", "enum": list(REASONS)}
+    schemas["KnownReason"] = {"type": "string", "enum": list(DECISION_REASONS)}
     types = {type_of(kind): meaning for kind, meaning in KINDS.items()}
     told = "\n".join(f"- `{name}`: {meaning}" for name, meaning in types.items())
     schemas["KnownProblem"] = {
         "type": "string",
-        "enum": [BLANK, *types],
-        "description": f"`{BLANK}`: the status says it all.\n{told}",
+        "enum": [ABOUT_BLANK, *types],
+        "description": f"`{ABOUT_BLANK}`: the status says it all.\n{told}",
     }
     schemas["Undecided"] = {
         "type": "object",
@@ -87,10 +87,10 @@ def _finish_schemas(schemas: Json) -> None:
         "description": "In a batch: this check could not be decided.",
     }
     schemas["BatchResult"]["properties"]["results"]["items"] = {
-        "oneOf": [{"$ref": f"{REF}Decision"}, {"$ref": f"{REF}Undecided"}]
+        "oneOf": [{"$ref": f"{REF}BatchDecision"}, {"$ref": f"{REF}Undecided"}]
     }
     schemas["PaginationMetadata"]["required"] = ["total", "total_pages", "first_page", "last_page", "page"]
-    for name in ("Decision", "Denial", "Grant"):
+    for name in ("Decision", "BatchDecision", "Denial", "Grant"):
         schemas[name]["properties"]["reason"] = _open_to_more("KnownReason")
     for name in ("Problem", "Denial"):
         schemas[name]["properties"]["type"] = _open_to_more("KnownProblem")
@@ -107,7 +107,7 @@ def _open_to_more(known: str) -> Json:
 def _named(node: Json) -> Json:
     """A shared enum by reference: otherwise generators make a type for each place, and another for each null in it."""
     values = set(node.get("enum", ()))
-    for name, known in NAMED.items():
+    for name, known in NAMED_ENUMS.items():
         if values - {None} == set(known):
             rest = {key: value for key, value in node.items() if key not in ("enum", "type")}
             reference = {"$ref": REF + name}

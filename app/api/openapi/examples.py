@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
-CHECK = {"client_id": "user_123", "limit_key": "login"}
-RULE = {"client_id": "premium_*", "endpoint": "search", "rate": 100, "window": 60, "description": "premium, per minute"}
+CHECK_EXAMPLE = {"client_id": "user_123", "limit_key": "login"}
+RULE_EXAMPLE = {
+    "client_id": "premium_*",
+    "endpoint": "search",
+    "rate": 100,
+    "window": 60,
+    "description": "premium, per minute",
+}
 # No example has a request_id: a repeated request would get the same answer, as if nothing were counted.
 REQUESTS: dict[str, Any] = {
-    "check": CHECK,
-    "checkBatch": {"checks": [CHECK, {"client_id": "user_456", "limit_key": "login", "cost": 0}]},
-    "createLease": CHECK | {"permits": 5, "ttl_ms": 10_000},
+    "check": CHECK_EXAMPLE,
+    "checkBatch": {"checks": [CHECK_EXAMPLE, {"client_id": "user_456", "limit_key": "login", "cost": 0}]},
+    "createLease": CHECK_EXAMPLE | {"permits": 5, "ttl_ms": 10_000},
     "returnLease": {"unused": 2},
-    "putRule": RULE,
-    "replaceRule": RULE | {"rate": 200},
+    "putRule": RULE_EXAMPLE,
+    "replaceRule": RULE_EXAMPLE | {"rate": 200},
     "patchRule": {"rate": 200},
     "rollBackRule": {"version": 1},
     "blockClient": {"client_id": "user_666"},
     "unblockClient": {"client_id": "user_666"},
-    "importRules": {"rules": [RULE, {"client_id": "user_666", "action": "block"}]},
+    "importRules": {"rules": [RULE_EXAMPLE, {"client_id": "user_666", "action": "block"}]},
     "putTemplate": {"name": "search-pro", "endpoint": "search", "rate": 600, "window": 60},
     "applyTemplate": {"client_id": "user_123"},
-    "resetCounters": CHECK,
+    "resetCounters": CHECK_EXAMPLE,
     "createTenant": {"name": "shop"},
     "createKey": {"name": "checkout", "scopes": ["check"]},
     "rotateKey": {"overlap_seconds": 3600},

@@ -13,9 +13,9 @@ from app.api.auth import public
 from app.api.problems import Problem
 
 ASSETS = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript"}
-PROBLEMS = problem_kinds.PAGE.rpartition("/")[2]
+PROBLEMS = problem_kinds.PROBLEMS_PAGE.rpartition("/")[2]
 # Paths are relative, so that the page also works below a proxy prefix.
-PAGE = """<!doctype html>
+PAGE_HTML = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -48,7 +48,7 @@ blueprint = Blueprint("docs", __name__, description="This page")
 @public
 def docs() -> Response:
     """This API to read and to try. Works without the network."""
-    return Response(PAGE, mimetype="text/html", headers={"Content-Security-Policy": POLICY})
+    return Response(PAGE_HTML, mimetype="text/html", headers={"Content-Security-Policy": POLICY})
 
 
 @blueprint.route("/docs/<asset>")

@@ -20,16 +20,17 @@ from app.limiter.errors import StoreError, StoreUnavailable
 from app.limiter.redis.inspection import CANNOT, Findings, RedisInspection
 from app.limiter.redis.preflight import MissingPermission
 from app.limiter.store import ProbedStore
+from app.nodes.comparison import REDIS, Node, SharedClock, difference
+from app.nodes.registry import Nodes
 from app.observability.background import forever
 from app.observability.logs import first_line
-from app.observability.metrics import DEGRADED_REASONS, REASONS, REDIS_MEMORY_USED
-from app.rules.sql.nodes import REDIS, Node, Nodes, SharedClock, difference
+from app.observability.metrics import DEGRADED_LABELS, DEGRADED_REASONS, REDIS_MEMORY_USED
 from app.rules.sync.reloader import Freshness
 
 LOOK_SECONDS = 30.0  # plus or minus 20 % jitter
 LIVE_SECONDS = 1.0  # calls of /health make a worker inspect Redis no more often
 LEAVE_SECONDS = 2.0
-LONGEST = 500  # characters of a sentence: some quote Redis
+MAX_SENTENCE = 500  # characters of a sentence: some quote Redis
 SHARED = "another deployment uses this Redis too: keys are separate, memory and processor time are shared"
 LOGGED_HERE = (
     "redis_permission",
@@ -119,7 +120,7 @@ class Condition:
         return not self.reasons().keys() - {"fallback"}
 
     def reasons(self) -> dict[str, str]:
-        """The known causes by label, in the order of REASONS. A healthy node has none, or only `fallback`."""
+        """The known causes by label, in the order of DEGRADED_LABELS. A healthy node has none, or only `fallback`."""
         causes = self._found.causes | self._of_others()
         if self._trouble is not None and not self._found.unable:
             causes["redis"] = CANNOT.format(self._trouble)
@@ -135,12 +136,12 @@ class Condition:
             causes["rules"] = "no rules are known yet, so checks are answered with 503"
         elif rules.rejected:
             causes["rules"] = "PostgreSQL holds rules that cannot be used: the last good ones decide"
-        return {label: causes[label][:LONGEST] for label in REASONS if label in causes}
+        return {label: causes[label][:MAX_SENTENCE] for label in DEGRADED_LABELS if label in causes}
 
     def show(self) -> None:
         """Set the metrics to the known state."""
         reasons = self.reasons()
-        for label in REASONS:
+        for label in DEGRADED_LABELS:
             DEGRADED_REASONS.labels(label).set(label in reasons)
         REDIS_MEMORY_USED.set(self._found.memory_used)
 

@@ -20,7 +20,7 @@ from app.extensions import api
 from app.limiter.fallback.fallback import MEANING
 from app.observability.exposition import CONTENT_TYPE
 from app.observability.metrics import ACTIVE_CLIENTS, BREAKER_STATE
-from app.rules.garbage import long_work
+from app.rules.sync.garbage_collection import long_work
 from app.version import __version__
 
 blueprint = Blueprint("health", __name__, description="Health, metrics")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from app.api.admin.counter_schemas import ClientSchema
+from app.api.admin.counter_schemas import QuestionSchema
 from app.api.admin.rules.rule_json import patched, rule_answer, rule_from
 from app.api.admin.rules.rule_warnings import if_readable, warnings_of, warnings_of_block
 from app.api.admin.rules.schemas import ClientToBlockSchema
@@ -15,8 +15,8 @@ from app.cli.output import many, print_changes, print_json
 from app.cli.resources.context import session, settings
 from app.cli.rules.crud import as_seen, stored
 from app.cli.rules.options import sent, single_fields
+from app.rules.actions import promoted
 from app.rules.documents import differences, document_of
-from app.rules.promotion import promoted
 from app.rules.rule import Rule
 from app.rules.sql.changes import RuleChanges, anything
 from app.rules.sql.history import Author
@@ -71,7 +71,7 @@ def block(client_id: str, tenant: str, author: Author, as_json: bool) -> None:
 @as_json
 def unblock(client_id: str, tenant: str, author: Author, as_json: bool) -> None:
     """Unblock a client: its rules do what they did before the block."""
-    ClientSchema().load({"client_id": client_id})
+    QuestionSchema().load({"client_id": client_id})
     tenant_id = tenant_named(tenant).id
     merge = RuleChanges(session(), tenant_id, author).unblock(client_id)
     said = "no longer blocked" if merge.changes_anything else "no rule of its own blocks it"

@@ -1,4 +1,4 @@
-"""`flask explain`: the rule that decides for a client, the reason, and what is left; the winner comes first."""
+"""`flask explain`: the rules that decide for a client, the reasons, and what is left; the winners come first."""
 
 from __future__ import annotations
 
@@ -13,37 +13,47 @@ from app.cli.output import many, print_json
 from app.cli.resources.context import session, store
 from app.cli.rules.client_rules import book_of_client
 from app.cli.rules.table import shown_limits
-from app.limiter.counters import Counters, Reading, counting
+from app.limiter.counters import Counters, Reading, limits_of
 from app.rules.matching.explanation import Candidate, explain
-from app.rules.rule import DEFAULT_RULE_ID, Rule
+from app.rules.matching.layered_rules import Deciding
+from app.rules.rule import DEFAULT_LAYER, DEFAULT_RULE_ID, Rule
 from app.rules.sql.repository import RuleRepository
 
 
 @command("explain")
 @click.argument("client_id")
 @click.argument("limit_key", default="global")
+@click.option("--group", "groups", multiple=True, help="A group of the client; repeatable, the first precedes.")
 @click.option("--all", "everything", is_flag=True, help="Also the rules that are not for this key, and those disabled.")
 @of_tenant
 @as_json
-def explain_check(client_id: str, limit_key: str, everything: bool, tenant: str, as_json: bool) -> None:
-    """Which rule decides a check of this client and key, why, and what is left. Charges nothing."""
-    QuestionSchema().load({"client_id": client_id, "limit_key": limit_key})
+def explain_check(
+    client_id: str, limit_key: str, groups: tuple[str, ...], everything: bool, tenant: str, as_json: bool
+) -> None:
+    """Show the rules that decide a check of this client and key, why, and what is left. Charges nothing."""
+    question = QuestionSchema().load({"client_id": client_id, "limit_key": limit_key, "groups": list(groups)})
     tenant_id = tenant_named(tenant).id
     book = book_of_client(tenant_id, client_id)
     disabled = RuleRepository(session()).rules(tenant_id, enabled=False) if everything else []
-    found = explain(book, tenant_id, client_id, limit_key, disabled=disabled)
+    found = explain(book, tenant_id, **question, disabled=disabled)
     winners = sorted((candidate for candidate in found if candidate.wins), key=lambda winner: winner.rule.shadow)
-    limits = [(rule, limit) for rule in counting(each.rule for each in winners) for limit in rule.limits]
-    readings = Counters(store(), book, tenant_id, client_id).read(limits)
+    counters = Counters(store(), book, tenant_id)
+    met = counters.met_by(client_id, [Deciding(each.rule, each.group) for each in winners])
+    readings = counters.read(limits_of(met))
     others = [each for each in found if not each.wins and (everything or _concerns(each, limit_key))]
     if as_json:
         print_json([_document(each, readings) for each in (*winners, *others)])
         return
+    enforced = [winner for winner in winners if not winner.rule.shadow]
     for winner in winners:
         _print_winner(winner, readings)
+    if len(enforced) > 1:
+        click.echo(f"All {len(enforced)} must admit, each for its layer.")
     for other in others:
         click.echo(f"not {_named(other.rule)}: {other.why}")
-    _print_hidden(winners[0].rule, [each for each in found if each.rule.endpoint not in (None, limit_key)])
+    of_other_keys = [each for each in found if each.rule.endpoint not in (None, limit_key)]
+    for winner in enforced:
+        _print_hidden(winner.rule, of_other_keys)
     others_too = [each for each in found if each not in (*winners, *others) and each.rule.id != DEFAULT_RULE_ID]
     if others_too:
         click.echo(f"({many(len(others_too), 'rule')} of other keys: --all)")
@@ -75,8 +85,10 @@ def _print_hidden(winner: Rule, of_other_keys: Sequence[Candidate]) -> None:
 
 
 def _named(rule: Rule) -> str:
-    shadow = "shadow " if rule.shadow else ""
-    return f"{shadow}rule {rule.public_id} ({rule.client_id}, {rule.endpoint or 'any endpoint'})"
+    whom = rule.client_id if rule.group is None else f"group {rule.group}"
+    where = ("" if rule.layer == DEFAULT_LAYER else f"layer {rule.layer}, ") + (rule.endpoint or "any endpoint")
+    shared = ", one counter for all" if rule.shared else ""
+    return f"{'shadow ' * rule.shadow}rule {rule.public_id} ({whom}, {where}{shared})"
 
 
 def _document(candidate: Candidate, readings: Sequence[Reading]) -> dict[str, object]:

@@ -44,7 +44,7 @@ def validate(file: Path) -> None:
 @REPLACE
 @as_json
 def diff(file: Path, tenant: str, replace: bool, as_json: bool) -> None:
-    """What importing the file would change."""
+    """Show what importing the file would change."""
     owner = _owner(tenant)
     _print(_compared(_read(file, owner), owner, replace), as_json)
 

@@ -1,6 +1,6 @@
 """The algorithms as pure Python steps: test oracles for the Lua scripts, and the deciders in memory without Redis.
 
-A step is `step(state, limit, cost, now_us) -> (state, View)`. `state` is what an earlier step returned, None at first.
+A step is `step(state, limit, cost, now_us) -> (state, StepResult)`. An earlier step returned `state`; None at first.
 `cost` is at most the limit's capacity; 0 is a peek. `now_us` is Unix time in microseconds. A step that does not charge
 returns the state unchanged, except that a state from the future is re-stamped to now without refill.
 """
@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from app.limiter.algorithms import fixed_window, gcra, sliding_window, sliding_window_counter, token_bucket
-from app.limiter.algorithms.view import View
+from app.limiter.algorithms.step_result import StepResult
 from app.limiter.decision import Outcome
 from app.rules.rule import Limit
 
 State = Any  # each algorithm's own tuple
-Step = Callable[[State, Limit, int, int], tuple[State, View]]
+Step = Callable[[State, Limit, int, int], tuple[State, StepResult]]
 
 STEPS: dict[str | None, Step] = {
     "token_bucket": token_bucket.step,

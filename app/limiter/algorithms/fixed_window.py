@@ -5,13 +5,13 @@ State: (used, start) - units charged in this window, and the microsecond of its 
 
 from __future__ import annotations
 
-from app.limiter.algorithms.view import View
+from app.limiter.algorithms.step_result import StepResult
 from app.rules.rule import Limit
 
 State = tuple[int, int]
 
 
-def step(state: State | None, limit: Limit, cost: int, now_us: int) -> tuple[State | None, View]:
+def step(state: State | None, limit: Limit, cost: int, now_us: int) -> tuple[State | None, StepResult]:
     used, start = state or (0, now_us)
     from_future = start > now_us
     if from_future:
@@ -25,4 +25,4 @@ def step(state: State | None, limit: Limit, cost: int, now_us: int) -> tuple[Sta
         used += cost
     if (cost and wait_us == 0) or from_future:
         state = (used, start)
-    return state, View(wait_us, limit.rate - used, ends_in if used else 0)
+    return state, StepResult(wait_us, limit.rate - used, ends_in if used else 0)

@@ -6,13 +6,13 @@ that check. The theoretical arrival time of the virtual-scheduling form is stamp
 
 from __future__ import annotations
 
-from app.limiter.algorithms.view import View, ceil_div
+from app.limiter.algorithms.step_result import StepResult, ceil_div
 from app.rules.rule import Limit
 
 State = tuple[int, int]
 
 
-def step(state: State | None, limit: Limit, cost: int, now_us: int) -> tuple[State | None, View]:
+def step(state: State | None, limit: Limit, cost: int, now_us: int) -> tuple[State | None, StepResult]:
     level, stamp = state or (0, now_us)
     brim = limit.capacity * limit.window_us
     level = max(0, min(level, brim) - limit.rate * max(0, now_us - stamp))
@@ -23,4 +23,4 @@ def step(state: State | None, limit: Limit, cost: int, now_us: int) -> tuple[Sta
         level += cost * limit.window_us
     if (cost and conforms) or stamp > now_us:
         state = (level, now_us)
-    return state, View(wait_us, (brim - level) // limit.window_us, ceil_div(level, limit.rate))
+    return state, StepResult(wait_us, (brim - level) // limit.window_us, ceil_div(level, limit.rate))

@@ -5,13 +5,13 @@ State: ((stamp, units), …) - the charged checks of the last window, oldest fir
 
 from __future__ import annotations
 
-from app.limiter.algorithms.view import View
+from app.limiter.algorithms.step_result import StepResult
 from app.rules.rule import Limit
 
 State = tuple[tuple[int, int], ...]
 
 
-def step(state: State | None, limit: Limit, cost: int, now_us: int) -> tuple[State | None, View]:
+def step(state: State | None, limit: Limit, cost: int, now_us: int) -> tuple[State | None, StepResult]:
     from_future = bool(state) and state[-1][0] > now_us  # type: ignore[index]
     bound = now_us - limit.window_us
     log = tuple((min(stamp, now_us), units) for stamp, units in state or () if stamp > bound)
@@ -22,7 +22,7 @@ def step(state: State | None, limit: Limit, cost: int, now_us: int) -> tuple[Sta
     if (cost and wait_us == 0) or from_future:
         state = log
     reset_after_us = log[-1][0] + limit.window_us - now_us if log else 0
-    return state, View(wait_us, max(0, limit.rate - used), reset_after_us)
+    return state, StepResult(wait_us, max(0, limit.rate - used), reset_after_us)
 
 
 def _wait(log: State, surplus: int, window_us: int, now_us: int) -> int:

@@ -5,13 +5,13 @@ State: (index, current, previous) - number of the epoch-aligned window, units ch
 
 from __future__ import annotations
 
-from app.limiter.algorithms.view import View
+from app.limiter.algorithms.step_result import StepResult
 from app.rules.rule import Limit
 
 State = tuple[int, int, int]
 
 
-def step(state: State | None, limit: Limit, cost: int, now_us: int) -> tuple[State | None, View]:
+def step(state: State | None, limit: Limit, cost: int, now_us: int) -> tuple[State | None, StepResult]:
     index, offset = divmod(now_us, limit.window_us)
     ahead = limit.window_us - offset  # microseconds until the next window begins
     current, previous = _slid(state, index, limit.rate)
@@ -22,7 +22,7 @@ def step(state: State | None, limit: Limit, cost: int, now_us: int) -> tuple[Sta
         state = (index, current, previous)
     room = (limit.rate - current) * limit.window_us - previous * ahead
     reset_after_us = ahead + limit.window_us if current else ahead if previous else 0
-    return state, View(wait_us, max(0, room // limit.window_us), reset_after_us)
+    return state, StepResult(wait_us, max(0, room // limit.window_us), reset_after_us)
 
 
 def _slid(state: State | None, index: int, rate: int) -> tuple[int, int]:

@@ -6,13 +6,13 @@ State: (spent, stamp) - tokens missing from a full bucket times window_us, so th
 
 from __future__ import annotations
 
-from app.limiter.algorithms.view import View, ceil_div
+from app.limiter.algorithms.step_result import StepResult, ceil_div
 from app.rules.rule import Limit
 
 State = tuple[int, int]
 
 
-def step(state: State | None, limit: Limit, cost: int, now_us: int) -> tuple[State | None, View]:
+def step(state: State | None, limit: Limit, cost: int, now_us: int) -> tuple[State | None, StepResult]:
     spent, stamp = state or (0, now_us)
     full = limit.capacity * limit.window_us
     refilled = max(0, now_us - stamp) * limit.rate
@@ -22,7 +22,7 @@ def step(state: State | None, limit: Limit, cost: int, now_us: int) -> tuple[Sta
         spent += cost * limit.window_us
     if (cost and missing == 0) or stamp > now_us:
         state = (spent, now_us)
-    return state, View(
+    return state, StepResult(
         wait_us=ceil_div(missing, limit.rate),
         remaining=(full - spent) // limit.window_us,
         reset_after_us=ceil_div(spent, limit.rate),

@@ -21,14 +21,14 @@ from typing import Any, TypeVar
 
 import pybreaker
 
-from app.limiter.breaker.shared_state import CLOSED, HALF_OPEN, NAMES, OPEN, STATE, Circuit
+from app.limiter.breaker.shared_state import CLOSED, HALF_OPEN, OPEN, STATE, STATE_NAMES, Circuit
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 # Indexed by state number.
-KINDS = (pybreaker.CircuitClosedState, pybreaker.CircuitHalfOpenState, pybreaker.CircuitOpenState)
+STATE_CLASSES = (pybreaker.CircuitClosedState, pybreaker.CircuitHalfOpenState, pybreaker.CircuitOpenState)
 JITTER = 0.1  # fraction of the open time, so that the probes of many nodes do not coincide
 
 
@@ -117,7 +117,7 @@ class Breaker(pybreaker.CircuitBreaker):
     @property
     def current_state(self) -> str:
         """The node's state in pybreaker's words."""
-        return NAMES[self.state_number]
+        return STATE_NAMES[self.state_number]
 
     @property
     def fail_counter(self) -> int:
@@ -204,14 +204,14 @@ class Breaker(pybreaker.CircuitBreaker):
     def _notify(self, before: int, state: int) -> None:
         """Call the listeners outside the lock, because they may log."""
         if before != state:
-            KINDS[state](self, prev_state=KINDS[before](self, None), notify=True)
+            STATE_CLASSES[state](self, prev_state=STATE_CLASSES[before](self, None), notify=True)
 
 
 def status_of(circuit: Circuit, now: float) -> BreakerStatus:
     """Return the status for operators. `now` is monotonic seconds."""
     state = circuit.mark & STATE
     left = max(0.0, circuit.until - now) if state == OPEN else 0.0
-    return BreakerStatus(NAMES[state].replace("-", "_"), circuit.failures, round(left, 3))
+    return BreakerStatus(STATE_NAMES[state].replace("-", "_"), circuit.failures, round(left, 3))
 
 
 class Transitions(pybreaker.CircuitBreakerListener):

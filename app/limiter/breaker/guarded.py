@@ -16,16 +16,16 @@ def guarded(
     breaker: AnyBreaker,
     call: Callable[[Sequence[Asked]], Sequence[Found | StoreError]],
     asked: Sequence[Asked],
-    whose: str = "",
+    server: str = "",
 ) -> tuple[Sequence[Found | StoreError], bool]:
     """Return the outcome of each item asked, or its own error, and whether they prove that the store decides.
 
-    `call` asks the store. It is not called while the breaker is open. `whose` names the guarded server in errors, where
-    there are several.
+    `call` asks the store. It is not called while the breaker is open. `server` names the guarded server in errors,
+    where there are several.
     """
     mark = breaker.admit()
     if mark is None:
-        return [StoreUnavailable(f"circuit {whose}open")] * len(asked), False
+        return [StoreUnavailable(f"circuit {server}open")] * len(asked), False
     try:
         outcomes = call(asked)
     except StoreError as failed:  # the round trip itself failed

@@ -11,10 +11,10 @@ from app.limiter.breaker.node_lock import NodeLock
 from app.observability.shared_memory import shared_memory
 
 CLOSED, HALF_OPEN, OPEN = range(3)  # numbered as in the metric
-NAMES = (pybreaker.STATE_CLOSED, pybreaker.STATE_HALF_OPEN, pybreaker.STATE_OPEN)
+STATE_NAMES = (pybreaker.STATE_CLOSED, pybreaker.STATE_HALF_OPEN, pybreaker.STATE_OPEN)
 STATE = 3  # mask of a mark's state bits; the higher bits count transitions
 BYTES = 24
-NAMED = 256
+MAX_CIRCUITS = 256
 LEFT_SECONDS = 60.0  # before the slot of a dropped name can be reused
 _MARK, _FAILURES, _UNTIL = range(3)
 
@@ -69,18 +69,22 @@ class Circuits:
     """Circuits by name, the same for all workers of a node. Made before the fork, when no name is known yet.
 
     Any worker adds a name. The worker that last read the cluster's map decides which names stay. A dropped name's slot
-    is reused after LEFT_SECONDS, long after every worker has followed. While all NAMED slots are in use, further names
-    share slots. Times are monotonic seconds.
+    is reused after LEFT_SECONDS, long after every worker has followed. While all MAX_CIRCUITS slots are in use, further
+    names share slots. Times are monotonic seconds.
     """
 
     def __init__(self) -> None:
-        memory = shared_memory(NAMED * (BYTES + 16) + 8)
+        memory = shared_memory(MAX_CIRCUITS * (BYTES + 16) + 8)
         self._lock = NodeLock()
-        circuits, words = memory[: NAMED * BYTES], memory[NAMED * BYTES :]
-        self._circuits = [Circuit(circuits[at : at + BYTES], self._lock) for at in range(0, NAMED * BYTES, BYTES)]
-        self._names = words[: NAMED * 8].cast("Q")  # hashes; 0 in a slot that was never used
-        self._left = words[NAMED * 8 : NAMED * 16].cast("d")  # when the name was dropped; 0 while it is in use
-        self._changes = words[NAMED * 16 :].cast("Q")
+        circuits, words = memory[: MAX_CIRCUITS * BYTES], memory[MAX_CIRCUITS * BYTES :]
+        self._circuits = [
+            Circuit(circuits[at : at + BYTES], self._lock) for at in range(0, MAX_CIRCUITS * BYTES, BYTES)
+        ]
+        self._names = words[: MAX_CIRCUITS * 8].cast("Q")  # hashes; 0 in a slot that was never used
+        self._left = words[MAX_CIRCUITS * 8 : MAX_CIRCUITS * 16].cast(
+            "d"
+        )  # when the name was dropped; 0 while it is in use
+        self._changes = words[MAX_CIRCUITS * 16 :].cast("Q")
 
     @property
     def changes(self) -> int:
@@ -116,7 +120,7 @@ class Circuits:
             return names.index(hashed)
         free = [place for place, left in enumerate(self._left) if not names[place] or 0 < left < now - LEFT_SECONDS]
         if not free:
-            return hashed // 2 % NAMED
+            return hashed // 2 % MAX_CIRCUITS
         place = min(free, key=self._left.__getitem__)
         self._circuits[place].become(CLOSED, 0.0)  # clears the state of the previous name
         self._names[place] = hashed

@@ -34,7 +34,7 @@ class LocalStore:
         """
         compiled = self._share(charge.compiled)
         owners = owned_parts(replace(charge, compiled=compiled))
-        keys = [(owner, name) for part, owner in owners for name in part.names]
+        keys = [(owner, name) for part, owner in owners for name in part.counter_names]
         states, outcome = decide([self._counters.get(key) for key in keys], compiled.rule.limits, charge.cost, now_us)
         for key, state in zip(keys, states or (), strict=False):
             if state is not None:

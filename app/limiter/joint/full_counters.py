@@ -60,7 +60,7 @@ class FullCounters:
         self._latest = max(self._latest, until)
         while len(self._denials) >= self._max_counters:
             del self._denials[next(iter(self._denials))]
-        key = joint.owner_of(outcome.binding, charge.owners) + part.names[binding]
+        key = joint.owner_of(outcome.binding, charge.owners) + part.counter_names[binding]
         self._denials[key] = Denial(part, replace(outcome, binding=binding), 1, self._clock(), until)
 
     def clear(self) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate, groupby
 
-import msgspec
 from msgspec.structs import replace
 
-from app.limiter.compiled_rule import Charge, CompiledRule, packed_terms
+from app.limiter.compiled_rule import Charge, CompiledRule
 from app.limiter.decision import Decision
-from app.limiter.redis.scripts import check_joint_script, named
+from app.limiter.redis.packing import read_terms, terms_of
+from app.limiter.redis.scripts import check_joint_script
 from app.rules.rule import Limit
 
 
@@ -31,12 +31,13 @@ class JointRule(CompiledRule, gc=False, eq=False):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.names = tuple(name for part in self.parts for name in part.names)
-        self.keys = ()  # `keys_of` is used instead
-        self.starts = (0, *accumulate(len(part.names) for part in self.parts[:-1]))
+        self.counter_names = tuple(name for part in self.parts for name in part.counter_names)
+        self.packed_keys = ()  # `keys_of` is used instead
+        self.starts = (0, *accumulate(len(part.counter_names) for part in self.parts[:-1]))
         owned = zip(self.parts, self.owned, strict=True)
-        self.shared = tuple((part, owner, name) for part, owner in owned if part.rule.shared for name in part.names)
-        if len(self.names) > 1:
+        shared = ((part, owner) for part, owner in owned if part.rule.shared)
+        self.shared = tuple((part, owner, name) for part, owner in shared for name in part.counter_names)
+        if len(self.counter_names) > 1:
             self.script = check_joint_script()
 
     def place(self, binding: int) -> tuple[CompiledRule, int]:
@@ -49,12 +50,13 @@ class JointRule(CompiledRule, gc=False, eq=False):
         return owners[self.owned[bisect_right(self.starts, binding) - 1]]
 
     def keys_of(self, owners: Sequence[bytes]) -> bytes:
-        return b"".join([owners[owner].join(part.keys) for part, owner in zip(self.parts, self.owned, strict=True)])
+        owned = zip(self.parts, self.owned, strict=True)
+        return b"".join([owners[owner].join(part.packed_keys) for part, owner in owned])
 
     @property
     def terms(self) -> bytes:
         """The rule ids and limits that an answer depends on, as those of a single rule."""
-        return packed_terms([part.rule.id for part in self.parts for _ in part.names], self.rule.limits)
+        return terms_of([part.rule.id for part in self.parts for _ in part.counter_names], self.rule.limits)
 
 
 def joined(parts: Sequence[CompiledRule], owned: Sequence[int]) -> JointRule:
@@ -89,8 +91,7 @@ def of_part(decision: Decision) -> Decision:
 @lru_cache(maxsize=1024)  # each has templates of its answers
 def as_of(compiled: CompiledRule, terms: bytes) -> CompiledRule:
     """Return the compiled rule with earlier terms: of this rule, or of others in its place."""
-    ids, asked = msgspec.msgpack.decode(terms)
-    limits = [Limit(rate, window, named(algorithm), burst) for rate, window, algorithm, burst in asked]
+    ids, limits = read_terms(terms)
     counts = {part.rule.id: part.counts for part in compiled.parts} if isinstance(compiled, JointRule) else {}
 
     def earlier(rule_id: int, limits: list[Limit]) -> CompiledRule:

@@ -11,7 +11,7 @@ from app.limiter.errors import RequestIdConflict, StoreError, StoreFault
 from app.limiter.joint.parts import BACK, FINISH, Item, ItemOutcome, Part, PartialOutcome, PartOutcome
 from app.limiter.joint.placement import prefixes
 from app.limiter.keys import mark_name
-from app.limiter.redis.resp import packed
+from app.limiter.redis.packing import packed
 from app.limiter.redis.script_calls import NONSENSE, read_part
 from app.limiter.redis.scripts import Script, check_together_script, finish_script, give_back_script
 
@@ -67,7 +67,7 @@ def _evalsha(script: Script, keys: list[bytes], *arguments: bytes) -> bytes:
 
 
 def _keys(item: Item) -> list[bytes]:
-    owners, names = prefixes(item.charge), item.charge.compiled.names
+    owners, names = prefixes(item.charge), item.charge.compiled.counter_names
     return [owners[limit] + names[limit] for limit in item.limits]
 
 

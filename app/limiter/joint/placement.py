@@ -14,7 +14,7 @@ from app.limiter.keys import slot
 
 def prefixes(charge: Charge) -> list[bytes]:
     """Return the prefix of each counter, by limit."""
-    return [owner for part, owner in owned_parts(charge) for _ in part.names]
+    return [owner for part, owner in owned_parts(charge) for _ in part.counter_names]
 
 
 class Slot(Struct):

@@ -112,7 +112,7 @@ class Progress:
         """Return the charge of the lost limits alone; of all limits if none was decided."""
         charge, lost = self.charge, set(self._lost)
         compiled = charge.compiled
-        if not isinstance(compiled, JointRule) or not lost or len(lost) == len(compiled.names):
+        if not isinstance(compiled, JointRule) or not lost or len(lost) == len(compiled.counter_names):
             return charge
         parts = tuple(part for part, start in enumerate(compiled.starts) if start in lost)
         return Charge(only(compiled, parts), charge.client, charge.cost, None, charge.owners)

@@ -25,11 +25,11 @@ from redis.exceptions import ConnectionError, RedisError
 from app.limiter.breaker.breaker import Breaker
 from app.limiter.breaker.per_primary import PrimaryBreakers
 from app.limiter.errors import StoreError, StoreUnavailable
-from app.limiter.keys import SLOTS
+from app.limiter.keys import CLUSTER_SLOTS
 from app.limiter.redis.cluster_maps import Ranges, ask_for_maps, believed, ids_in, is_foreign, told_by
 from app.limiter.redis.connection import RedisConnection
 from app.limiter.redis.endpoint import Address, RedisEndpoint
-from app.limiter.redis.resp import packed
+from app.limiter.redis.packing import packed
 from app.limiter.redis.store import ELSEWHERE, RedisStore, multiplexed
 from app.observability.background import forever
 
@@ -63,7 +63,7 @@ class AskingStore(MemberStore):
 class Primary:
     """A server that has, or had, slots of the cluster. `breaker` is the node's breaker for this server."""
 
-    __slots__ = ("address", "arriving", "breaker", "connection", "store", "whose")
+    __slots__ = ("address", "arriving", "breaker", "connection", "name_in_errors", "store")
 
     def __init__(self, address: Address, connection: RedisConnection, breaker: Breaker) -> None:
         self.address = address
@@ -71,7 +71,7 @@ class Primary:
         self.store = MemberStore(connection)
         self.arriving = AskingStore(connection)
         self.breaker = breaker
-        self.whose = f"of {address} "  # for errors
+        self.name_in_errors = f"of {address} "
 
 
 class Cluster:
@@ -85,7 +85,7 @@ class Cluster:
         self._breakers = breakers
         self._clock = clock
         self._discovery = breakers.of(DISCOVERY)
-        self._slots: list[Primary | None] = [None] * SLOTS
+        self._slots: list[Primary | None] = [None] * CLUSTER_SLOTS
         self._known: dict[Address, Primary] = {}
         self._members: set[bytes] = set()  # ids of the cluster's members, from its map
         self._learnt, self._doubted = Event(), Event()
@@ -189,7 +189,7 @@ class Cluster:
 
     def _learn(self, teller: Address, ranges: Ranges) -> None:
         """Adopt the map. Raises ValueError or TypeError if it is malformed."""
-        slots: list[Primary | None] = [None] * SLOTS
+        slots: list[Primary | None] = [None] * CLUSTER_SLOTS
         for first, last, (host, port, *_), *_ in ranges:
             primary = self.primary(Address(host.decode() if host else teller.host, port))
             slots[first : last + 1] = [primary] * (last + 1 - first)

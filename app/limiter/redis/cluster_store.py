@@ -20,7 +20,7 @@ from app.limiter.decision import Outcome
 from app.limiter.errors import Redirected, StoreError, StoreUnavailable
 from app.limiter.joint.parts import Part, PartOutcome
 from app.limiter.joint.placement import home
-from app.limiter.keys import health, slot
+from app.limiter.keys import health_key, slot
 from app.limiter.redis.cluster import Cluster, Primary
 from app.limiter.redis.endpoint import Address
 from app.limiter.redis.store import LOOK, RedisStore, without_errors
@@ -47,7 +47,7 @@ class ClusterStore:
 
         def ask(route: Route, places: list[int]) -> Sequence[Outcome | StoreError]:
             asked = [charges[place] for place in places]
-            found, _ = guarded(route[0].breaker, _store(route).check, asked, route[0].whose)
+            found, _ = guarded(route[0].breaker, _store(route).check, asked, route[0].name_in_errors)
             return found
 
         return self._ask([slot(home(charge) if charge.owners else charge.client) for charge in charges], ask)
@@ -57,7 +57,7 @@ class ClusterStore:
 
         def ask(route: Route, places: list[int]) -> Sequence[PartOutcome | StoreError]:
             asked = [parts[place] for place in places]
-            found, _ = guarded(route[0].breaker, _store(route).decide, asked, route[0].whose)
+            found, _ = guarded(route[0].breaker, _store(route).decide, asked, route[0].name_in_errors)
             return found
 
         return self._ask([slot(part.key) for part in parts], ask)
@@ -120,15 +120,13 @@ class ClusterStore:
 
     def _routes(self, slots: list[int], answers: list[Any]) -> Routes:
         """Return the indexes of `slots` by primary. An unassigned slot gets an error as its answer."""
-        primaries, routes = self._cluster.slots(), defaultdict[Route, list[int]](list)
+        primaries, places_of = self._cluster.slots(), defaultdict[Primary | None, list[int]](list)
         for place, number in enumerate(slots):
-            primary = primaries[number]
-            if primary:
-                routes[primary, False].append(place)
-            else:
-                answers[place] = StoreUnavailable(f"no primary has slot {number}")
-                self._cluster.doubt()
-        return routes
+            places_of[primaries[number]].append(place)
+        for place in places_of.pop(None, ()):
+            answers[place] = StoreUnavailable(f"no primary has slot {slots[place]}")
+            self._cluster.doubt()
+        return {(primary, False): places for primary, places in places_of.items() if primary}
 
     def _redirections(self, routes: Routes, slots: list[int], answers: list[Any]) -> Routes:
         """Return the new routes of commands that were not run. Any failure makes the map doubtful."""
@@ -136,6 +134,8 @@ class ClusterStore:
         for route, places in routes.items():
             for place in places:
                 answer = answers[place]
+                if not isinstance(answer, StoreError):
+                    continue
                 kind, _, rest = str(answer).partition(" ") if isinstance(answer, Redirected) else ("", "", "")
                 if kind == "CLUSTERDOWN" or isinstance(answer, StoreUnavailable):
                     self._cluster.doubt()
@@ -175,7 +175,7 @@ def _trouble(primary: Primary, slots: list[Primary | None]) -> StoreError | None
 
 def _client_of(primary: Primary, slots: list[Primary | None]) -> bytes:
     """Return a client without counters in one of the primary's slots."""
-    return health(lambda number: slots[number] is primary)
+    return health_key(lambda number: slots[number] is primary)
 
 
 def _together(calls: list[Callable[[], Any]]) -> list[Any]:

@@ -32,7 +32,7 @@ from app.limiter.redis.socket import RedisSocket
 
 log = logging.getLogger(__name__)
 
-# Outstanding work in microseconds, by the estimates of compiled_rule.py for slow machines. New commands wait in Redis
+# Outstanding work in microseconds, by the estimates of packing.py for slow machines. New commands wait in Redis
 # for the work sent before. Even with a few workers, this is less than the default timeout. With half of it, batches
 # cost a tenth more, because fewer of them share a write.
 MAX_WORK_US = 6_000

@@ -15,6 +15,7 @@ from typing import Any
 
 from app.limiter.errors import StoreError, StoreFull, StoreUnavailable
 from app.limiter.keys import IN_USE_BY, Keyspace
+from app.limiter.redis.packing import packed
 from app.limiter.redis.preflight import (
     INFO,
     MissingPermission,
@@ -23,7 +24,6 @@ from app.limiter.redis.preflight import (
     missing_among,
     permission_commands,
 )
-from app.limiter.redis.resp import packed
 from app.limiter.store import InspectedServer, InspectedStore, RuleSource
 
 FULL = 0.95  # fraction of maxmemory: beyond it, the new clients of the next minutes may not fit

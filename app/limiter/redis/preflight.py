@@ -15,9 +15,9 @@ import hiredis
 from redis.connection import AbstractConnection
 from redis.exceptions import AskError, ConnectionError, NoPermissionError, RedisError, ResponseError
 
-from app.limiter.keys import HEALTH, SLOTS, health
+from app.limiter.keys import CLUSTER_SLOTS, HEALTH, health_key
 from app.limiter.redis.endpoint import SINGLE, RedisEndpoint
-from app.limiter.redis.resp import packed
+from app.limiter.redis.packing import packed
 from app.limiter.redis.scripts import all_scripts, permissions_script
 
 CALLED = re.compile(rb"redis\.call\('(\w+)'")
@@ -39,8 +39,8 @@ class MissingPermission(ConnectionError):
 def permission_commands(*also: bytes) -> tuple[bytes, bytes]:
     """Return two commands whose answers `missing_among` reads. `also`: commands to test beside those of the scripts."""
     script = permissions_script()
-    asked = packed(b"EVALSHA", script.sha, b"0", HEALTH, *COMMANDS, *also)
-    return packed(b"SCRIPT", b"LOAD", script.source), asked
+    test = packed(b"EVALSHA", script.sha, b"0", HEALTH, *COMMANDS, *also)
+    return packed(b"SCRIPT", b"LOAD", script.source), test
 
 
 def missing_among(answers: Sequence[Any]) -> list[str]:
@@ -66,8 +66,8 @@ def permitted(connection: AbstractConnection) -> AbstractConnection:
 @cache
 def membership_commands() -> tuple[bytes, ...]:
     """Return commands whose answers `is_elsewhere` reads: each reads a key in another part of a cluster's slots."""
-    parts = (range(SLOTS * part // PARTS, SLOTS * (part + 1) // PARTS) for part in range(PARTS))
-    return tuple(packed(b"GET", health(slots.__contains__)) for slots in parts)
+    parts = (range(CLUSTER_SLOTS * part // PARTS, CLUSTER_SLOTS * (part + 1) // PARTS) for part in range(PARTS))
+    return tuple(packed(b"GET", health_key(slots.__contains__)) for slots in parts)
 
 
 def is_elsewhere(reply: Any) -> bool:

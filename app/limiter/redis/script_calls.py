@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from struct import Struct
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from app.limiter.compiled_rule import Charge, limits_in
+from app.limiter.compiled_rule import Charge
 from app.limiter.decision import EarlierOutcome, LeaseOutcome, Outcome
 from app.limiter.errors import RequestIdConflict, StoreError, StoreFault
 from app.limiter.keys import CLIENT_LENGTH
-from app.limiter.redis.resp import bulk
+from app.limiter.redis.packing import bulk, limits_in
 from app.limiter.redis.scripts import Script, check_batch_script
 
 T = TypeVar("T")
@@ -63,28 +63,32 @@ def packed_call(charges: Sequence[Charge], now_us: int | None = None) -> bytes:
     charge = charges[0]
     if len(charges) == 1 and charge.cost == 1 and charge.record is None and now_us is None and not charge.owners:
         compiled = charge.compiled  # the common single check
-        compiled.alone = compiled.alone or tuple(_packed([Charge(compiled, ANYBODY, 1)], None).split(ANYBODY))
-        return charge.client.join(compiled.alone)
+        compiled.single_call = compiled.single_call or tuple(
+            _packed([Charge(compiled, ANYBODY, 1)], None).split(ANYBODY)
+        )
+        return charge.client.join(compiled.single_call)
     return _packed(charges, now_us)
 
 
 def _packed(charges: Sequence[Charge], now_us: int | None) -> bytes:
-    keys, asked = [], []
+    keys, arguments = [], []
     for charge in charges:
         compiled, record = charge.compiled, charge.record
-        keys.append(compiled.keys_of(charge.owners) if charge.owners else charge.client.join(compiled.keys))
+        packed_keys = compiled.keys_of(charge.owners) if charge.owners else charge.client.join(compiled.packed_keys)
+        keys.append(packed_keys)
         if record is None:
-            asked.append(compiled.one_unit if charge.cost == 1 else compiled.asked(charge.cost))  # most cost 1
+            one = charge.cost == 1  # most are
+            arguments.append(compiled.one_unit_argument if one else compiled.argument(charge.cost))
             continue
         keys.append(bulk(charge.client + record.name))
         if record.script is None:
-            asked.append(compiled.asked(charge.cost, record.meaning))
+            arguments.append(compiled.argument(charge.cost, record.meaning))
         else:
-            asked += compiled.asked(charge.cost), bulk(record.meaning)
+            arguments += compiled.argument(charge.cost), bulk(record.meaning)
     packed_keys, now = b"".join(keys), b"" if now_us is None else b"%d" % now_us
     count = packed_keys.count(b"$")  # `$` precedes each key and occurs in none
-    head = b"*%d\r\n$7\r\nEVALSHA\r\n" % (4 + count + len(asked))
-    return b"".join((head, bulk(_script(charges).sha), bulk(b"%d" % count), packed_keys, bulk(now), *asked))
+    head = b"*%d\r\n$7\r\nEVALSHA\r\n" % (4 + count + len(arguments))
+    return b"".join((head, bulk(_script(charges).sha), bulk(b"%d" % count), packed_keys, bulk(now), *arguments))
 
 
 def _script(charges: Sequence[Charge]) -> Script:
@@ -92,6 +96,11 @@ def _script(charges: Sequence[Charge]) -> Script:
         return check_batch_script()
     record = charges[0].record
     return record.script if record is not None and record.script is not None else charges[0].compiled.script
+
+
+def of_single_checks(replies: Sequence[Any]) -> bool:
+    """Whether each reply is that of one check without a record. Joined, they are the reply to one call of them all."""
+    return set(map(type, replies)) == {bytes} and set(map(len, replies)) == {_OUTCOME.size}
 
 
 def read_reply(reply: bytes, charges: Sequence[Charge]) -> list[Outcome | StoreError]:
@@ -128,21 +137,21 @@ def _all_first(reply: bytes, count: int) -> bool:
 
 def _outcome(charge: Charge, row: tuple[int, ...]) -> Outcome | StoreError:
     binding, remaining, wait_us, reset_after_us, now_us = row
-    if 0 < binding <= len(charge.compiled.names) and reset_after_us >= 0 < now_us:
+    if 0 < binding <= len(charge.compiled.counter_names) and reset_after_us >= 0 < now_us:
         return Outcome(wait_us == 0, binding - 1, remaining, wait_us if wait_us >= 0 else None, reset_after_us, now_us)
     return StoreFault(NONSENSE)
 
 
 def read_part(reply: bytes, charge: Charge) -> Outcome | StoreError:
     """Return the outcome of one charge, including stored answers, conflicts and leases."""
+    if len(reply) == _OUTCOME.size:
+        return _outcome(charge, _OUTCOME.unpack(reply))
     record = charge.record
     if not reply and record is not None and record.script is None:
         return RequestIdConflict("the request_id was used for a check with another limit_key, cost or groups")
-    if len(reply) == _OUTCOME.size:
-        return _outcome(charge, _OUTCOME.unpack(reply))
     if len(reply) == _LEASE.size and record is not None and record.script is not None:
         binding, remaining, wait_us, reset_after_us, now_us, permits = _LEASE.unpack(reply)
-        if 0 < binding <= len(charge.compiled.names) and reset_after_us >= 0 < now_us:
+        if 0 < binding <= len(charge.compiled.counter_names) and reset_after_us >= 0 < now_us:
             return LeaseOutcome(wait_us == 0, binding - 1, remaining, wait_us, reset_after_us, now_us, permits)
     elif len(reply) > _OUTCOME.size:
         binding, remaining, wait_us, reset_after_us, now_us = _OUTCOME.unpack(reply[: _OUTCOME.size])

@@ -24,7 +24,7 @@ from app.limiter.redis.sentinel_events import SentinelEvents
 from app.observability.background import forever
 
 WATCH_SECONDS = 1.0
-REST_SECONDS = 0.05  # least time between two rounds, however many events come
+ROUND_REST_SECONDS = 0.05  # least time between two rounds, however many events come
 KNOWN = 16  # sentinels to remember, any of which may be unreachable
 
 
@@ -94,7 +94,7 @@ class Sentinels:
             self._give_up()
             if named and named != self._announced and self._replaced():
                 self._announced = named
-        gevent.sleep(REST_SECONDS)
+        gevent.sleep(ROUND_REST_SECONDS)
 
     def _named(self) -> Address:
         """Return the primary by all answers, or as soon as more than half of the known sentinels agree.

@@ -22,11 +22,11 @@ log = logging.getLogger(__name__)
 # The sentinel in charge sends the first once the replica reports itself as primary. Every sentinel sends the second.
 CHANNELS = ("+promoted-slave", "+switch-master")
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 15.0
-SILENCE_SECONDS = 15.0  # of silence before a sentinel is pinged
+PING_AFTER_SECONDS = 15.0  # of silence before a sentinel is pinged
 
 
 class SentinelEvents:
-    """Belongs to one worker. `hint` is called at a failover of the primary that `servers` names."""
+    """Belongs to one worker. `hint` is called at a failover of the primary that `endpoint` names."""
 
     def __init__(self, endpoint: RedisEndpoint, hint: Callable[[], None]) -> None:
         self._endpoint = endpoint
@@ -60,7 +60,7 @@ class SentinelEvents:
     def _read_message(self, connection: AbstractConnection) -> None:
         """Read events. Never returns; raises RedisError."""
         while True:
-            if not _readable(connection, SILENCE_SECONDS):
+            if not _readable(connection, PING_AFTER_SECONDS):
                 connection.send_command("PING")
                 if not _readable(connection, self._endpoint.timeout_seconds):
                     raise ConnectionError("it says nothing any more")

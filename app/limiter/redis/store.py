@@ -21,9 +21,9 @@ from app.limiter.joint.parts import Part, PartOutcome
 from app.limiter.keys import HEALTH
 from app.limiter.redis.connection import MAX_WORK_US, RedisConnection
 from app.limiter.redis.endpoint import SENTINEL, RedisEndpoint
+from app.limiter.redis.packing import packed
 from app.limiter.redis.preflight import permitted
-from app.limiter.redis.resp import packed
-from app.limiter.redis.script_calls import NONSENSE, packed_call, read_part, read_reply, round_trips
+from app.limiter.redis.script_calls import NONSENSE, of_single_checks, packed_call, read_part, read_reply, round_trips
 from app.limiter.redis.scripts import all_scripts
 from app.limiter.redis.sentinel import Sentinels
 from app.limiter.redis.socket import RedisSocket
@@ -86,6 +86,9 @@ class RedisStore:
                 self._loaded(replies[: len(ahead)])
                 del replies[: len(ahead)]
                 ahead = ()
+            if self._together == 1 < len(replies) and of_single_checks(replies):
+                outcomes += read_reply(b"".join(replies), [call[0] for call in calls])
+                continue
             for call, reply in zip(calls, replies, strict=True):
                 outcomes += self._read(reply, call)
         if not loads and NotRun in map(type, outcomes):
@@ -176,15 +179,15 @@ class RedisStore:
         without_errors([self._refused(reply, "load") for reply in replies if _code(reply)])
 
     def _call(self, commands: Sequence[bytes], operation: str, work_us: int = 0) -> list[Any]:
-        asked = b"".join(commands)
+        sent = b"".join(commands)
         if operation == "check" and get_current_span().is_recording():  # an unrecorded span has a cost too
             with within(tracer.start_span("redis.evalsha", kind=SpanKind.CLIENT, attributes=EVALSHA)):
                 try:
-                    return self._connection.call(asked, len(commands), work_us)
+                    return self._connection.call(sent, len(commands), work_us)
                 except RedisError as error:
                     raise _lost(operation, error) from error
         try:
-            return self._connection.call(asked, len(commands), work_us)
+            return self._connection.call(sent, len(commands), work_us)
         except RedisError as error:
             raise _lost(operation, error) from error
 

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 # Until then a worker may still decide for the tenant (2 s, by contract), then add up its denials (6 s).
 SETTLE_SECONDS = 9.0
 # Keys per SCAN step, which takes Redis 0.2 ms, and the pause after it for other clients: 3 s for a million keys.
-STEP_KEYS, REST_SECONDS = 500, 0.001
+STEP_KEYS, SCAN_REST_SECONDS = 500, 0.001
 
 
 class TenantCleanup:
@@ -74,7 +74,7 @@ class TenantCleanup:
             deleted += self._unlink(keys) if keys else 0
             if cursor == b"0":
                 return deleted
-            gevent.sleep(REST_SECONDS)
+            gevent.sleep(SCAN_REST_SECONDS)
 
     def _unlink(self, keys: Sequence[bytes]) -> int:
         """Delete the keys; return how many existed."""

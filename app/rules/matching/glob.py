@@ -65,7 +65,7 @@ class Glob:
 
 
 class RepetitiveGlob(Glob):
-    """A glob matched in linear time, where `str.find` is quadratic: in `aaa…` it compares `aaaab` at every index.
+    """A glob matched in linear time, where `str.find` is quadratic: in "aaa…" it compares "aaaab" at every index.
 
     Regular expressions remember the part of a text that has matched so far (Knuth, Morris and Pratt).
     """
@@ -94,7 +94,7 @@ def glob_of(pattern: str) -> Glob:
 
 
 def is_repetitive(pattern: str) -> bool:
-    """Whether a text between two `*` begins with three repetitions, such as `aaa` or `ab-ab-ab-`."""
+    """Whether a text between two `*` begins with three repetitions, such as "aaa" or "ab-ab-ab-"."""
     return any(map(_repeats, pattern.split("*")[1:-1]))
 
 

@@ -2,7 +2,7 @@
 
 The client precedes the endpoint: a rule for one client and any endpoint also precedes every protection of an endpoint
 for all clients. Warnings name only surprises: a rule for one endpoint, or a block, that does not decide for some
-clients. A client's rule preceding its pattern's rule is normal.
+clients. A client's rule preceding its pattern's rule is normal. Layers decide independently of one another.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from heapq import heappop, heappush
 from app.rules.matching.networks import IPV6_BITS, SUBSCRIBER_BITS, lies_in
 from app.rules.matching.rule_overlap import comes_first, covers, is_wide
 from app.rules.rule import Rule
-from app.rules.yielding import Pace, let_go, unpaced
+from app.rules.sync.yielding import Pace, let_go, unpaced
 
 MAX_PAIRS = 100_000  # comparisons of two rules at a time: 0.2 s
 MAX_TOLD = 100
-NAMED = 5  # rules named in one sentence
+MAX_NAMED = 5  # rules named in one sentence
 
 Place = tuple[str, str | None, bool]  # client, endpoint, shadow
 
@@ -28,10 +28,26 @@ def warnings(
 ) -> list[str]:
     """Return warnings for changed rules: rules they hide, rules that hide them, and rules that decide again.
 
-    The last are those that the rules as they were `before` hid. `others`: the tenant's other rules, or those of
-    `RuleRepository.beside`.
+    `before`: the earlier versions of the changed rules, which may have hidden other rules. `others`: the tenant's other
+    rules, or those of `RuleRepository.beside`. Rules for groups are left out, and those of different layers do not hide
+    one another.
     """
-    others = list(others)
+    told, others = list[str](), list(others)
+    for layer in dict.fromkeys(rule.layer for rule in pace([*changed, *before])):
+        ours, theirs, earlier = (_in_layer(layer, rules, pace) for rules in (changed, others, before))
+        told += _warnings(ours, theirs, earlier, pace)
+        if len(told) >= MAX_TOLD:
+            break
+    return told[:MAX_TOLD]
+
+
+def _in_layer(layer: str, rules: Iterable[Rule], pace: Pace) -> list[Rule]:
+    """Return the rules for clients in this layer."""
+    return [rule for rule in pace(rules) if rule.layer == layer and rule.group is None]
+
+
+def _warnings(changed: Sequence[Rule], others: Sequence[Rule], before: Sequence[Rule], pace: Pace) -> list[str]:
+    """Return the warnings for rules of one layer."""
     own = _by_client(pace(others))
     told = [sentence for rule in pace(changed) if (sentence := _not_for(rule, own.get(rule.client_id, ())))]
     hidden = list(_pairs(changed, others, pace))
@@ -39,11 +55,11 @@ def warnings(
     told += _again(before, hidden, others, pace) if before else []
     told += [sentence for rule in pace(changed) if (sentence := _of_no_proxy(rule))]
     let_go(pace, own)
-    return told[:MAX_TOLD]
+    return told
 
 
 def hides(upper: Rule, lower: Rule, apart: Collection[Place] = ()) -> bool:
-    """Whether `upper` unexpectedly keeps `lower` from deciding for some client.
+    """Whether `upper` unexpectedly keeps `lower`, of the same layer, from deciding for some client.
 
     `apart`: clients and endpoints with a rule of their own, which `upper` does not affect.
     """
@@ -125,7 +141,7 @@ def _of_no_proxy(rule: Rule) -> str:
     if network is None or network.bits != IPV6_BITS or network.prefix <= SUBSCRIBER_BITS:
         return ""
     return (
-        f"{named(rule)} is not for clients that forward authentication names: of IPv6 those are networks"
+        f"{described(rule)} is not for clients that forward authentication names: of IPv6 those are networks"
         f" of /{SUBSCRIBER_BITS}, and none of them lies in {rule.client_id}"
     )
 
@@ -136,7 +152,7 @@ def _hidden(lower: Rule, uppers: Sequence[Rule]) -> str:
         for upper in uppers
     ]
     comes = "whose own rule comes first" if len(uppers) == 1 else "whose own rules come first"
-    return f"{named(lower)} does not decide for {_some(names)}, {comes}"
+    return f"{described(lower)} does not decide for {_some(names)}, {comes}"
 
 
 def _again(
@@ -156,7 +172,7 @@ def _again(
             if not any(_stands_between(other, upper.client_id, lower) for other in pace(others)):
                 clients.append(upper.client_id)
         if clients:
-            told.append(f"{named(lower)} decides for {_some(clients)} again")
+            told.append(f"{described(lower)} decides for {_some(clients)} again")
         if left < 0:
             break
     return told
@@ -174,12 +190,12 @@ def _stands_between(rule: Rule, client_id: str, lower: Rule) -> bool:
     )
 
 
-def named(rule: Rule) -> str:
+def described(rule: Rule) -> str:
     """Describe the rule in a sentence."""
     words = [rule.client_id, rule.endpoint or "any endpoint", *(["block"] if rule.action == "block" else [])]
     return f"rule {rule.id if rule.id > 0 else 'to be made'} ({', '.join(words)})"
 
 
 def _some(names: Sequence[str]) -> str:
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and at least {more} more" if more > 0 else "")
+    more = len(names) - MAX_NAMED
+    return ", ".join(names[:MAX_NAMED]) + (f" and at least {more} more" if more > 0 else "")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from app.rules.matching.glob import Coverage
 from app.rules.rule import Rule
-from app.rules.yielding import Pace
+from app.rules.sync.yielding import Pace
 
 ADDRESS = "ip:"  # prefix of client ids that are addresses
 SUBSCRIBER_BITS = 64  # of an IPv6 address: a subscriber has at least a /64, and is counted by it

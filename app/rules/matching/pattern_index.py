@@ -10,14 +10,14 @@ from typing import NamedTuple, Protocol
 
 from app.rules.matching.glob import Coverage, Glob, glob_of
 from app.rules.rule import Rule
-from app.rules.yielding import Pace
+from app.rules.sync.yielding import Pace
 
 # Up to this many patterns with a common head or tail are tried one by one. In larger groups, patterns with a middle are
 # indexed by it.
 FEW = 8
-PIECE = 4  # characters: three cannot distinguish a thousand patterns by the number in them
+PIECE_LENGTH = 4  # characters: three cannot distinguish a thousand patterns by the number in them
 MAX_PIECES = 32  # pieces of one pattern that are considered for its rarest
-LONGEST = 256  # characters of a client id
+MAX_TEXT = 256  # characters of a client id
 MATCHES_BYTES = 4 * 1024 * 1024  # remembered per worker: 12,000 with ids of 40 letters
 MATCH_BYTES = 300  # per remembered match, without its texts
 
@@ -79,7 +79,7 @@ class PatternIndex:
         tried = self._heads.longest_way() + (self._tails.longest_way() if self._tails is not None else [])
         for size in self._piece_sizes:
             filed = [filed for piece, filed in self._pieces.items() if len(piece) == size]
-            for fullest in sorted(filed, key=len, reverse=True)[: LONGEST - size + 1]:
+            for fullest in sorted(filed, key=len, reverse=True)[: MAX_TEXT - size + 1]:
                 tried += fullest
         return [self._ranked[entry.rank][0].pattern for entry in tried]
 
@@ -100,18 +100,18 @@ class Matches:
 
     def match(self, index: Index, client_id: str, limit_key: str) -> Rule | None:
         """Return the match of `index`, one of the book's indexes."""
-        asked = index, client_id, limit_key
+        key = index, client_id, limit_key
         try:
-            return self._found[asked]
+            return self._found[key]
         except KeyError:
-            return self._learnt(asked)
+            return self._learnt(key)
 
-    def _learnt(self, asked: tuple[Index, str, str]) -> Rule | None:
-        index, client_id, limit_key = asked
+    def _learnt(self, key: tuple[Index, str, str]) -> Rule | None:
+        index, client_id, limit_key = key
         if self._room < 0:
             self._found, self._room = {}, MATCHES_BYTES
         self._room -= MATCH_BYTES + sum(len(text) * (1 if text.isascii() else 4) for text in (client_id, limit_key))
-        rule = self._found[asked] = index.match(client_id, limit_key)
+        rule = self._found[key] = index.match(client_id, limit_key)
         return rule
 
 
@@ -199,11 +199,13 @@ def _filed(ranked: list[tuple[Glob, Coverage]], pace: Pace) -> tuple[dict[str, l
 
 
 def _pieces(glob: Glob) -> list[str]:
-    """Return what a text must contain to match: pieces of PIECE characters from between two `*`, or all if shorter."""
-    starts = ((part, start) for part in glob.middle for start in range(max(1, len(part) - PIECE + 1)))
+    """Return the pieces, of PIECE_LENGTH characters, that a matching text contains between two `*`; all if shorter."""
+    starts = ((part, start) for part in glob.middle for start in range(max(1, len(part) - PIECE_LENGTH + 1)))
     longest = max(map(len, glob.middle))
-    found = (part[start : start + PIECE] for part, start in starts)
-    return list(dict.fromkeys(islice((piece for piece in found if len(piece) == min(PIECE, longest)), MAX_PIECES)))
+    found = (part[start : start + PIECE_LENGTH] for part, start in starts)
+    return list(
+        dict.fromkeys(islice((piece for piece in found if len(piece) == min(PIECE_LENGTH, longest)), MAX_PIECES))
+    )
 
 
 def _most_specific_first(item: tuple[str, object]) -> tuple[int, str]:

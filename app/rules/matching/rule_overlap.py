@@ -1,6 +1,7 @@
 """Precedence of two rules' clients, and whether some client belongs to both.
 
-A rule is for one client, a network, a glob or `*`. Between globs and networks the answer is a guess that errs to yes.
+A rule is for one client, a network, a glob or `*`. Between globs and networks the answer is approximate: it may
+wrongly be yes.
 """
 
 from __future__ import annotations

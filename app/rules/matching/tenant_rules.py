@@ -10,7 +10,7 @@ from app.rules.matching.glob import Coverage, is_pattern
 from app.rules.matching.networks import NetworkIndex, may_be_network
 from app.rules.matching.pattern_index import Matches, PatternIndex
 from app.rules.rule import Rule
-from app.rules.yielding import Pace
+from app.rules.sync.yielding import Pace
 
 
 class TenantRules:

@@ -5,35 +5,34 @@ Each is one transaction with rows, versions, audit, and the version that makes w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from msgspec.structs import replace
 from sqlalchemy.orm import Session
 
-from app.rules.blocking import Version, blocked, unblocked
+from app.rules.actions import Version, blocked, promoted, unblocked
 from app.rules.documents import rule_of
 from app.rules.errors import Conflict, NotFound, Stale
 from app.rules.examples import EXAMPLES
 from app.rules.matching.glob import is_pattern
+from app.rules.matching.layer_bounds import keeping_few_layers
 from app.rules.matching.pattern_bounds import keeping_matchable
-from app.rules.promotion import promoted
-from app.rules.rule import DEFAULT_TENANT_ID, Rule
+from app.rules.rule import DEFAULT_LAYER, DEFAULT_TENANT_ID, Rule
 from app.rules.sql import history
 from app.rules.sql.database.transactions import versioned_transaction
 from app.rules.sql.history import CREATE, DELETE, REPLACE, ROLLBACK, UPDATE, Author, History, RuleChange
 from app.rules.sql.merge import Merge
 from app.rules.sql.repository import RuleRepository
 from app.rules.sql.ruleset_version import RulesetVersions
-from app.rules.yielding import Pace, let_go, unpaced
+from app.rules.sync.yielding import Pace, let_go, unpaced
 
 MAX_RULES = 100_000  # per tenant
 VERSIONS_SEARCHED = 1000  # versions of a rule, to find its state before a block
 
 # Whether the rule (None: none exists) is still the one that the caller expects. Called under the tenant's lock.
 Expected = Callable[[Rule | None], bool]
-Target = tuple[str, str | None, bool]
 
 
 def anything(_: Rule | None) -> bool:
@@ -52,7 +51,7 @@ class RuleChanges:
         self._history = History(session, tenant_id)
 
     def put(self, rule: Rule, expected: Expected = anything) -> tuple[Rule, bool]:
-        """Create the rule, or replace its twin: the one of the same client and endpoint.
+        """Create the rule, or replace its twin: the one of the same layer, client or group, endpoint and shadow flag.
 
         Return the rule and whether it is new.
         """
@@ -62,7 +61,7 @@ class RuleChanges:
             if current is not None:
                 return self._replace(REPLACE, current, rule), False
             self._require_room(1)
-            with self._keeping_matchable([rule]):
+            with self._within_bounds([(None, rule)]):
                 [stored] = self._rules.add([rule])
             self._record([RuleChange(CREATE, None, stored)])
             return stored, True
@@ -76,7 +75,7 @@ class RuleChanges:
             rule = edited(current)
             twin = self._rules.twin(rule)
             if twin is not None and twin.id != rule_id:
-                raise Conflict(f"rule {twin.id} has this client and endpoint already", "rule-exists")
+                raise Conflict(f"rule {twin.id} has this layer, client or group, and endpoint already", "rule-exists")
             return self._replace(action, current, rule)
 
     def roll_back(self, rule_id: int, version: int, expected: Expected = anything) -> Rule:
@@ -97,20 +96,31 @@ class RuleChanges:
             self._record([RuleChange(DELETE, current, None)])
 
     def compare(self, rules: Sequence[Rule], *, replace: bool) -> Merge:
-        """Return the changes that `merge` would make. No two rules may have the same client and endpoint."""
-        current = {_target(rule): rule for rule in self._pace(self._rules.rules(self._tenant_id))}
-        merge = Merge.of((current.pop(_target(rule), None), rule) for rule in self._pace(rules))
+        """Return the changes that `merge` would make. No two rules may have the same identity."""
+        current = {rule.identity: rule for rule in self._pace(self._rules.rules(self._tenant_id))}
+        merge = Merge.of((current.pop(rule.identity, None), rule) for rule in self._pace(rules))
         (merge.deleted if replace else merge.others).extend(current.values())
         return merge
 
-    def merge(self, rules: Sequence[Rule], *, replace: bool = False, agreed: Merge | None = None) -> Merge:
+    def merge(
+        self,
+        rules: Sequence[Rule],
+        *,
+        replace: bool = False,
+        agreed: Merge | None = None,
+        expected: Expected = anything,
+    ) -> Merge:
         """Create or replace all of the rules, or none; `replace` also deletes the tenant's other rules.
 
         `agreed`: the changes that the caller has seen. Raises Stale if other rules would now be replaced or deleted.
+        `expected` is asked about the present state of each of the rules.
         """
 
         def wanted() -> Merge:
             merge = self.compare(rules, replace=replace)
+            if expected is not anything:
+                for current in merge.found():
+                    _require(expected, current)
             if agreed is not None and merge.gone() - agreed.gone():
                 raise Stale("the rules have changed since you read them: read them again")
             return merge
@@ -129,16 +139,16 @@ class RuleChanges:
                 return merge
             self._rules.delete(merge.deleted)
             self._require_room(len(merge.created))
-            with self._keeping_matchable(merge.created):
+            with self._within_bounds([*((None, rule) for rule in merge.created), *merge.replaced]):
                 created = self._rules.add(merge.created)
-            replaced = self._rules.replace(merge.replaced)
+                replaced = self._rules.replace(merge.replaced)
             old = (before for before, _ in self._pace(merge.replaced))
             done = Merge(created, list(zip(old, replaced, strict=True)), merge.deleted, merge.unchanged, merge.others)
             self._record(done.changes(action))
             return done
 
     def block(self, client_id: str) -> Merge:
-        """Block exactly this client or pattern, on every endpoint."""
+        """Block exactly this client or pattern, on every endpoint. A block in the layer default suffices for all."""
         return self.carry_out(
             lambda: Merge.of(blocked(client_id, self._tenant_id, self._enforced(client_id))), history.BLOCK
         )
@@ -168,7 +178,7 @@ class RuleChanges:
         return done.replaced[0][1] if done.replaced else done.unchanged[0]
 
     def _enforced(self, client_id: str) -> list[Rule]:
-        return self._rules.rules(self._tenant_id, client_id=client_id, shadow=False)
+        return self._rules.rules(self._tenant_id, client_id=client_id, layer=DEFAULT_LAYER, shadow=False)
 
     def _current(self, rule_id: int, expected: Expected) -> Rule:
         current = self._rules.get(self._tenant_id, rule_id)
@@ -178,15 +188,20 @@ class RuleChanges:
         return current
 
     def _replace(self, action: str, current: Rule, rule: Rule) -> Rule:
-        with self._keeping_matchable([rule] if rule.client_id != current.client_id else []):
+        with self._within_bounds([(current, rule)]):
             [stored] = self._rules.replace([(current, rule)])
         self._record([RuleChange(action, current, stored)])
         return stored
 
-    def _keeping_matchable(self, changed: Iterable[Rule]) -> AbstractContextManager[None]:
-        if not any(is_pattern(rule.client_id) for rule in self._pace(changed)):
-            return nullcontext()
-        return keeping_matchable(partial(self._rules.patterns, self._tenant_id), self._pace)
+    @contextmanager
+    def _within_bounds(self, pairs: Sequence[tuple[Rule | None, Rule]]) -> Iterator[None]:
+        """Changes rules inside: each pair is a rule before and after. Raises Conflict beyond a bound of the tenant."""
+        with ExitStack() as bounds:
+            if any(_has_new_pattern(*pair) for pair in self._pace(pairs)):
+                bounds.enter_context(keeping_matchable(partial(self._rules.patterns, self._tenant_id), self._pace))
+            if any(rule.needs for _, rule in self._pace(pairs)) or self._rules.has_layers(self._tenant_id):
+                bounds.enter_context(keeping_few_layers(partial(self._rules.most_limits, self._tenant_id)))
+            yield
 
     def _record(self, changes: Iterable[RuleChange]) -> None:
         recorded = list(self._pace(changes))
@@ -211,10 +226,11 @@ def load_examples(session: Session) -> int:
     return len(stored)
 
 
+def _has_new_pattern(before: Rule | None, rule: Rule) -> bool:
+    """Whether its layer and its client or group, a pattern, are new."""
+    return is_pattern(rule.pattern) and (before is None or before.identity[:3] != rule.identity[:3])
+
+
 def _require(expected: Expected, current: Rule | None) -> None:
     if not expected(current):
         raise Stale(f"the rule is at version {current.version} now" if current else "there is no such rule now")
-
-
-def _target(rule: Rule) -> Target:
-    return rule.client_id, rule.endpoint, rule.shadow

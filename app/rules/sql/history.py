@@ -15,8 +15,9 @@ from app.rules.documents import Document, document_of
 from app.rules.rule import Rule
 from app.rules.sql.database.bulk_sql import insert_rows
 from app.rules.sql.database.pagination import page_of
-from app.rules.sql.models import CLIENT_OF_EVENT, AuditEventRow, RuleRow, RuleVersionRow
-from app.rules.yielding import Pace, unpaced
+from app.rules.sql.models import CLIENT_OF_EVENT, GROUP_OF_EVENT, AuditEventRow, RuleRow, RuleVersionRow
+from app.rules.sql.rows import UNDERSTANDABLE
+from app.rules.sync.yielding import Pace, unpaced
 
 CREATE, REPLACE, UPDATE, DELETE, ROLLBACK = "rule.create", "rule.replace", "rule.update", "rule.delete", "rule.rollback"
 BLOCK, UNBLOCK, PROMOTE = "rule.block", "rule.unblock", "rule.promote"
@@ -40,9 +41,10 @@ class RuleChange(Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditFilter:
-    """None: any. An `action` that ends with * is a prefix. A rule's client is the one after the change."""
+    """None: any. An `action` that ends with * is a prefix. A rule's client or group is the one after the change."""
 
     client_id: str | None = None
+    group: str | None = None
     actor: str | None = None
     action: str | None = None
     subject: str | None = None
@@ -83,7 +85,7 @@ class History:
         return page_of(self._session, self._events(wanted).order_by(AuditEventRow.id.desc()), offset, count)
 
     def _versions(self, rule_id: int) -> Select[tuple[RuleVersionRow]]:
-        own = (RuleRow.id == rule_id, RuleRow.tenant_id == self._tenant_id)
+        own = (RuleRow.id == rule_id, RuleRow.tenant_id == self._tenant_id, UNDERSTANDABLE)
         return select(RuleVersionRow).join(RuleRow, RuleRow.id == RuleVersionRow.rule_id).where(*own)
 
     def _events(self, wanted: AuditFilter) -> Select[tuple[AuditEventRow]]:
@@ -91,6 +93,9 @@ class History:
         if wanted.client_id is not None:
             client = literal_column(CLIENT_OF_EVENT) == wanted.client_id
             found = found.where(or_(client, AuditEventRow.subject == f"client {wanted.client_id}"))
+        if wanted.group is not None:
+            group = literal_column(GROUP_OF_EVENT) == wanted.group
+            found = found.where(or_(group, AuditEventRow.subject == f"group {wanted.group}"))
         action = wanted.action
         if action is not None and action.endswith("*"):
             found = found.where(AuditEventRow.action.startswith(action[:-1], autoescape=True))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.rules.blocking import Pair
+from app.rules.actions import Pair
 from app.rules.documents import document_of
 from app.rules.rule import Rule
 from app.rules.sql.history import CREATE, DELETE, REPLACE, RuleChange
@@ -44,6 +44,12 @@ class Merge:
     @property
     def changes_anything(self) -> bool:
         return bool(self.created or self.replaced or self.deleted)
+
+    def found(self) -> Iterator[Rule | None]:
+        """Yield the present state of each rule of the set; None: there is no such rule yet."""
+        yield from (None for _ in self.created)
+        yield from self.unchanged
+        yield from (before for before, _ in self.replaced)
 
     def gone(self) -> set[tuple[int, int]]:
         """Return the ids and versions of rules that these changes remove."""

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Index,
     LargeBinary,
     MetaData,
+    SmallInteger,
     Text,
     UniqueConstraint,
     func,
@@ -26,7 +27,9 @@ from app.rules.api_key import ID_LENGTH, SCOPES, actor_of
 from app.rules.rule import (
     ACTIONS,
     ALGORITHMS,
+    DEFAULT_LAYER,
     FAIL_MODES,
+    LAYER,
     MAX_AMOUNT,
     MAX_NAME,
     MAX_RATE_TIMES_WINDOW,
@@ -35,6 +38,8 @@ from app.rules.rule import (
 
 MAX_OWNER = MAX_NAME + len(actor_of("", "")) + ID_LENGTH
 CLIENT_OF_EVENT = "coalesce(after ->> 'client_id', before ->> 'client_id')"
+GROUP_OF_EVENT = "coalesce(after ->> 'group', before ->> 'group')"
+ANY_ENDPOINT = "coalesce(endpoint, '')"
 
 
 class Base(DeclarativeBase):
@@ -71,19 +76,43 @@ class TenantRow(Base):
 
 
 class RuleRow(Base):
-    __tablename__ = "rules"
+    """A rule of any kind. Nodes of releases before layers use the view `rules`, which has those with `needs` 0.
+
+    Every query selects the rules that this release understands: `UNDERSTOOD` in rows.py.
+    """
+
+    __tablename__ = "all_rules"
     __table_args__ = (
         # An endpoint is never empty, so '' can stand for "any". A shadow exists beside the rule that it may replace.
-        Index("uq_rules_who", "tenant_id", "client_id", text("coalesce(endpoint, '')"), "shadow", unique=True),
+        Index("uq_all_rules_client", "tenant_id", "client_id", "layer", text(ANY_ENDPOINT), "shadow", unique=True),
+        Index(
+            "uq_all_rules_group",
+            "tenant_id",
+            "group",
+            "layer",
+            text(ANY_ENDPOINT),
+            "shadow",
+            unique=True,
+            postgresql_where=text('"group" IS NOT NULL'),
+        ),
+        Index("ix_all_rules_needs", "tenant_id", postgresql_where=text("needs > 0")),
         _one_of("action", ACTIONS),
         _one_of("fail_mode", FAIL_MODES),
         _length("client_id", 256),
         _length("endpoint", 128),
+        CheckConstraint('num_nonnulls(client_id, "group") = 1', name="owner"),
+        CheckConstraint('length("group") BETWEEN 1 AND 128', name="group"),
+        CheckConstraint(f"layer ~ '^{LAYER}$'", name="layer"),
+        CheckConstraint(f"needs > 0 OR (layer = '{DEFAULT_LAYER}' AND \"group\" IS NULL AND NOT shared)", name="needs"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     tenant_id: Mapped[int] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
-    client_id: Mapped[str] = mapped_column(Text)
+    client_id: Mapped[str | None] = mapped_column(Text)
+    group: Mapped[str | None] = mapped_column(Text)
+    layer: Mapped[str] = mapped_column(Text, server_default=DEFAULT_LAYER)
+    shared: Mapped[bool] = mapped_column(server_default=text("false"))
+    needs: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     endpoint: Mapped[str | None] = mapped_column(Text)
     action: Mapped[str] = mapped_column(Text, server_default="limit")
     fail_mode: Mapped[str | None] = mapped_column(Text)
@@ -108,7 +137,7 @@ class LimitRow(Base):
         ),
     )
 
-    rule_id: Mapped[int] = mapped_column(ForeignKey("rules.id", ondelete="CASCADE"), primary_key=True)
+    rule_id: Mapped[int] = mapped_column(ForeignKey("all_rules.id", ondelete="CASCADE"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
     rate: Mapped[int]
     window_seconds: Mapped[int]
@@ -120,7 +149,7 @@ class LimitRow(Base):
 class RuleBookRow(Base):
     """The single row with the current ruleset version.
 
-    Every change draws a new random `edition`. Nodes compare it too, since a restored backup can repeat a version.
+    `drawn` is random, and new after each change. Nodes compare it too, since a restored backup can repeat a version.
     """
 
     __tablename__ = "rule_book"
@@ -128,7 +157,7 @@ class RuleBookRow(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True, server_default=text("1"))
     version: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
-    edition: Mapped[UUID] = mapped_column(server_default=func.gen_random_uuid())
+    drawn: Mapped[UUID] = mapped_column("edition", server_default=func.gen_random_uuid())
     key_secret: Mapped[str] = mapped_column(Text)  # hex; created by the first migration, the same for all nodes
     key_hash_secret: Mapped[str] = mapped_column(Text)  # hex; the secret for hashes of API keys
     examples_loaded: Mapped[bool] = mapped_column(server_default=text("false"))
@@ -139,7 +168,7 @@ class RuleVersionRow(Base):
 
     __tablename__ = "rule_versions"
 
-    rule_id: Mapped[int] = mapped_column(ForeignKey("rules.id", ondelete="CASCADE"), primary_key=True)
+    rule_id: Mapped[int] = mapped_column(ForeignKey("all_rules.id", ondelete="CASCADE"), primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True)
     document: Mapped[dict[str, Any]] = mapped_column(JSONB)
     action: Mapped[str] = mapped_column(Text)

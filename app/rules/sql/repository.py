@@ -6,22 +6,33 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select
+from sqlalchemy import ColumnElement, Select, and_, exists, func, literal, or_, select
 from sqlalchemy.orm import Session
 
 from app.rules.counter_numbers import numbered, successor
 from app.rules.matching.glob import is_pattern
 from app.rules.matching.networks import ADDRESS, around, network_of
+from app.rules.matching.pattern_bounds import Pattern
 from app.rules.matching.rule_overlap import head_of
-from app.rules.rule import Limit, Rule
+from app.rules.rule import Identity, Limit, Rule
 from app.rules.sql.database.bulk_sql import delete_rows, insert_rows, update_rows
 from app.rules.sql.database.pagination import slice_of, total_of
 from app.rules.sql.models import LimitRow, RuleRow
-from app.rules.sql.rows import DECIDING, LIMITS, RULES, limit_columns, limit_of, rule_columns
-from app.rules.yielding import Pace, let_go, unpaced
+from app.rules.sql.rows import (
+    DECIDING,
+    FIELDS,
+    LIMITS,
+    RULES,
+    UNDERSTANDABLE,
+    limit_columns,
+    limit_of,
+    rule_columns,
+)
+from app.rules.sync.yielding import Pace, let_go, unpaced
 
 ROWS_IN_PART = 500  # of a result; a part is read without a switch
-TARGET = (RuleRow.tenant_id, RuleRow.client_id, RuleRow.endpoint, RuleRow.shadow)
+IDENTIFYING = ("layer", "client_id", "group", "endpoint", "shadow")
+IDENTITY = (RuleRow.layer, func.coalesce(RuleRow.client_id, ""), RuleRow.group, RuleRow.endpoint, RuleRow.shadow)
 MAX_BESIDE = 500  # reading more would block other greenlets
 
 
@@ -34,7 +45,7 @@ class RuleRepository:
 
     def of_ids(self, ids: Sequence[int]) -> Iterator[Rule]:
         """Yield the rules with these ids, without their times, each made on demand."""
-        return self._read(select(*DECIDING).where(RULES.c.id == func.any(list(ids))))
+        return self._read(select(*DECIDING).where(RULES.c.id == func.any(list(ids)), UNDERSTANDABLE))
 
     def rules(self, tenant_id: int, **wanted: Any) -> list[Rule]:
         """Return the tenant's rules, oldest first.
@@ -48,16 +59,19 @@ class RuleRepository:
         return self._read(_in_parts(_of(tenant_id, {})))
 
     def of_client(self, tenant_id: int, client_id: str) -> list[Rule]:
-        """Return the rules that may decide for the client: its own, and all rules for patterns and for its networks."""
-        named = or_(RULES.c.client_id.in_([client_id, *around(client_id)]), RULES.c.client_id.contains("*"))
+        """Return the rules that may decide for the client: its own, and all for patterns, its networks and groups."""
+        client = RULES.c.client_id
+        named = or_(client.in_([client_id, *around(client_id)]), client.contains("*"), client.is_(None))
         return list(self._read(_of(tenant_id, {}).where(named)))
 
     def beside(self, rule: Rule) -> list[Rule]:
         """Return the enabled rules that may precede this one or follow it in precedence.
 
-        These are rules of its own client, and of clients, networks and patterns that may share clients with it. At most
-        MAX_BESIDE, shortest client first.
+        These are rules of its layer and its own client, and of clients, networks and patterns that may share clients
+        with it. At most MAX_BESIDE, shortest client first. Not for rules of groups.
         """
+        if rule.group is not None:
+            return []
         client, network = RULES.c.client_id, network_of(rule.client_id)
         of_networks: ColumnElement[bool] = client.in_(around(rule.client_id))
         if "*" not in rule.client_id and network is None:
@@ -75,7 +89,8 @@ class RuleRepository:
                 and_(client.like(_like(literal(glob)), escape="\\"), covers),
                 and_(of_networks, or_(protects, covers)),
             )
-        others = _of(rule.tenant_id, {"shadow": rule.shadow, "enabled": True}).where(found, RULES.c.id != rule.id)
+        alike = {"layer": rule.layer, "shadow": rule.shadow, "enabled": True}
+        others = _of(rule.tenant_id, alike).where(found, RULES.c.id != rule.id)
         return list(self._read(others.order_by(func.length(client), client).limit(MAX_BESIDE)))
 
     def page(self, tenant_id: int, wanted: dict[str, Any], offset: int, count: int) -> tuple[list[Rule], int]:
@@ -87,28 +102,45 @@ class RuleRepository:
     def count(self, tenant_id: int) -> int:
         return total_of(self._session, _of(tenant_id, {}))
 
-    def patterns(self, tenant_id: int) -> set[str]:
-        """Return the patterns among the clients of the tenant's rules."""
-        clients = select(RULES.c.client_id).where(RULES.c.tenant_id == tenant_id, RULES.c.client_id.contains("*"))
-        return set(filter(is_pattern, self._session.execute(clients.distinct()).scalars()))
+    def patterns(self, tenant_id: int) -> set[Pattern]:
+        """Return the patterns of the tenant's rules."""
+        client, group = RULES.c.client_id, RULES.c.group
+        wild = or_(client.contains("*"), group.contains("*"))
+        columns = select(func.coalesce(client, group), RULES.c.layer, group.is_not(None))
+        found = self._session.execute(columns.where(RULES.c.tenant_id == tenant_id, UNDERSTANDABLE, wild).distinct())
+        return {Pattern(*row) for row in found if is_pattern(row[0])}
+
+    def has_layers(self, tenant_id: int) -> bool:
+        """Whether any rule of the tenant is for a group, in a layer of its own, or shared."""
+        return self._session.execute(
+            select(exists().where(RULES.c.tenant_id == tenant_id, RULES.c.needs > 0))
+        ).scalar_one()
+
+    def most_limits(self, tenant_id: int) -> dict[str, int]:
+        """Return, by layer, the largest number of limits of any rule of the tenant."""
+        most = func.coalesce(func.max(LIMITS.c.position) + 1, 0)
+        rules = RULES.outerjoin(LIMITS, LIMITS.c.rule_id == RULES.c.id)
+        found = select(RULES.c.layer, most).select_from(rules).where(RULES.c.tenant_id == tenant_id, UNDERSTANDABLE)
+        return dict(map(tuple, self._session.execute(found.group_by(RULES.c.layer))))
 
     def get(self, tenant_id: int, rule_id: int) -> Rule | None:
         return next(self._read(_of(tenant_id, {"id": rule_id})), None)
 
     def twin(self, rule: Rule) -> Rule | None:
-        """Return the stored rule of the same tenant, client, endpoint and shadow flag."""
-        target = {"client_id": rule.client_id, "endpoint": rule.endpoint, "shadow": rule.shadow}
-        return next(self._read(_of(rule.tenant_id, target)), None)
+        """Return the tenant's stored rule with this identity."""
+        columns = rule_columns(rule, first_counter=1)
+        return next(self._read(_of(rule.tenant_id, {name: columns[name] for name in IDENTIFYING})), None)
 
     def add(self, rules: Sequence[Rule]) -> list[Rule]:
-        """Insert rules of different clients or endpoints. Their counters are numbered from 1."""
-        added = {_target(rule): replace(rule, limits=numbered(rule.limits)) for rule in self._pace(rules)}
-        returning = (RuleRow.id, RuleRow.version, RuleRow.created_at, RuleRow.updated_at, *TARGET)
+        """Insert rules of one tenant with different identities. Their counters are numbered from 1."""
+        added = {rule.identity: replace(rule, limits=numbered(rule.limits)) for rule in self._pace(rules)}
+        returning = (RuleRow.id, RuleRow.version, RuleRow.created_at, RuleRow.updated_at, *IDENTITY)
         rows = (rule_columns(rule, first_counter=1) for rule in self._pace(list(added.values())))
         stored = insert_rows(self._session, RuleRow, rows, returning)
-        for rule_id, version, created, updated, *target in self._pace(stored):
-            rule = added[tuple(target)]
-            added[tuple(target)] = replace(rule, id=rule_id, version=version, created_at=created, updated_at=updated)
+        for rule_id, version, created, updated, *columns in self._pace(stored):
+            identity: Identity = tuple(columns)
+            rule = added[identity]
+            added[identity] = replace(rule, id=rule_id, version=version, created_at=created, updated_at=updated)
         numbered_rules = list(added.values())
         let_go(self._pace, stored, added)
         self._insert_limits(numbered_rules)
@@ -147,7 +179,7 @@ class RuleRepository:
                 limits.setdefault(rule_id, []).append(limit_of(*columns))
             for row in rows:
                 fields = dict(zip(names, row, strict=True))
-                del fields["next_counter"]
+                fields["client_id"] = fields["client_id"] or ""
                 yield Rule(limits=tuple(limits.get(fields["id"], ())), **fields)
 
     def _next_counters(self, ids: Sequence[int]) -> dict[int, int]:
@@ -172,16 +204,12 @@ def _in_parts(found: Select[Any]) -> Select[Any]:
     return found.execution_options(yield_per=ROWS_IN_PART)
 
 
-def _target(rule: Rule) -> tuple[Any, ...]:
-    return rule.tenant_id, rule.client_id, rule.endpoint, rule.shadow
-
-
 def _of(tenant_id: int, wanted: dict[str, Any]) -> Select[Any]:
     contains = wanted.get("contains", "")
     fields = [RULES.c[name] == value for name, value in wanted.items() if name != "contains"]  # None becomes IS NULL
     if contains:
         fields.append(RULES.c.client_id.contains(contains, autoescape=True))
-    return select(RULES).where(RULES.c.tenant_id == tenant_id, *fields)
+    return select(*FIELDS).where(RULES.c.tenant_id == tenant_id, UNDERSTANDABLE, *fields)
 
 
 def _meets(globs: Any, pattern: str) -> Any:

@@ -9,22 +9,23 @@ from sqlalchemy import Executable, Row, func, select, text, update
 from sqlalchemy.orm import Session
 
 from app.rules.api_key import ApiKey
-from app.rules.rule import Rule
+from app.rules.rule import UNDERSTOOD, Rule
 from app.rules.rule_book import RulesetId, Snapshot
 from app.rules.sql.models import ApiKeyRow, RuleBookRow, TenantRow
-from app.rules.yielding import Pace, unpaced
+from app.rules.sync.yielding import Pace, unpaced
 
 CHANNEL = "rules"  # of notifications about changed rules
 
 # xmin is the transaction that wrote a row. The time distinguishes equal numbers after a restored backup.
 _MARKS = text("""
-    SELECT id, concat(rules.xmin, ' ', extract(epoch FROM updated_at), ' ', limits.written) AS mark
-    FROM rules LEFT JOIN (
+    SELECT id, concat(all_rules.xmin, ' ', extract(epoch FROM updated_at), ' ', limits.written) AS mark
+    FROM all_rules LEFT JOIN (
         SELECT rule_id, string_agg(rule_limits.xmin::text, ' ' ORDER BY position) AS written
         FROM rule_limits GROUP BY rule_id
     ) AS limits ON rule_id = id
+    WHERE needs <= :understood
     ORDER BY id
-""")
+""").bindparams(understood=UNDERSTOOD)
 
 _TENANTS = select(TenantRow.id, TenantRow.name).order_by(TenantRow.id)
 # Columns instead of ORM objects, which take several times as long for thousands of keys.
@@ -51,9 +52,9 @@ class RulesetVersions:
 
     def current(self) -> RulesetId:
         """Return the version of all rules and the identity of their database, from one row."""
-        columns = (RuleBookRow.version, RuleBookRow.key_secret, RuleBookRow.edition)
+        columns = (RuleBookRow.version, RuleBookRow.key_secret, RuleBookRow.drawn)
         row = self._session.execute(select(*columns)).one()
-        return RulesetId(row.version, bytes.fromhex(row.key_secret), row.edition.hex)
+        return RulesetId(row.version, bytes.fromhex(row.key_secret), row.drawn.hex)
 
     def snapshot(self, rules: Iterable[Rule], pace: Pace = unpaced) -> Snapshot:
         """Return the snapshot for a rule book, given the rules. Consistent only in a repeatable-read transaction."""
@@ -65,7 +66,7 @@ class RulesetVersions:
             keys=tuple(_key(row) for row in pace(self._in_pieces(_KEYS))),
             key_hash_secret=bytes.fromhex(book.key_hash_secret),
             tenants={name: tenant_id for tenant_id, name in pace(self._in_pieces(_TENANTS))},
-            drawn=book.edition.hex,
+            drawn=book.drawn.hex,
         )
 
     def marks(self) -> Iterator[tuple[int, str]]:
@@ -73,13 +74,13 @@ class RulesetVersions:
         return ((rule_id, mark) for rule_id, mark in self._in_pieces(_MARKS))
 
     def bump(self) -> int:
-        """Raise the version and draw a new edition; return the version.
+        """Raise the version and renew `drawn`; return the version.
 
         Holds the row until commit, so that changes happen in the order of their versions. Listeners are notified at the
         commit.
         """
         self._session.execute(text(f"NOTIFY {CHANNEL}"))
-        bump = update(RuleBookRow).values(version=RuleBookRow.version + 1, edition=func.gen_random_uuid())
+        bump = update(RuleBookRow).values(version=RuleBookRow.version + 1, drawn=func.gen_random_uuid())
         return self._session.execute(bump.returning(RuleBookRow.version)).scalar_one()
 
     def claim_examples(self) -> bool:

@@ -11,7 +11,7 @@ from app.rules.rule import Rule
 from app.rules.rule_book import RulesetId, Snapshot
 from app.rules.sql.repository import RuleRepository
 from app.rules.sql.ruleset_version import RulesetVersions
-from app.rules.yielding import Pace, unpaced
+from app.rules.sync.yielding import Pace, unpaced
 
 RULES_AT_ONCE = 500  # rows per result, which is read without a switch
 

@@ -10,7 +10,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.rules.documents import Document, document_of, rule_of
+from app.rules.documents import Document, document_of, rule_of, without_owner
 from app.rules.errors import Conflict, NotFound, Stale
 from app.rules.rule import Limit, Rule
 from app.rules.sql.database.pagination import total_of
@@ -37,9 +37,7 @@ class Template:
 
 
 def _document(*limits: Limit, **fields: Any) -> Document:
-    document = document_of(Rule(id=-1, client_id="", limits=limits, **fields))
-    del document["client_id"]
-    return document
+    return without_owner(document_of(Rule(id=-1, limits=limits, **fields)))
 
 
 # A short limit for bursts and a long one for the plan. Guesses of passwords and codes are limited on every plan.

@@ -17,7 +17,7 @@ POLL_SECONDS = 1.0  # with 20 % jitter; the cost of a lost notification
 SCATTER_SECONDS = 0.01
 # Pause after a poll: constantly changing rules are read some 15 times a second. With 10,000 rules, of which a few
 # change, this takes a quarter of a worker's time.
-REST_SECONDS = 0.05
+POLL_REST_SECONDS = 0.05
 # Random wait before saving: another worker of the node may have saved the rules by then.
 SAVE_SECONDS = (0.2, 0.6)
 
@@ -55,7 +55,7 @@ class RefreshLoop:
         self._changed.clear()
         self._reloader.refresh()
         self._reloader.tidy()
-        gevent.sleep(REST_SECONDS)
+        gevent.sleep(POLL_REST_SECONDS)
 
     def _save(self) -> None:
         gevent.sleep(random.uniform(*SAVE_SECONDS))

@@ -11,10 +11,10 @@ from typing import Protocol
 
 from app.observability.logs import first_line
 from app.observability.metrics import RULE_COUNTS, RULES_AGE, RULES_VERSION
-from app.rules.garbage import long_work
 from app.rules.rule_book import RuleBook, RulesetId, Snapshot
+from app.rules.sync.garbage_collection import long_work
 from app.rules.sync.snapshot_file import Run, SnapshotFile, call
-from app.rules.yielding import Pace, let_go, unpaced
+from app.rules.sync.yielding import Pace, let_go, unpaced
 
 log = logging.getLogger(__name__)
 

@@ -11,24 +11,25 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import msgspec
 
 from app.rules.api_key import ApiKey
-from app.rules.rule import Rule
+from app.rules.rule import PLAIN, UNDERSTOOD, Rule
 from app.rules.rule_book import RulesetId, Snapshot
-from app.rules.yielding import Pace, unpaced
+from app.rules.sync.yielding import Pace, unpaced
 
 log = logging.getLogger(__name__)
 
 FORMAT = 2  # raised if older releases cannot read the file
-REVISION = 2  # raised if they can, but their file lacks new content and must be rewritten
+REVISION = 3  # raised if they can, but their file lacks new content and must be rewritten
 IGNORED = "the saved rules are not used: %s"
 USED = "the saved rules decide until PostgreSQL answers, although %s"
 SEALED_SINCE = 2  # the first revision with a checksum
-PIECE = 500  # rules encoded without a switch: 0.3 ms
+RULES_IN_PIECE = 500  # rules encoded without a switch: 0.3 ms
 
 T = TypeVar("T")
 
@@ -46,19 +47,22 @@ def call(work: Callable[[], T]) -> T:
 class _Head(msgspec.Struct, kw_only=True):
     """The beginning of the file, which identifies its content. The checksum of everything after it follows.
 
-    `edition`: version and secret, in the form that the previous release reads. `database`: the origin of the rules.
+    `version_and_secret` has the name that earlier releases read. `database`: the origin of the rules.
     """
 
     format: int
-    edition: tuple[int, bytes]
+    version_and_secret: tuple[int, bytes] = msgspec.field(name="edition")
     revision: int = 0
     drawn: str = ""
     database: str = ""
 
 
 class _Saved(_Head, kw_only=True):
+    """`snapshot` has the plain rules, by which every release can decide. `needing`: the others, by what they need."""
+
     checksum: str = ""
     snapshot: Snapshot
+    needing: dict[int, msgspec.Raw] = {}
 
 
 class SnapshotFile:
@@ -81,6 +85,7 @@ class SnapshotFile:
         try:
             raw = self._path.read_bytes()
             saved = msgspec.json.decode(raw, type=_Saved)
+            snapshot = _with_all(saved)
         except FileNotFoundError:
             return None
         except (OSError, msgspec.MsgspecError, RecursionError) as error:
@@ -89,7 +94,7 @@ class SnapshotFile:
         if why := self._unfit(saved, raw):
             log.warning(IGNORED, why)
             return None
-        return saved.snapshot
+        return snapshot
 
     def save(self, snapshot: Snapshot, age_seconds: float, run: Run = call) -> None:
         """Save the snapshot, and record that it was current `age_seconds` ago. Raises OSError.
@@ -99,7 +104,7 @@ class SnapshotFile:
         """
         current_at = self._clock() - age_seconds
         if not run(partial(self._holds, snapshot.ruleset_id)):
-            body = list(self._pace(_encoded(snapshot)))
+            body = list(self._pace(_encoded(snapshot, self._pace)))
             run(partial(self._write, snapshot.ruleset_id, body))
         with contextlib.suppress(OSError):
             os.utime(self._path, (current_at, current_at))
@@ -125,7 +130,7 @@ class SnapshotFile:
             return "their checksum is wrong"
         return ""
 
-    def _write(self, edition: RulesetId, body: Sequence[bytes]) -> None:
+    def _write(self, ruleset_id: RulesetId, body: Sequence[bytes]) -> None:
         """Replace the file atomically: readers and crashes leave the old or the new one."""
         checksum = hashlib.sha256()
         for piece in body:
@@ -134,7 +139,7 @@ class SnapshotFile:
         handle, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=self._path.name)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(_head(edition, self._database) + _seal(checksum.hexdigest()))
+                file.write(_head(ruleset_id, self._database) + _seal(checksum.hexdigest()))
                 file.writelines(body)
                 file.flush()
                 os.fsync(file.fileno())
@@ -145,9 +150,9 @@ class SnapshotFile:
             os.unlink(temporary)  # a partial file, with the secret in it
             raise
 
-    def _holds(self, edition: RulesetId) -> bool:
+    def _holds(self, ruleset_id: RulesetId) -> bool:
         """Whether the file holds this ruleset version, undamaged."""
-        head = _head(edition, self._database)
+        head = _head(ruleset_id, self._database)
         try:
             with self._path.open("rb") as file:
                 if file.read(len(head)) != head:
@@ -158,28 +163,48 @@ class SnapshotFile:
             return False
 
 
-def _encoded(snapshot: Snapshot) -> Iterator[bytes]:
+def _with_all(saved: _Saved) -> Snapshot:
+    """Return the snapshot with all rules that this release understands, by id. Raises MsgspecError."""
+    rules = [
+        rule
+        for needs, encoded in saved.needing.items()
+        if needs <= UNDERSTOOD
+        for rule in msgspec.json.decode(encoded, type=list[Rule])
+    ]
+    everything = sorted([*saved.snapshot.rules, *rules], key=attrgetter("id")) if rules else saved.snapshot.rules
+    return replace(saved.snapshot, rules=tuple(everything))
+
+
+def _encoded(snapshot: Snapshot, pace: Pace) -> Iterator[bytes]:
     """Yield the part after the checksum, in pieces of at most a millisecond."""
+    by_needs: dict[int, list[Rule]] = {PLAIN: []}
+    for rule in pace(snapshot.rules):
+        by_needs.setdefault(rule.needs, []).append(rule)
     frame = msgspec.json.encode(replace(snapshot, rules=(), keys=()))
     before, rules, rest = frame.partition(b'"rules":[')  # only numbers and base64 precede it
     between, keys, after = rest.partition(b'"keys":[')
     yield b',"snapshot":' + before + rules
-    yield from _listed(snapshot.rules)
+    yield from _listed(by_needs.pop(PLAIN))
     yield between + keys
     yield from _listed(snapshot.keys)
-    yield after + b"}"
+    yield after + b',"needing":{'
+    for place, (needs, needing) in enumerate(by_needs.items()):
+        yield b'%b"%d":[' % (b"," * (place > 0), needs)
+        yield from _listed(needing)
+        yield b"]"
+    yield b"}}"
 
 
 def _listed(items: Sequence[Rule | ApiKey]) -> Iterator[bytes]:
     """Yield the items of a JSON array."""
-    for first in range(0, len(items), PIECE):
-        encoded = msgspec.json.encode(items[first : first + PIECE])
+    for first in range(0, len(items), RULES_IN_PIECE):
+        encoded = msgspec.json.encode(items[first : first + RULES_IN_PIECE])
         yield (b"," if first else b"") + encoded[1:-1]
 
 
-def _head(edition: RulesetId, database: str) -> bytes:
-    version, secret, drawn = edition
-    head = _Head(format=FORMAT, edition=(version, secret), revision=REVISION, drawn=drawn, database=database)
+def _head(ruleset_id: RulesetId, database: str) -> bytes:
+    version, secret, drawn = ruleset_id
+    head = _Head(format=FORMAT, version_and_secret=(version, secret), revision=REVISION, drawn=drawn, database=database)
     return msgspec.json.encode(head)[:-1]
 
 

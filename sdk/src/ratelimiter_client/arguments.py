@@ -6,7 +6,7 @@ import inspect
 import re
 from typing import Any, Callable, Iterable, Literal
 
-from ratelimiter_client.http.questions import MAX_AMOUNT
+from ratelimiter_client.http.questions import MAX_AMOUNT, group_names
 
 FailMode = Literal["open", "closed", "raise"]
 FAIL_MODES = ("open", "closed", "raise")
@@ -84,6 +84,13 @@ def units(given: Any) -> Any:
     return of_environ(given, "cost") if callable(given) else number(given)
 
 
+def groups(given: Any) -> Any:
+    """Valid groups: None, names, or a function of the environ or of nothing."""
+    if callable(given):
+        return of_environ(given, "groups")
+    return None if given is None else group_names(given)
+
+
 def of_environ(given: Any, name: str, allowed: str = "") -> Callable[..., Any]:
     """A function of the environ. A function of nothing, which reads its framework's request itself, is wrapped."""
     allowed = allowed or "a function of the environ, or of nothing"
@@ -94,6 +101,11 @@ def of_environ(given: Any, name: str, allowed: str = "") -> Callable[..., Any]:
         return given  # type: ignore[no-any-return]
     refuse_unless(accepts(given), name, given, allowed)
     return lambda _environ: given()
+
+
+def a_function(name: str, given: Any, allowed: str) -> None:
+    """Raises TypeError for anything else than a function, also for a class."""
+    refuse_unless(callable(given) and not inspect.isclass(given), name, given, allowed)
 
 
 def function(name: str, given: Any, allowed: str, *arguments: Any) -> Any:

@@ -11,7 +11,7 @@ from ratelimiter_client.identify import Environ
 from ratelimiter_client.unnamed import DEFAULT_KEY
 from ratelimiter_client.web.denials import CORRELATION_ID, PROBLEM, denial
 from ratelimiter_client.web.exempting import Exempt
-from ratelimiter_client.web.gate import Cost, Limits, What, Who
+from ratelimiter_client.web.gate import Cost, Gated, Limits, Many, What, Who
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -22,7 +22,7 @@ OnDenied = Callable[[Scope, Receive, Send, Decision], Awaitable[None]]
 TRY_AGAIN_LATER = 1013  # a close code of WebSocket
 
 
-class RateLimitMiddleware:
+class RateLimitMiddleware(Gated[AsyncLimiter]):
     """The application `app`, limited: `app = RateLimitMiddleware(app, AsyncRateLimiter(url))`.
 
     The arguments are those of the WSGI middleware. Functions among them are not async and get the same environ, with
@@ -33,6 +33,8 @@ class RateLimitMiddleware:
     The decision is in `scope["ratelimiter.decision"]`. `client` and `enabled` may be set later.
     """
 
+    _gate: AsyncGate
+
     def __init__(
         self,
         app: AsgiApp,
@@ -42,6 +44,7 @@ class RateLimitMiddleware:
         *,
         limits: Limits | None = None,
         cost: Cost = 1,
+        groups: Many = (),
         trusted_proxies: Iterable[str] = (),
         exempt: Exempt = (),
         enabled: bool = True,
@@ -58,26 +61,11 @@ class RateLimitMiddleware:
             limit_key,
             limits=limits,
             cost=cost,
+            groups=groups,
             trusted_proxies=trusted_proxies,
             exempt=exempt,
             enabled=enabled,
         )
-
-    @property
-    def client(self) -> AsyncLimiter:
-        return self._gate.client  # type: ignore[return-value]
-
-    @client.setter
-    def client(self, client: AsyncLimiter) -> None:
-        self._gate.client = client  # type: ignore[assignment]
-
-    @property
-    def enabled(self) -> bool:
-        return self._gate.enabled
-
-    @enabled.setter
-    def enabled(self, enabled: bool) -> None:
-        self._gate.enabled = enabled
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):

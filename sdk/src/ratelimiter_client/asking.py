@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Iterator, Mapping, Tuple, Union
+from typing import Any, Generic, Iterable, Iterator, Mapping, Tuple, TypeVar, Union
 
 from ratelimiter_client.arguments import FAIL_MODES, each, function, refuse_unless
-from ratelimiter_client.decision import Check, Decision, Lease, denied
+from ratelimiter_client.decision import NOT_ASKED, Check, Decision, Lease, denied
 from ratelimiter_client.errors import RateLimiterError
 from ratelimiter_client.health import Health, Node
 from ratelimiter_client.http import answers, questions
@@ -19,13 +19,14 @@ CHECK, BATCH, LEASES = "/v1/check", "/v1/check/batch", "/v1/leases"
 
 Item = Union[Tuple[Any, ...], Mapping[str, Any]]
 Result = Union[Decision, RateLimiterError]
-PENDING = denied("not_asked")
+S = TypeVar("S", bound=Core[Any])
+PENDING = denied(NOT_ASKED)
 
 
-class Asking:
+class Asking(Generic[S]):
     """See RateLimiter for the arguments. Raises ValueError or TypeError for a wrong one."""
 
-    _service: Core[Any]
+    _service: S
 
     def __init__(self, url: str, timeout: float, fail_mode: str, retry: bool, on_undecided: OnUndecided) -> None:
         is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
@@ -49,17 +50,12 @@ class Asking:
         self, check: Check, correlation_id: str | None, traceparent: str | None
     ) -> Trip[Decision] | Decision:
         """The round trip of a check, or the denial of a check that cannot be sent. Raises TypeError."""
-        fields = self._question(check)
-        if isinstance(fields, Decision):
-            return fields
-        return Trip(
-            CHECK,
-            questions.encoded(fields).encode(),
-            answers.decision,
-            context=questions.context(correlation_id, traceparent),
-            again=_repeatable(fields),
-            limit_key=fields["limit_key"],
-        )
+        question = self._question(check)
+        if isinstance(question, Decision):
+            return question
+        text, limit_key, again = question
+        context = questions.context(correlation_id, traceparent)
+        return Trip(CHECK, text, answers.decision, context=context, again=again, limit_key=limit_key)
 
     def _decided(self, trip: Trip[Decision], decision: Decision) -> Decision:
         """By the service."""
@@ -80,28 +76,61 @@ class Asking:
         trip.
         """
         asked = [self._question(_check(item)) for item in each("checks", checks, "a list of checks")]
-        again = all(isinstance(item, Decision) or _repeatable(item) for item in asked)
+        again = all(isinstance(item, Decision) or item.again for item in asked)
         decisions[:] = [item if isinstance(item, Decision) else PENDING for item in asked]
-        valid = ((place, questions.encoded(item)) for place, item in enumerate(asked) if isinstance(item, dict))
+        valid = ((place, item.text) for place, item in enumerate(asked) if not isinstance(item, Decision))
         for places, body in questions.packed(valid):
             self._service.process.asked += len(places) - 1
             yield places, Trip(BATCH, body, answers.results(len(places)), again=again, most=MAX_BATCH_ANSWER)
+
+    def _together_trip(
+        self, checks: Iterable[Item], correlation_id: str | None, traceparent: str | None
+    ) -> tuple[Trip[list[Result]], list[str]] | list[Decision]:
+        """The round trip of checks of which all are charged, or none, and their limit keys.
+
+        If one cannot be sent, none is: the denials. Raises TypeError, ValueError.
+        """
+        asked = [self._question(_check(item)) for item in each("checks", checks, "a list of checks")]
+        sent = [item for item in asked if isinstance(item, questions.Question)]
+        if not sent or len(sent) < len(asked):
+            return [item if isinstance(item, Decision) else PENDING for item in asked]
+        self._service.process.asked += len(sent) - 1
+        body, again = questions.together([item.text for item in sent]), all(item.again for item in sent)
+        read, context = answers.results(len(sent)), questions.context(correlation_id, traceparent)
+        trip = Trip(BATCH, body, read, context=context, again=again, most=MAX_BATCH_ANSWER)
+        return trip, [item.limit_key for item in sent]
+
+    def _decided_together(self, limit_keys: list[str], results: Iterable[Result]) -> list[Decision]:
+        """By the service, or by the fail mode. Raises RateLimiterError if that is "raise"."""
+        decisions = []
+        for limit_key, result in zip(limit_keys, results):
+            decision = result if isinstance(result, Decision) else self._undecided(result)
+            if decision.error is None and self._rules_seen.get(decision.rule_id) != limit_key:
+                tell_unnamed(self._rules_seen, decision.rule_id, limit_key)
+            decisions.append(decision)
+        return decisions
 
     def _put(self, decisions: list[Decision], places: list[int], results: Iterable[Result]) -> None:
         for place, result in zip(places, results):
             decisions[place] = result if isinstance(result, Decision) else self._undecided(result)
 
-    def _lease_trip(self, client_id: object, limit_key: object, permits: object, ttl: object) -> Trip[Lease] | Lease:
-        """The round trip of a lease, or an empty lease for a number of permits out of range. Raises TypeError,
-        ValueError.
+    def _lease_trip(
+        self, client_id: object, limit_key: object, permits: object, ttl: object, groups: object
+    ) -> Trip[Lease] | Lease:
+        """The round trip of a lease, or an empty lease for a number of permits or groups out of range. Raises
+        TypeError, ValueError.
         """
         fields = questions.names(client_id, limit_key)
+        if isinstance(named := questions.bounded_groups(groups), Decision):
+            return Lease(None, 0, None, named)
+        if named:
+            fields["groups"] = named
         fields["ttl_ms"] = questions.milliseconds("ttl", ttl, questions.MAX_TTL_MS)
         units = questions.amount("permits", permits, 1)
         if isinstance(units, Decision):
             return Lease(None, 0, None, units)
         fields["permits"] = units
-        return Trip(LEASES, questions.encoded(fields).encode(), answers.lease)
+        return Trip(LEASES, questions.encoded(fields), answers.lease)
 
     def _return_trip(self, lease_id: object, unused: object) -> Trip[int]:
         """The round trip of a lease's return. Raises TypeError, ValueError."""
@@ -109,10 +138,10 @@ class Asking:
         units = questions.integer("unused", unused)
         if not 0 <= units <= questions.MAX_AMOUNT:
             raise ValueError(f"unused is {units}, allowed is 0 to {questions.MAX_AMOUNT}")
-        return Trip(path, questions.encoded({"unused": int(units)}).encode(), answers.returned, again=True)
+        return Trip(path, questions.encoded({"unused": units}), answers.returned, again=True)
 
     def _health_trip(self) -> Trip[Decision]:
-        body = questions.encoded({"client_id": "ratelimiter-client", "cost": 0}).encode()
+        body = questions.encoded({"client_id": "ratelimiter-client", "cost": 0})
         return Trip(CHECK, body, answers.decision, again=True)
 
     def _health(self, error: str | None, degraded: bool) -> Health:
@@ -123,7 +152,7 @@ class Asking:
             error is None, error, degraded, (node,), process.asked, counts.total, dict(counts.reasons), counts.last
         )
 
-    def _question(self, check: Check) -> dict[str, Any] | Decision:
+    def _question(self, check: Check) -> questions.Question | Decision:
         return questions.question(check, self._service.process.new_id() if self._retry else None)
 
 
@@ -139,7 +168,3 @@ def _check(item: Item) -> Check:
         return Check(**item) if isinstance(item, Mapping) else Check(*item)
     except TypeError:
         raise TypeError(f"one of checks is {item!r}, allowed is (client_id, limit_key, cost), or a mapping") from None
-
-
-def _repeatable(fields: dict[str, Any]) -> bool:
-    return "request_id" in fields or fields["cost"] == 0

@@ -6,8 +6,8 @@ from typing import Any, Callable, Iterable
 
 from ratelimiter_client.arguments import FailMode
 from ratelimiter_client.asking import Asking, Item, bound
-from ratelimiter_client.decision import Check, Decision, Lease, Name
-from ratelimiter_client.decorator import Cost, F, Who, limited
+from ratelimiter_client.decision import Check, Decision, Groups, Lease, Name
+from ratelimiter_client.decorator import Cost, F, Many, Who, limited
 from ratelimiter_client.errors import RateLimiterError
 from ratelimiter_client.health import Health
 from ratelimiter_client.http.endpoint import Endpoint
@@ -16,7 +16,7 @@ from ratelimiter_client.undecided import OnUndecided
 from ratelimiter_client.waiting import admitted
 
 
-class RateLimiter(Asking):
+class RateLimiter(Asking[Service]):
     """A client of the service at `url`. One for the whole application: threads, greenlets and forks may share it.
 
     `timeout`: seconds for a call, connecting and a second attempt included. `fail_mode`: the result of a check that the
@@ -28,8 +28,6 @@ class RateLimiter(Asking):
     `ca_file`: certificates to trust instead of the system's. `on_undecided`: called with the RateLimiterError of each
     check that the service did not decide. Raises ValueError or TypeError for a wrong argument.
     """
-
-    _service: Service
 
     def __init__(
         self,
@@ -58,6 +56,7 @@ class RateLimiter(Asking):
         limit_key: Name = "global",
         cost: int = 1,
         *,
+        groups: Groups = (),
         request_id: Name | None = None,
         correlation_id: str | None = None,
         traceparent: str | None = None,
@@ -69,11 +68,13 @@ class RateLimiter(Asking):
         Raises TypeError for anything else.
 
         `request_id` (1-64 of A-Z a-z 0-9 . _ -, any other by its digest): checks with the same id within a minute are
-        one check, charged once. With another cost or key such a check is denied. Do not let callers choose it.
+        one check, charged once. With another cost, key or groups such a check is denied. Do not let callers choose it.
+
+        `groups`: up to 8 names of groups that the client is in, the most important first; more than 8 are denied.
 
         `correlation_id` (of the same characters) and the W3C `traceparent` are sent if they are well-formed.
         """
-        check = Check(client_id, limit_key, cost, request_id)
+        check = Check(client_id, limit_key, cost, request_id, groups)
         trip = self._check_trip(check, correlation_id, traceparent)
         if isinstance(trip, Decision):
             return trip
@@ -82,16 +83,18 @@ class RateLimiter(Asking):
         except RateLimiterError as error:
             return self._undecided(error)
 
-    def peek(self, client_id: Name, limit_key: Name = "global") -> Decision:
+    def peek(self, client_id: Name, limit_key: Name = "global", *, groups: Groups = ()) -> Decision:
         """The units that are left, in `remaining`. Charges nothing; `allowed` is true even where nothing is left."""
-        return self.check(client_id, limit_key, 0)
+        return self.check(client_id, limit_key, 0, groups=groups)
 
-    def wait(self, client_id: Name, limit_key: Name = "global", cost: int = 1, *, at_most: float) -> Decision:
+    def wait(
+        self, client_id: Name, limit_key: Name = "global", cost: int = 1, *, at_most: float, groups: Groups = ()
+    ) -> Decision:
         """Check until it is admitted, for `at_most` seconds, sleeping between checks as long as the service says.
 
         Returns the last decision: a denial at once where waiting does not help, or would take longer.
         """
-        return admitted(lambda: self.check(client_id, limit_key, cost), at_most)
+        return admitted(lambda: self.check(client_id, limit_key, cost, groups=groups), at_most)
 
     def check_many(self, checks: Iterable[Item]) -> list[Decision]:
         """Many checks in one round trip (one for every 1,000 or 250 kB), decisions in the same order.
@@ -109,13 +112,34 @@ class RateLimiter(Asking):
             self._put(decisions, places, results)
         return decisions
 
-    def lease(self, client_id: Name, limit_key: Name, permits: int, ttl: float) -> Lease:
+    def check_together(
+        self, checks: Iterable[Item], *, correlation_id: str | None = None, traceparent: str | None = None
+    ) -> list[Decision]:
+        """Many checks in one round trip, as in `check_many`, of which all are admitted and charged, or none is.
+
+        Each decision is that of its check: proceed only if all are allowed. Checks that meet the same counter charge it
+        once, by the greatest cost. The decisions have `headers`.
+
+        Raises TypeError where `check` would, and ValueError for more than 1,000 checks or 250 kB. Where a check cannot
+        be sent, none is.
+        """
+        asked = self._together_trip(checks, correlation_id, traceparent)
+        if isinstance(asked, list):
+            return asked
+        trip, limit_keys = asked
+        try:
+            results = self._service.ask(trip)
+        except RateLimiterError as error:
+            results = [*[error] * len(limit_keys)]
+        return self._decided_together(limit_keys, results)
+
+    def lease(self, client_id: Name, limit_key: Name, permits: int, ttl: float, *, groups: Groups = ()) -> Lease:
         """Charge up to `permits` (1 to 10^9) units at once, to be used within `ttl` seconds (0.001 to 3600).
 
         The service grants as many as every limit has left, maybe none; none where `permits` is out of range. Never sent
         twice. Raises RateLimiterError whatever the fail mode, TypeError and ValueError for other arguments.
         """
-        trip = self._lease_trip(client_id, limit_key, permits, ttl)
+        trip = self._lease_trip(client_id, limit_key, permits, ttl, groups)
         return trip if isinstance(trip, Lease) else self._service.ask(trip)
 
     def return_lease(self, lease_id: str, unused: int) -> int:
@@ -133,14 +157,15 @@ class RateLimiter(Asking):
         *,
         identify: Who,
         cost: Cost = 1,
+        groups: Many = (),
         on_denied: Callable[[Decision], Any] | None = None,
     ) -> Callable[[F], F]:
         """A decorator: every call of the function, which may be async, is a check of `cost` units.
 
-        `identify`: the client id, or a function of the call's arguments that returns it; `cost` may be such a function
-        too. A denied call returns the result of `on_denied(decision)`, or raises RateLimited without `on_denied`.
+        `identify`: the client id, or a function of the call's arguments that returns it; `cost` and `groups` may be
+        such functions too. A denied call returns the result of `on_denied(decision)`, or raises RateLimited without it.
         """
-        return limited(self.check, limit_key, identify=identify, cost=cost, on_denied=on_denied)
+        return limited(self.check, limit_key, identify=identify, cost=cost, groups=groups, on_denied=on_denied)
 
     def health(self) -> Health:
         """Ask whether the service decides, by a check that charges nothing, and report the results of previous checks.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import operator
-from typing import Any, NamedTuple, Tuple, Union
+from typing import Any, List, NamedTuple, Tuple, Union
 from uuid import UUID
 
 from ratelimiter_client.errors import ProtocolError, RateLimiterError
 
 Headers = Tuple[Tuple[str, str], ...]
 Name = Union[str, int, UUID]
+Groups = Union[Tuple[Name, ...], List[Name], None]  # in their order of precedence
 
+NOT_ASKED = "not_asked"  # the reason of a check that was not sent, because another one could not be
 MAX_NUMBER = 2**53  # exact in any JSON; the service's numbers are smaller
 
 SHAPE: dict[str, tuple[type, ...]] = {
@@ -31,12 +33,13 @@ VALUES = operator.itemgetter(*SHAPE)
 
 
 class Check(NamedTuple):
-    """One of many questions. `cost` in units, 0 to 10^9; 0 charges nothing."""
+    """One of many questions. `cost` in units, 0 to 10^9; 0 charges nothing. `groups`: up to 8 that the client is in."""
 
     client_id: Name
     limit_key: Name = "global"
     cost: int = 1
     request_id: Name | None = None
+    groups: Groups = ()
 
 
 class Decision(NamedTuple):

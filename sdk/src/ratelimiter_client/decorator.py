@@ -9,21 +9,24 @@ import inspect
 from typing import Any, Callable, TypeVar, Union
 
 from ratelimiter_client.arguments import accepts, limit_name, number, refuse_unless
-from ratelimiter_client.decision import Decision, Name
+from ratelimiter_client.decision import Decision, Groups, Name
 from ratelimiter_client.errors import RateLimited
+from ratelimiter_client.http.questions import group_names
 
 F = TypeVar("F", bound=Callable[..., Any])
 Who = Union[str, Callable[..., Name]]
 Cost = Union[int, Callable[..., int]]
+Many = Union[Groups, Callable[..., Groups]]
 Question = Callable[..., Any]
 
 
 def limited(
-    check: Callable[[Any, Any, Any], Any],
+    check: Callable[..., Any],
     limit_key: str,
     *,
     identify: Who,
     cost: Cost,
+    groups: Many,
     on_denied: Callable[[Decision], Any] | None,
 ) -> Callable[[F], F]:
     """See RateLimiter.limit. An async `check` is for async functions."""
@@ -34,11 +37,12 @@ def limited(
     refuse_unless(is_called, "on_denied", on_denied, "a function of the decision")
     limit_key = limit_name(limit_key)
     cost = cost if callable(cost) else number(cost)
+    groups = groups if callable(groups) else group_names(groups)
 
     def decorate(function: F) -> F:
         fits = inspect.iscoroutinefunction(function) or not is_async
         refuse_unless(fits, "what is limited", function, "an async function: this client is for asyncio")
-        ask = question(check, function, limit_key, identify=identify, cost=cost)
+        ask = question(check, function, limit_key, identify=identify, cost=cost, groups=groups)
 
         @functools.wraps(function)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -47,7 +51,7 @@ def limited(
 
         async def in_thread(args: Any, kwargs: Any) -> Any:
             run = contextvars.copy_context().run  # of the task, in which `identify` may look
-            return await asyncio.get_running_loop().run_in_executor(None, run, ask, args, kwargs)
+            return await asyncio.get_running_loop().run_in_executor(None, lambda: run(ask, args, kwargs))
 
         @functools.wraps(function)
         async def async_wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -62,20 +66,22 @@ def limited(
     return decorate
 
 
-def question(check: Question, function: Question, limit_key: str, *, identify: Any, cost: Any) -> Question:
-    """A function of a call's arguments that asks, with the results of `identify` and `cost`.
+def question(check: Question, function: Question, limit_key: str, *, identify: Any, cost: Any, groups: Any) -> Question:
+    """A function of a call's arguments that asks, with the results of `identify`, `cost` and `groups`.
 
-    Raises TypeError if either of these does not accept the declared arguments.
+    Raises TypeError if one of these does not accept the declared arguments.
     """
     signature = inspect.signature(function)
     named = taking(identify, "identify", signature)
     priced = taking(cost, "cost", signature)
+    grouped = taking(groups, "groups", signature)
 
     def ask(args: Any, kwargs: Any) -> Any:
         if kwargs:  # arguments by position, so that `identify` and `cost` may name them differently
             bound = signature.bind(*args, **kwargs)
             args, kwargs = bound.args, bound.kwargs
-        return check(named(*args, **kwargs), limit_key, priced(*args, **kwargs))
+        units = priced(*args, **kwargs)
+        return check(named(*args, **kwargs), limit_key, units, groups=grouped(*args, **kwargs))
 
     return ask
 

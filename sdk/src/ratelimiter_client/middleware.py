@@ -10,14 +10,14 @@ from ratelimiter_client.identify import Environ
 from ratelimiter_client.unnamed import DEFAULT_KEY
 from ratelimiter_client.web.denials import PROBLEM, TITLES, denial
 from ratelimiter_client.web.exempting import Exempt
-from ratelimiter_client.web.gate import Cost, Gate, Limiter, Limits, What, Who
+from ratelimiter_client.web.gate import Cost, Gate, Gated, Limiter, Limits, Many, What, Who
 
 StartResponse = Callable[..., Any]
 WsgiApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 OnDenied = Callable[[Environ, StartResponse, Decision], Iterable[bytes]]
 
 
-class RateLimitMiddleware:
+class RateLimitMiddleware(Gated[Limiter]):
     """The application `app`, limited: `app = RateLimitMiddleware(app, client)`. The arguments are those of Gate.
 
     A denied request does not reach it: 429 with Retry-After, the RateLimit headers of the service and a problem
@@ -38,6 +38,7 @@ class RateLimitMiddleware:
         *,
         limits: Limits | None = None,
         cost: Cost = 1,
+        groups: Many = (),
         trusted_proxies: Iterable[str] = (),
         exempt: Exempt = (),
         enabled: bool = True,
@@ -54,26 +55,11 @@ class RateLimitMiddleware:
             limit_key,
             limits=limits,
             cost=cost,
+            groups=groups,
             trusted_proxies=trusted_proxies,
             exempt=exempt,
             enabled=enabled,
         )
-
-    @property
-    def client(self) -> Limiter:
-        return self._gate.client
-
-    @client.setter
-    def client(self, client: Limiter) -> None:
-        self._gate.client = client
-
-    @property
-    def enabled(self) -> bool:
-        return self._gate.enabled
-
-    @enabled.setter
-    def enabled(self, enabled: bool) -> None:
-        self._gate.enabled = enabled
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         decision = self._gate.decide(environ)

@@ -139,6 +139,14 @@ def test_what_is_sent_for_an_id_is_not_repeated(node: Node, make_key: MakeKey) -
     assert secret not in node.log.read_text()
 
 
+def test_an_id_with_a_nul_is_no_other_spelling(node: Node, make_key: MakeKey) -> None:
+    key = make_key("check")
+    path = f"{KEYS}/{key['id'][:4]}%00{key['id'][4:]}"
+    for method, beyond in (("DELETE", ""), ("POST", "/rotate")):
+        problem_of(node.request(method, path + beyond, json={} if beyond else None), 404)
+    assert key["id"] in living(node)
+
+
 @pytest.mark.parametrize("query", [{"children": "perhaps"}, {"child": "true"}])
 def test_a_bad_query_is_named(node: Node, make_key: MakeKey, query: dict[str, str]) -> None:
     key = make_key("check")

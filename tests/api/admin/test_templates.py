@@ -104,7 +104,7 @@ def test_an_application_to_no_client_is_422(node: Node, body: dict[str, Any]) ->
     problem_of(node.request("POST", f"{TEMPLATES}/free/apply", json=body), 422)
 
 
-@pytest.mark.parametrize("name", ["none", "%00", "x" * 1000])
+@pytest.mark.parametrize("name", ["none", "%00", "pr%00o", "x" * 1000])
 def test_an_unknown_template_is_404(node: Node, name: str) -> None:
     problem_of(node.request("POST", f"{TEMPLATES}/{name}/apply", json={"client_id": "a"}), 404)
     problem_of(node.request("DELETE", f"{TEMPLATES}/{name}"), 404)

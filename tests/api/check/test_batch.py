@@ -162,9 +162,18 @@ def test_each_piece_of_a_batch_is_one_trip_and_all_are_decided_in_order(
             trips.append(len(charges))
             return super().check(charges, now_us, loads)
 
-    handler = CheckHandler(
+    handler = _handler(rules, Counting(store._connection))
+    body = json.dumps({"checks": [{"client_id": f"parts-{uuid4().hex}"}] * 1000}).encode()
+    reply = handler.handle_batch(Request(body, Credentials(None, None), "test"))
+    remaining = [result["remaining"] for result in json.loads(reply.body)["results"]]
+    assert remaining == list(range(4_999, 3_999, -1))
+    assert trips == [together] * (1000 // together)
+
+
+def _handler(rules: RuleSource, store: RedisStore) -> CheckHandler:
+    return CheckHandler(
         rules=rules,
-        limiter=limiter_of(rules, Counting(store._connection)),
+        limiter=limiter_of(rules, store),
         authenticator=Authenticator(
             bootstrap_key=None, open_checks=True, rules=rules, used=lambda _: None, clock=time.time
         ),
@@ -173,11 +182,47 @@ def test_each_piece_of_a_batch_is_one_trip_and_all_are_decided_in_order(
         tracing=None,
         clock=time.perf_counter,
     )
-    body = json.dumps({"checks": [{"client_id": f"parts-{uuid4().hex}"}] * 1000}).encode()
-    reply = handler.handle_batch(Request(body, Credentials(None, None), "test"))
-    remaining = [result["remaining"] for result in json.loads(reply.body)["results"]]
-    assert remaining == list(range(4_999, 3_999, -1))
-    assert trips == [together] * (1000 // together)
+
+
+def test_so_many_checks_as_would_stop_the_worker_are_not_decided_together(store: RedisStore) -> None:
+    stored = tuple(Rule(id=number, client_id=name, limits=(Limit(1, 1),)) for number, name in enumerate(ALIKE, 1))
+    book = RuleBook(Snapshot(1, b"together", stored), default=default_rule(9, 60), algorithm="fixed_window")
+    handler = _handler(SimpleNamespace(book=book), store)
+    for number, status in ((133, 200), (134, 422)):
+        checks = [{"client_id": f"{place}-{uuid4().hex}"} for place in range(number)]
+        body = json.dumps({"checks": checks, "together": True}).encode()
+        reply = handler.handle_batch(Request(body, Credentials(None, None), "test"))
+        assert reply.status == status, reply.body
+    assert "at most 133 checks are decided together; there are 134" in json.loads(reply.body)["errors"]["checks"][0]
+
+
+def test_together_all_are_charged_or_none_is(node: Node, limited: str, client: str) -> None:
+    mine, other = limited + client, f"{limited}{client}-2"
+
+    def asked(*costs: int) -> list[tuple[bool, int]]:
+        checks = [{"client_id": each, "cost": cost} for each, cost in zip((mine, other), costs, strict=True)]
+        body = {"checks": checks, "together": True}
+        results = _results(node.request("POST", "/v1/check/batch", key=None, json=body))
+        return [(result["allowed"], result["remaining"]) for result in results]
+
+    assert asked(4, 7) == [(True, 6), (True, 3)]
+    assert asked(4, 7) == [(True, 6), (False, 3)]
+    assert asked(6, 3) == [(True, 0), (True, 0)]
+
+
+def test_results_have_the_headers_of_a_single_answer_where_they_are_asked_for(
+    node: Node, limited: str, client: str
+) -> None:
+    checks = [{"client_id": limited + client, "cost": cost} for cost in (10, 1, 11)]
+    body = {"checks": checks, "headers": True}
+    results = _results(node.request("POST", "/v1/check/batch", key=None, json=body))
+    single = node.request("POST", "/v1/check", key=None, json=checks[1])
+    named = {name for name in single.headers if name.startswith("RateLimit") or name == "Retry-After"}
+    assert results[1]["headers"].keys() == named == {"RateLimit", "RateLimit-Policy", "Retry-After"}
+    assert results[1]["headers"]["RateLimit-Policy"] == single.headers["RateLimit-Policy"]
+    assert ["Retry-After" in result["headers"] for result in results] == [False, True, False]
+    plain = _results(node.request("POST", "/v1/check/batch", key=None, json=body | {"headers": False}))
+    assert all("headers" not in result for result in plain)
 
 
 def test_a_batch_carries_no_rate_limit_headers(node: Node, limited: str, client: str) -> None:

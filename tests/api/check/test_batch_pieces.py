@@ -10,7 +10,7 @@ import pytest
 from gevent.socket import wait_read
 
 from app.api.check.batch_pieces import BatchPieces
-from app.rules.yielding import PIECE_SECONDS
+from app.rules.sync.yielding import PIECE_SECONDS
 from tests.limiter.breaker.test_breaker import Clock
 
 REQUESTS, AT_ONCE = 20, 2

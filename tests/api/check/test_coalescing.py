@@ -15,7 +15,7 @@ import gevent
 from gevent.socket import wait_read
 
 from app.api.auth import Authenticator, Credentials
-from app.api.check.coalescing import MOST, CheckCoalescer, Pending
+from app.api.check.coalescing import MAX_TOGETHER, CheckCoalescer, Pending
 from app.api.check.encoding import Encoder
 from app.api.check.handler import CheckHandler, Reply, Request
 from app.limiter.limiter import Limiter
@@ -102,9 +102,9 @@ def test_a_crowded_turn_is_cut_and_the_loop_looks_at_its_sockets_in_between(stor
     with here, other:
         here.send(b"ready")
         gevent.spawn(look)
-        for caller in range(2 * MOST + 1):
+        for caller in range(2 * MAX_TOGETHER + 1):
             turn.add(caller, request_of(caller))
-        until(lambda: len(answered) > 2 * MOST)
-    assert sizes == [MOST, MOST, 1]
-    assert answered == list(range(2 * MOST + 1))
+        until(lambda: len(answered) > 2 * MAX_TOGETHER)
+    assert sizes == [MAX_TOGETHER, MAX_TOGETHER, 1]
+    assert answered == list(range(2 * MAX_TOGETHER + 1))
     assert looked[0] < 2

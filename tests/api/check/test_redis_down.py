@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.observability.logs import MOST
+from app.observability.logs import MAX_LINES
 from app.worker_lifecycle import NO_REDIS
 from tests.api.raw_http import problem_of
 from tests.support.node import Node
@@ -59,9 +59,9 @@ def test_refused_leases_do_not_fill_the_log(closed_node: Node, client: str) -> N
 
 
 def test_neither_do_refused_questions_of_operators(closed_node: Node, client: str) -> None:
-    for _ in range(3 * MOST):
+    for _ in range(3 * MAX_LINES):
         problem_of(closed_node.request("GET", "/v1/admin/counters", params={"client_id": client}), 503)
-    assert MOST <= closed_node.log.read_text().count(" - app.api.problems - WARNING - redis: ") <= 2 * MOST
+    assert MAX_LINES <= closed_node.log.read_text().count(" - app.api.problems - WARNING - redis: ") <= 2 * MAX_LINES
 
 
 def test_rules_and_tenants_are_changed_meanwhile(closed_node: Node, client: str) -> None:

@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
 
 from app.api.forward_auth.authorizer import simple_query
+from app.rules.rule import Limit
 from devstack import Valkey
 from tests.api.conftest import MakeKey, PutRules
 from tests.api.raw_http import CLOSE, PROBLEM, exchange, problem_of, request, statuses
-from tests.support.node import ADMIN_KEY, Node
+from tests.support.node import ADMIN_KEY, Node, behind_proxy
+from tests.support.stored import put_rule, rule
 
 USER = "X-User"
 DECISION = {"allowed", "remaining", "retry_after_ms", "limit", "window", "reset_at", "algorithm", "rule_id", "reason"}
@@ -20,16 +24,9 @@ DECISION = {"allowed", "remaining", "retry_after_ms", "limit", "window", "reset_
 @pytest.fixture(scope="module")
 def proxied(valkey: Valkey, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A node that takes this machine for its proxy, on the counters and rules of the shared node."""
-    with Node(
-        redis_url=valkey.url,
-        database_url=database_url,
-        data_dir=tmp_path_factory.mktemp("proxied"),
-        TRUSTED_PROXIES="127.0.0.1",
-        CHECK_AUTH="open",
-        AUTHORIZE_BY=f"header:{USER},key,address",
-        REDIS_TIMEOUT_MS=2000,
-        WEB_CONCURRENCY=1,
-    ) as node:
+    data_dir = tmp_path_factory.mktemp("proxied")
+    ways = {"AUTHORIZE_BY": f"header:{USER},key,address", "AUTHORIZE_GROUPS": "org=X-Org, plan=X-Plan"}
+    with behind_proxy(valkey.url, database_url, data_dir, **ways, WEB_CONCURRENCY=1) as node:
         yield node
 
 
@@ -66,6 +63,9 @@ def test_both_doors_say_the_same(node: Node, proxied: Node, put_rules: PutRules,
         ({USER: client}, None),
         ({USER: client}, None),
         ({USER: "ip:"}, None),
+        ({USER: client, "X-Org": "7", "X-Plan": ""}, None),
+        ({USER: client, "X-Org": "7" * 125}, None),
+        ({USER: client, "X-Org": "\xff"}, None),
         ({}, "wrong"),
         ({}, None),
     ]:
@@ -78,6 +78,20 @@ def test_both_doors_say_the_same(node: Node, proxied: Node, put_rules: PutRules,
         assert short.headers["Content-Type"] == flask.headers["Content-Type"]
         varying = {"remaining", "retry_after_ms", "reset_at"} | ({"detail"} if short.status_code == 429 else set())
         assert dropped(short.json(), varying) == dropped(flask.json(), varying)
+
+
+def test_headers_name_the_groups_of_the_client(proxied: Node, database_url: str, client: str) -> None:
+    engine = create_engine(database_url)
+    with Session(engine) as session:
+        of_org = rule("", Limit(2, 3600, "fixed_window"), group=f"org:{client}", layer="org", shared=True)
+        put_rule(session, of_org)
+    engine.dispose()
+    proxied.put_rule(client_id=client, rate=100, window=60)  # whoever knows it knows the other
+    asked = [(f"{client}-{place}", client) for place in range(3)] + [(f"{client}-3", "another")]
+    answers = [authorize(proxied, X_User=user, X_Org=org).status_code for user, org in asked]
+    assert answers == [200, 200, 429, 200]
+    problem = problem_of(authorize(proxied, X_User=client, X_Plan="x" * 124), 422)
+    assert "between 1 and 128" in str(problem["errors"]["groups"])
 
 
 def dropped(document: dict[str, Any], names: set[str]) -> dict[str, Any]:

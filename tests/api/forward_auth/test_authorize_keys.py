@@ -138,6 +138,6 @@ def test_a_tenant_that_is_not_there_lets_nobody_pass(book: RuleBook | None, capl
     )
     for _ in range(3):
         with pytest.raises(Problem, match="AUTHORIZE_TENANT") as refused:
-            authorizer.check(Request(b"", Credentials(), "x"), "global", 1, peer="127.0.0.1", header={}.get)
+            authorizer.with_check(Request(b"", Credentials(), "x"), "global", 1, peer="127.0.0.1", header={}.get)
         assert refused.value.status == 503
     assert len(caplog.messages) == 1  # not one for each caller

@@ -121,3 +121,38 @@ def test_refusals_are_told_in_the_log_once_a_minute_each_kind(caplog: pytest.Log
     untrusted = "X-Forwarded-For comes from 198.51.100.7, which is not among TRUSTED_PROXIES"
     assert [record.args for record in caplog.records] == [(403, untrusted), (400, UNNAMED)] * 2
     assert {record.levelname for record in caplog.records} == {"WARNING"}
+
+
+BY_GROUPS = ClientIdentifier(by="address", trusted=PROXIES, groups="org=X-Org, plan=X-Plan")
+
+
+@pytest.mark.parametrize(
+    ("headers", "groups"),
+    [
+        ({}, []),
+        ({"X-Org": ""}, []),
+        ({"X-Org": "7"}, ["org:7"]),
+        ({"X-Plan": "free", "X-Org": "7,8"}, ["org:7,8", "plan:free"]),
+        ({"X-Plan": "é".encode().decode("latin-1")}, ["plan:é"]),
+    ],
+)
+def test_headers_of_a_trusted_proxy_name_groups(headers: dict[str, str], groups: list[str]) -> None:
+    assert BY_GROUPS.groups("10.0.0.1", headers.get) == groups
+    assert BY_ADDRESS.groups("10.0.0.1", headers.get) == []
+
+
+def test_a_header_that_names_a_group_counts_from_trusted_proxies_only(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("WARNING", "app.api.forward_auth.refusal_log")
+    logging = LoggingClientIdentifier(by="address", trusted=PROXIES, groups="org=X-Org", clock=lambda: 0.0)
+    for headers in ({"X-Org": "7"}, {"X-Org": "7", "X-Forwarded-For": "10.0.0.1"}):
+        with pytest.raises(Problem, match=r"X-Org comes from 198\.51\.100\.7, which is not among") as refused:
+            logging.groups("198.51.100.7", headers.get)
+        assert (refused.value.status, refused.value.kind) == (403, "untrusted-proxy")
+    assert len(caplog.records) == 1
+    assert logging.groups("198.51.100.7", {"X-Org": ""}.get) == []
+
+
+def test_a_group_that_is_not_utf_8_is_refused() -> None:
+    with pytest.raises(Problem) as refused:
+        BY_GROUPS.groups("10.0.0.1", {"X-Org": "\xff"}.get)
+    assert (refused.value.status, refused.value.errors) == (422, {"groups": ["X-Org is not UTF-8."]})

@@ -12,7 +12,7 @@ import pytest
 from devstack import Valkey
 from tests.api.raw_http import PROBLEM
 from tests.support.front import CLIENT, COMMANDS, Application, Front
-from tests.support.node import Node
+from tests.support.node import Node, behind_proxy
 from tests.support.upgrading import Upgrading
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs a second loopback address for the client")
@@ -42,14 +42,8 @@ UPGRADE = (
 
 @pytest.fixture(scope="module")
 def limiter(valkey: Valkey, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    with Node(
-        redis_url=valkey.url,
-        database_url=database_url,
-        data_dir=tmp_path_factory.mktemp("limiter"),
-        TRUSTED_PROXIES="127.0.0.1",
-        CHECK_AUTH="open",
-        REDIS_TIMEOUT_MS=2000,
-    ) as node:
+    data_dir = tmp_path_factory.mktemp("limiter")
+    with behind_proxy(valkey.url, database_url, data_dir) as node:
         yield node
 
 

@@ -20,10 +20,11 @@ from app.api.ops.condition import Condition
 from app.limiter.breaker.breaker import Breaker
 from app.limiter.redis.inspection import RedisInspection
 from app.limiter.redis.store import RedisStore, connect
+from app.nodes import comparison
+from app.nodes.comparison import REDIS, SharedClock
+from app.nodes.registry import Nodes
 from app.observability.background import forever
 from app.rules.rule_book import RulesetId
-from app.rules.sql import nodes
-from app.rules.sql.nodes import REDIS, Nodes, SharedClock
 from app.rules.sync.reloader import Freshness
 from devstack import Valkey
 from tests.support.limiters import breaker_of
@@ -80,7 +81,7 @@ def watching(*subjects: Condition) -> Iterator[None]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks that take no half minute, and nodes that are believed at once."""
     monkeypatch.setattr(condition, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(nodes, "MARGIN_SECONDS", 0.0)
+    monkeypatch.setattr(comparison, "MARGIN_SECONDS", 0.0)
 
 
 def turned(holds: Callable[[], bool]) -> None:

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from app.limiter.fallback.fallback import MEANING
-from app.observability.metrics import REASONS
+from app.observability.metrics import DEGRADED_LABELS
 from app.version import __version__
 from tests.support.node import Node
 
@@ -41,7 +41,7 @@ def test_health_says_what_works(node: Node) -> None:
 def test_every_reason_is_a_series_before_it_comes_true(node: Node) -> None:
     text = node.request("GET", "/metrics", key=None).text
     series = re.findall(r'^ratelimiter_degraded_reasons\{reason="(\w+)"\} ([\d.]+)$', text, re.MULTILINE)
-    assert dict(series) == dict.fromkeys(REASONS, "0.0")
+    assert dict(series) == dict.fromkeys(DEGRADED_LABELS, "0.0")
 
 
 def test_the_version_of_the_rules_grows_with_a_change(node: Node, client: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import AtTerminal, Cli, json_of
+from tests.support.hiding import hidden_after_changes
 
 BIG = ("--limit", "1000/60/sliding_window", "--limit", "50000/86400/fixed_window", "--fail-mode", "closed")
 NOTE = ("--description", "contract 4711, ask Jane")
@@ -235,3 +236,22 @@ def test_commands_know_networks(cli: Cli) -> None:
     assert cli("rules", "unblock", "ip:192.0.2.128/25").exit_code == 0
     for command in (("set", "ip:192.0.2.1/24", "--rate", "5", "--window", "60"), ("block", "ip:192.0.2.1/24")):
         assert "This network is written ip:192.0.2.0/24." in cli("rules", *command, code=1).output
+
+
+def test_a_change_is_said_where_the_database_fails_before_its_warnings_are_told(
+    cli: Cli, environment: dict[str, str], client: str
+) -> None:
+    limit = ("--rate", "5", "--window", "60")
+    cli("rules", "set", f"{client}*", *limit, "--endpoint", "login")
+    number = _rule(cli, client, *limit)["id"]
+    with hidden_after_changes(environment["DATABASE_URL"]) as show:
+        for command in (
+            ("rules", "set", f"{client}-1", *limit),
+            ("rules", "edit", str(number), "--rate", "6"),
+            ("rules", "block", f"{client}-2"),
+            ("templates", "apply", "pro", f"{client}-3"),
+        ):
+            said = cli(*command)
+            assert said.stdout
+            assert "login" not in said.output
+            show()

@@ -16,7 +16,7 @@ import pytest
 from app.limiter.breaker import node_lock
 from app.limiter.breaker.breaker import Breaker
 from app.limiter.breaker.node_lock import NodeLock
-from app.limiter.breaker.shared_state import LEFT_SECONDS, NAMED, OPEN, STATE, Circuit, Circuits
+from app.limiter.breaker.shared_state import LEFT_SECONDS, MAX_CIRCUITS, OPEN, STATE, Circuit, Circuits
 from tests.support.faults import Figures
 
 WORKERS = 4
@@ -186,18 +186,18 @@ def test_workers_find_the_same_circuit_by_its_name() -> None:
 
 def test_more_names_than_there_is_room_for_share_circuits() -> None:
     circuits = Circuits()
-    first = [circuits.of(f"primary {number}", 0.0) for number in range(NAMED)]
-    assert len(set(map(id, first))) == NAMED
+    first = [circuits.of(f"primary {number}", 0.0) for number in range(MAX_CIRCUITS)]
+    assert len(set(map(id, first))) == MAX_CIRCUITS
     assert circuits.of("one more", 9e9) is circuits.of("one more", 9e9)
     assert circuits.of("one more", 9e9) in first
     assert circuits.of("primary 0", 9e9) is first[0]
 
 
-@pytest.mark.fault(10, f"the primaries of a cluster get other addresses, {4 * NAMED:,} in the life of a node")
+@pytest.mark.fault(10, f"the primaries of a cluster get other addresses, {4 * MAX_CIRCUITS:,} in the life of a node")
 def test_circuits_of_addresses_that_left_are_free_again(measured: Figures) -> None:
     """Each has a circuit of its own, which begins closed."""
     circuits, shared = Circuits(), 0
-    for turn in range(4 * NAMED // 3 + 1):
+    for turn in range(4 * MAX_CIRCUITS // 3 + 1):
         now = 1 + turn * (LEFT_SECONDS + 1)
         names = [f"primary {3 * turn + number}" for number in range(3)]
         found = [circuits.of(name, now) for name in names]
@@ -207,14 +207,14 @@ def test_circuits_of_addresses_that_left_are_free_again(measured: Figures) -> No
         circuits.keep(names, now)
         assert circuits.in_use() == sorted(found, key=circuits._circuits.index)
         breaker_on(found[0], 1, lambda: 1.0).open()
-    measured["circuits"], measured["shared with another, or begun open"] = NAMED, shared
+    measured["circuits"], measured["shared with another, or begun open"] = MAX_CIRCUITS, shared
     assert shared == 0
 
 
 def test_a_name_that_was_given_up_keeps_its_circuit_for_a_while() -> None:
     """Another worker may still use it."""
     circuits = Circuits()
-    first = [circuits.of(f"primary {number}", 0.0) for number in range(NAMED)]
+    first = [circuits.of(f"primary {number}", 0.0) for number in range(MAX_CIRCUITS)]
     circuits.keep(["primary 1"], 1.0)
     assert circuits.in_use() == [first[1]]
     assert circuits.of("new", LEFT_SECONDS) in first  # shared: it is too early

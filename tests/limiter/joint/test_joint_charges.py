@@ -7,13 +7,14 @@ import tracemalloc
 
 import pytest
 
-from app.limiter.compiled_rule import Charge, CompiledRule, limits_in
+from app.limiter.compiled_rule import Charge, CompiledRule
 from app.limiter.compiled_rules import CompiledRules
 from app.limiter.decision import Check, Outcome, decided
 from app.limiter.joint import matches as matches_module
 from app.limiter.joint.joint_rule import JointRule, as_of, joined, of_part
 from app.limiter.joint.matches import MATCHES_BYTES, Matches
 from app.limiter.keys import NEW_CLIENTS, Keyspace
+from app.limiter.redis.packing import limits_in
 from app.limiter.redis.script_calls import packed_call
 from app.limiter.redis.scripts import check_joint_script, check_script
 from app.rules.rule import Limit, Rule
@@ -167,7 +168,7 @@ def test_remembered_matches_are_bounded_in_bytes(character: str, length: int) ->
 def test_the_garbage_collector_has_no_joint_to_look_at() -> None:
     joint = charged(in_org(), rule(7, "a"), ORG).compiled
     gc.collect()
-    parts = (joint, joint.names, joint.parts, joint.owned, joint.starts) if isinstance(joint, JointRule) else ()
+    parts = (joint, joint.counter_names, joint.parts, joint.owned, joint.starts) if isinstance(joint, JointRule) else ()
     assert parts
     assert [part for part in parts if gc.is_tracked(part)] == []
 

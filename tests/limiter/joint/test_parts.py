@@ -16,7 +16,7 @@ from app.limiter.joint.part_calls import read_part_outcome
 from app.limiter.joint.parts import ASK, BACK, FINISH, PART, WHOLE, Item, ItemOutcome, Part, PartOutcome
 from app.limiter.keys import answer_name, mark_name, meaning
 from app.limiter.redis.store import RedisStore
-from app.rules.rule import ALGORITHMS, BUCKETS, Limit
+from app.rules.rule import ALGORITHMS, BUCKET_ALGORITHMS, Limit
 from tests.support.deciders import SECOND, START, new_client
 from tests.support.examples import examples
 from tests.support.joints import compiled
@@ -32,7 +32,7 @@ def item(client: bytes, cost: int = 1, request_id: str | None = None, rule: Any 
     record = None
     if request_id is not None:
         record = ChargeRecord(answer_name(request_id, shadow=False), meaning(key, cost) + rule.terms)
-    return Item(Charge(rule, client, cost, record), tuple(range(len(rule.names))), record)
+    return Item(Charge(rule, client, cost, record), tuple(range(len(rule.counter_names))), record)
 
 
 def part(mode: bytes, *items: Item, message: bytes = b"") -> Part:
@@ -162,7 +162,7 @@ def test_charges_meanwhile_stay(store: RedisStore, algorithm: str, cost: int, me
     give_back(store, charged, outcome, twins.now)
     subject, twin = twins.check(0)
     assert subject.remaining <= twin.remaining
-    assert subject.remaining == twin.remaining or algorithm in BUCKETS
+    assert subject.remaining == twin.remaining or algorithm in BUCKET_ALGORITHMS
 
 
 def test_a_stored_answer_is_repeated_and_takes_no_part(store: RedisStore) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,34 +11,35 @@ from typing import Any
 import gevent
 import pytest
 
-from app.limiter.breaker.breaker import Breaker
-from app.limiter.breaker.per_primary import PrimaryBreakers
-from app.limiter.compiled_rule import Charge, CompiledRule
+from app.limiter.compiled_rule import Charge
 from app.limiter.decision import Outcome
 from app.limiter.denied_clients import DeniedClients
-from app.limiter.errors import Redirected, StoreError, StoreUnavailable, no_failure_of_the_store
-from app.limiter.keys import SLOTS, Keyspace, health, slot
+from app.limiter.errors import Redirected, StoreUnavailable
+from app.limiter.keys import CLUSTER_SLOTS, Keyspace, health_key, slot
 from app.limiter.redis.cluster import LOOKS_ALIKE, Cluster
-from app.limiter.redis.cluster_store import ClusterStore
 from app.limiter.redis.endpoint import Address, RedisEndpoint
 from app.limiter.redis.inspection import RedisInspection
 from app.limiter.redis.preflight import names_a_member
 from app.limiter.redis.store import RedisStore, connect
 from app.limiter.redis.tenant_cleanup import TenantCleanup
-from app.rules.rule import Limit, Rule
 from app.rules.rule_book import RulesetId
 from tests.conftest import flask
 from tests.support.acl import PASSWORD
+from tests.support.cluster_stores import RULE, charges_everywhere, cluster_of_one, found_cluster, loaded, store_at
 from tests.support.deciders import new_client
-from tests.support.node import Node, free_port
+from tests.support.node import Node
 from tests.support.topologies import CLUSTER_USER, ClusterGroup, Group, cluster_group, eventually
-
-PLAN = CompiledRule(Rule(id=12345, client_id="*", limits=(Limit(5, 3600, "fixed_window"),)))
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory, sockets: Path) -> Iterator[ClusterGroup]:
     with cluster_group(tmp_path_factory.mktemp("cluster"), sockets) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory, sockets: Path) -> Iterator[tuple[Group, int]]:
+    with cluster_of_one(tmp_path_factory.mktemp("stranger"), sockets) as running:
         yield running
 
 
@@ -51,21 +50,8 @@ def node(cluster: ClusterGroup, database_url: str, tmp_path_factory: pytest.Temp
         yield running
 
 
-def store_at(url: str, timeout_ms: int = 5000) -> tuple[ClusterStore, PrimaryBreakers]:
-    exclude = [no_failure_of_the_store]
-    make = partial(Breaker, failures=3, reset_seconds=60, lease_seconds=1, clock=time.monotonic, exclude=exclude)
-    breakers = PrimaryBreakers(make, time.monotonic)
-    servers = RedisEndpoint(url, timeout_ms / 1000)
-    return ClusterStore(Cluster(servers, timeout_ms=timeout_ms, breakers=breakers, clock=time.monotonic)), breakers
-
-
-def charges_everywhere(number: int = 60) -> list[Charge]:
-    """Of so many new clients: on each of three primaries some."""
-    return [Charge(PLAN, new_client(), 1) for _ in range(number)]
-
-
 def test_slots_are_those_of_redis(cluster: ClusterGroup) -> None:
-    for key in (new_client() + b":1:1T", b"rl:{limited:7}:123", health(lambda number: number > SLOTS // 2)):
+    for key in (new_client() + b":1:1T", b"rl:{limited:7}:123", health_key(lambda number: number > CLUSTER_SLOTS // 2)):
         assert slot(key) == cluster.ask(cluster.primaries[0], "CLUSTER", "KEYSLOT", key)
 
 
@@ -82,7 +68,8 @@ def test_a_node_says_and_does_what_it_does_with_one_server(
         assert granted["granted"] == 100
         returned = node.request("POST", f"/v1/leases/{granted['lease_id']}/return", key=None, json={"unused": 100})
         assert returned.json()["returned"] > 0  # the bucket has refilled a little meanwhile
-    assert node.eventually(lambda: denied_by(node) >= set(clients))
+    denied = "/v1/admin/limited"
+    assert node.eventually(lambda: {told["client_id"] for told in node.request("GET", denied).json()} >= set(clients))
     [reading] = node.request("GET", f"/v1/admin/counters?client_id={clients[0]}&limit_key=x").json()[:1]
     assert reading["remaining"] == 0
     assert node.request("POST", "/v1/admin/counters/reset", json={"client_id": clients[0]}).status_code == 204
@@ -108,12 +95,12 @@ def test_a_deleted_tenants_keys_leave_every_primary(cluster: ClusterGroup) -> No
     store, _ = store_at(cluster.url)
     keyspace, deleted, other = Keyspace(b"secret"), 12, 13
     clients = [keyspace.client(tenant, f"client {number}") for tenant in (deleted, other) for number in range(30)]
-    store.check([Charge(PLAN, client, 1) for client in clients])
+    store.check([Charge(RULE, client, 1) for client in clients])
     rules = SimpleNamespace(book=SimpleNamespace(ruleset_id=RulesetId(1, b"secret")))
     limited = DeniedClients(store=store, rules=rules, clock=time.time)
     subject = TenantCleanup(store=store, rules=rules, denied_clients=limited, settle_seconds=0)
     assert subject.forget(deleted) == 30
-    left = store.check([Charge(PLAN, client, 0) for client in clients])
+    left = store.check([Charge(RULE, client, 0) for client in clients])
     assert [outcome.remaining for outcome in left if isinstance(outcome, Outcome)] == [5] * 30 + [4] * 30
 
 
@@ -156,16 +143,12 @@ def test_a_cluster_is_looked_at_primary_by_primary(cluster: ClusterGroup) -> Non
         cluster.ask(last, "CONFIG", "SET", "maxmemory", "0", "maxmemory-policy", "noeviction")
 
 
-def denied_by(node: Node) -> set[str]:
-    return {entry["client_id"] for entry in node.request("GET", "/v1/admin/limited").json()}
-
-
-def test_newcomers_share_a_counter_wherever_it_is(cluster: ClusterGroup, database_url: str, tmp_path: Path) -> None:
+def test_new_clients_share_a_counter_wherever_it_is(cluster: ClusterGroup, database_url: str, tmp_path: Path) -> None:
     settings = {"REDIS_TIMEOUT_MS": 5000, "MAX_NEW_CLIENTS_PER_MINUTE": 1, "WEB_CONCURRENCY": 1}
     with Node(redis_url=cluster.url, database_url=database_url, data_dir=tmp_path, **settings) as node:
         node.put_rule(client_id="flood *", rate=20, window=3600)
         left = [node.check(f"flood {number}")["remaining"] for number in range(12)]
-    assert min(left) <= 19 - 8  # the first of each minute is on his own
+    assert min(left) <= 19 - 8  # the first of each minute has a counter of its own
 
 
 def test_the_url_may_name_a_replica_and_servers_that_are_away(cluster: ClusterGroup) -> None:
@@ -173,22 +156,6 @@ def test_the_url_may_name_a_replica_and_servers_that_are_away(cluster: ClusterGr
     store, _ = store_at(f"{account}@127.0.0.1:1,127.0.0.1:{cluster.replicas[0]}")
     eventually(store.ping)
     assert all(isinstance(outcome, Outcome) for outcome in store.check(charges_everywhere()))
-
-
-@pytest.fixture(scope="module")
-def stranger(tmp_path_factory: pytest.TempPathFactory, sockets: Path) -> Iterator[tuple[Group, int]]:
-    """A cluster of its own, of one server."""
-    with ExitStack() as running:
-        group = Group(tmp_path_factory.mktemp("stranger"), sockets, running)
-        users = group.users(*CLUSTER_USER)
-        port = group.start(cluster_enabled="yes", cluster_port=str(free_port()), aclfile=users)
-        found_cluster(group, port)
-        yield group, port
-
-
-def found_cluster(group: Group, port: int) -> None:
-    group.ask(port, "CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
-    eventually(lambda: "cluster_state:ok" in group.ask(port, "CLUSTER", "INFO"))
 
 
 def test_most_servers_of_the_url_tell_which_cluster_it_is(cluster: ClusterGroup, stranger: tuple[Group, int]) -> None:
@@ -230,26 +197,6 @@ def test_a_cluster_that_was_set_up_anew_is_followed(cluster: ClusterGroup, stran
     eventually(lambda: gevent.sleep(0.01) or isinstance(store.check(charge)[0], Outcome))
 
 
-def test_what_is_no_cluster_is_said(alone: str) -> None:
-    store, breakers = store_at(alone.replace("redis://", "redis+cluster://"), timeout_ms=1000)
-    [error] = store.check(charges_everywhere(1))
-    assert isinstance(error, StoreUnavailable)
-    assert "cluster support disabled" in str(error)
-    with pytest.raises(StoreError):
-        store.load_scripts()
-    assert not store.ping()
-    assert not isinstance(store.check(charges_everywhere(1))[0], Outcome)
-    assert breakers.status().state == "open"  # nobody waits any more
-    assert breakers.state_number == 2
-
-
-@pytest.fixture
-def alone(tmp_path: Path, sockets: Path) -> Iterator[str]:
-    """A server that is no member of a cluster."""
-    with ExitStack() as running:
-        yield f"redis://127.0.0.1:{Group(tmp_path, sockets, running).start()}"
-
-
 def test_lost_scripts_are_loaded_again_where_they_were_lost(cluster: ClusterGroup) -> None:
     store, _ = store_at(cluster.url)
     store.load_scripts()
@@ -258,12 +205,6 @@ def test_lost_scripts_are_loaded_again_where_they_were_lost(cluster: ClusterGrou
     assert all(isinstance(outcome, Outcome) for outcome in store.check(charges_everywhere()))
     grown = [loaded(cluster, port) > before for port, before in zip(cluster.primaries, loads, strict=True)]
     assert grown == [False, True, False]
-
-
-def loaded(cluster: ClusterGroup, port: int) -> int:
-    """How many scripts it was told."""
-    stats = cluster.ask(port, "INFO", "commandstats")
-    return int(stats.partition("cmdstat_script|load:calls=")[2].partition(",")[0] or 0)
 
 
 def test_a_redirection_teaches_the_new_place(cluster: ClusterGroup) -> None:

@@ -15,7 +15,7 @@ from redis.exceptions import ConnectionError, TimeoutError
 
 from app.limiter.errors import StoreBusy
 from app.limiter.redis.connection import RedisConnection
-from app.limiter.redis.resp import packed
+from app.limiter.redis.packing import packed
 from app.limiter.redis.socket import RedisSocket
 from devstack import Valkey
 

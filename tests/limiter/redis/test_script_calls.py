@@ -16,9 +16,9 @@ from app.limiter.compiled_rule import Charge, ChargeRecord, CompiledRule
 from app.limiter.decision import Outcome
 from app.limiter.errors import RequestIdConflict, StoreError, StoreFault
 from app.limiter.joint.joint_rule import joined
-from app.limiter.keys import SLOTS, answer_name, meaning
+from app.limiter.keys import CLUSTER_SLOTS, answer_name, meaning
 from app.limiter.redis import store as redis_store
-from app.limiter.redis.resp import packed
+from app.limiter.redis.packing import packed
 from app.limiter.redis.store import TOGETHER, RedisStore, connect
 from app.rules.rule import ALGORITHMS, Limit, Rule
 from devstack import Valkey, runtime_directory
@@ -102,7 +102,7 @@ def test_together_as_alone(store: RedisStore, trips: list[list[Asked]]) -> None:
 
 def test_a_check_that_cannot_be_decided_hinders_no_other(store: RedisStore, redis_client: redis.Redis) -> None:
     trip = charges([Asked(0, 0, 1, None), Asked(1, 0, 1, None), Asked(0, 1, 1, "a"), Asked(0, 0, 1, None)])
-    redis_client.sadd(trip[1].client + trip[1].compiled.names[0], "something else")
+    redis_client.sadd(trip[1].client + trip[1].compiled.counter_names[0], "something else")
     first, broken, other, last = store.check(trip)
     assert isinstance(broken, StoreFault)
     assert "WRONGTYPE" in str(broken)
@@ -133,7 +133,7 @@ def test_a_server_that_wants_one_slot_a_call_is_asked_check_by_check(tmp_path: P
         Valkey(data_dir=tmp_path, socket_dir=sockets, durable=False, port=free_port(), options=options) as one,
     ):
         with redis.Redis.from_url(one.url) as client:
-            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, CLUSTER_SLOTS - 1)
             eventually(lambda: b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO"))
         store = RedisStore(connect(one.url, timeout_ms=5000, clock=time.monotonic))
         trip = [Charge(PLANS[0], new_client(), 1) for _ in range(10)]

@@ -16,7 +16,7 @@ import redis
 from redis.exceptions import ConnectionError, TimeoutError
 
 from app.limiter.redis.connection import MAX_WORK_US, RedisConnection
-from app.limiter.redis.resp import packed
+from app.limiter.redis.packing import packed
 from app.limiter.redis.socket import RedisSocket
 from devstack import Valkey
 from tests.limiter.redis.test_connection import echo, echo_until, link_to, work
@@ -35,7 +35,7 @@ def hasty(valkey: Valkey) -> Iterator[RedisConnection]:
 
 
 def test_a_caller_that_works_on_its_answer_is_no_silence(hasty: RedisConnection) -> None:
-    """The timer looks into the socket, finds an answer, and whoever gets it works for longer than the timeout, while
+    """The timer looks into the socket, finds an answer, and its caller works for longer than the timeout, while
     the answer to a command that was sent just before arrives."""
 
     def busy() -> list[bytes]:
@@ -57,7 +57,7 @@ STOPPED = """
 import random, sys, time
 import gevent
 from app.limiter.redis.store import connect
-from app.limiter.redis.resp import packed
+from app.limiter.redis.packing import packed
 link = connect(sys.argv[1], timeout_ms=100, clock=time.monotonic)
 failures = []
 def ask(name):

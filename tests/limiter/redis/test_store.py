@@ -27,7 +27,7 @@ def charge(limit: Limit, cost: int = 1) -> Charge:
 
 
 def key_of(asked: Charge) -> bytes:
-    return asked.client + asked.compiled.names[0]
+    return asked.client + asked.compiled.counter_names[0]
 
 
 def outcome_of(store: RedisStore, asked: Charge, now_us: int | None = None) -> Outcome:

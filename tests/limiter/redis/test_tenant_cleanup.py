@@ -37,7 +37,7 @@ def fill(store: RedisStore, tenant_id: int, book: RuleBook = OURS) -> None:
     checks = [Check(client_id=f"client-{number}") for number in range(CLIENTS)]
     checks += [Check(client_id="one", limit_key="login", request_id="a"), Check(client_id="two", new_client=True)]
     charges = [CompiledRules(book).charge(tenant_id, check) for check in checks]
-    lease = ChargeRecord(lease_name(charges[0].compiled.names, "nonce"), b"3600000000", lease_script())
+    lease = ChargeRecord(lease_name(charges[0].compiled.counter_names, "nonce"), b"3600000000", lease_script())
     outcomes = [*store.check(charges), *store.check([replace(charges[0], record=lease)])]
     assert not [outcome for outcome in outcomes if isinstance(outcome, StoreError)]
     limited = limited_by(store, book)

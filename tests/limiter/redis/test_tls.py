@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from app.limiter.keys import SLOTS
+from app.limiter.keys import CLUSTER_SLOTS
 from devstack import Valkey
 from tests.support.node import Node, free_port
 from tests.support.tls import certificate, tls_proxy
@@ -52,7 +52,7 @@ def test_a_cluster_is_asked_over_tls(database_url: str, tmp_path: Path, sockets:
         server = group.start(cluster_enabled="yes", cluster_port=str(free_port()))
         port = running.enter_context(tls_proxy(str(group.socket(server)), files))
         group.ask(server, "CONFIG", "SET", "cluster-announce-port", port)
-        group.ask(server, "CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
+        group.ask(server, "CLUSTER", "ADDSLOTSRANGE", 0, CLUSTER_SLOTS - 1)
         eventually(lambda: "cluster_state:ok" in group.ask(server, "CLUSTER", "INFO"))
         url = f"rediss+cluster://127.0.0.1:{port}?ssl_ca_certs={files[0]}"
         with Node(redis_url=url, database_url=database_url, data_dir=tmp_path, REDIS_TIMEOUT_MS=5000) as node:

@@ -119,6 +119,17 @@ def test_it_says_what_a_rule_hides_what_hides_it_and_what_decides_again() -> Non
     assert warnings([], [LOGIN, rule(4, "a*")], before=[PLAN]) == []  # which comes between
 
 
+def test_layers_and_groups_hide_nothing_of_each_other() -> None:
+    login = replace(LOGIN, layer="protection")
+    assert warnings([PLAN], [login]) == []
+    assert warnings([replace(PLAN, layer="protection")], [login]) == [
+        "rule 1 (*, login) does not decide for ann (rule 2), whose own rule comes first"
+    ]
+    assert warnings([login], [PLAN], before=[LOGIN]) == []
+    assert warnings([replace(PLAN, layer="org")], [LOGIN], before=[PLAN]) == ["rule 1 (*, login) decides for ann again"]
+    assert warnings([rule(3, "", group="*")], [LOGIN, PLAN], before=[rule(3, "", group="*")]) == []
+
+
 def test_a_network_between_two_others_keeps_the_wider_one_from_deciding_again() -> None:
     login, between = rule(1, "ip:10.0.0.0/8", "login"), rule(4, "ip:10.1.0.0/16")
     for client_id in ("ip:10.1.2.0/24", "ip:10.1.2.3"):

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from app.rules.errors import Conflict
 from app.rules.matching import pattern_index as patterns_module
 from app.rules.matching.glob import Coverage, Glob, RepetitiveGlob, glob_of, is_pattern, is_repetitive
-from app.rules.matching.pattern_bounds import MAX_PATTERNS, MAX_REPETITIVE, MAX_TRIED, require_matchable
+from app.rules.matching.pattern_bounds import MAX_PATTERNS, MAX_REPETITIVE, MAX_TRIED, Pattern, require_matchable
 from app.rules.matching.pattern_index import FEW, MATCH_BYTES, Matches, PatternIndex
-from app.rules.rule import Limit, Rule, default_rule
+from app.rules.rule import MAX_GROUPS, Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
-from app.rules.yielding import unpaced
+from app.rules.sync.yielding import unpaced
 
 LIMITS = (Limit(5, 60, "gcra"),)
 TENANTS = (1, 2)
@@ -153,7 +153,7 @@ def test_a_text_that_repeats_itself_is_known(pattern: str, repetitive: bool) -> 
 def refusal(patterns: set[str], *new: str) -> str:
     """Why these patterns are refused beside the others; empty where they are not."""
     try:
-        require_matchable(patterns | {*new}, {*new}, unpaced)
+        require_matchable({Pattern(text) for text in patterns | {*new}}, {Pattern(text) for text in new}, unpaced)
     except Conflict as conflict:
         return str(conflict)
     return ""
@@ -191,6 +191,21 @@ def test_more_than_four_stars_are_refused_when_they_are_new() -> None:
     assert refusal(set(), "a*b*c*d*e", "a**b***c****d*****") == ""
     assert "more than 4 *" in refusal(set(), "a*b*c*d*e*")
     assert refusal({"a*b*c*d*e*"}, "x*") == ""  # stored by an earlier version
+
+
+def test_patterns_of_all_layers_count_together() -> None:
+    """Each of a check's groups may match, so a pattern of groups counts as often as a check may have groups."""
+    alike = ["a" * (1 + number) + "*" for number in range(20)]
+    stored = {Pattern(text, layer) for text in alike for layer in ("one", "two")}
+    stored |= {Pattern(text, "one", True) for text in alike}
+    room = (MAX_TRIED - 2 * 20 - MAX_GROUPS * 20) // MAX_GROUPS
+    fitting = {Pattern("b" * (1 + number) + "*", "two", True) for number in range(room)}
+    require_matchable(stored | fitting, fitting, unpaced)
+    for new in (Pattern("b" * 99 + "*", "two", True), Pattern("a" * 99 + "*", "one", True)):
+        with pytest.raises(Conflict, match=f"{new.text[:-1]}. resembles too many others"):
+            require_matchable(stored | fitting | {new}, {new}, unpaced)
+    with pytest.raises(Conflict, match="at most 2000 patterns"):
+        require_matchable({Pattern(f"{n}-*", str(n % 9), n % 2 == 0) for n in range(MAX_PATTERNS + 1)}, (), unpaced)
 
 
 def test_what_is_remembered_of_matches_is_bounded_and_right() -> None:

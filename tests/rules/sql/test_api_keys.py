@@ -23,7 +23,7 @@ def test_a_key_that_ended_a_moment_ago_changes_nothing(session: Session, end: st
     (asker, _), (other, _) = (keys.create(1, "key", SCOPES, None, AUTHOR) for _ in range(2))
     session.execute(text(f"UPDATE api_keys SET {end} WHERE id = :id"), {"id": asker.id})
     session.commit()
-    late = ApiKeys(session, 1, asked_by=asker.id)
+    late = ApiKeys(session, 1, requested_by=asker.id)
     for change in (
         lambda: late.create(1, "made", ["check"], None, AUTHOR),
         lambda: late.rotate(other.id, 0, AUTHOR),
@@ -37,7 +37,7 @@ def test_a_key_that_ended_a_moment_ago_changes_nothing(session: Session, end: st
 def test_a_key_made_during_an_overlap_ends_with_it(session: Session) -> None:
     old, _ = ApiKeys(session, 1).create(1, "old", SCOPES, None, AUTHOR)
     ApiKeys(session, 1).rotate(old.id, 600, AUTHOR)
-    made, _ = ApiKeys(session, 1, asked_by=old.id).create(1, "made", ["check"], None, AUTHOR)
+    made, _ = ApiKeys(session, 1, requested_by=old.id).create(1, "made", ["check"], None, AUTHOR)
     assert made.expires_at is not None
     assert made.expires_at <= datetime.now(UTC) + timedelta(seconds=600)
 
@@ -52,7 +52,7 @@ def test_a_row_of_the_version_before_is_a_key_of_its_own(engine: Engine, session
     )
     session.commit()
     assert ApiKeys(session, 1).get("oldnode1").owner == "old (oldnode1)"
-    made, _ = ApiKeys(session, 1, asked_by="oldnode1").create(1, "made", ["check"], None, AUTHOR)
+    made, _ = ApiKeys(session, 1, requested_by="oldnode1").create(1, "made", ["check"], None, AUTHOR)
     assert (made.owner, made.maker) == ("old (oldnode1)", "oldnode1")
     snapshot = SnapshotSource(engine).other_than(None)
     assert snapshot is not None

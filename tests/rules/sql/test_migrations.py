@@ -105,3 +105,19 @@ def test_rules_of_the_first_schema_get_their_version_and_survive_the_way_back(
     with cursor_of(url) as cursor:
         cursor.execute("SELECT count(*) FROM rule_limits")
         assert cursor.fetchone() == (2,)
+
+
+def test_the_way_back_deletes_the_rules_that_the_release_before_does_not_understand(
+    new_database: Callable[[str], str],
+) -> None:
+    url = new_database("layers")
+    with cursor_of(url) as cursor:
+        cursor.execute(
+            'INSERT INTO all_rules (tenant_id, client_id, "group", layer, needs)'
+            " VALUES (1, 'a', NULL, 'default', 0), (1, 'a', NULL, 'org', 1), (1, NULL, 'org:*', 'default', 1)"
+        )
+        cursor.execute("INSERT INTO rule_limits SELECT id, 0, 1, 1, NULL, NULL, 1 FROM all_rules")
+    flask("db", "downgrade", "0006", database_url=url)
+    with cursor_of(url) as cursor:
+        cursor.execute("SELECT client_id, rate FROM rules JOIN rule_limits ON rule_id = id")
+        assert cursor.fetchall() == [("a", 1)]

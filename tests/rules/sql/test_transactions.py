@@ -100,7 +100,7 @@ def test_deleting_a_tenant_keeps_out_changes_of_keys_only_when_its_rules_are_gon
     meanwhile = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith("DELETE FROM rules"):
+        if statement.startswith("DELETE FROM all_rules"):
             with Session(others) as other:
                 meanwhile.append(ApiKeys(other, None).create(2, "a key", ["check"], None, AUTHOR))
 

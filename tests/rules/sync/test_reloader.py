@@ -44,7 +44,7 @@ def test_without_the_database_the_saved_rules_decide(tmp_path: Path) -> None:
     assert not subject.freshness().database_available
 
 
-def test_a_restored_database_that_reaches_the_same_version_is_another_edition(tmp_path: Path) -> None:
+def test_a_restored_database_that_reaches_the_same_version_is_noticed(tmp_path: Path) -> None:
     database = Database(Snapshot(4, b"secret", (RULE,), drawn="aa"))
     subject = reloader(database, tmp_path)
     subject.start()
@@ -142,7 +142,7 @@ def test_who_waited_while_another_refreshed_asks_no_more(tmp_path: Path) -> None
     assert 1 <= len(asked) <= 2
 
 
-def test_another_database_at_the_same_version_is_another_edition(tmp_path: Path) -> None:
+def test_another_database_at_the_same_version_is_noticed(tmp_path: Path) -> None:
     database = Database(Snapshot(4, b"secret", (RULE,)))
     subject = reloader(database, tmp_path)
     subject.start()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -11,6 +13,8 @@ from app.rules.rule_book import Snapshot
 from app.rules.sync.reloader import CONFIRM_SECONDS, SAVE_AGAIN_SECONDS, Freshness, RuleReloader
 from app.rules.sync.snapshot_file import SnapshotFile
 from tests.rules.sync.reloading import RULE, Database, build, reloader
+
+T = TypeVar("T")
 
 
 def test_saved_rules_are_as_old_as_their_last_confirmation_not_as_their_last_change(tmp_path: Path) -> None:
@@ -63,6 +67,27 @@ def test_rules_stay_unsaved_until_the_disk_has_taken_them(tmp_path: Path, caplog
         "rules cannot be saved for a start without the database",
         "rules are saved again",
     ]
+
+
+def test_rules_that_change_while_older_ones_are_written_are_saved_next(tmp_path: Path) -> None:
+    database = Database(Snapshot(4, b"secret", (RULE,)))
+    subject = reloader(database, tmp_path, [50.0])
+    subject.start()
+
+    def run(work: Callable[[], T]) -> T:
+        """The disk takes its time, and meanwhile a refresh finds other rules."""
+        done = work()
+        database.snapshot = Snapshot(5, b"secret", ())
+        subject.refresh()
+        return done
+
+    subject.save(run)
+    assert subject.to_be_saved
+    subject.save()
+    assert not subject.to_be_saved
+    saved = SnapshotFile(tmp_path / "rules.json", time.time).read()
+    assert saved is not None
+    assert (saved.version, saved.rules) == (5, ())
 
 
 def test_a_file_that_goes_away_is_back_soon(tmp_path: Path) -> None:

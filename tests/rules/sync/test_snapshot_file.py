@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
-from app.rules.rule import Limit, Rule
+from app.rules.api_key import ApiKey
+from app.rules.rule import UNDERSTOOD, Limit, Rule
 from app.rules.rule_book import Snapshot
 from app.rules.sync import snapshot_file
-from app.rules.sync.snapshot_file import PIECE, SnapshotFile
+from app.rules.sync.snapshot_file import RULES_IN_PIECE, SnapshotFile
 from tests.rules.sync.reloading import KEYS, RULE, Database, reloader
 
 T = TypeVar("T")
@@ -124,12 +126,74 @@ def test_a_file_of_the_version_before_is_read_and_then_written_with_what_it_lack
     assert (tmp_path / "rules.json").read_text().startswith('{"format":2,"edition":[4,"AAAA"],')  # as before, for it
 
 
+class OlderRule(msgspec.Struct, kw_only=True):
+    """As the release before this one reads a rule."""
+
+    id: int
+    client_id: str
+    limits: tuple[Limit, ...]
+    tenant_id: int = 1
+    endpoint: str | None = None
+    action: str = "limit"
+    fail_mode: str | None = None
+    shadow: bool = False
+    enabled: bool = True
+    description: str = ""
+    version: int = 1
+
+
+class OlderSnapshot(msgspec.Struct):
+    version: int
+    key_secret: bytes
+    rules: tuple[OlderRule, ...]
+    keys: tuple[ApiKey, ...] = ()
+
+
+class OlderFile(msgspec.Struct, kw_only=True):
+    format: int
+    edition: tuple[int, bytes]
+    snapshot: OlderSnapshot
+
+
+LIMITS = (Limit(5, 60),)
+MIXED = (
+    Rule(id=1, client_id="a", limits=LIMITS, description="plain"),
+    Rule(id=2, client_id="a", limits=LIMITS, layer="org"),
+    Rule(id=3, group="org:*", limits=LIMITS, shared=True),
+    Rule(id=4, client_id="b", limits=LIMITS, fail_mode="closed"),
+)
+
+
+def test_the_release_before_reads_the_rules_that_it_understands(tmp_path: Path) -> None:
+    """The others are beside them, and this release reads all of them in their order."""
+    saved, snapshot = SnapshotFile(tmp_path / "rules.json", time.time), Snapshot(4, b"secret", MIXED, KEYS)
+    saved.save(snapshot, 0)
+    assert saved.read() == snapshot
+    older = msgspec.json.decode((tmp_path / "rules.json").read_bytes(), type=OlderFile)
+    assert [(rule.id, rule.client_id, rule.description, rule.fail_mode) for rule in older.snapshot.rules] == [
+        (1, "a", "plain", None),
+        (4, "b", "", "closed"),
+    ]
+    assert (older.format, older.edition, older.snapshot.keys) == (2, (4, b"secret"), KEYS)
+
+
+def test_rules_that_a_later_release_understands_are_passed_over(tmp_path: Path) -> None:
+    place = tmp_path / "rules.json"
+    known, unknown = (f'{{"id":{number},"group":"org:*","limits":[]}}' for number in (2, 3))
+    needing = f'"needing":{{"{UNDERSTOOD}":[{known}],"{UNDERSTOOD + 1}":[{unknown[:-1]},"burst_of":[]}}]}}'
+    place.write_text(SAVED.replace("]}}", "]},%s}") % ('{"id":5,"client_id":"a","limits":[]}', needing))
+    snapshot = SnapshotFile(place, time.time).read()
+    assert snapshot is not None
+    assert [rule.id for rule in snapshot.rules] == [2, 5]
+
+
 @pytest.mark.parametrize(
     "damaged",
     [
         SAVED.replace("2", "1", 1) % "",
         SAVED % '{"id":1,"client_id":5,"limits":[{"rate":5,"window":60}]}',
         SAVED % '{"id":1,"client_id":"a","limits":[]}',
+        SAVED.replace("]}}", ']},"needing":{"1":[{}]}}') % "",
         SAVED % '{"id":1,"client_id":"a","limits":[{"rate":5,"window":60,"algorithm":"leaky"}]}',
         SAVED.replace('"key_secret":"AAAA"', '"key_secret":"é"') % "",
         "[" * 100_000,
@@ -162,7 +226,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing_behind_and_the_rules_decid
 
 def test_many_rules_are_encoded_in_pieces_and_not_where_the_disk_is_waited_for(tmp_path: Path) -> None:
     """A thread that encodes keeps the interpreter to itself, and checks from going on."""
-    rules, elsewhere, pieces = [replace(RULE, id=number) for number in range(2 * PIECE + 1)], [], []
+    rules, elsewhere, pieces = [replace(RULE, id=number) for number in range(2 * RULES_IN_PIECE + 1)], [], []
 
     def pace(items: Iterable[T]) -> Iterator[T]:
         for item in items:

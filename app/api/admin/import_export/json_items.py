@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, NoReturn
 
 from app.api.admin.import_export.yaml_items import MAX_ITEM_VALUES, NO_FILE, NO_LIST, PART, UNKNOWN, Item, WrongShape
-from app.api.check.decoding import Hooks, no_constant, parsed
 from app.api.problems import Problem
 from app.api.schemas import Repeating
-from app.rules.yielding import Pace
+from app.api.strict_json import Hooks, no_constant, parsed
+from app.rules.sync.yielding import Pace
 
 MAX_ITEM = 64 * 1024  # characters of a rule, equal to the bound of a rule's own request
 MAX_STRANGE = 1024 * 1024  # bytes read at once, to explain a file that does not begin or end as a file of rules

@@ -23,11 +23,11 @@ from app.api.problems import Problem
 from app.api.request_body import MAX_BYTES_OF_IMPORT, read_body
 from app.api.services import services
 from app.extensions import db
-from app.rules.garbage import long_work
 from app.rules.rule import Rule
 from app.rules.sql.merge import Merge
 from app.rules.sql.repository import RuleRepository, in_one_state
-from app.rules.yielding import Pace, SharedPace, let_go
+from app.rules.sync.garbage_collection import long_work
+from app.rules.sync.yielding import Pace, SharedPace, let_go
 
 blueprint = Blueprint("transfer", __name__, url_prefix="/v1/admin", description="Export and import")
 

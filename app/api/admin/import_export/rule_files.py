@@ -16,17 +16,24 @@ from app.api.admin.rules.rule_json import rule_from, sendable
 from app.api.admin.rules.schemas import RuleSchema
 from app.api.error_messages import MAX_ERRORS, WHOLE, Path, flat, nested
 from app.api.problems import Problem
-from app.rules.documents import document_of
-from app.rules.rule import Rule
+from app.rules.documents import ADDED, document_of
+from app.rules.rule import Identity, Rule
 from app.rules.sql.changes import MAX_RULES
-from app.rules.yielding import Pace, let_go, unpaced
+from app.rules.sync.yielding import Pace, let_go, unpaced
 
 PIECE_CHARACTERS = 64 * 1024  # of a file that is written
 YAML = "application/yaml"
 YAML_TYPES = (YAML, "application/x-yaml", "text/yaml")
-# Omitted if they have these values; client, endpoint and rate are always written.
-SILENT = {"algorithm": None, "burst": None, "action": "limit", "fail_mode": None, "shadow": False, "enabled": True}
-SILENT["description"] = ""
+# Omitted if they have these values; endpoint and rate are always written.
+OMITTED_DEFAULTS = {
+    "algorithm": None,
+    "burst": None,
+    "action": "limit",
+    "fail_mode": None,
+    "shadow": False,
+    "enabled": True,
+}
+OMITTED_DEFAULTS |= ADDED | {"client_id": None, "description": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +76,7 @@ def read_rules(
     Reads in pieces by `pace`: a rule takes some 30 µs in JSON, 150 µs in YAML.
     """
     errors, rules = list[FileError](), list[Rule]()
-    schema, places = RuleSchema(), dict[tuple[str, str | None, bool], int]()
+    schema, places = RuleSchema(), dict[Identity, int]()
     try:
         for place, item in enumerate(pace(items_of_yaml(file, pace) if yaml else items_of_json(file, pace))):
             if place == MAX_RULES:
@@ -85,7 +92,7 @@ def read_rules(
                 if isinstance(item.value, dict):
                     continue
                 break  # the items are no rules, so further ones would repeat the error
-            twin = places.setdefault((rule.client_id, rule.endpoint, rule.shadow), place)
+            twin = places.setdefault(rule.identity, place)
             if twin != place:
                 message = f"The client and endpoint are those of rules[{twin}]."
                 errors.append(FileError(["rules", place], message, item.line))
@@ -147,4 +154,6 @@ def _in_json(rule: Rule) -> str:
 
 def _file_rule(rule: Rule) -> dict[str, Any]:
     fields = sendable(document_of(rule))
-    return {name: value for name, value in fields.items() if name not in SILENT or value != SILENT[name]}
+    return {
+        name: value for name, value in fields.items() if name not in OMITTED_DEFAULTS or value != OMITTED_DEFAULTS[name]
+    }

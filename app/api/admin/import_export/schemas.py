@@ -5,8 +5,7 @@ from __future__ import annotations
 from marshmallow import Schema, fields
 
 from app.api.admin.rules.schemas import RuleSchema
-from app.api.query_schemas import QuerySchema, Switch
-from app.api.schemas import BoundedList, StrictSchema
+from app.api.schemas import BoundedList, QuerySchema, StrictSchema, Switch
 from app.rules.sql.changes import MAX_RULES
 
 

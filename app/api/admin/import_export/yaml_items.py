@@ -14,7 +14,7 @@ from app.api.admin.import_export import yaml_subset
 from app.api.admin.import_export.yaml_subset import MAX_DEPTH, YamlError
 from app.api.error_messages import Path
 from app.api.problems import Problem
-from app.rules.yielding import Pace
+from app.rules.sync.yielding import Pace
 
 MAX_ITEM_VALUES = 1000  # of a rule: objects and numbers, in YAML all its parts; a rule with 8 limits has some 100
 PART = 16 * 1024  # bytes

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from app.rules.yielding import Pace, unpaced
+from app.rules.sync.yielding import Pace, unpaced
 
 MAX_DEPTH = 10  # a rule's limit lies four deep
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

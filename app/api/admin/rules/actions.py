@@ -7,7 +7,7 @@ from typing import Any
 from flask import g
 from marshmallow import Schema, fields
 
-from app.api.admin.rules.routes import RULE, Answer, changed, changes, refresh
+from app.api.admin.rules.routes import RULE, RuleResponse, changed, changes, refresh
 from app.api.admin.rules.rule_json import rule_answer
 from app.api.admin.rules.rule_warnings import if_readable, warnings_of_block
 from app.api.admin.rules.schemas import ClientToBlockSchema, RuleAnswerSchema, StoredRuleSchema
@@ -71,7 +71,7 @@ def unblock_client(sent: dict[str, str]) -> dict[str, Any]:
 @blueprint.response(200, RuleAnswerSchema)
 @conditional
 @requires("rules:write")
-def promote_rule(rule_id: int) -> Answer:
+def promote_rule(rule_id: int) -> RuleResponse:
     """Enforce a shadow rule.
 
     If its client and endpoint already have an enforced rule, that rule takes over the shadow's fields, and the shadow

@@ -7,8 +7,7 @@ from typing import Any
 from marshmallow import fields, validate
 
 from app.api.admin.rules.schemas import RuleSchema, StoredRuleSchema
-from app.api.query_schemas import FilterSchema, QuerySchema, Switch
-from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, StrictSchema, text_field
+from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, FilterSchema, QuerySchema, StrictSchema, Switch, text_field
 from app.rules.rule import ACTIONS
 
 

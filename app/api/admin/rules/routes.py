@@ -27,14 +27,14 @@ from app.api.services import services
 from app.extensions import db
 from app.rules.documents import LIMIT_FIELDS
 from app.rules.errors import NotFound
-from app.rules.rule import Rule
+from app.rules.rule import DEFAULT_LAYER, Rule
 from app.rules.sql.changes import RuleChanges
 from app.rules.sql.history import REPLACE, History
 from app.rules.sql.repository import RuleRepository, in_one_state
 
 blueprint = StrictBlueprint("admin", __name__, description="Rules")
 
-Answer = tuple[dict[str, Any], int, dict[str, str]]
+RuleResponse = tuple[dict[str, Any], int, dict[str, str]]
 RULE = "/v1/admin/rules/<int:rule_id>"
 PATIENCE_SECONDS = 0.4  # longest wait for changes of others; 10,000 take a worker up to a second on a busy machine
 
@@ -45,7 +45,7 @@ PATIENCE_SECONDS = 0.4  # longest wait for changes of others; 10,000 take a work
 @blueprint.alt_response(200, schema=RuleAnswerSchema, success=True)
 @conditional
 @requires("rules:write")
-def put_rule(sent: Sent) -> Answer:
+def put_rule(sent: Sent) -> RuleResponse:
     """Create the rule (201), or replace the one of the same client and endpoint (200)."""
     precondition = Precondition()
     stored, created = changes().put(as_rule(sent, _named(sent)), precondition)
@@ -69,7 +69,7 @@ def list_rules(filters: dict[str, Any], pagination_parameters: PaginationParamet
 @blueprint.route(RULE, methods=["GET"])
 @blueprint.response(200, RuleAnswerSchema)
 @requires("rules:read")
-def get_rule(rule_id: int) -> Answer:
+def get_rule(rule_id: int) -> RuleResponse:
     """Show one rule."""
     rule = _own(rule_id)
     return with_etag(rule, _with_warnings(rule, warnings_of(rule, None, _repository())))
@@ -80,7 +80,7 @@ def get_rule(rule_id: int) -> Answer:
 @blueprint.response(200, RuleAnswerSchema)
 @conditional
 @requires("rules:write")
-def replace_rule(sent: dict[str, Any], rule_id: int) -> Answer:
+def replace_rule(sent: dict[str, Any], rule_id: int) -> RuleResponse:
     """Replace the rule: fields that are not sent get their defaults, not the old values."""
     precondition = Precondition()
     stored = changes().edit(rule_id, lambda stored: as_rule(sent, stored), precondition, REPLACE)
@@ -92,7 +92,7 @@ def replace_rule(sent: dict[str, Any], rule_id: int) -> Answer:
 @blueprint.response(200, RuleAnswerSchema)
 @conditional
 @requires("rules:write")
-def patch_rule(sent: dict[str, Any], rule_id: int) -> Answer:
+def patch_rule(sent: dict[str, Any], rule_id: int) -> RuleResponse:
     """Change the fields that are sent, and keep the others."""
     precondition = Precondition()
     stored = changes().edit(rule_id, lambda stored: as_rule(patched(stored, sent), stored), precondition)
@@ -105,7 +105,7 @@ def patch_rule(sent: dict[str, Any], rule_id: int) -> Answer:
 @blueprint.alt_response(200, schema=RuleAnswerSchema, success=True)
 @conditional
 @requires("rules:write")
-def delete_rule(sent: dict[str, bool], rule_id: int) -> Answer | None:
+def delete_rule(sent: dict[str, bool], rule_id: int) -> RuleResponse | None:
     """Delete the rule and its versions. `dry_run=true` deletes nothing, and names the rules that would decide instead.
 
     Its counters are never read again and expire by themselves.
@@ -136,7 +136,7 @@ def list_versions(rule_id: int, pagination_parameters: PaginationParameters) -> 
 @blueprint.response(200, RuleAnswerSchema)
 @conditional
 @requires("rules:write")
-def roll_back_rule(sent: dict[str, int], rule_id: int) -> Answer:
+def roll_back_rule(sent: dict[str, int], rule_id: int) -> RuleResponse:
     """Restore the rule as it was at a version, as a new version."""
     precondition = Precondition()
     stored = changes().roll_back(rule_id, sent["version"], precondition)
@@ -147,12 +147,15 @@ def roll_back_rule(sent: dict[str, int], rule_id: int) -> Answer:
 @blueprint.response(200, {"type": "object", "additionalProperties": {"type": "object"}})
 @requires("rules:read")
 def rules() -> Response:
-    """Show the enforced rules of the tenant in the short form: client -> rate, window and endpoints."""
+    """Show the enforced rules of the tenant in the short form: client -> rate, window and endpoints.
+
+    Rules for groups and rules of other layers than default are left out.
+    """
     wired = services()
     settings, pace = wired.settings, wired.pace
     table: dict[str, dict[str, Any]] = {"default": {"rate": settings.default_rate, "window": settings.default_window}}
     for rule in pace(own_rules()):
-        if rule.enabled and not rule.shadow:
+        if rule.enabled and not rule.shadow and rule.group is None and rule.layer == DEFAULT_LAYER:
             entry = table.setdefault("default" if rule.client_id == "*" else rule.client_id, {})
             if rule.endpoint is None:
                 entry.update(_short(rule))
@@ -182,7 +185,7 @@ def as_rule(sent: dict[str, Any], stored: Rule | None = None) -> Rule:
     return rule_from(sent, tenant_id=g.principal.tenant_id, default_algorithm=algorithm, stored=stored)
 
 
-def changed(rule: Rule, before: Rule | None, *, named: Collection[str] | None = None) -> Answer:
+def changed(rule: Rule, before: Rule | None, *, named: Collection[str] | None = None) -> RuleResponse:
     """The answer to a change. `named`: the fields that were sent, where the others got their defaults."""
     refresh()
     warnings = if_readable(lambda: warnings_of(rule, before, _repository(), named=named)) or []

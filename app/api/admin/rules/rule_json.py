@@ -9,11 +9,11 @@ from typing import Any
 from marshmallow import ValidationError
 
 from app.api.admin.rules.schemas import possible_client, refuse_impossible, schema_of_stored
-from app.rules.documents import LIMIT_FIELDS, Document, differences, document_of
+from app.rules.documents import ADDED, LIMIT_FIELDS, Document, differences, document_of
 from app.rules.rule import MAX_LOGGED_RATE, Limit, Rule
 from app.rules.sql.merge import Merge
 from app.rules.sql.models import RuleVersionRow
-from app.rules.yielding import Pace, unpaced
+from app.rules.sync.yielding import Pace, unpaced
 
 NO_LIMIT: Document = dict.fromkeys(LIMIT_FIELDS)
 BOTH = "Give either limits or rate and window, not both with different values."
@@ -52,7 +52,7 @@ def rule_answer(rule: Rule) -> Document:
 def document_answer(document: Document) -> Document:
     """The document with the first limit's fields beside `limits`."""
     first = document["limits"][0] if document["limits"] else NO_LIMIT
-    return document | first
+    return ADDED | document | first
 
 
 def patched(current: Rule, sent: dict[str, Any]) -> dict[str, Any]:

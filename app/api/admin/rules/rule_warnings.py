@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Collection
 from typing import TypeVar
 
@@ -13,11 +14,11 @@ from app.rules.documents import document_of, lost
 from app.rules.matching import hidden_rules
 from app.rules.matching.explanation import deciding
 from app.rules.matching.rule_overlap import is_wide
-from app.rules.rule import Rule
+from app.rules.rule import DEFAULT_LAYER, Rule
 from app.rules.sql.database.engine import DATABASE_ERRORS
 from app.rules.sql.merge import Merge
 from app.rules.sql.repository import RuleRepository
-from app.rules.yielding import Pace, unpaced
+from app.rules.sync.yielding import Pace, unpaced
 
 T = TypeVar("T")
 
@@ -61,13 +62,17 @@ def warnings_of_merge(merge: Merge, pace: Pace = unpaced) -> list[str]:
 
 def warnings_of_block(client_id: str, tenant_id: int, rules: RuleRepository) -> list[str]:
     """Warnings after a client or pattern was blocked or unblocked: other rules that decide the opposite."""
-    own = rules.rules(tenant_id, client_id=client_id, endpoint=None, shadow=False)
+    own = rules.rules(tenant_id, client_id=client_id, layer=DEFAULT_LAYER, endpoint=None, shadow=False)
     if any(rule.action == "block" and rule.enabled for rule in own):
         return warnings_of(own[0], None, rules)
     if is_wide(client_id):
         return []
-    still = deciding(rules.of_client(tenant_id, client_id), client_id)
-    return [f"{hidden_rules.named(rule)} still blocks it" for rule in still if rule.action == "block"]
+    layers = defaultdict[str, list[Rule]](list)
+    for rule in rules.of_client(tenant_id, client_id):
+        if rule.group is None:
+            layers[rule.layer].append(rule)
+    still = (rule for of_layer in layers.values() for rule in deciding(of_layer, client_id))
+    return [f"{hidden_rules.described(rule)} still blocks it" for rule in still if rule.action == "block"]
 
 
 def _one(rule: Rule | None) -> list[Rule]:

@@ -23,7 +23,7 @@ from app.rules.matching.networks import problem_of
 from app.rules.rule import (
     ACTIONS,
     ALGORITHMS,
-    BUCKETS,
+    BUCKET_ALGORITHMS,
     FAIL_MODES,
     MAX_LIMITS,
     MAX_LOGGED_RATE,
@@ -156,8 +156,8 @@ def refuse_impossible(limit: dict[str, Any]) -> None:
     if algorithm == "sliding_window" and rate > MAX_LOGGED_RATE:
         message = f"sliding_window logs every check: at most {MAX_LOGGED_RATE}. Above it use sliding_window_counter."
         raise ValidationError(message, "rate")
-    if burst is not None and algorithm not in (None, *BUCKETS):
-        raise ValidationError(f"burst goes with {' and '.join(BUCKETS)} only.", "burst")
+    if burst is not None and algorithm not in (None, *BUCKET_ALGORITHMS):
+        raise ValidationError(f"burst goes with {' and '.join(BUCKET_ALGORITHMS)} only.", "burst")
 
 
 class StoredRuleSchema(Schema):

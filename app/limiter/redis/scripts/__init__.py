@@ -12,7 +12,7 @@ from app.rules.rule import ALGORITHMS
 
 # Where the functions of check.lua and multi_limit.lua find one check: in the script's arguments, or in the variables
 # that check_batch.lua sets.
-ONE, MANY = "local keys, asked = KEYS, ARGV[2]\n", "local keys, asked = {}, nil\n"
+ONE, MANY = "local keys, request = KEYS, ARGV[2]\n", "local keys, request = {}, nil\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +87,12 @@ def all_scripts() -> list[Script]:
     return [*checks, give_back_script(), finish_script(), lease_script(), lease_release_script()]
 
 
-def number(algorithm: str) -> int:
+def algorithm_number(algorithm: str) -> int:
     """Return the number of an algorithm in the scripts."""
     return ALGORITHMS.index(algorithm) + 1
 
 
-def named(number: int) -> str:
+def algorithm_named(number: int) -> str:
     """Return the algorithm of that number."""
     return ALGORITHMS[number - 1]
 
@@ -110,7 +110,7 @@ def _names() -> str:
 
 def _steps() -> str:
     """Return Lua source for the steps of all algorithms, by number."""
-    parts = [f"do\n{_step(name)}steps[{number(name)}] = step\nend\n" for name in ALGORITHMS]
+    parts = [f"do\n{_step(name)}steps[{algorithm_number(name)}] = step\nend\n" for name in ALGORITHMS]
     return "local steps = {}\n" + "".join(parts)
 
 

@@ -8,7 +8,7 @@
 --        state and rated, as persist.lua describes them; for several limits the index of the binding one (1…)
 --
 -- keys     the counters, in the order of the limits; then, with a request id, the key of its stored answer
--- asked    struct "<dd": cost (units; 0: a peek, which writes nothing), number of limits; then for each limit "<dddd":
+-- request  struct "<dd": cost (units; 0: a peek, which writes nothing), number of limits; then for each limit "<dddd":
 --          rate (units per window), window (microseconds), capacity (units at once), number of its algorithm;
 --          then, with a request id, 16 bytes that identify its check, and the terms of the rule
 --          A script with one check reads both from KEYS and ARGV[2]. check_batch.lua sets them for each check.
@@ -22,10 +22,10 @@
 --            waits more than one window longer and none gains;
 --          - the TTL of a state that, since its limit was edited, means something for longer than when it was charged.
 
-local cost, count, rate, window, capacity, algorithm = struct.unpack('<dddddd', asked)
+local cost, count, rate, window, capacity, algorithm = struct.unpack('<dddddd', request)
 local answer, meaning = keys[count + 1], nil
 if answer then
-  meaning = string.sub(asked, 17 + 32 * count)
+  meaning = string.sub(request, 17 + 32 * count)
   local kept = redis.call('GET', answer)
   if kept then
     local binding, left, reset, at, meant = string.match(kept, '^(%d+) (%d+) (%d+) (%d+) (.*)$')

@@ -4,31 +4,31 @@
 --
 -- KEYS     the keys of all checks, in their order
 -- ARGV[1]  now (microseconds); empty in production: the server's TIME
--- ARGV[…]  what is asked, for each check
+-- ARGV[…]  the request of each check
 -- Returns  check.lua's result for each check, or the error of that check: concatenated if all are the struct and
 --          nothing more, otherwise as a list
 -- Writes   what check.lua writes
 
 -- Denials without a request id are repeated instead of decided again. Those by one counter are stored by its key and
--- `asked`, until something is charged to that key. Those by several are stored by all keys and `asked`, until anything is
--- charged: another check may have only some of those keys.
+-- `request`, until something is charged to that key. Those by several are stored by all keys and `request`, until
+-- anything is charged: another check may have only some of those keys.
 local denials, joint_denials, joint = {}, {}, false
 
 local given_out, answers, joined = 0, {}, true
 for i = 2, #ARGV do
   local count, with_id = 1, false
-  asked = ARGV[i]
-  if #asked == 48 then -- the common case: one limit and no request id
+  request = ARGV[i]
+  if #request == 48 then -- the common case: one limit and no request id
     given_out = given_out + 1
     keys[1], keys[2] = KEYS[given_out], nil
   else
-    count = select(2, struct.unpack('<dd', asked))
+    count = select(2, struct.unpack('<dd', request))
     for j = 1, count do
       keys[j] = KEYS[given_out + j]
     end
     given_out = given_out + count
     keys[count + 1] = nil
-    with_id = #asked > 16 + 32 * count
+    with_id = #request > 16 + 32 * count
     if with_id then
       given_out = given_out + 1
       keys[count + 1] = KEYS[given_out]
@@ -37,9 +37,9 @@ for i = 2, #ARGV do
   local known, answer
   if count == 1 then
     known = denials[keys[1]]
-    answer = known and known[asked]
+    answer = known and known[request]
   elseif joint then
-    answer = joint_denials[table.concat(keys, '', 1, count) .. asked]
+    answer = joint_denials[table.concat(keys, '', 1, count) .. request]
   end
   if not answer then
     local decided, wait
@@ -61,10 +61,10 @@ for i = 2, #ARGV do
       end
     elseif wait and not with_id then
       if count > 1 then
-        joint_denials[table.concat(keys, '', 1, count) .. asked], joint = answer, true
+        joint_denials[table.concat(keys, '', 1, count) .. request], joint = answer, true
       else
         denials[keys[1]] = known or {}
-        denials[keys[1]][asked] = answer
+        denials[keys[1]][request] = answer
       end
     end
   end

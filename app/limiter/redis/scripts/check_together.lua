@@ -5,7 +5,7 @@
 -- KEYS     for each charge its counters; with a request id then its two keys, as in request_ids.lua
 -- ARGV[1]  now, as in check.lua
 -- ARGV[2]  "whole": the decision has no other counters. "part": those of other slots come next. "ask": charge nothing
--- ARGV[…]  what is asked, for each charge, as in check.lua. Without limits, only its request id is here
+-- ARGV[…]  the request of each charge, as in check.lua. Without limits, only its request id is here
 -- Returns  a list, for each charge: a stored answer or "", as in check.lua; else a list of its result before the charge
 --          and, if all were charged, its result after it. The last element is what give_back.lua needs to give back
 --          this call; "" if there is nothing.
@@ -24,7 +24,7 @@ end
 -- Tests this cost for all limits of the charge here; returns its result.
 local function test(charge, cost)
   local wait, binding, left, reset, alone = 0, 0, 0, 0, 0
-  keys, asked = charge.keys, charge.asked
+  keys, request = charge.keys, charge.request
   if #keys > 0 then
     wait, binding, left, reset, alone = settle(1, #keys, cost, now, false, 0)
   end
@@ -48,12 +48,12 @@ local function result_after(charge)
 end
 
 for i = 1, #ARGV - 2 do
-  local charge = { asked = ARGV[i + 2], keys = {} }
-  local cost, count = struct.unpack('<dd', charge.asked)
+  local charge = { request = ARGV[i + 2], keys = {} }
+  local cost, count = struct.unpack('<dd', charge.request)
   for j = 1, count do
     charge.keys[j] = KEYS[place + j]
   end
-  charge.meaning = string.sub(charge.asked, 17 + 32 * count)
+  charge.meaning = string.sub(charge.request, 17 + 32 * count)
   if charge.meaning ~= '' then
     charge.answer, charge.mark, charge.marked_at = KEYS[place + count + 1], KEYS[place + count + 2], place + count + 2
     answers[i] = known(charge)
@@ -69,7 +69,7 @@ for i = 1, #ARGV - 2 do
         order[#order + 1] = key
       end
       if not most[key] or most[key].cost < cost then
-        most[key] = { cost = cost, asked = charge.asked, j = j, place = place + j }
+        most[key] = { cost = cost, request = charge.request, j = j, place = place + j }
       end
     end
   end
@@ -79,7 +79,7 @@ end
 if admitted and mode ~= 'ask' then
   for i, key in ipairs(order) do
     local top = most[key]
-    local rate, window, capacity, algorithm = struct.unpack('<dddd', top.asked, 32 * top.j - 15)
+    local rate, window, capacity, algorithm = struct.unpack('<dddd', top.request, 32 * top.j - 15)
     local _, left, reset, state, rated = steps[algorithm](key, rate, window, capacity, top.cost, now, true)
     keep(key, state, reset, rated)
     top.left, top.reset = left, reset

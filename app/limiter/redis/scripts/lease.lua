@@ -3,7 +3,7 @@
 --
 -- KEYS[i]  the counter of limit i; the last key: the lease
 -- ARGV[1]  now, as in check.lua
--- ARGV[2]  asked, as in check.lua; its cost is the number of permits wanted, at least 1
+-- ARGV[2]  request, as in check.lua; its cost is the number of permits wanted, at least 1
 -- ARGV[3]  duration of the lease (microseconds)
 -- Returns  struct "<I4I4i8i8i8i4": check.lua's result for a check of the granted cost, or of cost 1 if nothing was
 --          granted; then the number granted
@@ -14,10 +14,10 @@
 --          Otherwise what check.lua writes for a denial.
 
 local lasts = ARGV[3]
-local wanted, count = struct.unpack('<dd', asked)
+local wanted, count = struct.unpack('<dd', request)
 
 local function of_limit(i)
-  local rate, window, capacity, algorithm = struct.unpack('<dddd', asked, 32 * i - 15)
+  local rate, window, capacity, algorithm = struct.unpack('<dddd', request, 32 * i - 15)
   local _, _, _, _, bucket = steps[algorithm](KEYS[i], rate, window, capacity, 0, now, false)
   local held = bucket and struct.unpack('<d', redis.call('GET', KEYS[i])) or 0
   return struct.pack('<ddd', held, rate, capacity)

@@ -3,7 +3,7 @@
 --
 -- KEYS[i]  the counter of limit i; the last key: the lease
 -- ARGV[1]  now, as in check.lua
--- ARGV[2]  asked, as in check.lua; its cost is the number of unused permits
+-- ARGV[2]  request, as in check.lua; its cost is the number of unused permits
 -- Returns  struct "<I4I4i8i8i8i4", as lease.lua. Three fields count: the second, units refunded by this call; now; and
 --          the last, units refunded when the lease was returned, -1: no such lease (any more).
 --          Units refunded are those of the limit with the largest refund, because the other limits had already

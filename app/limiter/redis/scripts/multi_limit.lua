@@ -1,10 +1,10 @@
 -- Combines several limits into one: tests them all, then charges all or none. `steps` holds the algorithms' functions
--- by number; check.lua describes `keys` and `asked`.
+-- by number; check.lua describes `keys` and `request`.
 
 -- Tests limit i, then the later ones, then persists it. Results wait on the stack, which costs less than tables.
 -- A limit is charged in its test if all earlier ones fit. If a later one denies, it is run again without the charge.
 local function settle(i, count, cost, now, charge, longest)
-  local rate, window, capacity, algorithm = struct.unpack('<dddd', asked, 32 * i - 15)
+  local rate, window, capacity, algorithm = struct.unpack('<dddd', request, 32 * i - 15)
   local step, key = steps[algorithm], keys[i]
   charge = charge and longest == 0
   local wait, left, reset, state, rated = step(key, rate, window, capacity, cost, now, charge)

@@ -2,7 +2,7 @@
 --   charge.answer   key of the stored answer, as in check.lua
 --   charge.mark     key that marks the id as unfinished: charged in this slot, not yet in the others. String: 16 bytes
 --                   that identify its check, and one more once another call has joined, which now relies on the charge
---   charge.meaning  as in `asked` of check.lua: those 16 bytes, then the terms of the rule
+--   charge.meaning  as in `request` of check.lua: those 16 bytes, then the terms of the rule
 --   charge.binding, charge.left, charge.reset  its numbers after the charge, as in check.lua
 
 local meanings = {} -- of this call, by answer key

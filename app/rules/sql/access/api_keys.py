@@ -58,12 +58,12 @@ class KeyRecord:
 
 
 class ApiKeys:
-    """API keys of one tenant, or of all (None). `asked_by`: the id of the requesting key; None: an operator."""
+    """API keys of one tenant, or of all (None). `requested_by`: the id of the requesting key; None: an operator."""
 
-    def __init__(self, session: Session, tenant_id: int | None, asked_by: str | None = None) -> None:
+    def __init__(self, session: Session, tenant_id: int | None, requested_by: str | None = None) -> None:
         self._session = session
         self._tenant_id = tenant_id
-        self._asked_by = asked_by
+        self._requested_by = requested_by
 
     def page(self, offset: int, count: int, *, revoked: bool = False) -> tuple[list[KeyRecord], int]:
         """Return a page of valid keys, or of revoked ones, oldest first, and the total."""
@@ -79,7 +79,7 @@ class ApiKeys:
     ) -> tuple[KeyRecord, str]:
         """Return a new key's record and the key itself, which is not stored. Default expiry: that of its maker."""
         with versioned_transaction(self._session, KEYS):
-            maker, owner = self._asker(scopes), None
+            maker, owner = self._requester(scopes), None
             if maker is not None:
                 expires_at = expires_at or maker.expires_at
                 _require_end(maker, expires_at)
@@ -91,9 +91,9 @@ class ApiKeys:
         """Return a new key like this one, which stays valid for the overlap, at most until its own expiry."""
         with versioned_transaction(self._session, KEYS):
             old = self._row(key_id)
-            asker = self._asker(old.scopes)
-            if asker is not None:
-                _require_end(asker, old.expires_at)
+            requester = self._requester(old.scopes)
+            if requester is not None:
+                _require_end(requester, old.expires_at)
             new = ApiKeyRow(
                 tenant_id=old.tenant_id,
                 name=old.name,
@@ -116,7 +116,7 @@ class ApiKeys:
         """
         with versioned_transaction(self._session, KEYS):
             row = self._row(key_id, revoked_too=children)
-            self._asker(row.scopes)
+            self._requester(row.scopes)
             going = self._family(row) if children else [row]
             if not going:
                 raise NotFound(NO_SUCH_KEY)
@@ -133,28 +133,28 @@ class ApiKeys:
         row.id, key = new_key()
         hash_secret = self._session.execute(select(RuleBookRow.key_hash_secret)).scalar_one()
         row.digest = KeyHash(bytes.fromhex(hash_secret)).digest(key)
-        row.scopes, row.maker = sorted(set(row.scopes)), self._asked_by
+        row.scopes, row.maker = sorted(set(row.scopes)), self._requested_by
         self._session.add(row)
         self._session.flush()
         record = self._record(row)
         History(self._session, row.tenant_id).note(author, action, f"key {row.id}", after=record.document())
         return record, key
 
-    def _asker(self, scopes: Collection[str]) -> ApiKeyRow | None:
+    def _requester(self, scopes: Collection[str]) -> ApiKeyRow | None:
         """Return the requesting key, which must have all of the scopes; None for an operator. Raises Forbidden.
 
         It is read inside the transaction, so that a key that has just ended creates nothing.
         """
-        if self._asked_by is None:
+        if self._requested_by is None:
             return None
-        found = self._session.execute(select(ApiKeyRow).where(ApiKeyRow.id == self._asked_by, *_IN_FORCE))
-        asker = found.scalar_one_or_none()
-        if asker is None:
+        found = self._session.execute(select(ApiKeyRow).where(ApiKeyRow.id == self._requested_by, *_IN_FORCE))
+        requester = found.scalar_one_or_none()
+        if requester is None:
             raise Forbidden("the API key has expired or was revoked")
-        if lacking := sorted(set(scopes) - set(asker.scopes)):
+        if lacking := sorted(set(scopes) - set(requester.scopes)):
             can = "it can neither give this scope nor change a key that has it"
             raise Forbidden(f"the API key lacks the scope {lacking[0]}: {can}")
-        return asker
+        return requester
 
     def _family(self, row: ApiKeyRow) -> list[ApiKeyRow]:
         """Return the key, its rotations and all their descendants in every tenant: those not revoked, oldest first."""

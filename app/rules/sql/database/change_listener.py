@@ -24,7 +24,7 @@ FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 15.0
 # delivers nothing, because listening and notifying connections differ.
 PROOF_SECONDS = 2.0
 # A quiet connection is tested this often, to detect a peer that vanished silently.
-SILENCE_SECONDS = 30.0
+TEST_AFTER_SECONDS = 30.0
 
 
 class NoNotifications(Exception):
@@ -103,7 +103,7 @@ class ChangeListener:
 
     def _wait_for_notification(self, connection: Any, cursor: Any) -> None:
         try:
-            wait_read(connection.fileno(), timeout=SILENCE_SECONDS)
+            wait_read(connection.fileno(), timeout=TEST_AFTER_SECONDS)
         except TimeoutError:
             cursor.execute("SELECT 1")
         self._notifications(connection)

@@ -64,12 +64,15 @@ def place_of(engine: Engine) -> str:
 
 
 # Longer than statement_timeout. Ends the wait for a silent server, during connects too.
-SILENCE_SECONDS = 1.5
+ANSWER_SECONDS = 1.5
 
 
 def cooperate_with_gevent() -> None:
-    """Make psycopg2 wait in the hub; otherwise one slow query stops every greenlet of the worker."""
+    """Make psycopg2 wait in the hub; otherwise a slow query or name server stops every greenlet of the worker."""
+    from app.rules.sql.database.name_lookup import NameLookup  # a command needs no gevent
+
     psycopg2.extensions.set_wait_callback(_wait)
+    event.listen(Engine, "do_connect", NameLookup().add_addresses)
 
 
 def _wait(connection: Any) -> None:
@@ -81,6 +84,6 @@ def _wait(connection: Any) -> None:
             return
         ready = wait_read if state == psycopg2.extensions.POLL_READ else wait_write
         try:
-            ready(connection.fileno(), timeout=SILENCE_SECONDS)
+            ready(connection.fileno(), timeout=ANSWER_SECONDS)
         except TimeoutError as error:
-            raise psycopg2.OperationalError(f"the database said nothing for {SILENCE_SECONDS} s") from error
+            raise psycopg2.OperationalError(f"the database said nothing for {ANSWER_SECONDS} s") from error

@@ -11,15 +11,19 @@ from typing import Any, Awaitable, Callable, TypeVar
 
 from ratelimiter_client.errors import ProtocolError
 from ratelimiter_client.http.endpoint import Endpoint
-from ratelimiter_client.http.transport import Answer, AnswerReader, closed, left
+from ratelimiter_client.http.transport import READ_BYTES, Answer, AnswerReader, closed, left
 
 T = TypeVar("T")
 
 
-class Connection(asyncio.Protocol):
-    """One connection, used by one task at a time. Close it after any error."""
+class Connection(asyncio.BufferedProtocol):
+    """One connection, used by one task at a time. Close it after any error.
+
+    It has its own buffer: event loops would allocate 256 KiB for each answer.
+    """
 
     def __init__(self) -> None:
+        self._buffer = memoryview(bytearray(READ_BYTES))
         self._transport: asyncio.Transport | None = None
         self._feed: Callable[[bytes], Answer | None] = AnswerReader(0).feed
         self._waiter: asyncio.Future[Answer] | None = None
@@ -46,23 +50,26 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         waiter = self._waiter
         if waiter is None or waiter.done():  # an answer without a request
             self.close()
             return
         try:
-            answer = self._feed(data)
+            answer = self._feed(bytes(self._buffer[:nbytes]))
         except ProtocolError as error:
             waiter.set_exception(error)
             return
         if answer is not None:
             waiter.set_result(answer)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(error or closed())
+            self._waiter.set_exception(exc or closed())
 
 
 async def connect(endpoint: Endpoint, deadline: float) -> Connection:

@@ -6,9 +6,8 @@ from typing import Any, Awaitable, Dict, Protocol
 
 from ratelimiter_client.decision import Decision, Name
 from ratelimiter_client.identify import Environ
-from ratelimiter_client.web.charges import RECORD
-from ratelimiter_client.web.denials import correlation_id
-from ratelimiter_client.web.gate import DECISION, Gate
+from ratelimiter_client.web.charges import RECORD, Ask
+from ratelimiter_client.web.gate import DECISION, Gate, checks, context
 
 Scope = Dict[str, Any]
 
@@ -39,17 +38,15 @@ class AsyncGate(Gate):
     async def admit(self, environ: Environ) -> Decision | None:
         """As `decide`."""
         steps = self.steps(environ)
-        decision: Any = None
+        answer: Any = None
         try:
             while True:
-                ask = steps.send(decision)
-                decision = await self._client.check(
-                    ask.client_id,
-                    ask.limit_key,
-                    ask.cost,
-                    correlation_id=correlation_id(environ),
-                    traceparent=environ.get("HTTP_TRACEPARENT"),
-                )
+                question, client = steps.send(answer), self._client
+                if isinstance(question, Ask):
+                    names = (question.client_id, question.limit_key, question.cost)
+                    answer = await client.check(*names, **question.options, **context(environ))
+                else:
+                    answer = await client.check_together(checks(question), **context(environ))
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
 

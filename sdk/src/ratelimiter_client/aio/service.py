@@ -24,8 +24,9 @@ T = TypeVar("T")
 class LoopConnections(Pool[Connection]):
     """The connections of one event loop to one endpoint: at most `most` at a time, of which `most_idle` may be idle."""
 
-    def __init__(self, endpoint: Endpoint, most_idle: int, most: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, endpoint: Endpoint, most_idle: int, most: int) -> None:
         super().__init__(most_idle)
+        self._loop = loop
         self._endpoint = endpoint
         self._free = most
         self._queue: deque[asyncio.Future[Any]] = deque()
@@ -55,7 +56,7 @@ class LoopConnections(Pool[Connection]):
             self._release()
 
     def _waiter(self, deadline: float) -> asyncio.Future[Any]:
-        waiter = asyncio.get_running_loop().create_future()
+        waiter = self._loop.create_future()
         self._deadlines.add(waiter, deadline)
         return waiter
 
@@ -94,7 +95,7 @@ class Connections:
         if found is None:
             for closed in [known for known in list(self._loops) if known.is_closed()]:
                 self._loops.pop(closed, None)
-            found = self._loops[loop] = LoopConnections(self._endpoint, self._most_idle, self._most)
+            found = self._loops[loop] = LoopConnections(loop, self._endpoint, self._most_idle, self._most)
         return found
 
     def close(self) -> None:

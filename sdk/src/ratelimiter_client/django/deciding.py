@@ -62,13 +62,13 @@ def decide(request: HttpRequest, limits: Iterable[Limit] | None = None) -> Decis
     else:
         environ[DECISION] = before
     decision = gate().decide(environ, limits)
-    request.ratelimiter_decision = environ.get(DECISION)
+    note(request, environ.get(DECISION))
     return decision
 
 
 def denied(request: HttpRequest, decision: Decision, on_denied: Any = None) -> HttpResponse:
     """The answer of `on_denied` or the setting ON_DENIED, of the root URLconf's handler429, or a problem document."""
-    request.ratelimiter_decision = decision
+    note(request, decision)
     by_function = on_denied or options().get("on_denied")
     response = None if by_function is None else by_function(request, decision)
     if response is None:
@@ -80,6 +80,11 @@ def denied(request: HttpRequest, decision: Decision, on_denied: Any = None) -> H
         else:
             response = handler(request, RateLimited(decision))
     return with_headers(request, response)
+
+
+def note(request: Any, decision: Decision | None) -> None:
+    """Put the decision where the application finds it."""
+    request.ratelimiter_decision = decision
 
 
 def with_headers(request: HttpRequest, response: HttpResponse) -> HttpResponse:

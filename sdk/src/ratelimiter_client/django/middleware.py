@@ -7,7 +7,7 @@ from typing import Any, Callable
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponse
 
-from ratelimiter_client.django.deciding import decide, denied, gate, with_headers
+from ratelimiter_client.django.deciding import decide, denied, gate, note, with_headers
 from ratelimiter_client.errors import RateLimited
 from ratelimiter_client.web.views import is_exempt, override, own
 
@@ -32,7 +32,7 @@ class RateLimitMiddleware:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> Any:
-        request.ratelimiter_decision = None
+        note(request, None)
         if iscoroutinefunction(self):
             return self._answered(request)
         return with_headers(request, self._get_response(request))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from typing import Any, Callable, Iterable, TypeVar
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
@@ -16,12 +15,17 @@ from ratelimiter_client.django.deciding import decide, denied, with_headers
 from ratelimiter_client.errors import RateLimited
 from ratelimiter_client.unnamed import DEFAULT_KEY
 from ratelimiter_client.web.charges import Charges
-from ratelimiter_client.web.gate import Cost, Limit, What, Who
+from ratelimiter_client.web.gate import Cost, Limit, Many, What, Who
 from ratelimiter_client.web.views import LIMITS, exempted
 
 F = TypeVar("F", bound=Callable[..., Any])
 OnDenied = Callable[[HttpRequest, Decision], "HttpResponse | None"]
-RAISED = ((Http404, 404), (PermissionDenied, 403), ((BadRequest, SuspiciousOperation), 400), (RateLimited, 429))
+RAISED: tuple[tuple[Any, int], ...] = (
+    (Http404, 404),
+    (PermissionDenied, 403),
+    ((BadRequest, SuspiciousOperation), 400),
+    (RateLimited, 429),
+)
 MET = "ratelimiter.met"  # in META: limits that were asked
 
 
@@ -40,7 +44,7 @@ class ViewLimit:
 
     def __call__(self, view: F) -> F:
         allowed = "a view, or a method of one, as in @limit('login'); of a class by method_decorator"
-        arguments.refuse_unless(callable(view) and not inspect.isclass(view), "what is limited", view, allowed)
+        arguments.a_function("what is limited", view, allowed)
 
         @functools.wraps(view)
         def limited(*args: Any, **kwargs: Any) -> Any:
@@ -96,7 +100,7 @@ class ViewLimit:
 
 
 def _answer_to(error: Exception) -> HttpResponse:
-    """What Django makes of what a view raises, as far as `deduct_when` may ask: its status."""
+    """The answer that Django makes of an exception of a view, as far as `deduct_when` may ask: its status."""
     return HttpResponse(status=next((status for kind, status in RAISED if isinstance(error, kind)), 500))
 
 
@@ -110,6 +114,7 @@ def limit(
     identify: Who = None,
     *,
     cost: Cost | None = None,
+    groups: Many = None,
     methods: Iterable[str] | None = None,
     exempt_when: Callable[..., Any] | None = None,
     deduct_when: Callable[[HttpResponse], Any] | None = None,
@@ -121,8 +126,8 @@ def limit(
     For whole classes use `method_decorator(limit("login"), name="dispatch")`.
 
     The limit replaces the middleware's, unless `override_defaults=False`: then both hold. It works without the
-    middleware too. `identify`, `cost`: by default those of the settings. `methods`: the HTTP methods to limit.
-    `exempt_when`: requests for which it returns true are not limited.
+    middleware too. `identify`, `cost`, `groups`: by default those of the settings. `methods`: the HTTP methods to
+    limit. `exempt_when`: requests for which it returns true are not limited.
 
     `deduct_when`: a request is charged only if it returns true for the answer; until then the units are held.
     `on_denied(request, decision)` answers, unless it returns None. Raises TypeError or ValueError.
@@ -130,7 +135,7 @@ def limit(
     arguments.function("deduct_when", deduct_when, "a function of the response", None)
     units = None if cost is None else arguments.units(cost)
     return ViewLimit(
-        Limit(arguments.who(identify), arguments.what(limit_key), units, deduct_when),
+        Limit(arguments.who(identify), arguments.what(limit_key), units, deduct_when, arguments.groups(groups)),
         methods=methods,
         exempt_when=exempt_when,
         override_defaults=override_defaults,

@@ -19,7 +19,7 @@ from ratelimiter_client.unnamed import DEFAULT_KEY
 from ratelimiter_client.web.charges import RECORD, Charges
 from ratelimiter_client.web.denials import denial_headers
 from ratelimiter_client.web.exempting import Exempt
-from ratelimiter_client.web.gate import DECISION, Cost, Gate, Limit, Limiter, Limits, What, Who
+from ratelimiter_client.web.gate import DECISION, Cost, Gate, Limit, Limiter, Limits, Many, What, Who
 from ratelimiter_client.web.settings import configured
 from ratelimiter_client.web.views import exempted, own
 
@@ -44,19 +44,19 @@ class Settings:
         only_views = settings.get("limits") in ((), [])
         if only_views:
             del settings["limits"]
-        self.gate = configured(settings, OWN)
+        self.gate: Gate = configured(settings, OWN)
         if only_views:
             self.gate.limits = []
-        self.breach = Breach.made(settings.get("error_message"), settings.get("on_breach"))
-        self.all_requests = settings.get("all_requests", False)
+        self.breach: Breach = Breach.made(settings.get("error_message"), settings.get("on_breach"))
+        self.all_requests: bool = settings.get("all_requests", False)
 
 
 class RateLimits:
-    """Limits requests of Flask applications. Each argument but `app` may be in `app.config` instead: `RATELIMITER_URL`,
-    `RATELIMITER_LIMIT_KEY`, ….
+    """Limits requests of Flask applications. Each argument but `app` may be in `app.config` instead, in capitals behind
+    RATELIMITER_: RATELIMITER_URL, RATELIMITER_LIMIT_KEY, ….
 
-    The arguments are those of RateLimiter and of Gate, and these: `key_func`, another name of `identify`; `on_breach`,
-    called with each denial, whose result (if any) is the answer; `error_message`, text or a function that returns it.
+    The arguments are those of RateLimiter and of Gate, and three more. `key_func` is another name of `identify`.
+    `on_breach` is called with each denial; its result, if any, is the answer. `error_message` is text or a function.
     `all_requests=True` also counts static files, unknown paths, and OPTIONS that Flask answers by itself.
 
     `limits=()` limits only views and blueprints that have limits. A denial is the HTTP error 429, or 503 where
@@ -81,6 +81,7 @@ class RateLimits:
         limit_key: What | None = None,
         limits: Limits | None = None,
         cost: Cost | None = None,
+        groups: Many = None,
         trusted_proxies: Iterable[str] | None = None,
         exempt: Exempt | None = None,
         enabled: bool | None = None,
@@ -113,6 +114,7 @@ class RateLimits:
         *,
         key_func: Who = None,
         cost: Cost | None = None,
+        groups: Many = None,
         methods: Iterable[str] | None = None,
         exempt_when: Callable[..., Any] | None = None,
         deduct_when: Callable[[Response], Any] | None = None,
@@ -123,21 +125,20 @@ class RateLimits:
         """A limit for a view (a decorator, below that of the route), a blueprint, or a `with` block in a view.
 
         It replaces the limits of the application or the blueprint, unless `override_defaults=False`: then both hold.
-        `identify` (or `key_func`), `cost`: by default those of the application. Functions are given the environ, or
-        nothing.
+        `identify` (or `key_func`), `cost`, `groups`: by default the app's. Functions are given the environ, or nothing.
 
         `methods`: the HTTP methods to limit. `exempt_when`: requests for which it returns true are not limited.
         `deduct_when`: a request is charged only if it returns true for the answer; until then the units are held.
         Raises TypeError or ValueError.
         """
-        who = identify if key_func is None else key_func
         return ViewLimit(
             self._enforce,
             Limit(
-                arguments.who(who),
+                arguments.who(identify if key_func is None else key_func),
                 arguments.what(limit_key),
                 None if cost is None else arguments.units(cost),
                 arguments.function("deduct_when", deduct_when, "a function of the response", None),
+                arguments.groups(groups),
             ),
             of_blueprint=lambda blueprint, limit: self._outer.blueprints.setdefault(blueprint, []).append(limit),
             methods=methods,
@@ -150,7 +151,7 @@ class RateLimits:
         """A decorator of views, or a call for a blueprint: the application's limits do not hold for it, its own do."""
         if isinstance(view, Blueprint):
             self._outer.exempt.add(view)
-            return view
+            return view  # pyright: ignore[reportReturnType]
         return exempted(view)  # type: ignore[no-any-return]
 
     def request_filter(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -158,14 +159,16 @@ class RateLimits:
         self._filters.append(arguments.of_environ(function, "request_filter"))
         return function
 
-    def check(self, limit_key: What = DEFAULT_KEY, identify: Who = None, cost: Cost | None = None) -> Decision | None:
+    def check(
+        self, limit_key: What = DEFAULT_KEY, identify: Who = None, cost: Cost | None = None, *, groups: Many = None
+    ) -> Decision | None:
         """Charge within a view. Each call charges, whatever was charged before. Returns None where the request is not
         limited.
 
         A denial is raised, as that of any limit.
         """
         Charges.of(request.environ).forget()
-        limit = Limit(arguments.who(identify), arguments.what(limit_key), cost)
+        limit = Limit(arguments.who(identify), arguments.what(limit_key), cost, groups=arguments.groups(groups))
         return self._decide([limit], Breach())
 
     @property
@@ -286,7 +289,7 @@ def _after(response: Response) -> Response:
 
 
 def _without_answer(_error: BaseException | None) -> None:
-    """What a view raised went on to the server, as in tests: it is a 500 then."""
+    """An exception of a view went on to the server, as in tests: it is a 500 then."""
     if RECORD in request.environ:
         Charges.of(request.environ).settle(Response(status=500))
 

@@ -59,9 +59,9 @@ class ViewLimit:
     def __call__(self, view: F) -> F:
         if isinstance(view, Blueprint):
             self._of_blueprint(view, self)
-            return view
+            return view  # pyright: ignore[reportReturnType]
         allowed = "a view or a blueprint: as in @limits.limit('login')"
-        arguments.refuse_unless(callable(view) and not inspect.isclass(view), "what is limited", view, allowed)
+        arguments.a_function("what is limited", view, allowed)
 
         @functools.wraps(view)
         def limited(*args: Any, **kwargs: Any) -> Any:

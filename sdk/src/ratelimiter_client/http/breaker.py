@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Callable
 
-log = logging.getLogger("ratelimiter_client")
+log: logging.Logger = logging.getLogger("ratelimiter_client")
 
 FAILURES = 5
 PAUSE_SECONDS = 1.0
@@ -26,7 +26,7 @@ class Breaker:
         self._lock = threading.Lock()  # never held while anything waits
         self._failures = 0
         self._next_probe = 0.0
-        self.since = time.time()  # start of the present state, Unix time
+        self.since: float = time.time()  # start of the present state, Unix time
 
     @property
     def is_open(self) -> bool:

@@ -14,6 +14,7 @@ class Kept(Protocol):
 
     def idle(self) -> bool:
         """Whether the connection is open and silent since its last answer."""
+        ...
 
     def close(self) -> None: ...
 

@@ -21,7 +21,7 @@ FAILURES = (OSError, ProtocolError, ValueError, RecursionError)  # of connection
 
 
 class Trip(Generic[T]):
-    """A question to the service. `read` turns its answer into the caller's result.
+    """A question to the service: `body`, JSON in ASCII. `read` turns its answer into the caller's result.
 
     `context`: further header lines. `again`: it may be sent twice. `most`: bytes of the answer's body. `limit_key`:
     that of a single check, as it is sent.
@@ -29,10 +29,18 @@ class Trip(Generic[T]):
 
     __slots__ = ("again", "body", "context", "limit_key", "most", "path", "read")
 
+    path: str
+    body: str
+    read: Callable[[Answer], T]
+    context: str
+    again: bool
+    most: int
+    limit_key: str
+
     def __init__(
         self,
         path: str,
-        body: bytes,
+        body: str,
         read: Callable[[Answer], T],
         *,
         context: str = "",
@@ -64,7 +72,7 @@ class Process(Generic[C]):
 
     def __init__(self, connections: C, timeout: float, undecided: Undecided) -> None:
         self.connections = connections
-        self.breaker = Breaker(timeout)
+        self.breaker: Breaker = Breaker(timeout)
         self.undecided = undecided
         self.asked = 0  # checks, and trips of other kinds
         self._start = os.urandom(12).hex()  # not `random`: a child may go on with its parent's
@@ -117,7 +125,7 @@ class Core(Generic[C]):
     def request(self, trip: Trip[T]) -> bytes:
         """The bytes to send."""
         head = f"POST {self._endpoint.prefix}{trip.path} HTTP/1.1\r\n{self._endpoint.fields}{trip.context}"
-        return f"{head}Content-Length: {len(trip.body)}\r\n\r\n".encode() + trip.body
+        return f"{head}Content-Length: {len(trip.body)}\r\n\r\n{trip.body}".encode("ascii")
 
     def connect_by(self, connect: Callable[[], C]) -> None:
         """Use the connections that `connect` makes from now on."""

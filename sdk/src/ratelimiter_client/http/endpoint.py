@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from ratelimiter_client.arguments import refuse_unless
 from ratelimiter_client.http.tls import Secured
-from ratelimiter_client.http.transport import Connection, left
+from ratelimiter_client.http.transport import Connection, left, over
 
 PORTS = {"http": 80, "https": 443}
 PORT = r"(:0*[1-9][0-9]{0,4})?"
@@ -38,17 +38,17 @@ class Endpoint:
         if api_key is not None and not API_KEY.fullmatch(api_key):
             raise ValueError("api_key has characters other than visible ASCII")
         self.url = url
-        self.host = parts.hostname or ""
+        self.host: str = parts.hostname or ""
         try:
             self.host.encode("idna")  # fails now rather than with each look-up
-            self.port = parts.port or PORTS[parts.scheme]
+            self.port: int = parts.port or PORTS[parts.scheme]
         except ValueError as error:
             raise ValueError(f"url is {url!r}, allowed is a host and a port that can be: {error}") from None
-        self.tls = _trusting(ca_file) if parts.scheme == "https" else None
-        self.prefix = parts.path.rstrip("/")
-        self.fields = f"Host: {parts.netloc}\r\nContent-Type: application/json\r\nUser-Agent: ratelimiter-client\r\n"
-        if api_key is not None:
-            self.fields += f"Authorization: Bearer {api_key}\r\n"
+        self.tls: ssl.SSLContext | None = _trusting(ca_file) if parts.scheme == "https" else None
+        self.prefix: str = parts.path.rstrip("/")
+        key = "" if api_key is None else f"Authorization: Bearer {api_key}\r\n"
+        kind = "Content-Type: application/json\r\nUser-Agent: ratelimiter-client\r\n"
+        self.fields: str = f"Host: {parts.netloc}\r\n{kind}{key}"
 
     def connect(self, deadline: float) -> Connection:
         """Connect to the first of its addresses that answers in its share of the time. Raises OSError, socket.timeout.
@@ -71,18 +71,16 @@ class Endpoint:
             connection.settimeout(left(deadline) / shares)
             connection.connect(address)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return Connection(self._secured(connection, deadline))
+            return over(connection) if self.tls is None else self._secured(connection, self.tls, deadline)
         except BaseException:
             connection.close()
             raise
 
-    def _secured(self, connection: socket.socket, deadline: float) -> socket.socket | Secured:
-        if self.tls is None:
-            return connection
-        secured = Secured(connection, self.tls, self.host)
+    def _secured(self, connection: socket.socket, tls: ssl.SSLContext, deadline: float) -> Connection:
+        secured = Secured(connection, tls, self.host)
         secured.settimeout(left(deadline))
         secured.handshake()
-        return secured
+        return Connection(secured)
 
 
 def _trusting(ca_file: str | None) -> ssl.SSLContext:

@@ -8,6 +8,7 @@ Content-Length, count as failures: here only gateways send them.
 from __future__ import annotations
 
 import re
+import select
 import socket
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,12 +21,11 @@ if TYPE_CHECKING:
 
 MAX_HEAD = 16 * 1024
 READ_BYTES = 16 * 1024
-STATUS = re.compile(rb"HTTP/1\.([01]) ([2-5][0-9][0-9])[ \r]")
-LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*(?=\r\n)", re.IGNORECASE)
-CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
-CLOSE = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
+STATUS = re.compile(r"HTTP/1\.([01]) ([2-5][0-9][0-9])[ \r]")
+LENGTH = re.compile(r"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*(?=\r\n)")  # these two in lower case
+CLOSE = re.compile(r"\r\nconnection:[ \t]*close")
 # Visible ASCII only: applications hand them on.
-RATE_LIMIT = re.compile(rb"\r\n((?i:ratelimit(?:-[a-z]+)*|x-ratelimit(?:-[a-z]+)*|retry-after)):[ \t]*([ -~]*)(?=\r\n)")
+RATE_LIMIT = re.compile(r"\r\n((?i:ratelimit(?:-[a-z]+)*|x-ratelimit(?:-[a-z]+)*|retry-after)):[ \t]*([ -~]*)(?=\r\n)")
 
 
 class Answer(NamedTuple):
@@ -56,7 +56,7 @@ class AnswerReader:
                 if len(self._head) > MAX_HEAD:
                     raise ProtocolError(f"the head of the answer is longer than {MAX_HEAD} bytes")
                 return None
-            self._read_head(self._head[: end + 2])
+            self._read_head(self._head[: end + 2].decode("latin-1"))
             data, self._body = self._head[end + 4 :], []
         self._body.append(data)
         self._missing -= len(data)
@@ -65,19 +65,23 @@ class AnswerReader:
         body = b"".join(self._body)[: self._length]
         return Answer(self._status, self._headers, body, self._persists and self._missing == 0)
 
-    def _read_head(self, head: bytes) -> None:
+    def _read_head(self, head: str) -> None:
         status = STATUS.match(head)
         if status is None:
             raise ProtocolError("the answer is not HTTP")
-        lengths = LENGTH.findall(head)
-        if len(lengths) != 1 or CHUNKED.search(head):
-            raise ProtocolError(f"the answer, of status {int(status[2])}, has no Content-Length")
+        version, code = status.groups()
+        lower = head.lower()
+        lengths = LENGTH.findall(lower)
+        if len(lengths) != 1 or "\r\ntransfer-encoding:" in lower:
+            raise ProtocolError(f"the answer, of status {code}, has no Content-Length")
         self._length = self._missing = int(lengths[0])
         if self._length > self._most:
             raise ProtocolError(f"the answer is longer than {self._most} bytes")
-        self._status = int(status[2])
-        self._headers = tuple((_spelled(name.decode()), value.decode()) for name, value in RATE_LIMIT.findall(head))
-        self._persists = status[1] == b"1" and not CLOSE.search(head)
+        self._status = int(code)
+        self._headers = tuple(RATE_LIMIT.findall(head))
+        if "\r\nretry-after:" in lower:
+            self._headers = tuple((_spelled(name), value) for name, value in self._headers)
+        self._persists = version == "1" and not CLOSE.search(lower)
 
 
 class Connection:
@@ -93,18 +97,24 @@ class Connection:
 
         Raises socket.timeout, other OSErrors where the connection failed, ProtocolError.
         """
-        view = memoryview(request)
-        while view:
-            self._socket.settimeout(left(deadline))
-            view = view[self._socket.send(view) :]
+        self._send(request, deadline)
         feed = AnswerReader(most).feed
         while (answer := feed(self._receive(deadline))) is None:
             pass
         return answer
 
+    def _send(self, data: bytes, deadline: float) -> None:
+        view = memoryview(data)
+        while view:
+            self._socket.settimeout(left(deadline))
+            view = view[self._socket.send(view) :]
+
     def _receive(self, deadline: float) -> bytes:
         self._socket.settimeout(left(deadline))
-        data = self._socket.recv(READ_BYTES)
+        return self._some(self._socket.recv(READ_BYTES))
+
+    @staticmethod
+    def _some(data: bytes) -> bytes:
         if not data:
             raise closed()
         return data
@@ -124,6 +134,47 @@ class Connection:
         self._socket.close()
 
 
+class PolledConnection(Connection):
+    """Over a socket of the standard library. Each of its timeouts would cost a system call, and so would its wait for
+    room to send, which there nearly always is.
+    """
+
+    __slots__ = ("_poll",)
+
+    def __init__(self, connected: socket.socket) -> None:
+        super().__init__(connected)
+        connected.settimeout(0)
+        self._poll = select.poll()
+        self._poll.register(connected, select.POLLIN)
+
+    def _send(self, data: bytes, deadline: float) -> None:
+        try:
+            sent = self._socket.send(data)  # type: ignore[arg-type]
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            super()._send(data[sent:], deadline)
+            self._socket.settimeout(0)
+
+    def _receive(self, deadline: float) -> bytes:
+        while True:
+            if self._poll.poll(left(deadline) * 1000):
+                try:
+                    return self._some(self._socket.recv(READ_BYTES))
+                except BlockingIOError:
+                    pass
+
+    def idle(self) -> bool:
+        return not self._poll.poll(0)
+
+
+def over(connected: socket.socket) -> Connection:
+    """The connection over the socket. gevent and eventlet have their own sockets, which let others run as they wait."""
+    if type(connected).__module__ == "socket" and hasattr(select, "poll"):
+        return PolledConnection(connected)
+    return Connection(connected)
+
+
 def closed() -> ConnectionResetError:
     """The error of a connection that ended before its answer did."""
     return ConnectionResetError("the service closed the connection")
@@ -138,5 +189,5 @@ def left(deadline: float) -> float:
     """Seconds until the deadline. Raises socket.timeout after it."""
     seconds = deadline - time.monotonic()
     if seconds <= 0:
-        raise socket.timeout("the time for the call is up")
+        raise socket.timeout("timed out")
     return seconds

@@ -19,7 +19,8 @@ class BackgroundThread:
     """
 
     def __init__(self, turn: Callable[[], float | None], end: Callable[[], None], end_seconds: float) -> None:
-        self.stopped = self.abandoned = False
+        self.stopped: bool = False
+        self.abandoned: bool = False
         self._turn, self._end, self._end_seconds = turn, end, end_seconds
         self._bell = locked()  # released to wake the thread
         self._thread: threading.Thread | None = None
@@ -76,11 +77,11 @@ _running: set[BackgroundThread] = set()  # also threads without any other refere
 
 
 def _close_all() -> None:
-    own = [upkeep for upkeep in list(_running) if upkeep.is_own()]
-    for upkeep in own:
-        upkeep.stop()
-    for upkeep in own:
-        upkeep.close()
+    own = [thread for thread in list(_running) if thread.is_own()]
+    for thread in own:
+        thread.stop()
+    for thread in own:
+        thread.close()
 
 
 atexit.register(_close_all)

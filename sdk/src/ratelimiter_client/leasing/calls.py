@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Callable
+from typing import Any, Callable
 
 from ratelimiter_client.client import RateLimiter
 from ratelimiter_client.errors import RateLimiterError
@@ -29,7 +29,7 @@ class LeaseCalls:
         """
         until = self._clock() + self._ttl
         try:
-            lease = self._client.lease(*key, size, self._ttl)
+            lease = self._client.lease(key[0], key[1], size, self._ttl, **_groups_of(key))
         except RateLimiterError as error:
             self._tell(error)
             return None
@@ -53,3 +53,7 @@ class LeaseCalls:
         if error.status not in (None, 503, *self._logged):  # checks report these two themselves
             self._logged.add(error.status)
             log.error("no leases: %s (said once)", error)
+
+
+def _groups_of(key: Key) -> dict[str, Any]:
+    return {"groups": key[2]} if len(key) == 3 else {}

@@ -16,7 +16,7 @@ class Demand:
     __slots__ = ("_at", "_most", "_seconds", "units")
 
     def __init__(self, seconds: float, most: float, now: float) -> None:
-        self.units = 0.0
+        self.units: float = 0.0
         self._seconds = seconds
         self._most = most
         self._at = now

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import NamedTuple, Tuple, Union
+from typing import Callable, NamedTuple, Tuple, Union
 
 from ratelimiter_client.decision import Decision
 from ratelimiter_client.leasing.demand import Demand
 
-Key = Tuple[Union[str, int], str]  # client id, limit key
+# Client id and limit key, and the groups where there are any.
+Key = Union[Tuple[Union[str, int], str], Tuple[Union[str, int], str, Tuple[str, ...]]]
 
 
 class Permits:
@@ -25,14 +26,14 @@ class Permits:
     __slots__ = ("_counted", "_left", "_low", "_whole", "lease_id", "pop", "until")
 
     def __init__(self, lease_id: str, decision: Decision, granted: int, until: float, low: int = 0) -> None:
-        self.lease_id = lease_id
-        self.until = until
+        self.lease_id: str = lease_id
+        self.until: float = until
         self._low = low
         self._left: list[Decision | None] = [decision] * granted
         if low:
             self._left.insert(low, None)
         self._whole = self._counted = len(self._left)
-        self.pop = self._left.pop
+        self.pop: Callable[[], Decision | None] = self._left.pop
 
     @property
     def left(self) -> int:
@@ -103,7 +104,7 @@ class Denial(NamedTuple):
 
 
 class Holding:
-    """The state of one key, which is a client id and a limit key: at most two leases, the one in use and the next.
+    """The state of one key: at most two leases, the one in use and the next.
 
     `since`: when the last lease was requested. `renewal`: a lock that is held while a renewal is under way; None
     without one. `retry_at`: no renewal before this time, after a failed one. A lock guards all reads and changes, but
@@ -113,12 +114,13 @@ class Holding:
     __slots__ = ("demand", "denial", "key", "leases", "renewal", "retry_at", "since")
 
     def __init__(self, key: Key, demand: Demand) -> None:
-        self.key = key
-        self.demand = demand
+        self.key: Key = key
+        self.demand: Demand = demand
         self.leases: list[Permits] = []
         self.denial: Denial | None = None
         self.renewal: threading.Lock | None = None
-        self.retry_at = self.since = -math.inf
+        self.retry_at: float = -math.inf
+        self.since: float = -math.inf
 
     def count(self, now: float, units: int = 0) -> int:
         """Add used permits to the demand, and `units` that no permit covered. Returns the number of permits used."""

@@ -21,7 +21,7 @@ class Holdings:
     def __init__(self, most: int, new_demand: Callable[[float], Demand]) -> None:
         self.in_use: dict[Key, Permits] = {}
         self.unused: deque[Permits] = deque()
-        self.first_end = math.inf  # no lease in use ends earlier
+        self.first_end: float = math.inf  # no lease in use ends earlier
         self._most = most
         self._new_demand = new_demand
         self._all: OrderedDict[Key, Holding] = OrderedDict()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from typing import Callable
+from typing import Any, Callable
 
 from ratelimiter_client.arguments import refuse_unless
 from ratelimiter_client.client import RateLimiter
-from ratelimiter_client.decision import Decision, Lease, Name
+from ratelimiter_client.decision import Decision, Groups, Lease, Name
 from ratelimiter_client.health import Health
 from ratelimiter_client.http.questions import is_integer
 from ratelimiter_client.leasing.renewals import Renewals
@@ -17,14 +17,15 @@ from ratelimiter_client.waiting import admitted
 
 LONGEST_NAME, LARGEST_NAME = 256, 2**63  # characters, and a number; the service decides beyond these
 ONE = 1  # compared by `is`: True and 1.0 equal it, and the service refuses them
-BOUNDS = {"size": (1, 100_000), "ttl": (0.01, 3_600), "keys": (1, 100_000)}
+BOUNDS: dict[str, tuple[float, int]] = {"size": (1, 100_000), "ttl": (0.01, 3_600), "keys": (1, 100_000)}
 
 
 class LeasedLimiter:
     """Decides like `client`, but frequent checks by leases of up to `size` permits of a key for `ttl` seconds.
 
-    A key is a client id and a limit key; leases of `keys` of them are held at a time. One for the whole application:
-    threads, greenlets and forks may share it. `clock` gives monotonic seconds. Raises ValueError for a wrong argument.
+    A key is a client id, a limit key and groups; leases of `keys` of them are held at a time. One for the whole
+    application: threads, greenlets and forks may share it. `clock` gives monotonic seconds. Raises ValueError for a
+    wrong argument.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class LeasedLimiter:
         limit_key: Name = "global",
         cost: int = 1,
         *,
+        groups: Groups = (),
         request_id: Name | None = None,
         correlation_id: str | None = None,
         traceparent: str | None = None,
@@ -62,25 +64,32 @@ class LeasedLimiter:
         With a `request_id` the service is always asked: it alone remembers request ids.
         """
         if request_id is None:
+            key: Any = (client_id, limit_key, _hashable(groups)) if groups else (client_id, limit_key)
             if cost is ONE and (type(client_id) is str or type(client_id) is int):
                 try:
-                    permits = self._in_use[client_id, limit_key]  # type: ignore[index]
+                    permits = self._in_use[key]
                     decision = permits.pop()
                     if decision is not None and self._clock() < permits.until:  # read after popping: it is not late
                         return decision
                 except (KeyError, IndexError, TypeError):  # no lease, used up, or an argument that is no dict key
                     pass
-            if self._may_lease(client_id, limit_key, cost):
-                decision = self._process().decide((client_id, limit_key), cost)  # type: ignore[arg-type]
+            if self._may_lease(client_id, limit_key, cost, groups):
+                decision = self._process().decide(key, cost)
                 if decision is not None:
                     return decision
         return self._client.check(
-            client_id, limit_key, cost, request_id=request_id, correlation_id=correlation_id, traceparent=traceparent
+            client_id,
+            limit_key,
+            cost,
+            groups=groups,
+            request_id=request_id,
+            correlation_id=correlation_id,
+            traceparent=traceparent,
         )
 
-    def lease(self, client_id: Name, limit_key: Name, permits: int, ttl: float) -> Lease:
+    def lease(self, client_id: Name, limit_key: Name, permits: int, ttl: float, *, groups: Groups = ()) -> Lease:
         """As `RateLimiter.lease`: one beside those held here."""
-        return self._client.lease(client_id, limit_key, permits, ttl)
+        return self._client.lease(client_id, limit_key, permits, ttl, groups=groups)
 
     def return_lease(self, lease_id: str, unused: int) -> int:
         """As `RateLimiter.return_lease`."""
@@ -90,17 +99,19 @@ class LeasedLimiter:
         """As `RateLimiter.health`; decisions by permits are not counted as calls."""
         return self._client.health()
 
-    def peek(self, client_id: Name, limit_key: Name = "global") -> Decision:
+    def peek(self, client_id: Name, limit_key: Name = "global", *, groups: Groups = ()) -> Decision:
         """As `RateLimiter.peek`: the units that the service has left, without the permits held here."""
-        return self._client.peek(client_id, limit_key)
+        return self._client.peek(client_id, limit_key, groups=groups)
 
-    def wait(self, client_id: Name, limit_key: Name = "global", cost: int = 1, *, at_most: float) -> Decision:
+    def wait(
+        self, client_id: Name, limit_key: Name = "global", cost: int = 1, *, at_most: float, groups: Groups = ()
+    ) -> Decision:
         """As `RateLimiter.wait`."""
-        return admitted(lambda: self.check(client_id, limit_key, cost), at_most)
+        return admitted(lambda: self.check(client_id, limit_key, cost, groups=groups), at_most)
 
     def close(self) -> None:
         """Return unused permits, which takes about a second at most. From then on the service decides everything."""
-        self._process().upkeep.close()
+        self._process().background.close()
 
     def __enter__(self) -> LeasedLimiter:
         return self
@@ -110,14 +121,15 @@ class LeasedLimiter:
 
     def __del__(self) -> None:
         for renewals in getattr(self, "_renewals", {}).values():
-            renewals.upkeep.stop()
+            renewals.background.stop()
 
-    def _may_lease(self, client_id: object, limit_key: object, cost: object) -> bool:
-        """False for peeks, and for values that the service refuses. Only a text limit key: as a dict key True would
-        equal 1.
+    def _may_lease(self, client_id: object, limit_key: object, cost: object, groups: object) -> bool:
+        """False for peeks, and for values that the service refuses. Only a text limit key and groups: as a dict key
+        True would equal 1.
         """
         named = _is_text(client_id) or is_integer(client_id, 0, LARGEST_NAME)
-        return named and _is_text(limit_key) and is_integer(cost, 1, self._size)
+        grouped = not groups or (isinstance(groups, (list, tuple)) and all(map(_is_text, groups)))
+        return named and _is_text(limit_key) and grouped and is_integer(cost, 1, self._size)
 
     def _process(self) -> Renewals:
         """The renewals of this process, found by its pid: not every server that forks tells Python."""
@@ -129,11 +141,15 @@ class LeasedLimiter:
         for other in [known for known in list(self._renewals) if known != pid]:
             inherited = self._renewals.pop(other, None)
             if inherited is not None:
-                inherited.upkeep.abandon()
+                inherited.background.abandon()
         renewals = Renewals(self._client, self._size, self._ttl, self._keys, self._clock)
         renewals = self._renewals.setdefault(pid, renewals)
         self._in_use = renewals.in_use
         return renewals
+
+
+def _hashable(groups: Any) -> Any:
+    return tuple(groups) if type(groups) is list else groups
 
 
 def _is_text(name: object) -> bool:

@@ -35,10 +35,10 @@ class Renewals:
         self._early = min(ttl / 4, 2 * client.timeout)
         self._calls = LeaseCalls(client, ttl, clock)
         self._holdings = Holdings(keys, lambda now: Demand(ttl, size, now))
-        self.in_use = self._holdings.in_use
+        self.in_use: dict[Key, Permits] = self._holdings.in_use
         self._lock = threading.Lock()  # never held while anything waits
         self._wanted: OrderedDict[Holding, threading.Lock] = OrderedDict()  # renewals that no thread has begun
-        self.upkeep = BackgroundThread(self._turn, self._end, END_SECONDS + 2 * client.timeout)
+        self.background = BackgroundThread(self._turn, self._end, END_SECONDS + 2 * client.timeout)
 
     def decide(self, key: Key, cost: int) -> Decision | None:
         """Decide by the permits or the denial at hand, or by those of a renewal; None: let the service decide.
@@ -55,17 +55,17 @@ class Renewals:
     def _decide(self, key: Key, cost: int, waited_for: list[threading.Lock]) -> Decision | None:
         give_up = self._clock() + self._timeout
         first = True  # a call renews at most once: waiting, renewing and checking would take three timeouts
-        while not self.upkeep.stopped:
+        while not self.background.stopped:
             with self._lock:
                 now = self._clock()
                 holding = self._holdings.of(key, now)
                 if self._holdings.unused:
-                    self.upkeep.wake()
+                    self.background.wake()
                 decision = self._at_hand(holding, cost, now)
                 if decision is not None:
                     return decision
                 renewal = holding.renewal
-                hope = renewal or (first and self._size_of_next(holding, now, cost) and self.upkeep.runs())
+                hope = renewal or (first and self._size_of_next(holding, now, cost) and self.background.runs())
                 if now >= give_up or not hope:
                     holding.count(now, cost)
                     return None
@@ -97,7 +97,7 @@ class Renewals:
         """Let the background thread renew, if there is demand and no obstacle."""
         if holding.renewal is None and self._size_of_next(holding, now):
             self._wanted[holding] = holding.renewal = locked()
-            self.upkeep.wake()
+            self.background.wake()
 
     def _begin(self, holding: Holding) -> threading.Lock | None:
         """The renewal for this caller to make; None if another thread makes it."""
@@ -108,7 +108,7 @@ class Renewals:
 
     def _size_of_next(self, holding: Holding, now: float, cost: int = 0) -> int:
         """Permits to request: as many as are used in a ttl, at most `size` with those at hand. 0: request no lease."""
-        if self.upkeep.stopped or now < holding.retry_at or holding.is_denied(now) or len(holding.leases) > 1:
+        if self.background.stopped or now < holding.retry_at or holding.is_denied(now) or len(holding.leases) > 1:
             return 0
         holding.count(now)
         units = holding.demand.units + cost
@@ -128,7 +128,7 @@ class Renewals:
                 self._found(holding, self._calls.acquire(holding.key, size, sign=sign), sent)
         finally:
             self._over(holding, renewal)
-        if self.upkeep.stopped:  # the background thread may have ended meanwhile
+        if self.background.stopped:  # the background thread may have ended meanwhile
             self._return_unused(math.inf)
 
     def _found(self, holding: Holding, found: Permits | Denial | None, sent: float) -> None:
@@ -140,13 +140,13 @@ class Renewals:
             else:
                 holding.since = sent
                 if self._holdings.add(holding, found):
-                    self.upkeep.wake()
+                    self.background.wake()
 
     def _over(self, holding: Holding, renewal: threading.Lock) -> None:
         """End the renewal. Only the first call has an effect."""
         with self._lock:
             if self._holdings.unused:
-                self.upkeep.wake()
+                self.background.wake()
             if holding.renewal is not renewal:
                 return
             holding.renewal = None
@@ -191,7 +191,7 @@ class Renewals:
         self._return_unused(self._clock() + END_SECONDS)
 
     def _return_unused(self, give_up: float) -> None:
-        while self._clock() < give_up and not self.upkeep.abandoned:
+        while self._clock() < give_up and not self.background.abandoned:
             try:
                 permits = self._holdings.unused.popleft()
             except IndexError:

@@ -7,7 +7,7 @@ from typing import Any, Callable, Mapping
 from ratelimiter_client.aio import AsyncRateLimiter
 from ratelimiter_client.arguments import FailMode, limit_name, refuse_unless
 from ratelimiter_client.client import RateLimiter
-from ratelimiter_client.decision import Decision, Name
+from ratelimiter_client.decision import Decision, Groups, Name
 from ratelimiter_client.http.transport import Answer
 from ratelimiter_client.testing.service import DEFAULT, START, Call, FakeService, Limit
 from ratelimiter_client.undecided import OnUndecided
@@ -16,15 +16,55 @@ from ratelimiter_client.waiting import admitted, pause_after, seconds
 URL = "http://fake.invalid"
 
 
+class _Connections:
+    """Replaces the connections to a service."""
+
+    def __init__(self, service: FakeService, timeout: float) -> None:
+        self._service, self._timeout = service, timeout
+
+    def exchange(self, request: bytes, *_: Any, **__: Any) -> Answer:
+        return self._service.answer(request, self._timeout)
+
+    def close(self) -> None:
+        pass
+
+
+class _AsyncConnections(_Connections):
+    @property
+    def of_loop(self) -> _AsyncConnections:
+        return self
+
+    async def exchange(self, request: bytes, *_: Any, **__: Any) -> Answer:  # type: ignore[override]
+        return self._service.answer(request, self._timeout)
+
+
 class Controls:
-    """The controls of a fake limiter, for tests."""
+    """The common part of the fake limiters: a fake service, and its controls for tests."""
 
     service: FakeService
+    timeout: float
     _service: Any
+    _connections: Any
+
+    def __init__(
+        self,
+        limits: Mapping[str, Limit] | None = None,
+        *,
+        default: Limit | None = DEFAULT,
+        clock: Callable[[], float] | None = None,
+        timeout: float = 0.05,
+        fail_mode: FailMode = "open",
+        retry: bool = True,
+        on_undecided: OnUndecided = None,
+    ) -> None:
+        refuse_unless(clock is None or callable(clock), "clock", clock, "a function")
+        super().__init__(URL, None, timeout, fail_mode, retry=retry, on_undecided=on_undecided)  # type: ignore[call-arg]
+        self.service = FakeService(checked(limits, default), default, clock or _standing)
+        self._service.connect_by(lambda: self._connections(self.service, self.timeout))
 
     @property
     def calls(self) -> list[Call]:
-        """The calls of the service in order, each a Call: `client_id`, `limit_key`, `cost`, `allowed`."""
+        """The calls of the service in order, each a Call: `client_id`, `limit_key`, `cost`, `allowed`, `groups`."""
         return self.service.calls
 
     @property
@@ -76,53 +116,31 @@ class FakeLimiter(Controls, RateLimiter):
     time. The other arguments are those of RateLimiter.
     """
 
-    def __init__(
-        self,
-        limits: Mapping[str, Limit] | None = None,
-        *,
-        default: Limit | None = DEFAULT,
-        clock: Callable[[], float] | None = None,
-        timeout: float = 0.05,
-        fail_mode: FailMode = "open",
-        retry: bool = True,
-        on_undecided: OnUndecided = None,
-    ) -> None:
-        refuse_unless(clock is None or callable(clock), "clock", clock, "a function")
-        super().__init__(URL, None, timeout, fail_mode, retry=retry, on_undecided=on_undecided)
-        self.service = FakeService(checked(limits, default), default, clock or _standing)
-        self._service.connect_by(lambda: _Connections(self.service, self.timeout))
+    _connections = _Connections
 
-    def wait(self, client_id: Name, limit_key: Name = "global", cost: int = 1, *, at_most: float) -> Decision:
+    def wait(
+        self, client_id: Name, limit_key: Name = "global", cost: int = 1, *, at_most: float, groups: Groups = ()
+    ) -> Decision:
         """As RateLimiter.wait, by the fake's clock: nothing sleeps."""
-        return admitted(
-            lambda: self.check(client_id, limit_key, cost), at_most, clock=lambda: self.now, sleep=self.advance
-        )
+
+        def check() -> Decision:
+            return self.check(client_id, limit_key, cost, groups=groups)
+
+        return admitted(check, at_most, clock=lambda: self.now, sleep=self.advance)
 
 
 class AsyncFakeLimiter(Controls, AsyncRateLimiter):
     """FakeLimiter for asyncio."""
 
-    def __init__(
-        self,
-        limits: Mapping[str, Limit] | None = None,
-        *,
-        default: Limit | None = DEFAULT,
-        clock: Callable[[], float] | None = None,
-        timeout: float = 0.05,
-        fail_mode: FailMode = "open",
-        retry: bool = True,
-        on_undecided: OnUndecided = None,
-    ) -> None:
-        refuse_unless(clock is None or callable(clock), "clock", clock, "a function")
-        super().__init__(URL, None, timeout, fail_mode, retry=retry, on_undecided=on_undecided)
-        self.service = FakeService(checked(limits, default), default, clock or _standing)
-        self._service.connect_by(lambda: _AsyncConnections(self.service, self.timeout))
+    _connections = _AsyncConnections
 
-    async def wait(self, client_id: Name, limit_key: Name = "global", cost: int = 1, *, at_most: float) -> Decision:
+    async def wait(
+        self, client_id: Name, limit_key: Name = "global", cost: int = 1, *, at_most: float, groups: Groups = ()
+    ) -> Decision:
         """As RateLimiter.wait, by the fake's clock: nothing sleeps."""
         give_up = self.now + seconds(at_most)
         while True:
-            decision = await self.check(client_id, limit_key, cost)
+            decision = await self.check(client_id, limit_key, cost, groups=groups)
             pause = pause_after(decision, give_up - self.now)
             if pause is None:
                 return decision
@@ -142,25 +160,3 @@ def checked(limits: Mapping[str, Limit] | None, default: Limit | None) -> Mappin
         if not is_pair or not all(type(number) is int and number >= low for number, low in zip(limit, (0, 1))):
             raise ValueError(f"the limit of {key!r} is {limit!r}, allowed is (units, seconds)")
     return given
-
-
-class _Connections:
-    """Replaces the connections to a service."""
-
-    def __init__(self, service: FakeService, timeout: float) -> None:
-        self._service, self._timeout = service, timeout
-
-    def exchange(self, request: bytes, *_: Any, **__: Any) -> Answer:
-        return self._service.answer(request, self._timeout)
-
-    def close(self) -> None:
-        pass
-
-
-class _AsyncConnections(_Connections):
-    @property
-    def of_loop(self) -> _AsyncConnections:
-        return self
-
-    async def exchange(self, request: bytes, *_: Any, **__: Any) -> Answer:  # type: ignore[override]
-        return self._service.answer(request, self._timeout)

@@ -26,14 +26,15 @@ class Call(NamedTuple):
     limit_key: str
     cost: int
     allowed: bool
+    groups: tuple[str, ...] = ()
 
 
 class Window:
     """A counter. It begins with its first charged check, as the service's `fixed_window`."""
 
     def __init__(self) -> None:
-        self.used = 0
-        self.end = 0.0
+        self.used: int = 0
+        self.end: float = 0.0
 
     def left(self, limit: Limit, now: float) -> int:
         if now >= self.end:
@@ -56,10 +57,10 @@ class FakeService:
     def __init__(self, limits: Mapping[str, Limit], default: Limit | None, clock: Callable[[], float]) -> None:
         self.calls: list[Call] = []
         self.clock = clock
-        self.passed = 0.0  # seconds by which the test moved the clock
+        self.passed: float = 0.0  # seconds by which the test moved the clock
         self.denied: dict[str, int | None] = {}  # limit key -> retry_after_ms
         self.degraded = False
-        self.seconds = 0.0  # of delay before an answer
+        self.seconds: float = 0.0  # of delay before an answer
         self.failure: Exception | int | None = None  # the exception to raise, or the status of every answer
         self._lock = threading.Lock()
         self._default = default
@@ -100,33 +101,51 @@ class FakeService:
     def _asked(self, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
         fields = json.loads(body)
         if path == "/v1/check":
-            return 200, self._check(fields)
+            return 200, self._decided([fields])[0]
         if path == "/v1/check/batch":
-            return 200, {"results": [self._check(check) for check in fields["checks"]]}
+            return 200, {"results": self._results(**fields)}
         if path == "/v1/leases":
             return 200, self._lease(fields)
         lease = self._leases.pop(unquote(path.split("/")[3]), None)
         return (200, self._returned(lease, fields["unused"])) if lease else (404, _problem(404))
 
-    def _check(self, fields: dict[str, Any]) -> dict[str, Any]:
-        named = (fields["client_id"], fields.get("request_id", ""))
-        if named in self._remembered:
-            return self._remembered[named]
-        decided = self._decided(fields["client_id"], fields["limit_key"], fields["cost"])
-        if named[1] and decided["allowed"]:
-            self._remembered[named] = decided
-        return decided
+    def _results(
+        self, checks: list[dict[str, Any]], together: bool = False, headers: bool = False
+    ) -> list[dict[str, Any]]:
+        results = self._decided(checks) if together else [self._decided([fields])[0] for fields in checks]
+        return [{**one, "headers": dict(_headers(one, self.now))} for one in results] if headers else results
 
-    def _decided(self, client_id: str, limit_key: str, cost: int) -> dict[str, Any]:
+    def _decided(self, checks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The decisions on checks of which all are charged, or none. A window is charged once, by the greatest cost."""
+        known = [self._remembered.get(_named(fields)) for fields in checks]
+        answers = [self._looked(fields) if known is None else known for fields, known in zip(checks, known)]
+        if self.degraded or not all(decided["allowed"] for decided in answers):
+            return answers
+        fresh = [(fields, decided) for fields, decided, known in zip(checks, answers, known) if known is None]
+        greatest: dict[tuple[str, str], int] = {}
+        for fields, _ in fresh:
+            place = (fields["client_id"], fields["limit_key"])
+            greatest[place] = max(greatest.get(place, 0), fields["cost"])
+        for place, cost in greatest.items():
+            if cost:
+                self._windows[place].charge(cost, self._limit(place[1]), self.now)
+        for fields, decided in fresh:
+            window = self._windows[fields["client_id"], fields["limit_key"]]
+            decided["remaining"] = window.left(self._limit(fields["limit_key"]), self.now)
+            decided["reset_at"] = max(self.now, window.end)
+            if "request_id" in fields:
+                self._remembered[_named(fields)] = decided
+        return answers
+
+    def _looked(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """The decision on a check, before anything is charged."""
+        client_id, limit_key, cost = fields["client_id"], fields["limit_key"], fields["cost"]
         rate, seconds = limit = self._limit(limit_key)
         now, window = self.now, self._windows.setdefault((client_id, limit_key), Window())
         left = window.left(limit, now)
         shut = cost > 0 and limit_key in self.denied and not self.degraded
         allowed = self.degraded or (not shut and cost <= left)
-        if allowed and cost and not self.degraded:
-            window.charge(cost, limit, now)
-            left -= cost
-        self.calls.append(Call(client_id, limit_key, cost, allowed))
+        self.calls.append(Call(client_id, limit_key, cost, allowed, tuple(fields.get("groups", ()))))
         wait: int | None = 0 if allowed else max(1, round((window.end - now) * 1000))
         if not allowed and (shut or cost > rate):
             wait = self.denied[limit_key] if shut else None
@@ -148,7 +167,7 @@ class FakeService:
         client_id, limit_key, permits = fields["client_id"], fields["limit_key"], fields["permits"]
         window = self._windows.setdefault((client_id, limit_key), Window())
         granted = min(permits, window.left(self._limit(limit_key), self.now))
-        decided = self._decided(client_id, limit_key, granted or 1)
+        [decided] = self._decided([{**fields, "cost": granted or 1}])
         granted = granted if decided["allowed"] else 0
         lease_id = f"lease-{len(self.calls)}" if granted else None
         if lease_id:
@@ -169,6 +188,10 @@ class FakeService:
             known = ", ".join(sorted(self._limits)) or "none"
             raise LookupError(f"limit_key is {limit_key!r}, which has no limit here; those that have one: {known}")
         return limit
+
+
+def _named(fields: dict[str, Any]) -> tuple[str, str]:
+    return fields["client_id"], fields.get("request_id", "")
 
 
 def _problem(status: int) -> dict[str, Any]:

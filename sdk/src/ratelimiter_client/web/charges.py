@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any, Callable, Generator, NamedTuple, Tuple
+from typing import Any, Callable, Generator, NamedTuple, Sequence, Tuple
 
 from ratelimiter_client.decision import Decision
 from ratelimiter_client.errors import RateLimiterError
@@ -26,7 +26,7 @@ class Hold:
         With None nothing is held, and the charge of the check counts.
         """
         try:
-            lease = limiter.lease(ask.client_id, ask.limit_key, ask.cost, HOLD_SECONDS)
+            lease = limiter.lease(ask.client_id, ask.limit_key, ask.cost, HOLD_SECONDS, **ask.options)
             if 0 < lease.granted < ask.cost:
                 limiter.return_lease(lease.lease_id, lease.granted)
         except RateLimiterError:
@@ -55,6 +55,12 @@ class Ask(NamedTuple):
     limit_key: str
     cost: int
     hold: Hold | None = None
+    groups: tuple[str, ...] = ()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The groups as an argument, where there are any: a limiter of the application's own may take none."""
+        return {"groups": self.groups} if self.groups else {}
 
 
 Place = Tuple[int, str]  # a limiter and a client id
@@ -76,7 +82,7 @@ class Charges:
     def __init__(self) -> None:
         self.decisions: list[Decision] = []
         self.holds: list[Hold] = []
-        self._met: dict[tuple[Place, str], Decision] = {}  # by limit key
+        self._met: dict[tuple[Place, str, tuple[str, ...]], Decision] = {}  # by limit key and groups
         self._charged: dict[tuple[Place, int | str], Charge] = {}  # by rule
 
     @classmethod
@@ -94,7 +100,7 @@ class Charges:
         if ask.cost <= 0:  # nothing to charge; the limiter denies a negative cost
             return (yield ask._replace(hold=None))
         place = (id(limiter), ask.client_id)
-        met = self._met.get((place, ask.limit_key))
+        met = self._met.get((place, ask.limit_key, ask.groups))
         if met is None and any(known == place for known, _ in self._charged):
             met = yield ask._replace(cost=0, hold=None)
             if met.error is not None:
@@ -108,10 +114,26 @@ class Charges:
             ask = ask._replace(cost=ask.cost - charge.units)
         decision = yield ask
         if decision.allowed and decision.error is None:
-            self._met[place, ask.limit_key] = decision
+            self._met[place, ask.limit_key, ask.groups] = decision
             self._charged[place, decision.rule_id] = Charge(ask.cost + (charge.units if charge else 0), ask.hold)
             self.holds += [] if ask.hold is None else [ask.hold]
         return decision
+
+    def together(self, limiter: object, asks: Sequence[Ask], decisions: Sequence[Decision]) -> None:
+        """Record the answers to questions that were all admitted and charged, or none."""
+        if not all(decision.allowed for decision in decisions):
+            return
+        for ask, decision in zip(asks, decisions):
+            if ask.cost > 0 and decision.error is None:
+                place = (id(limiter), ask.client_id)
+                before = self._charged.get((place, decision.rule_id), Charge(0, None))
+                self._met[place, ask.limit_key, ask.groups] = decision
+                self._charged[place, decision.rule_id] = Charge(max(before.units, ask.cost), None)
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing was charged yet."""
+        return not self._charged
 
     def settle(self, answer: Any) -> None:
         """Settle all holds."""

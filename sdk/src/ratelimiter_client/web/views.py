@@ -6,7 +6,7 @@ import functools
 import inspect
 from typing import Any, Iterable
 
-from ratelimiter_client.arguments import refuse_unless
+from ratelimiter_client.arguments import a_function
 
 LIMITS, EXEMPT = "_ratelimiter_limits", "_ratelimiter_exempt"
 
@@ -30,7 +30,7 @@ def override(limits: Iterable[Any]) -> bool:
 def exempted(view: Any) -> Any:
     """A view like it that is exempt; the function itself may be another view too. Raises TypeError."""
     allowed = "a view; of a class the one that as_view makes"
-    refuse_unless(callable(view) and not inspect.isclass(view), "what is exempt", view, allowed)
+    a_function("what is exempt", view, allowed)
 
     @functools.wraps(view)
     def call(*args: Any, **kwargs: Any) -> Any:

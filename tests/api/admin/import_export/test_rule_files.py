@@ -30,7 +30,7 @@ from app.api.admin.rules.rule_warnings import warnings_of_merge
 from app.api.problems import Problem
 from app.rules.rule import Limit, Rule
 from app.rules.sql.merge import Merge
-from app.rules.yielding import unpaced
+from app.rules.sync.yielding import unpaced
 from tests.support.steps import Steps
 
 READERS = pytest.mark.parametrize("read", [items_of_json, items_of_yaml], ids=["JSON", "YAML"])

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from app.rules.rule import ALGORITHMS, BUCKETS
+from app.rules.rule import ALGORITHMS, BUCKET_ALGORITHMS
 from tests.api.conftest import PutRules
 from tests.support.node import Node
 
@@ -40,7 +40,9 @@ def test_a_new_rate_keeps_the_units_consumed(node: Node, client: str, put_rules:
 
 def test_a_new_burst_keeps_the_units_consumed(node: Node, client: str, put_rules: PutRules) -> None:
     expected = {30: (24, 30), 8: (2, 8), 5: (0, 5), None: (4, 10)}
-    cases = {f"{client}-{algorithm}-{burst}": (algorithm, burst) for algorithm in BUCKETS for burst in expected}
+    cases = {
+        f"{client}-{algorithm}-{burst}": (algorithm, burst) for algorithm in BUCKET_ALGORITHMS for burst in expected
+    }
     put_rules(*(_rule(name, 10, algorithm=algorithm) for name, (algorithm, _) in cases.items()))
     assert [node.check(name, cost=6)["remaining"] for name in cases] == [4] * len(cases)
     put_rules(*(_rule(name, 10, algorithm=algorithm, burst=burst) for name, (algorithm, burst) in cases.items()))

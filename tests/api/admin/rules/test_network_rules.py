@@ -13,7 +13,7 @@ import requests
 
 from devstack import Valkey
 from tests.api.conftest import OtherTenant
-from tests.support.node import Node
+from tests.support.node import Node, behind_proxy
 
 RULES, IMPORT, EXPORT = "/v1/admin/rules", "/v1/admin/import", "/v1/admin/export"
 
@@ -163,16 +163,8 @@ def test_files_keep_networks(call: Call, ids: dict[str, int], kind: str) -> None
 @pytest.fixture(scope="module")
 def proxied(valkey: Valkey, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A node that takes this machine for its proxy, on the rules of the shared node."""
-    with Node(
-        redis_url=valkey.url,
-        database_url=database_url,
-        data_dir=tmp_path_factory.mktemp("proxied"),
-        TRUSTED_PROXIES="127.0.0.1",
-        CHECK_AUTH="open",
-        AUTHORIZE_BY="address",
-        REDIS_TIMEOUT_MS=2000,
-        WEB_CONCURRENCY=1,
-    ) as node:
+    data_dir = tmp_path_factory.mktemp("proxied")
+    with behind_proxy(valkey.url, database_url, data_dir, AUTHORIZE_BY="address", WEB_CONCURRENCY=1) as node:
         yield node
 
 

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, ip_address, ip_network
 IPV6_PREFIX = 64  # bits; a subscriber has at least a /64 to choose addresses from
 
 
-class Addresses:
+class ConnectionsByAddress:
     """Counts connections up to `most` per address. 0: no bound. Loopback and `trusted` (networks separated by commas)
     have no bound either.
     """

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 T = TypeVar("T")
 
 PIECE_SECONDS = 0.002
-REST_SECONDS = 0.001  # a timer, because sleep(0) may return before the hub has polled its sockets
+YIELD_SECONDS = 0.001  # a timer, because sleep(0) may return before the hub has polled its sockets
 LET_GO = 100  # list items freed between two reads of the clock: 50 µs
 
 
@@ -49,7 +49,7 @@ class CooperativePace:
         for item in items:
             yield item
             if self._clock() > rest_at:
-                gevent.sleep(REST_SECONDS)
+                gevent.sleep(YIELD_SECONDS)
                 rest_at = self._clock() + PIECE_SECONDS
 
 
@@ -66,5 +66,5 @@ class SharedPace(CooperativePace):
         for item in items:
             yield item
             if self._clock() > self._rest_at:
-                gevent.sleep(REST_SECONDS)
+                gevent.sleep(YIELD_SECONDS)
                 self._rest_at = self._clock() + PIECE_SECONDS

@@ -1,6 +1,6 @@
-"""Blocks a client whatever its rules say, and unblocks it: the changes of rules that this needs.
+"""Actions on rules: the changes that block and unblock a client, and that enforce a shadow rule.
 
-A client's rules for an endpoint precede its rule for any endpoint, so all of them have to block.
+A client's rules for an endpoint precede its rule for any endpoint, so a block changes all of them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from app.rules.documents import Document, rule_of
+from app.rules.errors import Conflict
 from app.rules.rule import Rule
 
 BLOCK = "block"
@@ -55,6 +56,21 @@ def unblocked(
             yield rule, None
         else:
             yield rule, replace(rule, enabled=False)
+
+
+def promoted(shadow: Rule, twin: Rule | None) -> Rule:
+    """Return the enforced rule made from the shadow and its twin, the enforced rule of the same client and endpoint.
+
+    The twin provides what the shadow leaves open: `fail_mode` and description. Raises Conflict.
+    """
+    if not shadow.shadow:
+        raise Conflict(f"rule {shadow.id} is not a shadow rule: it is enforced already", "not-on-trial")
+    if not shadow.enabled:
+        raise Conflict(f"rule {shadow.id} is disabled, so it was not measured: enable it first", "not-on-trial")
+    if twin is None:
+        return replace(shadow, shadow=False)
+    kept = {"fail_mode": shadow.fail_mode or twin.fail_mode, "description": shadow.description or twin.description}
+    return replace(shadow, shadow=False, **kept)
 
 
 def _as_it_was(rule: Rule, earlier: Document) -> Rule:

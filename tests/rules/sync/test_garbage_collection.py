@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 
-from app.rules.garbage import MOST_OVERLAPPING, NEVER, LongWork
+from app.rules.sync.garbage_collection import MOST_OVERLAPPING, NEVER, LongWork
 
 
 class Ring:

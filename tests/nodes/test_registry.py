@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import Engine, text
 
-from app.rules.sql.nodes import MARGIN_SECONDS, NAMED, REDIS, Node, Nodes, SharedClock, difference
+from app.nodes.comparison import MARGIN_SECONDS, MAX_NAMED, REDIS, Node, SharedClock, difference
+from app.nodes.registry import Nodes
 
 MINE = {"ALGORITHM": "gcra", "NODES": "2", REDIS: "mark"}
 
@@ -82,7 +83,7 @@ def test_an_answer_that_took_long_says_nothing_about_clocks() -> None:
 
 
 def test_the_setting_and_the_nodes_are_named() -> None:
-    others = [Node(f"n{number}:1", MINE | {"ALGORITHM": "fixed_window"}, 2000.0) for number in range(NAMED + 2)]
+    others = [Node(f"n{number}:1", MINE | {"ALGORITHM": "fixed_window"}, 2000.0) for number in range(MAX_NAMED + 2)]
     said = difference(MINE, 1000.0, [*others, Node("z:1", MINE | {"NODES": "5"}, 2000.0)])
     assert said is not None
     assert "ALGORITHM is fixed_window on n0:1, n1:1, n2:1 and 2 more, gcra here; NODES is 5 on z:1, 2 here" in said

@@ -15,7 +15,7 @@ from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 from app.rules.sql.changes import RuleChanges
 from app.rules.sql.snapshot_source import SnapshotSource
-from app.rules.yielding import LET_GO, let_go, unpaced
+from app.rules.sync.yielding import LET_GO, let_go, unpaced
 from tests.support.steps import Steps
 from tests.support.stored import AUTHOR, rule
 

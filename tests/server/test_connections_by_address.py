@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from app.server.addresses import Addresses
+from app.server.connections_by_address import ConnectionsByAddress
 from devstack import Valkey
 from tests.api.raw_http import RawAnswer, problem_of, request
 from tests.support.answers import Answers
@@ -21,7 +21,7 @@ MOST = 3
     "address", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "10.1.2.3", "::ffff:10.1.2.3", "192.0.2.7"]
 )
 def test_loopback_and_trusted_proxies_may_have_any_number(address: str) -> None:
-    addresses = Addresses(most=1, trusted="10.0.0.0/8, 192.0.2.7")
+    addresses = ConnectionsByAddress(most=1, trusted="10.0.0.0/8, 192.0.2.7")
     assert all(addresses.enter(address) for _ in range(10))
 
 
@@ -36,14 +36,14 @@ def test_loopback_and_trusted_proxies_may_have_any_number(address: str) -> None:
 )
 def test_an_address_may_have_so_many_at_a_time(one: str, same: str, other: str) -> None:
     """Of IPv6, a /64: so many addresses has one subscriber."""
-    addresses = Addresses(most=2, trusted="10.0.0.0/8")
+    addresses = ConnectionsByAddress(most=2, trusted="10.0.0.0/8")
     assert [addresses.enter(each) for each in (one, same, one, same, other)] == [True, True, False, False, True]
     addresses.leave(same)
     assert [addresses.enter(one), addresses.enter(one)] == [True, False]
 
 
 def test_what_is_counted_is_forgotten_with_its_last_connection() -> None:
-    addresses = Addresses(most=2, trusted="")
+    addresses = ConnectionsByAddress(most=2, trusted="")
     for number in range(100):
         assert addresses.enter(f"198.51.100.{number}")
         addresses.leave(f"198.51.100.{number}")
@@ -51,7 +51,7 @@ def test_what_is_counted_is_forgotten_with_its_last_connection() -> None:
 
 
 def test_without_a_bound_nothing_is_counted() -> None:
-    addresses = Addresses(most=0, trusted="")
+    addresses = ConnectionsByAddress(most=0, trusted="")
     assert all(addresses.enter("198.51.100.1") for _ in range(10))
     assert len(addresses) == 0
 

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class View(NamedTuple):
+class StepResult(NamedTuple):
     """The state of a limit after a step. Times are microseconds from now."""
 
     wait_us: int  # until the cost fits; 0: it fitted and was charged

@@ -1,0 +1,1 @@
+"""The nodes of a deployment: which run, and whether their settings and clocks agree."""

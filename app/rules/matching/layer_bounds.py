@@ -1,0 +1,34 @@
+"""Bounds how many layers a tenant may have, and how many limits may decide one check, which charges all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from app.rules.errors import Conflict
+
+MAX_LAYERS = 8  # per tenant
+# One rule of each layer decides a check. The built-in default may add one more limit.
+MAX_LIMITS_OF_LAYERS = 16
+MANY = "too-many"  # the kind of these refusals
+
+
+@contextmanager
+def keeping_few_layers(most_limits: Callable[[], Mapping[str, int]]) -> Iterator[None]:
+    """Changes rules inside. Raises Conflict if the tenant then has too many layers or too many limits.
+
+    `most_limits`: by layer, the largest number of limits of any rule. An excess from before may stay, because nodes of
+    the previous release do not know the bounds.
+    """
+    before = most_limits()
+    yield
+    after = most_limits()
+    if len(after) > max(MAX_LAYERS, len(before)):
+        raise Conflict(f"a tenant has at most {MAX_LAYERS} layers: these would be {len(after)}", MANY)
+    if sum(after.values()) > max(MAX_LIMITS_OF_LAYERS, sum(before.values())):
+        named = ", ".join(f"{layer} {number}" for layer, number in sorted(after.items()))
+        raise Conflict(
+            f"the layers of a tenant have at most {MAX_LIMITS_OF_LAYERS} limits together: these would be"
+            f" {sum(after.values())} (the most of any rule in each layer: {named})",
+            MANY,
+        )
