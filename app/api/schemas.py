@@ -11,12 +11,11 @@ from marshmallow import Schema, ValidationError, fields, missing, pre_load, vali
 from webargs.multidictproxy import MultiDictProxy
 
 from app.api.error_messages import MAX_ERRORS
-from app.rules.rule import MAX_AMOUNT
+from app.rules.rule import MAX_AMOUNT, MAX_GROUPS
 
 MAX_CLIENT_ID = 256
 MAX_LIMIT_KEY = 128
 MAX_GROUP = 128
-MAX_GROUPS = 8  # of a check
 MAX_DESCRIPTION = 1000
 MAX_MEMBERS = 100  # of an object; no schema has as many
 MAX_MOMENT = 64  # characters of a time

@@ -66,7 +66,7 @@ GROUPS = {
             "show": ("rules.templates:show_template", "The rules of a template."),
             "apply": (
                 "rules.templates:apply_template",
-                "Create or replace the template's rules for a client or a pattern.",
+                "Create or replace the template's rules for a client, a group or a pattern.",
             ),
             "delete": ("rules.templates:delete_template", "Delete a template of the tenant's own."),
         },

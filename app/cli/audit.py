@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from app.cli.command import as_json, command, of_tenant, tenant_named
-from app.cli.output import print_changes, print_json, table
+from app.cli.output import print_changes, print_json, shown_owner, table
 from app.cli.resources.context import session
 from app.cli.times import MomentType
 from app.rules.documents import differences
@@ -23,6 +23,7 @@ NOTHING: dict[str, Any] = {"limits": []}
 @click.option("--since", type=MomentType(), help="yesterday, monday, 2h, 3d, 2026-11-25, 2026-11-25T10:00:00Z (UTC).")
 @click.option("--until", type=MomentType(), help="Likewise; not this moment itself.")
 @click.option("--client-id", help="Of this client: its rules, and resets of its counters.")
+@click.option("--group", help="Of this group: its rules, and resets of its counters.")
 @click.option("--rule", type=int, help="Of this rule, also once it is deleted.")
 @click.option("--actor", help="By this actor, as the audit names it: cli:jane.")
 @click.option("--action", help="rule.delete, or rule.* for all of rules.")
@@ -53,4 +54,5 @@ def _subject(event: AuditEventRow) -> str:
     rule = event.after or event.before or {}
     if "client_id" not in rule:
         return event.subject
-    return f"{event.subject} ({rule['client_id']}, {rule.get('endpoint') or 'any endpoint'})"
+    owner = shown_owner(rule["client_id"], rule.get("group"))
+    return f"{event.subject} ({owner}, {rule.get('endpoint') or 'any endpoint'})"

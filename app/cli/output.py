@@ -51,3 +51,8 @@ def _cut(text: str, widest: int | None) -> str:
 
 def _json_default(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def shown_owner(client_id: str | None, group: str | None) -> str:
+    """Return the client or the group of a rule."""
+    return str(client_id) if group is None else f"group {group}"

@@ -32,8 +32,8 @@ def test_a_rule_is_set_shown_listed_replaced_and_deleted(cli: Cli, client: str) 
     said = cli("rules", "set", client, "--endpoint", "login", *limits, "--description", "two").output
     assert said == f"rule {number}: replaced, version 2\n"
     table = cli("rules", "list", "--client-id", client).output.splitlines()
-    assert table[0].split() == ["ID", "VERSION", "CLIENT", "ENDPOINT", "ACTION", "LIMITS", "NOTES"]
-    assert re.search(rf"^{number} +2 +{client} +login +limit +1/1s gcra burst 3, 100/3600s +two$", table[1])
+    assert table[0].split() == ["ID", "VERSION", "LAYER", "CLIENT", "ENDPOINT", "ACTION", "LIMITS", "NOTES"]
+    assert re.search(rf"^{number} +2 +default +{client} +login +limit +1/1s gcra burst 3, 100/3600s +two$", table[1])
     assert "shadow, fail closed" in table[2]
     assert "1/1s gcra burst 3" in cli("rules", "show", number).output
     assert cli("rules", "delete", number, "--yes").output == f"rule {number}: deleted\n"

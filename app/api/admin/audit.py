@@ -12,7 +12,7 @@ from marshmallow import Schema, fields, validate
 from app.api.auth import requires
 from app.api.blueprint import StrictBlueprint, paged
 from app.api.problems import Problem
-from app.api.schemas import MAX_CLIENT_ID, FilterSchema, Moment, text_field
+from app.api.schemas import MAX_CLIENT_ID, MAX_GROUP, FilterSchema, Moment, text_field
 from app.extensions import db
 from app.rules.sql.history import AuditFilter, History
 
@@ -28,6 +28,7 @@ class AuditFilterSchema(FilterSchema):
         validate=validate.Range(0, 2**31 - 1), metadata={"description": "another than one's own: with tenants:write"}
     )
     client_id = text_field(MAX_CLIENT_ID, metadata={"description": "of rules and of counters that were reset"})
+    group = text_field(MAX_GROUP, metadata={"description": "of rules and of counters that were reset"})
     actor = text_field(MAX_TEXT, 0)
     action = text_field(MAX_TEXT, 0, metadata={"description": "rule.delete, or rule.* for all of rules"})
     subject = text_field(MAX_TEXT, 0)

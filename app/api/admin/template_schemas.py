@@ -6,15 +6,23 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validates_schema
 
-from app.api.admin.rules.schemas import RuleSchema, StoredRuleSchema, client_pattern_field, possible_client
+from app.api.admin.rules.schemas import (
+    RuleSchema,
+    StoredRuleSchema,
+    client_pattern_field,
+    group_pattern_field,
+    one_owner,
+    possible_client,
+    possible_group,
+)
 from app.api.schemas import BoundedList, ReadOnly, StrictSchema, name_field
 
 MAX_TEMPLATE_RULES = 20
-OF_STORED_RULES = ("client_id", "id", "version", "created_at", "updated_at")
+OF_STORED_RULES = ("client_id", "group", "id", "version", "created_at", "updated_at")
 
 
 class TemplateRuleSchema(RuleSchema):
-    """A rule of a template, for the client to which the template is applied."""
+    """A rule of a template, for the client or the group to which the template is applied."""
 
     class Meta:
         exclude = (*OF_STORED_RULES, "warnings")
@@ -36,9 +44,9 @@ class TemplateSchema(TemplateRuleSchema):
 
     @validates_schema
     def _one_each(self, data: dict[str, Any], **_: Any) -> None:
-        who = [(rule["endpoint"], rule["shadow"]) for rule in data.get("rules", ())]
-        if len(set(who)) < len(who):
-            raise ValidationError("Two of them are for the same endpoint.", "rules")
+        places = [(rule["layer"], rule["endpoint"], rule["shadow"]) for rule in data.get("rules", ())]
+        if len(set(places)) < len(places):
+            raise ValidationError("Two of them are for the same layer and endpoint.", "rules")
 
 
 class StoredTemplateRuleSchema(StoredRuleSchema):
@@ -56,3 +64,9 @@ class StoredTemplateSchema(Schema):
 class ApplicationSchema(StrictSchema):
     client_id = client_pattern_field()
     client_id.validators.append(possible_client)
+    group = group_pattern_field()
+    group.validators.append(possible_group)
+
+    @validates_schema
+    def _of_one_owner(self, data: dict[str, Any], **_: Any) -> None:
+        one_owner(data)

@@ -1,4 +1,4 @@
-"""Templates, and their application to a client or a pattern."""
+"""Templates, and their application to a client, a group or a pattern."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ def delete_template(name: str) -> None:
 @blueprint.response(200, RuleAnswerSchema(many=True))
 @conditional
 @requires("rules:write")
-def apply_template(sent: dict[str, str], name: str) -> list[dict[str, Any]]:
-    """Create or replace the template's rules, for a client or a pattern. All or none."""
+def apply_template(sent: dict[str, str | None], name: str) -> list[dict[str, Any]]:
+    """Create or replace the template's rules, for a client, a group or a pattern. All or none."""
     template = _templates().get(name_in_path(name))
-    wanted = template.rules_for(sent["client_id"], g.principal.tenant_id)
+    wanted = template.rules_for(sent, g.principal.tenant_id)
     merge = changes().merge(wanted, expected=Precondition())
     refresh()
     rules = (*merge.created, *(new for _, new in merge.replaced), *merge.unchanged)
@@ -80,7 +80,7 @@ def _templates() -> Templates:
 
 
 def _document(sent: dict[str, Any]) -> Document:
-    return without_owner(document_of(as_rule({"client_id": "", **sent})))
+    return without_owner(document_of(as_rule(sent)))
 
 
 def _template_answer(template: Template) -> dict[str, Any]:

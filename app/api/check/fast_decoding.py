@@ -13,9 +13,9 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from app.api.check.schemas import MAX_BATCH
-from app.api.schemas import MAX_CLIENT_ID, MAX_GROUP, MAX_GROUPS, MAX_LIMIT_KEY, UNPRINTABLE
+from app.api.schemas import MAX_CLIENT_ID, MAX_GROUP, MAX_LIMIT_KEY, UNPRINTABLE
 from app.limiter.decision import Check
-from app.rules.rule import MAX_AMOUNT
+from app.rules.rule import MAX_AMOUNT, MAX_GROUPS
 
 Group = Annotated[str, Meta(min_length=1, max_length=MAX_GROUP)]
 

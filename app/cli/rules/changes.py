@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from msgspec.structs import replace
 
 from app.api.admin.counter_schemas import QuestionSchema
 from app.api.admin.rules.rule_json import patched, rule_answer, rule_from
 from app.api.admin.rules.rule_warnings import if_readable, warnings_of, warnings_of_block
 from app.api.admin.rules.schemas import ClientToBlockSchema
 from app.cli.command import agree, as_json, asking, by_operator, command, of_tenant, tenant_named
-from app.cli.output import many, print_changes, print_json
+from app.cli.output import many, print_changes, print_json, shown_owner
 from app.cli.resources.context import session, settings
 from app.cli.rules.crud import as_seen, stored
 from app.cli.rules.options import sent, single_fields
@@ -87,11 +88,11 @@ def unblock(client_id: str, tenant: str, author: Author, as_json: bool) -> None:
 def promote(rule_id: int, tenant: str, yes: bool, author: Author, as_json: bool) -> None:
     """Enforce a shadow rule, in place of the enforced rule of the same client and endpoint."""
     shadow = stored(tenant, rule_id)
-    who = {"client_id": shadow.client_id, "endpoint": shadow.endpoint, "shadow": False}
-    twin = next(iter(RuleRepository(session()).rules(shadow.tenant_id, **who)), None)
+    twin = RuleRepository(session()).twin(replace(shadow, shadow=False))
     before, after = twin or shadow, promoted(shadow, twin)
     if not yes:
-        click.echo(f"rule {before.id} ({before.client_id}, {before.endpoint or 'any endpoint'}) becomes:", err=True)
+        who = shown_owner(before.client_id, before.group)
+        click.echo(f"rule {before.id} ({who}, {before.endpoint or 'any endpoint'}) becomes:", err=True)
         print_changes(differences(document_of(before), document_of(after)), err=True)
     agree(f"Enforce what shadow rule {rule_id} says?", yes)
     changes = RuleChanges(session(), shadow.tenant_id, author)

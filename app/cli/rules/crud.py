@@ -10,7 +10,7 @@ from app.api.admin.rules.rule_json import rule_answer, rule_from
 from app.api.admin.rules.rule_warnings import if_readable, warnings_of
 from app.api.admin.rules.schemas import RuleSchema
 from app.cli.command import agree, as_json, asking, by_operator, command, of_tenant, tenant_named
-from app.cli.output import print_changes, print_json, print_table
+from app.cli.output import print_changes, print_json, print_table, shown_owner
 from app.cli.resources.context import session, settings
 from app.cli.rules.options import sent, single_fields
 from app.cli.rules.table import print_rules, shown_limits
@@ -27,8 +27,11 @@ from app.rules.sql.repository import RuleRepository
 @click.option("--client-id", help="Only this client or pattern.")
 @click.option("--contains", help="Only clients and patterns with this text in them.")
 @click.option("--endpoint", help="Only this endpoint.")
+@click.option("--group", help="Only this group or pattern.")
+@click.option("--layer", help="Only this layer.")
+@click.option("--shared/--not-shared", default=None, help="Only rules with shared counters, or only others.")
 @as_json
-def list_rules(tenant: str, as_json: bool, **filters: str | None) -> None:
+def list_rules(tenant: str, as_json: bool, **filters: str | bool | None) -> None:
     """The rules of a tenant, oldest first."""
     wanted = {name: value for name, value in filters.items() if value is not None}
     print_rules(RuleRepository(session()).rules(tenant_named(tenant).id, **wanted), as_json)
@@ -50,8 +53,9 @@ def show_rule(rule_id: int, tenant: str, as_json: bool) -> None:
 
 
 @command("set")
-@click.argument("client_id")
+@click.argument("client_id", required=False)
 @of_tenant
+@click.option("--group", help="For this group (exact, or a glob like org:*) instead of a client.")
 @click.option("--endpoint", help="Only this endpoint; any without it.")
 @click.option("--shadow", is_flag=True, help="Decided beside the enforced rule, never enforced.")
 @click.option("--disabled", is_flag=True)
@@ -60,7 +64,14 @@ def show_rule(rule_id: int, tenant: str, as_json: bool) -> None:
 @by_operator
 @as_json
 def set_rule(
-    client_id: str, tenant: str, endpoint: str | None, yes: bool, author: Author, as_json: bool, **fields: Any
+    client_id: str | None,
+    tenant: str,
+    group: str | None,
+    endpoint: str | None,
+    yes: bool,
+    author: Author,
+    as_json: bool,
+    **fields: Any,
 ) -> None:
     """Create the rule of this client (an id, a network like ip:10.0.0.0/8, a glob like premium_*, or *), or replace it.
 
@@ -68,7 +79,7 @@ def set_rule(
     """
     owner = tenant_named(tenant).id
     named = sent(fields)
-    loaded = RuleSchema().load({"client_id": client_id, "endpoint": endpoint} | named)
+    loaded = RuleSchema().load({"client_id": client_id, "group": group, "endpoint": endpoint} | named)
     rule = rule_from(loaded, tenant_id=owner, default_algorithm=settings().algorithm)
     twin = RuleRepository(session()).twin(rule)
     goes = {} if twin is None else lost(document_of(twin), document_of(rule), named)
@@ -94,7 +105,7 @@ def set_rule(
 def delete_rule(rule_id: int, tenant: str, yes: bool, author: Author) -> None:
     """Delete a rule. Creating it again starts new counters."""
     rule = stored(tenant, rule_id)
-    who = f"{rule.client_id}, {rule.endpoint or 'any endpoint'}"
+    who = f"{shown_owner(rule.client_id, rule.group)}, {rule.endpoint or 'any endpoint'}"
     for warning in warnings_of(None, rule, RuleRepository(session())):
         click.echo(warning, err=True)
     agree(f"Delete rule {rule_id} ({who}) and its versions?", yes)

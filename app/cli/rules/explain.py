@@ -9,7 +9,7 @@ import click
 from app.api.admin.counter_json import candidate_answer, reading_answer
 from app.api.admin.counter_schemas import QuestionSchema
 from app.cli.command import as_json, command, of_tenant, tenant_named
-from app.cli.output import many, print_json
+from app.cli.output import many, print_json, shown_owner
 from app.cli.resources.context import session, store
 from app.cli.rules.client_rules import book_of_client
 from app.cli.rules.table import shown_limits
@@ -85,7 +85,7 @@ def _print_hidden(winner: Rule, of_other_keys: Sequence[Candidate]) -> None:
 
 
 def _named(rule: Rule) -> str:
-    whom = rule.client_id if rule.group is None else f"group {rule.group}"
+    whom = shown_owner(rule.client_id, rule.group)
     where = ("" if rule.layer == DEFAULT_LAYER else f"layer {rule.layer}, ") + (rule.endpoint or "any endpoint")
     shared = ", one counter for all" if rule.shared else ""
     return f"{'shadow ' * rule.shadow}rule {rule.public_id} ({whom}, {where}{shared})"

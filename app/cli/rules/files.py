@@ -15,10 +15,10 @@ from app.api.admin.rules.rule_json import merge_answer
 from app.api.admin.rules.rule_warnings import warnings_of_merge
 from app.api.problems import Problem
 from app.cli.command import agree, as_json, asking, by_operator, command, of_tenant, tenant_named
-from app.cli.output import many, print_changes, print_json
+from app.cli.output import many, print_changes, print_json, shown_owner
 from app.cli.progress import progress
 from app.cli.resources.context import consistent_session, end_transaction, session, settings
-from app.rules.rule import DEFAULT_TENANT_ID, Rule
+from app.rules.rule import DEFAULT_LAYER, DEFAULT_TENANT_ID, Rule
 from app.rules.sql.changes import RuleChanges
 from app.rules.sql.history import Author
 from app.rules.sql.merge import Merge
@@ -136,7 +136,9 @@ def _print(merge: Merge, as_json: bool, *, err: bool = False) -> None:
     for name, sign in SIGNS.items():
         for rule in shown[name]:
             kind = " (shadow)" if rule["shadow"] else ""
-            click.echo(f"{sign} {rule['client_id']} {rule['endpoint'] or '*'}{kind}", err=err)
+            layer = f" in {rule['layer']}" if rule["layer"] != DEFAULT_LAYER else ""
+            owner = shown_owner(rule["client_id"], rule["group"])
+            click.echo(f"{sign} {owner} {rule['endpoint'] or '*'}{layer}{kind}", err=err)
             if name == "replaced":
                 print_changes(rule["changes"], err=err)
     click.echo(", ".join(f"{len(rules)} {name}" for name, rules in shown.items()), err=err)

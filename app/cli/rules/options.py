@@ -30,6 +30,8 @@ class LimitType(click.ParamType):
 
 
 OPTIONS = (
+    click.option("--layer", help="The layer; every layer decides by one rule."),
+    click.option("--shared/--not-shared", default=None, help="One counter for all its clients, or each group value."),
     click.option("--rate", type=int, help="Units of the first limit."),
     click.option("--window", type=int, help="Seconds of the first limit."),
     click.option("--algorithm", type=click.Choice([*ALGORITHMS, DEFAULT])),

@@ -192,7 +192,7 @@ def _stands_between(rule: Rule, client_id: str, lower: Rule) -> bool:
 
 def described(rule: Rule) -> str:
     """Describe the rule in a sentence."""
-    words = [rule.client_id, rule.endpoint or "any endpoint", *(["block"] if rule.action == "block" else [])]
+    words = [rule.pattern, rule.endpoint or "any endpoint", *(["block"] if rule.action == "block" else [])]
     return f"rule {rule.id if rule.id > 0 else 'to be made'} ({', '.join(words)})"
 
 

@@ -8,10 +8,8 @@ from typing import Any, NamedTuple
 
 from app.rules.matching.pattern_index import Matches
 from app.rules.matching.tenant_rules import TenantRules
-from app.rules.rule import DEFAULT_LAYER, Rule
+from app.rules.rule import DEFAULT_LAYER, MAX_GROUPS, Rule
 from app.rules.sync.yielding import Pace
-
-MAX_GROUPS = 8  # of one check
 
 
 class Deciding(NamedTuple):

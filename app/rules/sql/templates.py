@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,23 +24,25 @@ MINUTE, HOUR, DAY = 60, 3600, 86_400
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """`rules` are documents without a `client_id`."""
+    """`rules` are documents without a client or a group."""
 
     name: str
     description: str
     rules: tuple[Document, ...]
     builtin: bool = False
 
-    def rules_for(self, client_id: str, tenant_id: int) -> list[Rule]:
-        """Return its rules for a client or a pattern."""
-        return [rule_of(document | {"client_id": client_id}, tenant_id) for document in self.rules]
+    def rules_for(self, owner: Mapping[str, str | None], tenant_id: int) -> list[Rule]:
+        """Return its rules for the `client_id` or the `group` of `owner`, either of which may be a pattern."""
+        return [rule_of(document | dict(owner), tenant_id) for document in self.rules]
 
 
 def _document(*limits: Limit, **fields: Any) -> Document:
     return without_owner(document_of(Rule(id=-1, limits=limits, **fields)))
 
 
-# A short limit for bursts and a long one for the plan. Guesses of passwords and codes are limited on every plan.
+# A short limit for bursts and a long one for the plan. Guesses of passwords and codes are limited on every plan: their
+# rules have a layer of their own, so that no other rule of a client precedes them.
+PROTECTION = "protection"
 BUILT_IN = {
     template.name: template
     for template in (
@@ -64,6 +66,7 @@ BUILT_IN = {
                 _document(
                     Limit(5, MINUTE, "sliding_window"),
                     Limit(20, HOUR, "sliding_window"),
+                    layer=PROTECTION,
                     endpoint="login",
                     fail_mode="closed",
                 ),
@@ -74,7 +77,7 @@ BUILT_IN = {
             "signup-protection",
             "register: 3 an hour; password_reset: 3 an hour",
             tuple(
-                _document(Limit(3, HOUR, "sliding_window"), endpoint=endpoint, fail_mode="closed")
+                _document(Limit(3, HOUR, "sliding_window"), layer=PROTECTION, endpoint=endpoint, fail_mode="closed")
                 for endpoint in ("register", "password_reset")
             ),
             True,

@@ -200,7 +200,7 @@ def test_a_plan_names_the_protection_that_it_switches_off(cli: Cli, client: str)
     """The operator's trap at night: a rule for the customer, so that it can go on, also lifts what protects log-in."""
     cli("tenants", "create", client)
     own = ("--tenant", client)
-    cli("templates", "apply", "login-protection", "*", *own)
+    cli("rules", "set", "*", "--endpoint", "login", "--rate", "5", "--window", "60", *own)
     [protection] = json_of(cli, "rules", "list", *own)
     named = f"rule {protection['id']} (*, login)"
     said = cli("templates", "apply", "pro", "ann", *own)

@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.rules.matching.glob import is_pattern
-from app.rules.matching.layered_rules import MAX_GROUPS
 from app.rules.matching.networks import network_of
-from app.rules.rule import DEFAULT_LAYER, Limit, Rule, default_rule
+from app.rules.rule import DEFAULT_LAYER, MAX_GROUPS, Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 
 LIMITS = (Limit(5, 60, "gcra"),)

@@ -13,11 +13,20 @@ from marshmallow import ValidationError
 from msgspec import UNSET, Meta, UnsetType
 
 from app.api.admin.rules.schemas import refuse_impossible
-from app.api.schemas import MAX_CLIENT_ID, MAX_DESCRIPTION, MAX_LIMIT_KEY, UNPRINTABLE, Repeating
-from app.rules.documents import LIMIT_FIELDS
+from app.api.schemas import MAX_CLIENT_ID, MAX_DESCRIPTION, MAX_GROUP, MAX_LIMIT_KEY, UNPRINTABLE, Repeating
+from app.rules.documents import FIELDS, LIMIT_FIELDS
 from app.rules.matching.glob import MAX_STARS, stars
 from app.rules.matching.networks import problem_of
-from app.rules.rule import ACTIONS, ALGORITHMS, FAIL_MODES, MAX_AMOUNT, MAX_LIMITS, MAX_WINDOW_SECONDS
+from app.rules.rule import (
+    ACTIONS,
+    ALGORITHMS,
+    DEFAULT_LAYER,
+    FAIL_MODES,
+    LAYER,
+    MAX_AMOUNT,
+    MAX_LIMITS,
+    MAX_WINDOW_SECONDS,
+)
 
 Amount = Annotated[int, Meta(ge=1, le=MAX_AMOUNT)]
 Window = Annotated[int, Meta(ge=1, le=MAX_WINDOW_SECONDS)]
@@ -34,9 +43,12 @@ class LimitJson(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 class RuleJson(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """One limit by its fields, or several by `limits`."""
+    """One limit by its fields, or several by `limits`; for a client or for a group."""
 
-    client_id: Annotated[str, Meta(min_length=1, max_length=MAX_CLIENT_ID)]
+    client_id: Annotated[str, Meta(min_length=1, max_length=MAX_CLIENT_ID)] | None = None
+    group: Annotated[str, Meta(min_length=1, max_length=MAX_GROUP)] | None = None
+    layer: Annotated[str, Meta(pattern=rf"\A{LAYER}\Z")] = DEFAULT_LAYER
+    shared: bool = False
     endpoint: Annotated[str, Meta(min_length=1, max_length=MAX_LIMIT_KEY)] | None = None
     rate: Amount | UnsetType = UNSET
     window: Window | UnsetType = UNSET
@@ -51,7 +63,6 @@ class RuleJson(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 _convert = partial(msgspec.convert, type=RuleJson)
-_FIELDS = ("client_id", "endpoint", "action", "fail_mode", "shadow", "enabled", "description")
 
 
 def fast_rule(sent: Any) -> dict[str, Any] | None:
@@ -63,12 +74,15 @@ def fast_rule(sent: Any) -> dict[str, Any] | None:
         limits = _limits(rule, sent)
     except (msgspec.ValidationError, ValidationError, UnicodeEncodeError):  # UnicodeEncodeError: a lone surrogate
         return None
-    texts = (rule.client_id, rule.endpoint or "", rule.description)
-    if limits is None or stars(rule.client_id) > MAX_STARS or problem_of(rule.client_id):
+    if limits is None or (rule.client_id is None) == (rule.group is None):
         return None
+    pattern = rule.client_id or rule.group or ""
+    if stars(pattern) > MAX_STARS or (rule.client_id is not None and problem_of(rule.client_id)):
+        return None
+    texts = (pattern, rule.endpoint or "", rule.description)
     if any(map(UNPRINTABLE.search, texts)):
         return None
-    return {name: getattr(rule, name) for name in _FIELDS} | limits
+    return {name: getattr(rule, name) for name in FIELDS} | limits
 
 
 def _limits(rule: RuleJson, sent: dict[str, Any]) -> dict[str, Any] | None:

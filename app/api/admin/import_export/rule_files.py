@@ -94,7 +94,7 @@ def read_rules(
                 break  # the items are no rules, so further ones would repeat the error
             twin = places.setdefault(rule.identity, place)
             if twin != place:
-                message = f"The client and endpoint are those of rules[{twin}]."
+                message = f"The layer, client or group, and endpoint are those of rules[{twin}]."
                 errors.append(FileError(["rules", place], message, item.line))
             rules.append(rule)
         let_go(pace, places)

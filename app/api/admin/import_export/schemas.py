@@ -37,7 +37,9 @@ class MergedRuleSchema(Schema):
     """`changes`: field -> from, to. `id` is null where a dry run would create the rule."""
 
     id = fields.Integer(required=True, allow_none=True)
-    client_id = fields.String(required=True)
+    client_id = fields.String(required=True, allow_none=True)
+    group = fields.String(required=True, allow_none=True)
+    layer = fields.String(required=True)
     endpoint = fields.String(required=True, allow_none=True)
     shadow = fields.Boolean(required=True)
     changes = fields.Dict(keys=fields.String(), required=True)

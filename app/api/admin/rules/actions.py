@@ -52,7 +52,8 @@ NO_BODY = {"required": False, "content": {"application/json": {"schema": Nothing
 def block_client(sent: dict[str, str]) -> dict[str, Any]:
     """Deny the client (or pattern) everything: its rule for any endpoint, made if need be, and each for an endpoint.
 
-    Their limits are kept. More specific clients have their own rules, which stay in force: `warnings` names them.
+    Their limits are kept. More specific clients have their own rules, which stay in force: `warnings` names them. The
+    block is in the layer default, which suffices: a block in any layer denies.
     """
     return _answer(sent["client_id"], changes().block(sent["client_id"]))
 
@@ -62,7 +63,10 @@ def block_client(sent: dict[str, str]) -> dict[str, Any]:
 @blueprint.response(200, BlockSchema)
 @requires("rules:write")
 def unblock_client(sent: dict[str, str]) -> dict[str, Any]:
-    """End a block: the client's rules act as before it. A rule that was made by the block is deleted."""
+    """End a block: the client's rules of the layer default act as before. A rule that the block made is deleted.
+
+    `warnings` names rules that still block the client, in any layer.
+    """
     return _answer(sent["client_id"], changes().unblock(sent["client_id"]))
 
 

@@ -6,8 +6,17 @@ from typing import Any
 
 from marshmallow import fields, validate
 
-from app.api.admin.rules.schemas import RuleSchema, StoredRuleSchema
-from app.api.schemas import MAX_CLIENT_ID, MAX_LIMIT_KEY, FilterSchema, QuerySchema, StrictSchema, Switch, text_field
+from app.api.admin.rules.schemas import RuleSchema, StoredRuleSchema, layer_field
+from app.api.schemas import (
+    MAX_CLIENT_ID,
+    MAX_GROUP,
+    MAX_LIMIT_KEY,
+    FilterSchema,
+    QuerySchema,
+    StrictSchema,
+    Switch,
+    text_field,
+)
 from app.rules.rule import ACTIONS
 
 
@@ -26,6 +35,9 @@ class RuleFilterSchema(FilterSchema):
     """Filters of the list of rules."""
 
     client_id = text_field(MAX_CLIENT_ID, 0, metadata={"description": "exactly this client or pattern"})
+    group = text_field(MAX_GROUP, 0, metadata={"description": "exactly this group or pattern"})
+    layer = layer_field()
+    shared = Switch()
     endpoint = text_field(MAX_LIMIT_KEY, 0)
     action = fields.String(validate=validate.OneOf(ACTIONS))
     enabled = Switch()

@@ -30,7 +30,7 @@ from app.rules.errors import NotFound
 from app.rules.rule import DEFAULT_LAYER, Rule
 from app.rules.sql.changes import RuleChanges
 from app.rules.sql.history import REPLACE, History
-from app.rules.sql.repository import RuleRepository, in_one_state
+from app.rules.sql.repository import IDENTIFYING, RuleRepository, in_one_state
 
 blueprint = StrictBlueprint("admin", __name__, description="Rules")
 
@@ -46,7 +46,7 @@ PATIENCE_SECONDS = 0.4  # longest wait for changes of others; 10,000 take a work
 @conditional
 @requires("rules:write")
 def put_rule(sent: Sent) -> RuleResponse:
-    """Create the rule (201), or replace the one of the same client and endpoint (200)."""
+    """Create the rule (201), or replace the one of the same layer, client or group, endpoint and shadow (200)."""
     precondition = Precondition()
     stored, created = changes().put(as_rule(sent, _named(sent)), precondition)
     body, status, headers = changed(stored, precondition.before, named=sent.names)
@@ -218,8 +218,8 @@ def _named(sent: dict[str, Any]) -> Rule | None:
     """The stored rule if an answer was sent back: only answers have `limits` together with the first limit's fields."""
     if not sent.get("limits") or not sent.keys() & set(LIMIT_FIELDS):
         return None
-    who = {name: sent[name] for name in ("client_id", "endpoint", "shadow")}
-    return next(iter(_repository().rules(g.principal.tenant_id, **who)), None)
+    identity = {name: sent[name] for name in IDENTIFYING}
+    return next(iter(_repository().rules(g.principal.tenant_id, **identity)), None)
 
 
 def _short(rule: Rule) -> dict[str, Any]:

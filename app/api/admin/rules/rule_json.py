@@ -8,8 +8,8 @@ from typing import Any
 
 from marshmallow import ValidationError
 
-from app.api.admin.rules.schemas import possible_client, refuse_impossible, schema_of_stored
-from app.rules.documents import ADDED, LIMIT_FIELDS, Document, differences, document_of
+from app.api.admin.rules.schemas import possible_client, possible_group, refuse_impossible, schema_of_stored
+from app.rules.documents import ADDED, LIMIT_FIELDS, OWNER, Document, differences, document_of
 from app.rules.rule import MAX_LOGGED_RATE, Limit, Rule
 from app.rules.sql.merge import Merge
 from app.rules.sql.models import RuleVersionRow
@@ -21,9 +21,12 @@ BOTH = "Give either limits or rate and window, not both with different values."
 
 def rule_from(sent: Mapping[str, Any], *, tenant_id: int, default_algorithm: str, stored: Rule | None = None) -> Rule:
     """The rule that was sent, loaded by RuleSchema, as the replacement of `stored`. Raises ValidationError."""
-    if stored is not None and sent["client_id"] != stored.client_id:
-        possible_client(sent["client_id"])
     fields = {name: value for name, value in sent.items() if name not in ("limits", *LIMIT_FIELDS)}
+    fields["client_id"] = sent.get("client_id") or ""
+    if stored is not None and fields["client_id"] not in ("", stored.client_id):
+        possible_client(fields["client_id"])
+    if stored is not None and fields["group"] not in (None, stored.group):
+        possible_group(fields["group"])
     limits = _limits(sent, document_of(stored)["limits"] if stored else None)
     for limit in limits:
         _refuse_without_algorithm(limit, default_algorithm)
@@ -58,9 +61,12 @@ def document_answer(document: Document) -> Document:
 def patched(current: Rule, sent: dict[str, Any]) -> dict[str, Any]:
     """`current` with the fields of `sent`, as RuleSchema loads it. Raises ValidationError.
 
-    A rate, window, algorithm or burst alone is that of the first limit; the others stay.
+    A rate, window, algorithm or burst alone is that of the first limit; the others stay. A client replaces the group,
+    and a group the client.
     """
     base = sendable(document_of(current))
+    if any(sent.get(name) is not None for name in OWNER):
+        base |= dict.fromkeys(OWNER)
     beside = {name: sent[name] for name in LIMIT_FIELDS if name in sent}
     if "limits" in sent:
         base = {name: value for name, value in base.items() if name not in LIMIT_FIELDS}
@@ -138,7 +144,9 @@ def _changed(before: Rule | None, after: Rule | None) -> dict[str, Any]:
     nothing: Document = {"limits": []}
     return {
         "id": rule.id if rule.id > 0 else before and before.id,
-        "client_id": rule.client_id,
+        "client_id": rule.client_id or None,
+        "group": rule.group,
+        "layer": rule.layer,
         "endpoint": rule.endpoint,
         "shadow": rule.shadow,
         "changes": differences(document_of(before) if before else nothing, document_of(after) if after else nothing),

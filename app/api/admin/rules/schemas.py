@@ -10,6 +10,7 @@ from marshmallow import Schema, ValidationError, fields, post_load, pre_load, va
 from app.api.schemas import (
     MAX_CLIENT_ID,
     MAX_DESCRIPTION,
+    MAX_GROUP,
     MAX_LIMIT_KEY,
     BoundedList,
     Flag,
@@ -18,13 +19,16 @@ from app.api.schemas import (
     amount,
     text_field,
 )
+from app.rules.documents import OWNER
 from app.rules.matching.glob import MAX_STARS, stars
 from app.rules.matching.networks import problem_of
 from app.rules.rule import (
     ACTIONS,
     ALGORITHMS,
     BUCKET_ALGORITHMS,
+    DEFAULT_LAYER,
     FAIL_MODES,
+    LAYER,
     MAX_LIMITS,
     MAX_LOGGED_RATE,
     MAX_RATE_TIMES_WINDOW,
@@ -33,17 +37,48 @@ from app.rules.rule import (
 
 
 def client_pattern_field() -> fields.String:
-    """The client of a rule, which may be a pattern."""
+    """The client of a rule, which may be a pattern; null in a rule for a group."""
     networks = "a network such as ip:10.0.0.0/8 for every ip: client that lies in it"
     metadata = {"description": f"exact, {networks}, a glob with at most {MAX_STARS} *, or * for all"}
-    return text_field(MAX_CLIENT_ID, required=True, metadata=metadata)
+    return text_field(MAX_CLIENT_ID, allow_none=True, load_default=None, metadata=metadata)
+
+
+def group_pattern_field() -> fields.String:
+    """The group of a rule, which may be a pattern; null in a rule for a client."""
+    metadata = {"description": f"instead of a client_id: exact, or a glob with at most {MAX_STARS} *"}
+    return text_field(MAX_GROUP, allow_none=True, load_default=None, metadata=metadata)
+
+
+def layer_field(**kwargs: Any) -> fields.String:
+    allowed = "Allowed are 1 to 32 of the letters a-z, digits, '_' and '-'."
+    # Documented in the dialect of JSON Schema, which has no \A and \Z.
+    valid = validate.Regexp(rf"\A{LAYER}\Z", error=allowed)
+    return fields.String(validate=valid, metadata={"pattern": f"^{LAYER}$"}, **kwargs)
+
+
+def one_owner(data: dict[str, Any]) -> None:
+    """Raise ValidationError unless a rule is either for a client or for a group."""
+    named = [name for name in OWNER if data.get(name) is not None]
+    if not named:
+        raise ValidationError("Missing data for required field: a client_id, or a group.", "client_id")
+    if len(named) > 1:
+        raise ValidationError("Give either client_id or group, not both.", "group")
 
 
 def possible_client(client_id: str) -> None:
     """Raise ValidationError for a `client_id` that no new rule may have; stored rules may have it."""
-    if stars(client_id) > MAX_STARS:
-        raise ValidationError(f"A pattern has at most {MAX_STARS} *, this one {stars(client_id)}.", "client_id")
+    _has_few_stars(client_id, "client_id")
     possible_network(client_id)
+
+
+def possible_group(group: str) -> None:
+    """Raise ValidationError for a `group` that no new rule may have."""
+    _has_few_stars(group, "group")
+
+
+def _has_few_stars(pattern: str, name: str) -> None:
+    if stars(pattern) > MAX_STARS:
+        raise ValidationError(f"A pattern has at most {MAX_STARS} *, this one {stars(pattern)}.", name)
 
 
 def possible_network(client_id: str) -> None:
@@ -85,11 +120,17 @@ class RuleSchema(StrictSchema):
     counts.
     """
 
-    of_stored = False  # True: `rule_from` validates a client that differs from the stored one
+    of_stored = False  # True: `rule_from` validates a client or group that differs from the stored one
 
     id = ReadOnly(type="integer")
     version = ReadOnly(type="integer")
     client_id = client_pattern_field()
+    group = group_pattern_field()
+    layer = layer_field(load_default=DEFAULT_LAYER)
+    shared = Flag(
+        load_default=False,
+        metadata={"description": "one counter for all clients of a client_id, or for each value of a group"},
+    )
     endpoint = text_field(
         MAX_LIMIT_KEY,
         allow_none=True,
@@ -111,9 +152,20 @@ class RuleSchema(StrictSchema):
     warnings = ReadOnly(type="array", items={"type": "string"})
 
     @validates("client_id")
-    def _possible_client(self, client_id: str, **_: Any) -> None:
-        if not self.of_stored:
+    def _possible_client(self, client_id: str | None, **_: Any) -> None:
+        if client_id is not None and not self.of_stored:
             possible_client(client_id)
+
+    @validates("group")
+    def _possible_group(self, group: str | None, **_: Any) -> None:
+        if group is not None and not self.of_stored:
+            possible_group(group)
+
+    @validates_schema
+    def _of_one_owner(self, data: dict[str, Any], *, partial: Any, **_: Any) -> None:
+        of_template = "client_id" not in self.fields
+        if not (partial or of_template):
+            one_owner(data)
 
     @pre_load
     def _refuse_limit_key(self, data: Any, **_: Any) -> Any:
@@ -165,7 +217,10 @@ class StoredRuleSchema(Schema):
 
     id = fields.Integer(required=True)
     version = fields.Integer(required=True)
-    client_id = fields.String(required=True)
+    client_id = fields.String(required=True, allow_none=True)
+    group = fields.String(required=True, allow_none=True)
+    layer = fields.String(required=True)
+    shared = fields.Boolean(required=True)
     endpoint = fields.String(required=True, allow_none=True)
     rate = fields.Integer(required=True, allow_none=True)
     window = fields.Integer(required=True, allow_none=True)

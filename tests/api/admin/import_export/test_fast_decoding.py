@@ -34,6 +34,9 @@ rules = st.fixed_dictionaries(
     optional=limit_fields
     | {
         "client_id": st.sampled_from(["a", "*", "a*b", "é", "a*b*c*d*e*f", "x" * 257]) | odd,
+        "group": st.sampled_from(["g", "*", "org:*", "a*b*c*d*e*f", "x" * 129]) | odd,
+        "layer": st.sampled_from(["default", "org", "Org", "l" * 33, "org\n"]) | odd,
+        "shared": st.booleans() | odd,
         "endpoint": st.sampled_from([None, "login", "x" * 129]) | odd,
         "limits": st.lists(limits, max_size=9) | odd,
         "action": st.sampled_from([*ACTIONS, "deny"]) | odd,
@@ -72,6 +75,7 @@ def test_a_plain_rule_is_what_the_schema_makes_of_it(sent: Any) -> None:
     "sent",
     [
         {"client_id": "a"} | LIMIT,
+        {"client_id": None, "group": "org:*", "layer": "org", "shared": True} | LIMIT,
         {"client_id": "a", "endpoint": None, "limits": [LIMIT, LIMIT | {"algorithm": "gcra", "burst": 9}]},
         {
             "client_id": "a*",

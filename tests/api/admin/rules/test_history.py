@@ -230,11 +230,11 @@ def test_a_time_may_have_any_offset(node: Node) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("GET", RULES, "client_id, endpoint, action, enabled, shadow, page, page_size"),
+        ("GET", RULES, "client_id, group, layer, shared, endpoint, action, enabled, shadow, page, page_size"),
         (
             "GET",
             "/v1/admin/audit",
-            "tenant_id, client_id, actor, action, subject, correlation_id, since, until, page, page_size",
+            "tenant_id, client_id, group, actor, action, subject, correlation_id, since, until, page, page_size",
         ),
         ("GET", "/v1/admin/api-keys", "tenant, revoked, page, page_size"),
         ("POST", "/v1/admin/import", "dry_run, replace"),

@@ -17,6 +17,9 @@ STORED = {
     "id",
     "version",
     "client_id",
+    "group",
+    "layer",
+    "shared",
     "endpoint",
     "rate",
     "window",
@@ -49,6 +52,9 @@ def test_a_new_rule_is_201_and_answers_all_of_its_fields(node: Node, client: str
     given = {name: stored[name] for name in STORED - {"id", "version", "limits", "created_at", "updated_at"}}
     assert given == {
         "client_id": client,
+        "group": None,
+        "layer": "default",
+        "shared": False,
         "endpoint": None,
         "rate": 5,
         "window": 60,

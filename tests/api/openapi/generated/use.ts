@@ -32,7 +32,7 @@ async function use(): Promise<void> {
   const status: number = must(refused.error, refused.data).status;
 
   const rules = await admin.GET("/v1/admin/rules", { params: { query: { client_id: "typescript" } } });
-  const listed: string[] = must(rules.data, rules.error).map((each) => each.client_id);
+  const listed: (string | null)[] = must(rules.data, rules.error).map((each) => each.client_id);
   console.log(JSON.stringify({ same: by === stored, reason, said, status, listed }));
 }
 
