@@ -139,7 +139,7 @@ class RuleChanges:
                 return merge
             self._rules.delete(merge.deleted)
             self._require_room(len(merge.created))
-            with self._within_bounds([*((None, rule) for rule in merge.created), *merge.replaced]):
+            with self._within_bounds([*((None, rule) for rule in self._pace(merge.created)), *merge.replaced]):
                 created = self._rules.add(merge.created)
                 replaced = self._rules.replace(merge.replaced)
             old = (before for before, _ in self._pace(merge.replaced))
