@@ -28,10 +28,12 @@ from app.limiter.redis.scripts import lease_release_script, lease_script
 from app.limiter.store import DenialCounter
 from app.observability.active_clients import ActiveClients
 from app.rules.errors import NotFound
+from app.rules.matching.layer_bounds import MAX_LAYERS
 
 NONCE_BYTES = 12  # 16 characters, so that a lease id cannot be guessed
 COUNTED = rf"(?:0|[1-9][0-9]{{0,18}})\.[\w-]{{{HASH_LENGTH}}}"  # a rule, and the owner of its counters
-LEASE_ID = re.compile(rf"({COUNTED}(?:~{COUNTED}){{0,7}})\.([\w-]{{16}})", re.ASCII)  # rules in layers, nonce
+# The rules that decide, and a nonce. The built-in default may decide beside a rule of each of the most layers.
+LEASE_ID = re.compile(rf"({COUNTED}(?:~{COUNTED}){{0,{MAX_LAYERS}}})\.([\w-]{{16}})", re.ASCII)
 GONE = "the tenant has no such lease, or it has expired: its permits count as used"
 
 

@@ -22,6 +22,7 @@ from app.limiter.limiter import Limiter
 from app.limiter.redis.store import RedisStore, connect
 from app.observability.active_clients import ActiveClients
 from app.rules.errors import NotFound
+from app.rules.matching.layer_bounds import MAX_LAYERS
 from app.rules.rule import ALGORITHMS, Limit, Rule
 from tests.support.deciders import START, new_client
 from tests.support.examples import examples
@@ -257,11 +258,16 @@ def test_a_lease_of_one_rule_is_named_as_before(store: RedisStore, rules: list[R
     assert summary(decided(subject, in_org(cost=0))) == [(True, 7, 4)]
 
 
-def test_an_id_of_eight_layers_is_at_most_256_characters(store: RedisStore) -> None:
-    ids = [9_999_999_000 + number for number in range(8)]
-    subject, _ = limiter(store, *[rule(each, "*", layer=f"l{each}" if each != ids[0] else "default") for each in ids])
+@pytest.mark.parametrize("layers", [("default", *map(str, range(MAX_LAYERS - 1))), tuple(map(str, range(MAX_LAYERS)))])
+def test_a_lease_of_the_most_layers_is_returned_by_an_id_of_at_most_256_characters(
+    store: RedisStore, layers: tuple[str, ...]
+) -> None:
+    """Also where the built-in default decides beside rules of as many layers as a tenant may have."""
+    rules = [rule(99_999_000 + number, "*", layer=layer) for number, layer in enumerate(layers)]
+    subject, _ = limiter(store, *rules)
     grant = leases_of(subject).acquire(question("a", 1), ttl_ms=1000)
     assert grant.lease_id is not None
+    assert len(grant.lease_id.split("~")) == MAX_LAYERS + ("default" not in layers)
     assert len(grant.lease_id) <= 256
     assert leases_of(subject).release(1, grant.lease_id, 1) == 1
 
