@@ -47,7 +47,8 @@ def test_explain_names_the_rule_of_each_layer(cli: Cli, rules: Rules, client: st
     lines = cli("explain", client, "search", *named).output.splitlines()
     assert [line for line in lines if line.startswith("rule ")] == [
         f"rule {rules.free} (group plan:free, any endpoint) decides: 50/3600s fixed_window",
-        f"rule {rules.org} (group org:*, layer org, any endpoint, one counter for all) decides: 20/3600s fixed_window",
+        f"rule {rules.org} (group org:*, layer org, any endpoint, one counter for each group) decides:"
+        " 20/3600s fixed_window",
         f"rule {rules.shop} (*, layer shop, search, one counter for all) decides: 1000/3600s fixed_window",
     ]
     assert "All 3 must admit, each for its layer." in lines

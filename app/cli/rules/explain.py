@@ -87,7 +87,7 @@ def _print_hidden(winner: Rule, of_other_keys: Sequence[Candidate]) -> None:
 def _named(rule: Rule) -> str:
     whom = shown_owner(rule.client_id, rule.group)
     where = ("" if rule.layer == DEFAULT_LAYER else f"layer {rule.layer}, ") + (rule.endpoint or "any endpoint")
-    shared = ", one counter for all" if rule.shared else ""
+    shared = f", one counter for {'all' if rule.group is None else 'each group'}" if rule.shared else ""
     return f"{'shadow ' * rule.shadow}rule {rule.public_id} ({whom}, {where}{shared})"
 
 

@@ -11,7 +11,8 @@ from app.rules.rule import ACTIONS, ALGORITHMS, FAIL_MODES
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
-DEFAULT = "default"  # a choice: the value of the settings
+DEFAULT = "default"  # a choice of these fields: the value of the settings
+OF_SETTINGS = ("algorithm", "fail_mode")
 
 
 class LimitType(click.ParamType):
@@ -55,7 +56,7 @@ def sent(options: dict[str, Any]) -> dict[str, Any]:
     fields = {name: value for name, value in options.items() if value not in (None, ())}
     if disabled := fields.pop("disabled", None):
         fields["enabled"] = not disabled
-    fields = {name: None if value == DEFAULT and name != "description" else value for name, value in fields.items()}
+    fields |= {name: None for name in OF_SETTINGS if fields.get(name) == DEFAULT}
     if "burst" in fields:
         fields["burst"] = fields["burst"] or None
     if "limits" in fields:

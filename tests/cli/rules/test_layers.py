@@ -21,6 +21,8 @@ def test_a_rule_for_a_group_is_made_shown_edited_and_deleted(cli: Cli, client: s
     assert json_of(cli, "rules", "list", "--not-shared", "--group", f"{client}*") == []
     said = cli("rules", "edit", number, "--layer", "other", "--not-shared").output.splitlines()
     assert said == [f"rule {number}: version 2", "    layer: org -> other", "    shared: True -> False"]
+    said = cli("rules", "edit", number, "--layer", "default").output.splitlines()
+    assert said == [f"rule {number}: version 3", "    layer: other -> default"]
     asked = cli("rules", "delete", number, code=1).output
     assert f"Delete rule {number} (group {client}*, any endpoint)" in asked
     assert cli("rules", "delete", number, "--yes").exit_code == 0
