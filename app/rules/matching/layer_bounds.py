@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from app.rules.errors import Conflict
+from app.rules.rule import DEFAULT_LAYER
 
 MAX_LAYERS = 8  # per tenant
 # One rule of each layer decides a check. The built-in default may add one more limit.
@@ -18,13 +19,14 @@ def keeping_few_layers(most_limits: Callable[[], Mapping[str, int]]) -> Iterator
     """Changes rules inside. Raises Conflict if the tenant then has too many layers or too many limits.
 
     `most_limits`: by layer, the largest number of limits of any rule. An excess from before may stay, because nodes of
-    the previous release do not know the bounds.
+    the previous release do not know the bounds. A block is never refused: in the layer default, where the built-in
+    default decides anyway, rules without limits do not count.
     """
     before = most_limits()
     yield
     after = most_limits()
-    if len(after) > max(MAX_LAYERS, len(before)):
-        raise Conflict(f"a tenant has at most {MAX_LAYERS} layers: these would be {len(after)}", MANY)
+    if _layers(after) > max(MAX_LAYERS, _layers(before)):
+        raise Conflict(f"a tenant has at most {MAX_LAYERS} layers: these would be {_layers(after)}", MANY)
     if sum(after.values()) > max(MAX_LIMITS_OF_LAYERS, sum(before.values())):
         named = ", ".join(f"{layer} {number}" for layer, number in sorted(after.items()))
         raise Conflict(
@@ -32,3 +34,7 @@ def keeping_few_layers(most_limits: Callable[[], Mapping[str, int]]) -> Iterator
             f" {sum(after.values())} (the most of any rule in each layer: {named})",
             MANY,
         )
+
+
+def _layers(most_limits: Mapping[str, int]) -> int:
+    return sum(1 for layer, number in most_limits.items() if number or layer != DEFAULT_LAYER)

@@ -87,3 +87,13 @@ def test_a_block_is_in_the_layer_default_alone(session: Session, tenant_id: int)
     assert [(made.layer, made.endpoint) for made in done.created] == [("default", None)]
     assert not done.replaced
     assert len(subject.unblock("a").deleted) == 1
+
+
+def test_no_number_of_layers_refuses_a_block(session: Session, tenant_id: int) -> None:
+    """An emergency finds the tenant as it is. The next rule with limits in the layer default is refused as before."""
+    subject = changes(session, tenant_id)
+    subject.merge([in_layer(f"layer-{number}", tenant_id) for number in range(MAX_LAYERS)])
+    assert len(subject.block("a").created) == 1
+    with pytest.raises(Conflict, match="at most 8 layers: these would be 9"):
+        subject.put(in_layer("default", tenant_id, endpoint="login"))
+    assert len(subject.unblock("a").deleted) == 1
