@@ -121,7 +121,7 @@ class Groups(BoundedList):
     """The groups of a check: at most MAX_GROUPS, each once, in their order of precedence. Loads a tuple."""
 
     def __init__(self, **kwargs: Any) -> None:
-        metadata = {"example": ["org:7", "plan:free"], "uniqueItems": True}
+        metadata = {"example": ["org:7", "plan:free"], "uniqueItems": True} | kwargs.pop("metadata", {})
         defaults: dict[str, Any] = {"load_default": (), "metadata": metadata}
         super().__init__(text_field(MAX_GROUP), 0, MAX_GROUPS, **(defaults | kwargs))
 

@@ -297,3 +297,5 @@ def test_the_schemas_are_those_of_the_answers(page: Json, node: Node, client: st
     check = schemas["Check"]
     assert (check["required"], check["additionalProperties"]) == (["client_id"], False)
     assert check["properties"].keys() == {"client_id", "limit_key", "cost", "request_id", "groups"}
+    query = {each["name"]: each["schema"] for each in page["paths"]["/v1/admin/counters"]["get"]["parameters"]}
+    assert {check["properties"]["groups"]["uniqueItems"], query["groups"]["uniqueItems"]} == {True}
