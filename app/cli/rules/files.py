@@ -64,7 +64,7 @@ def import_rules(
     owner = _owner(tenant)
     rules, agreed = _read(file, owner), None
     if dry_run:
-        _print(_compared(rules, owner, replace), as_json)
+        _print(_compared(rules, owner, replace, on_trial=True), as_json)
         return
     if replace and not yes:
         agreed = _compared(rules, owner, replace)
@@ -96,9 +96,11 @@ def _owner(tenant: str) -> int:
     return owner
 
 
-def _compared(rules: list[Rule], tenant_id: int, replace: bool) -> Merge:
+def _compared(rules: list[Rule], tenant_id: int, replace: bool, *, on_trial: bool = False) -> Merge:
+    """The changes of an import. `on_trial`: ends the command where the import would."""
     with progress("comparing with the rules that are stored") as pace:
-        merge = RuleChanges(consistent_session(), tenant_id, NOBODY, pace).compare(rules, replace=replace)
+        changes = RuleChanges(consistent_session(), tenant_id, NOBODY, pace)
+        merge = (changes.trial if on_trial else changes.compare)(rules, replace=replace)
     end_transaction()
     return merge
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from app.rules.errors import Conflict
-from app.rules.rule import DEFAULT_LAYER
+from app.rules.rule import DEFAULT_LAYER, Rule
 
 MAX_LAYERS = 8  # per tenant
 # One rule of each layer decides a check. The built-in default may add one more limit.
@@ -34,6 +34,14 @@ def keeping_few_layers(most_limits: Callable[[], Mapping[str, int]]) -> Iterator
             f" {sum(after.values())} (the most of any rule in each layer: {named})",
             MANY,
         )
+
+
+def most_limits_of(rules: Iterable[Rule]) -> dict[str, int]:
+    """Return, by layer, the largest number of limits of any of these rules."""
+    most: dict[str, int] = {}
+    for rule in rules:
+        most[rule.layer] = max(most.get(rule.layer, 0), len(rule.limits))
+    return most
 
 
 def _layers(most_limits: Mapping[str, int]) -> int:

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from app.rules.errors import Conflict
-from app.rules.matching.glob import MAX_STARS, Coverage, is_repetitive, stars
+from app.rules.matching.glob import MAX_STARS, Coverage, is_pattern, is_repetitive, stars
 from app.rules.matching.pattern_index import PatternIndex
-from app.rules.rule import DEFAULT_LAYER, MAX_GROUPS
+from app.rules.rule import DEFAULT_LAYER, MAX_GROUPS, Rule
 from app.rules.sync.yielding import Pace
 
 # Per tenant. Each change of a pattern makes all workers index all of them again, in 10 to 20 ms.
@@ -49,6 +49,11 @@ def keeping_matchable(patterns: Callable[[], set[Pattern]], pace: Pace) -> Itera
     after = patterns()
     if not after <= before:
         require_matchable(after, after - before, pace)
+
+
+def patterns_of(rules: Iterable[Rule]) -> set[Pattern]:
+    """Return the patterns of these rules."""
+    return {Pattern(rule.pattern, rule.layer, rule.group is not None) for rule in rules if is_pattern(rule.pattern)}
 
 
 def require_matchable(patterns: Collection[Pattern], new: Collection[Pattern], pace: Pace) -> None:

@@ -17,8 +17,8 @@ from app.rules.documents import rule_of
 from app.rules.errors import Conflict, NotFound, Stale
 from app.rules.examples import EXAMPLES
 from app.rules.matching.glob import is_pattern
-from app.rules.matching.layer_bounds import keeping_few_layers
-from app.rules.matching.pattern_bounds import keeping_matchable
+from app.rules.matching.layer_bounds import keeping_few_layers, most_limits_of
+from app.rules.matching.pattern_bounds import keeping_matchable, patterns_of
 from app.rules.rule import DEFAULT_LAYER, DEFAULT_TENANT_ID, Rule
 from app.rules.sql import history
 from app.rules.sql.database.transactions import versioned_transaction
@@ -101,6 +101,19 @@ class RuleChanges:
         merge = Merge.of((current.pop(rule.identity, None), rule) for rule in self._pace(rules))
         (merge.deleted if replace else merge.others).extend(current.values())
         return merge
+
+    def trial(self, rules: Sequence[Rule], *, replace: bool) -> Merge:
+        """As `compare`. Raises Conflict where `merge` would, beyond a bound of the tenant."""
+        merge = self.compare(rules, replace=replace)
+        kept = [*merge.unchanged, *merge.others]
+        before = [*kept, *(old for old, _ in self._pace(merge.replaced))]
+        after = [*kept, *merge.created, *(new for _, new in self._pace(merge.replaced))]
+        if merge.created and len(after) > MAX_RULES:
+            raise _too_many_rules()
+        patterns = iter([patterns_of(self._pace(rules)) for rules in (before, after)])
+        most_limits = iter([most_limits_of(self._pace(rules)) for rules in (before, after)])
+        with keeping_matchable(patterns.__next__, self._pace), keeping_few_layers(most_limits.__next__):
+            return merge
 
     def merge(
         self,
@@ -210,7 +223,7 @@ class RuleChanges:
 
     def _require_room(self, new: int) -> None:
         if new and self._rules.count(self._tenant_id) + new > MAX_RULES:
-            raise Conflict(f"a tenant has at most {MAX_RULES} rules", "too-many")
+            raise _too_many_rules()
 
 
 def load_examples(session: Session) -> int:
@@ -224,6 +237,10 @@ def load_examples(session: Session) -> int:
         author = Author("examples", "-")
         History(session, DEFAULT_TENANT_ID).record(author, [RuleChange(CREATE, None, rule) for rule in stored])
     return len(stored)
+
+
+def _too_many_rules() -> Conflict:
+    return Conflict(f"a tenant has at most {MAX_RULES} rules", "too-many")
 
 
 def _has_new_pattern(before: Rule | None, rule: Rule) -> bool:

@@ -43,6 +43,10 @@ def test_a_file_and_a_template_for_a_group(cli: Cli, client: str) -> None:
     for command in ("diff", "import"):
         said = cli("rules", command, "-", *own, stdin=json.dumps(rules)).output
         assert said == "+ group org:* * in org\n1 created, 0 replaced, 0 deleted, 0 unchanged\n"
+    nine = {"rules": [rules["rules"][0] | {"layer": f"layer-{number}"} for number in range(9)]}
+    for options in (["--dry-run"], []):
+        said = cli("rules", "import", "-", *own, *options, stdin=json.dumps(nine), code=1).output
+        assert "at most 8 layers" in said
     cli("templates", "apply", "signup-protection", "--group", "plan:free", *own)
     assert cli("rules", "export", *own).output.splitlines()[:4] == [
         "rules:",

@@ -38,11 +38,13 @@ def test_a_tenant_has_so_many_layers(session: Session, tenant_id: int) -> None:
     for refused in (
         lambda: subject.put(in_layer("one-more", tenant_id, enabled=False)),
         lambda: subject.merge([in_layer("one-more", tenant_id, shadow=True)]),
+        lambda: subject.trial([in_layer("one-more", tenant_id)], replace=False),
     ):
         with pytest.raises(Conflict, match="at most 8 layers: these would be 9") as refusal:
             refused()
         assert refusal.value.kind == "too-many"
     subject.edit(last.id, lambda stored: replace(stored, layer="one-more"))
+    assert len(subject.trial([in_layer("another", tenant_id)], replace=True).deleted) == MAX_LAYERS + 1
 
 
 def test_the_layers_have_so_many_limits_together(session: Session, tenant_id: int) -> None:
@@ -60,6 +62,7 @@ def test_the_layers_have_so_many_limits_together(session: Session, tenant_id: in
         lambda: subject.edit(grows.id, lambda stored: replace(stored, limits=half.limits)),
         lambda: subject.roll_back(half.id, 1),
         lambda: subject.merge([in_layer("one-more", tenant_id)]),
+        lambda: subject.trial([in_layer("protection", tenant_id, 2)], replace=False),
     ):
         with pytest.raises(Conflict, match="at most 16 limits together: these would be 17") as refusal:
             refused()

@@ -75,7 +75,8 @@ def _exported(slot: BoundedSemaphore, most: int, *, yaml: bool) -> list[bytes] |
 def import_rules(options: dict[str, bool]) -> Response:
     """Create or replace all rules of a file, or none of them, and answer with the changes.
 
-    `replace=true` also deletes the rules that the file does not have; `dry_run=true` changes nothing.
+    `replace=true` also deletes the rules that the file does not have; `dry_run=true` changes nothing,
+    and is refused where the import would be.
     """
     yaml = request.mimetype in YAML_TYPES
     if not yaml and request.mimetype != "application/json":
@@ -103,7 +104,7 @@ def _merged(rules: list[Rule], options: dict[str, bool], *, large: bool) -> list
     """Import the rules, or find out what that would change. Returns the answer."""
     if options["dry_run"]:
         session = in_one_state(db.session())
-        merge = changes().compare(rules, replace=options["replace"])
+        merge = changes().trial(rules, replace=options["replace"])
         session.rollback()
     else:
         merge = changes().merge(rules, replace=options["replace"])

@@ -97,6 +97,15 @@ def test_a_dry_run_answers_the_same_and_changes_nothing(own_node: Node) -> None:
     assert planned == done
 
 
+def test_a_dry_run_is_refused_where_the_import_is(own_node: Node) -> None:
+    layers = [{"group": "g", "layer": f"l{number}", "rate": 1, "window": 1} for number in range(9)]
+    globs = [{"client_id": f"c{number}*", "rate": 1, "window": 1} for number in range(2001)]
+    for rules, told in ((layers, "at most 8 layers"), (globs, "at most 2000 patterns")):
+        for dry_run in ("true", "false"):
+            answer = own_node.request("POST", IMPORT, params={"dry_run": dry_run}, json={"rules": rules})
+            assert told in problem_of(answer, 409)["detail"]
+
+
 def test_every_rule_of_an_import_has_its_version_and_its_audit_event(own_node: Node) -> None:
     headers = {"X-Correlation-ID": "one-import"}
     own_node.request("POST", IMPORT, json={"rules": FULL}, headers=headers)
