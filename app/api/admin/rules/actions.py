@@ -79,7 +79,8 @@ def promote_rule(rule_id: int) -> RuleResponse:
     """Enforce a shadow rule.
 
     If its client and endpoint already have an enforced rule, that rule takes over the shadow's fields, and the shadow
-    is deleted. It keeps its id, its counters, and the fail mode and description where the shadow has none.
+    is deleted. It keeps its id, its counters (unless `shared` changes), and the fail mode and description where the
+    shadow has none.
     """
     precondition = Precondition()
     stored = changes().promote(rule_id, precondition)
