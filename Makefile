@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test sdk-matrix lint secrets bench load faults attack attack-search soak fuzz migration package lock clean c-parser
+.PHONY: help run test sdk-matrix lint secrets bench load faults attack shared attack-search soak fuzz migration package lock clean c-parser
 
 PYTHON ?= python3
 VENV   := .venv
@@ -60,6 +60,10 @@ faults: $(VENV)/dev.done ## the fault matrix, whole; writes docs/reliability.md
 attack: $(VENV)/dev.done ## attacks, all of them at full length; writes docs/security.md
 	@ATTACKS=all $(BIN)/python -m pytest -m attack $(ARGS)
 	@$(BIN)/python -m benchmarks.tables security.md
+
+shared: $(VENV)/dev.done ## 200 clients of one shared limit at once, again and again; writes docs/shared-limits.md
+	@SHARED=all $(BIN)/python -m pytest -m burst $(ARGS)
+	@$(BIN)/python -m benchmarks.tables shared-limits.md
 
 attack-search: $(VENV)/dev.done ## look for more at random, from where the last search ended; MINUTES=60
 	@ATTACK_MINUTES=$(or $(MINUTES),60) $(BIN)/python -m pytest -s tests/attacks/test_search.py::test_search $(ARGS)

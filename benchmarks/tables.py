@@ -22,7 +22,7 @@ from benchmarks.simulation import failover_table, lease_table, outage_table
 RESULTS = Path(__file__).parent / "results"
 DOCUMENTS = [
     Path(__file__).parents[1] / "docs" / name
-    for name in ("performance.md", "reliability.md", "scaling.md", "security.md")
+    for name in ("performance.md", "reliability.md", "scaling.md", "security.md", "shared-limits.md")
 ]
 BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 HEAD = [
@@ -212,6 +212,8 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "faults": lambda: matrix(_saved("faults")["rows"], "fault"),
     "attacks_measured": lambda: [_made("attacks")],
     "attacks": lambda: matrix(_saved("attacks")["rows"], "attack"),
+    "shared_measured": lambda: [_made("shared")],
+    "shared": lambda: matrix(_saved("shared")["rows"], "burst"),
     "footprint_measured": lambda: [_made("check"), _made("footprint")],
     "costs": lambda: costs(_saved("check"), _saved("footprint")),
     "capacity": lambda: capacity(_saved("check"), _saved("footprint")),

@@ -57,8 +57,16 @@ class Burst:
 
     def post(self, requests: Sequence[tuple[str, bytes]]) -> list[bytes]:
         """Each connection posts its own (path, JSON); the bodies of the answers, all of them 200."""
+        self.send(requests)
+        return self.receive()
+
+    def send(self, requests: Sequence[tuple[str, bytes]]) -> None:
+        """As `post`, without waiting for the answers."""
         for connection, (path, body) in zip(self._sockets, requests, strict=True):
             connection.sendall(HEAD % (path.encode(), len(body)) + body)
+
+    def receive(self) -> list[bytes]:
+        """The bodies of the answers to what was sent, all of them 200."""
         return [_body(answer) for answer in self._answers]
 
     def get(self, path: str) -> list[bytes]:

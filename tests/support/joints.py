@@ -67,9 +67,19 @@ def counters(charged: Charge) -> list[bytes]:
 
 def used(client: redis.Redis, key: bytes) -> int:
     """Units in a counter, as it stands in Redis: of a fixed window or a log, all of one window."""
-    state = client.execute_command("GET", key, NEVER_DECODE=True) or b""
+    return int(units(key, client.execute_command("GET", key, NEVER_DECODE=True), window=3600))
+
+
+def units(key: bytes, state: bytes | None, window: int) -> float:
+    """Units in a counter of that state. Of a bucket: when it was last charged, in fractions; of a sliding window
+    counter: in both of its windows (seconds).
+    """
+    if not state:
+        return 0
     if key.endswith(b"F"):
-        return int(struct.unpack("<Id", state)[0]) if state else 0
+        return float(struct.unpack("<Id", state)[0])
     if key.endswith(b"W"):
-        return int(struct.unpack("<d", state[-8:])[0] - struct.unpack("<d", state[8:16])[0]) if state else 0
-    raise AssertionError(key)
+        return float(struct.unpack("<d", state[-8:])[0] - struct.unpack("<d", state[8:16])[0])
+    if key.endswith(b"C"):
+        return float(sum(struct.unpack("<III", state)[1:]))
+    return float(struct.unpack("<dd", state)[0] / (window * 1_000_000))

@@ -14,6 +14,7 @@ from app.limiter.errors import no_failure_of_the_store
 from app.limiter.fallback.fallback import Fallback
 from app.limiter.fallback.fallback_log import FallbackLog
 from app.limiter.fallback.local_store import LocalStore
+from app.limiter.leases import Leases
 from app.limiter.limiter import Limiter
 from app.limiter.store import PartStore, RuleSource
 from app.observability.active_clients import ActiveClients
@@ -62,4 +63,21 @@ def limiter_of(
         denied_clients=DeniedClients(store=None, rules=rules, clock=time.time),
         clock=time.time,
         monotonic=clock,
+    )
+
+
+class _Seen:
+    """Counts nothing."""
+
+    def denied(self, *_: object) -> None: ...
+
+
+def leases_of(limiter: Limiter) -> Leases:
+    """Leases of the same worker."""
+    return Leases(
+        limiter=limiter,
+        fallback=limiter._fallback,
+        active_clients=ActiveClients(time.monotonic),
+        denied_clients=_Seen(),
+        clock=time.time,
     )

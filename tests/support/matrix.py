@@ -1,5 +1,5 @@
-"""The fault matrix and the table of attacks: each row is a test, its promise the test's docstring, its figures what the
-test measured.
+"""The fault matrix, and the tables of attacks and of bursts on shared limits: each row is a test, its promise the
+test's docstring, its figures what the test measured.
 
     @pytest.mark.fault(5, "the answer of Redis is lost after the script ran")
     def test_…(measured: Figures) -> None:
@@ -7,8 +7,8 @@ test measured.
         measured["charges per check"] = 1
 
 `make faults` runs every row of the matrix and saves those that hold to benchmarks/results/faults.json, of which
-docs/reliability.md is made; `make attack` likewise attacks.json and docs/security.md. With `make test` both run too,
-what takes long for a shorter time (`whole`).
+docs/reliability.md is made; `make attack` likewise attacks.json and docs/security.md, `make shared` shared.json and
+docs/shared-limits.md. With `make test` all run too, what takes long for a shorter time (`whole`).
 """
 
 from __future__ import annotations
@@ -34,23 +34,25 @@ RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
 @dataclass(frozen=True)
 class Matrix:
-    """Rows of one kind. `kind` is the marker of its tests and the row's name for what happens."""
+    """Rows of one kind. `kind` is the marker of its tests and the row's name for what happens. `name`: its results."""
 
     kind: str
+    name: str
     command: str
 
     @property
     def saved(self) -> Path:
-        return RESULTS / f"{self.kind}s.json"
+        return RESULTS / f"{self.name}.json"
 
     @property
     def whole(self) -> bool:
         """Whether every row runs at full length, and the figures are saved."""
-        return os.environ.get(f"{self.kind.upper()}S") == "all"
+        return os.environ.get(self.name.upper()) == "all"
 
 
-FAULTS, ATTACKS = Matrix("fault", "make faults"), Matrix("attack", "make attack")
-MATRICES = (FAULTS, ATTACKS)
+FAULTS, ATTACKS = Matrix("fault", "faults", "make faults"), Matrix("attack", "attacks", "make attack")
+SHARED = Matrix("burst", "shared", "make shared")
+MATRICES = (FAULTS, ATTACKS, SHARED)
 
 _FAILED = pytest.StashKey[set[str]]()  # names of rows
 _ROWS = {matrix: pytest.StashKey[Rows]() for matrix in MATRICES}

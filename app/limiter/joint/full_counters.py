@@ -64,7 +64,7 @@ class FullCounters:
         self._denials[key] = Denial(part, replace(outcome, binding=binding), 1, self._clock(), until)
 
     def clear(self) -> None:
-        """Drop all, because the rules have changed or counters were reset."""
+        """Drop all, because the rules have changed."""
         self._denials.clear()
 
 

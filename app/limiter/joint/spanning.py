@@ -72,8 +72,8 @@ class Spanning:
         """Decide charges of one client in their order."""
         results: list[Decided] = []
         for run in _runs(charges):
-            for decided in (yield from side_by_side([Unit([charge], self._fallback).decide() for charge in run])):
-                results += decided
+            found = yield from side_by_side([Unit([charge], self._fallback).decide() for charge in run])
+            results += _as_the_first_denied([decided for [decided] in found])
         return results
 
     def decide(self, parts: Sequence[Part]) -> Sequence[PartOutcome | StoreError]:
@@ -101,6 +101,12 @@ def _runs(charges: Sequence[Charge]) -> list[list[Charge]]:
         runs[-1].append(charge)
         asked |= {name} - {b""}
     return runs
+
+
+def _as_the_first_denied(found: Sequence[Decided]) -> list[Decided]:
+    """Return the results of a run. Every denial is the first: later ones may see units that are on their way back."""
+    denied = [each for each in found if isinstance(each, Outcome) and not each.allowed]
+    return [denied[0] if isinstance(each, Outcome) and not each.allowed else each for each in found]
 
 
 def _equal(one: Charge, other: Charge) -> bool:

@@ -25,7 +25,7 @@ from app.limiter.redis.cluster import Cluster, Primary
 from app.limiter.redis.endpoint import Address
 from app.limiter.redis.store import LOOK, RedisStore, without_errors
 
-REDIRECTIONS = 2  # redirections that a command follows: a slot may move again meanwhile
+REDIRECTIONS = 4  # redirections that a command follows. Two suffice for a slot that moves once
 TRYAGAIN_SECONDS = 0.005  # pause before asking again about a slot whose keys are migrating
 
 # A primary, and whether to ask about slots that are still migrating to it (ASKING).

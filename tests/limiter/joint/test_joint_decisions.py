@@ -17,16 +17,15 @@ from app.limiter.decision import Check, Decision, Outcome, Question
 from app.limiter.errors import RequestIdConflict, Unavailable
 from app.limiter.fallback.local_store import LocalStore
 from app.limiter.joint.joint_rule import joined
-from app.limiter.leases import Leases
 from app.limiter.limiter import Limiter
 from app.limiter.redis.store import RedisStore, connect
-from app.observability.active_clients import ActiveClients
 from app.rules.errors import NotFound
 from app.rules.matching.layer_bounds import MAX_LAYERS
 from app.rules.rule import ALGORITHMS, Limit, Rule
 from tests.support.deciders import START, new_client
 from tests.support.examples import examples
 from tests.support.layered import Current, book, decided, limiter, rule
+from tests.support.limiters import leases_of
 
 ORG = rule(20, group="org:*", layer="org", shared=True, limits=(Limit(3, 3600, "gcra"),))
 LOGIN = rule(30, "*", layer="protection", endpoint="login", limits=(Limit(2, 3600, "fixed_window"),))
@@ -185,22 +184,6 @@ def test_without_redis_a_denial_of_many_units_holds_for_its_client_and_rules(
     subject._store = nowhere
     found = decided(subject, in_org(cost=3), in_org("b", cost=3), in_org())
     assert [each.allowed for each in found] == [False, True, True]
-
-
-class Seen:
-    """Counts nothing."""
-
-    def denied(self, *_: object) -> None: ...
-
-
-def leases_of(subject: Limiter) -> Leases:
-    return Leases(
-        limiter=subject,
-        fallback=subject._fallback,
-        active_clients=ActiveClients(time.monotonic),
-        denied_clients=Seen(),
-        clock=time.time,
-    )
 
 
 def question(client_id: str, units: int, **fields: object) -> Question:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,22 +9,23 @@ from uuid import uuid4
 
 import gevent
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from app.limiter.breaker.per_primary import PrimaryBreakers
 from app.limiter.compiled_rule import Charge
 from app.limiter.decision import Check, Decision
-from app.limiter.denied_clients import DeniedClients
 from app.limiter.errors import Unavailable
 from app.limiter.joint.placement import prefixes, spans
 from app.limiter.keys import slot
-from app.limiter.leases import Leases
 from app.limiter.redis.cluster_store import ClusterStore
-from app.observability.active_clients import ActiveClients
 from app.rules.errors import NotFound
-from app.rules.rule import Limit, Rule
+from app.rules.rule import FAIL_MODES, Limit, Rule
 from tests.limiter.redis.test_cluster import store_at
-from tests.support.joints import fallback_of
+from tests.support.examples import examples
+from tests.support.histories import FLOODS, HISTORIES, LIMITS, follow
 from tests.support.layered import Current, book, rule
-from tests.support.limiters import limiter_of
+from tests.support.limiters import leases_of, limiter_of
 from tests.support.topologies import ClusterGroup, cluster_group
 
 OWN, ORG, EVERYONE = 7, 20, 30  # rules
@@ -221,7 +221,7 @@ def test_together_over_all_primaries(store: ClusterStore) -> None:
 def test_leases_are_granted_in_every_slot(store: ClusterStore) -> None:
     subject = Subject(store, *rules(own=20, org=12))
     client = subject.client_apart()
-    leases = leases_of(subject)
+    leases = leases_of(subject.limiter)
     assert subject.checks(f"{client} 2", cost=2)[0].allowed
 
     def asked(permits: int) -> Any:
@@ -234,14 +234,14 @@ def test_leases_are_granted_in_every_slot(store: ClusterStore) -> None:
     assert [leases.release(1, grant.lease_id, 4) for _ in range(2)] == [4, 4]
     assert subject.used(client) == [6, 8, 8]
     with pytest.raises(NotFound):
-        leases.release(1, grant.lease_id.replace("~", "~", 1)[:-1] + "-", 4)
+        leases.release(1, grant.lease_id[:-1] + ("B" if grant.lease_id[-1] == "A" else "A"), 4)
 
 
 def test_leases_at_the_same_time_add_up(store: ClusterStore) -> None:
     """With checks between their trips. What one slot lacks by then comes back in the others."""
     subject = Subject(store, *rules(own=100, org=30))
     client = subject.client_apart()
-    leases = leases_of(subject)
+    leases = leases_of(subject.limiter)
     granted: list[int] = []
 
     def lease(name: str) -> None:
@@ -253,47 +253,76 @@ def test_leases_at_the_same_time_add_up(store: ClusterStore) -> None:
     assert sum(granted) > 22
 
 
-def leases_of(subject: Subject) -> Leases:
-    return Leases(
-        limiter=subject.limiter,
-        fallback=fallback_of(),
-        active_clients=ActiveClients(time.monotonic),
-        denied_clients=DeniedClients(store=None, rules=None, clock=time.time),  # type: ignore[arg-type]
-        clock=time.time,
-    )
+@pytest.mark.parametrize("algorithm", ["fixed_window", "token_bucket"])
+def test_equal_checks_that_are_denied_say_the_same(store: ClusterStore, algorithm: str) -> None:
+    """The later ones of a batch see what the first charged in the client's own counter, on its way back."""
+    subject = Subject(store, *rules(own=5, org=4, algorithm=algorithm))
+    client = subject.client_apart()
+    first, *others = subject.checks(*[client] * 4, cost=3)
+    assert (first.allowed, first.outcome.remaining) == (True, 1)
+    assert [answer.outcome for answer in others] == [others[0].outcome] * 3
+    assert not others[0].allowed
+    subject = Subject(store, *rules(own=5, org=3, algorithm=algorithm))
+    client = subject.client_apart()
+    assert verdicts(subject.checks(*[client] * 2, cost=4)) == [(False, ORG, 3)] * 2
+
+
+@settings(max_examples=examples(90), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(limits=LIMITS, events=HISTORIES | FLOODS, remembers=st.booleans())
+def test_every_answer_of_a_history_is_that_of_the_model(
+    store: ClusterStore, limits: Any, events: list[Any], remembers: bool
+) -> None:
+    """Over three layers whose counters lie anywhere, with edits of rules."""
+    follow(store, limits, events, remembers=remembers)
+
+
+def halves(store: ClusterStore, breakers: PrimaryBreakers, away: int, mode: str) -> Subject:
+    """Of the client's own rule and its org's, the one that will be away has this fail_mode. That of the other, which
+    would refuse, must not matter.
+    """
+    modes = {OWN: "closed", ORG: "closed"} | {away: mode}
+    own = rule(OWN, "*", limits=(Limit(8, 3600, "gcra"),), fail_mode=modes[OWN])
+    limits = (Limit(9, 3600, "gcra"),)
+    org = rule(ORG, group="org:*", layer="org", shared=True, limits=limits, fail_mode=modes[ORG])
+    return Subject(store, own, org, breaker=breakers)
+
+
+def client_with(subject: Subject, cluster: ClusterGroup, away: int, dead: int) -> str:
+    """A client of which that primary has only the counter of that rule."""
+    for name in (uuid4().hex for _ in range(10_000)):
+        subject.org = f"org:{name}"
+        there = [cluster.owner(slot(prefix)) == dead for prefix in prefixes(subject.charge(name))]
+        if there == [away == OWN, away == ORG]:
+            return name
+    raise AssertionError
 
 
 def test_without_one_primary_its_rules_say_what_happens(store: ClusterStore, cluster: ClusterGroup) -> None:
-    """The last test with this cluster: nobody takes over."""
+    """The last test with this cluster: nobody takes over. Nobody gets a lease, and none leaves a charge."""
     others, breakers = store_at(cluster.url, timeout_ms=500)
-    subjects = {}
-    for mode in ("open", "closed", "local"):
-        org = rule(ORG, group="org:*", layer="org", shared=True, limits=(Limit(8, 3600, "gcra"),), fail_mode=mode)
-        personal = rule(OWN, "*", limits=(Limit(50, 3600, "gcra"),), fail_mode="closed")
-        subject = Subject(others, personal, org, breaker=breakers)
-        subjects[mode] = subject
     dead = cluster.primaries[0]
-    clients = {}
-    for mode, subject in subjects.items():
-        clients[mode] = next(
-            name
-            for name in (uuid4().hex for _ in range(10_000))
-            for subject.org in [f"org:{name}"]
-            if [cluster.owner(slot(prefix)) == dead for prefix in prefixes(subject.charge(name))] == [False, True]
-        )
-        assert subject.checks(clients[mode])[0].allowed
+    subjects = {(away, mode): halves(others, breakers, away, mode) for away in (OWN, ORG) for mode in FAIL_MODES}
+    clients = {case: client_with(subject, cluster, case[0], dead) for case, subject in subjects.items()}
+    for case, subject in subjects.items():
+        assert not subject.checks(clients[case])[0].degraded
     for port in (*cluster.replicas, dead):
         cluster.servers[port].kill()
-    for mode, subject in subjects.items():
-        client = clients[mode]
+    for (away, mode), subject in subjects.items():
+        client = clients[away, mode]
         answers = [subject.checks(client)[0] for _ in range(6)]
+        with pytest.raises(Unavailable):
+            leases_of(subject.limiter).acquire((1, subject.asked(client, cost=3)), 60_000)
+        here = 0 if away == ORG else 1
         charge = subject.charge(client)
-        [own] = subject.store.check([Charge(charge.compiled.parts[0], charge.client, 0)])  # type: ignore[attr-defined]
-        charged = 50 - own.remaining - 1  # type: ignore[union-attr]
+        part, prefix = charge.compiled.parts[here], prefixes(charge)[here]  # type: ignore[attr-defined]
+        [outcome] = others.check([Charge(part, prefix, 0)])
+        charged = part.rule.limits[0].rate - outcome.remaining - 1  # type: ignore[union-attr]
         if mode == "closed":
             assert all(isinstance(answer, Unavailable) for answer in answers)
             assert charged == 0
-        else:
+        else:  # a worker of four has two units of the eight or nine
             assert all(answer.degraded for answer in answers)
             admitted = sum(answer.allowed for answer in answers)
             assert admitted == charged == {"open": 6, "local": 2}[mode]
+    states = {port: breakers.of(f"redis 127.0.0.1:{port}").status().state for port in cluster.primaries}
+    assert states == {port: "open" if port == dead else "closed" for port in cluster.primaries}
