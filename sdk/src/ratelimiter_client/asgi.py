@@ -22,7 +22,7 @@ OnDenied = Callable[[Scope, Receive, Send, Decision], Awaitable[None]]
 TRY_AGAIN_LATER = 1013  # a close code of WebSocket
 
 
-class RateLimitMiddleware(Gated[AsyncLimiter]):
+class RateLimitMiddleware(Gated[AsyncLimiter, AsyncGate]):
     """The application `app`, limited: `app = RateLimitMiddleware(app, AsyncRateLimiter(url))`.
 
     The arguments are those of the WSGI middleware. Functions among them are not async and get the same environ, with
@@ -32,8 +32,6 @@ class RateLimitMiddleware(Gated[AsyncLimiter]):
 
     The decision is in `scope["ratelimiter.decision"]`. `client` and `enabled` may be set later.
     """
-
-    _gate: AsyncGate
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ WsgiApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 OnDenied = Callable[[Environ, StartResponse, Decision], Iterable[bytes]]
 
 
-class RateLimitMiddleware(Gated[Limiter]):
+class RateLimitMiddleware(Gated[Limiter, Gate]):
     """The application `app`, limited: `app = RateLimitMiddleware(app, client)`. The arguments are those of Gate.
 
     A denied request does not reach it: 429 with Retry-After, the RateLimit headers of the service and a problem

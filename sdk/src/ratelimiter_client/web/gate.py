@@ -231,10 +231,13 @@ def _named(decision: Decision, ask: Ask) -> Decision:
     return decision._replace(client_id=ask.client_id, limit_key=ask.limit_key)
 
 
-class Gated(Generic[C]):
+G = TypeVar("G", bound=Gate)
+
+
+class Gated(Generic[C, G]):
     """An application behind a gate. `client` and `enabled` may be set later, as by tests."""
 
-    _gate: Gate
+    _gate: G
 
     @property
     def client(self) -> C:
