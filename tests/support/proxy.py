@@ -79,6 +79,7 @@ class Proxy:
 
     async def _stop(self) -> None:
         self._listener.close()
+        await asyncio.sleep(0.01)  # connections just accepted take some turns of the loop to begin
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -190,6 +190,7 @@ class ClusterGroup(Group):
         self.ask(port, "CLUSTER", "MEET", "127.0.0.1", self.primaries[0], self._buses[self.primaries[0]])
         known = [*self.primaries, port]
         eventually(lambda: all(sum("connected" in line for line in self.nodes(each)) == 7 for each in known))
+        eventually(lambda: "cluster_state:ok" in self.ask(port, "CLUSTER", "INFO"))
         return port
 
     @contextmanager
