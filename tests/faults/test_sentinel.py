@@ -198,11 +198,17 @@ def test_a_stale_sentinel_is_outvoted(group: SentinelGroup, start_node: StartNod
     nodes = [start_node(url, FAIL_MODE="closed") for url in (group.url, without_it)]
     nodes[0].put_rule(client_id="outvoted", rate=limit, window=3600, algorithm="fixed_window")
     nodes[1].await_rules(nodes[0])
-    eventually(lambda: "user=ratelimiter" not in group.ask(group.primary, "CLIENT", "LIST"))  # its first look is over
+    for node in nodes:  # every worker has asked, and so has looked for the primary
+        assert node.eventually(lambda node=node: all(healthy(node) for _ in range(8)))
+    eventually(lambda: "user=ratelimiter" not in group.ask(group.primary, "CLIENT", "LIST"))
     decisions = [node.check("outvoted") for node in nodes for _ in range(limit)]
     measured["limit"], measured["admitted"] = limit, sum(decision["allowed"] for decision in decisions)
     assert measured["admitted"] == limit
     assert [node.request("GET", "/health", key=None).json()["status"] for node in nodes] == ["healthy"] * 2
+
+
+def healthy(node: Node) -> bool:
+    return bool(node.request("GET", "/health", key=None).json()["status"] == "healthy")
 
 
 def takes_order(group: SentinelGroup, sentinel: int) -> bool:

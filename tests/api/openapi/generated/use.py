@@ -13,6 +13,10 @@ anyone = Client(base_url=url)
 admin = AuthenticatedClient(base_url=url, token=key, prefix="", auth_header_name="X-API-Key")
 
 rule = put_rule.sync(client=admin, body=Rule(client_id="python", rate=3, window=60))
+for _ in range(1000):  # another worker hears of the rule a little later
+    look = check.sync(client=anyone, body=Check(client_id="python", cost=0))
+    if isinstance(look, Decision) and look.rule_id == rule.id:
+        break
 decision = check.sync(client=anyone, body=Check(client_id="python"))
 assert isinstance(decision, Decision)
 first = Check(client_id="python", request_id="once")

@@ -17,6 +17,11 @@ async function use(): Promise<void> {
   const rule = await admin.POST("/v1/admin/rules", { body: { client_id: "typescript", rate: 3, window: 60 } });
   const stored: number = must(rule.data, rule.error).id;
 
+  // Another worker hears of the rule a little later; requests one after another use one connection, so one worker.
+  for (let looks = 0, by: unknown; by !== stored && looks < 1000; looks++) {
+    const look = await open.POST("/v1/check", { body: { client_id: "typescript", cost: 0 } });
+    by = must(look.data, look.error).rule_id;
+  }
   const check = await open.POST("/v1/check", { body: { client_id: "typescript" } });
   const decision: components["schemas"]["Decision"] = must(check.data, check.error);
   const by: number | "default" = decision.rule_id;
