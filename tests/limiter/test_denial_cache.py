@@ -17,18 +17,12 @@ from app.limiter.limiter import Limiter
 from app.limiter.redis.store import RedisStore
 from app.rules.rule import ALGORITHMS, Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
+from tests.support.clock import Clock
 from tests.support.limiters import limiter_of
 
 PLAN = CompiledRule(Rule(id=1, client_id="*", limits=(Limit(5, 60, "gcra"),)))
 CHARGE = Charge(PLAN, b"client", 1)
 QUESTION = (1, Check("client"))
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

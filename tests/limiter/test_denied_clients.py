@@ -16,22 +16,16 @@ from app.limiter.redis.store import RedisStore, connect
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 from devstack import Valkey
+from tests.support.clock import Clock
 
 DEFAULT = default_rule(100, 60)
 RULE = Rule(id=7, client_id="*", limits=(Limit(5, 60),))
 Worker = Callable[..., DeniedClients]
 
 
-class Clock:
-    now = 1_795_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1_795_000_000.0)
 
 
 @pytest.fixture

@@ -11,23 +11,14 @@ from app.limiter.decision import Check
 from app.limiter.new_client_budget import KNOWN_MINUTES, NewClientBudget
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
+from tests.support.clock import Clock
 
 MINUTE = 60.0
 
 
-class Clock:
-    """Monotonic seconds, from the machine's start."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(0.0)
 
 
 def shared(new_client_budget: NewClientBudget, *clients: str, cost: int = 1) -> int:

@@ -41,7 +41,7 @@ class _Whose(Schema):
 
 
 class CounterQuerySchema(FilterSchema, _Whose):
-    """Own counters of a client, counters that a group shares, or those of a shared rule of clients."""
+    """Selects the counters of one client, one group or one shared client rule."""
 
     beside = (*FilterSchema.beside, "limit_key", *CHECK_FIELDS)
 
@@ -60,10 +60,10 @@ class QuestionSchema(QuerySchema):
 
 
 class ResetSchema(StrictSchema, _Whose):
-    """Whose counters to reset: the client's own, those that a group shares, or those of a shared rule of clients.
+    """Selects the counters to reset: of one client, one group or one shared client rule.
 
-    Without `limit_key`: of every rule that can decide a check of the client. Without `groups`: with the client's
-    counters under the rules of every group.
+    For a client without `limit_key`, the counters under every rule that can decide one of its checks are reset. Without
+    `groups`, this includes the counters under rules for any group.
     """
 
     client_id = text_field(MAX_CLIENT_ID)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -12,15 +11,15 @@ import pytest
 import redis
 import requests
 
-from app.api.auth import Authenticator, Credentials
-from app.api.check.encoding import Encoder
-from app.api.check.handler import LEAST_TOGETHER, CheckHandler, Request
+from app.api.auth import Credentials
+from app.api.check.handler import LEAST_TOGETHER, Request
 from app.limiter.redis.store import RedisStore
 from app.limiter.store import RuleSource
 from app.rules.rule import Limit, Rule, default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 from tests.api.conftest import PutRules
 from tests.api.raw_http import problem_of
+from tests.support.handlers import handler_of
 from tests.support.limiters import limiter_of
 from tests.support.node import Node
 
@@ -162,7 +161,7 @@ def test_each_piece_of_a_batch_is_one_trip_and_all_are_decided_in_order(
             trips.append(len(charges))
             return super().check(charges, now_us, loads)
 
-    handler = _handler(rules, Counting(store._connection))
+    handler = handler_of(rules, limiter_of(rules, Counting(store._connection)))
     body = json.dumps({"checks": [{"client_id": f"parts-{uuid4().hex}"}] * 1000}).encode()
     reply = handler.handle_batch(Request(body, Credentials(None, None), "test"))
     remaining = [result["remaining"] for result in json.loads(reply.body)["results"]]
@@ -170,24 +169,11 @@ def test_each_piece_of_a_batch_is_one_trip_and_all_are_decided_in_order(
     assert trips == [together] * (1000 // together)
 
 
-def _handler(rules: RuleSource, store: RedisStore) -> CheckHandler:
-    return CheckHandler(
-        rules=rules,
-        limiter=limiter_of(rules, store),
-        authenticator=Authenticator(
-            bootstrap_key=None, open_checks=True, rules=rules, used=lambda _: None, clock=time.time
-        ),
-        encoder=Encoder("off", 60),
-        new_client_budget=None,
-        tracing=None,
-        clock=time.perf_counter,
-    )
-
-
 def test_so_many_checks_as_would_stop_the_worker_are_not_decided_together(store: RedisStore) -> None:
     stored = tuple(Rule(id=number, client_id=name, limits=(Limit(1, 1),)) for number, name in enumerate(ALIKE, 1))
     book = RuleBook(Snapshot(1, b"together", stored), default=default_rule(9, 60), algorithm="fixed_window")
-    handler = _handler(SimpleNamespace(book=book), store)
+    rules: RuleSource = SimpleNamespace(book=book)
+    handler = handler_of(rules, limiter_of(rules, store))
     for number, status in ((133, 200), (134, 422)):
         checks = [{"client_id": f"{place}-{uuid4().hex}"} for place in range(number)]
         body = json.dumps({"checks": checks, "together": True}).encode()

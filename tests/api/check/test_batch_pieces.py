@@ -11,7 +11,7 @@ from gevent.socket import wait_read
 
 from app.api.check.batch_pieces import BatchPieces
 from app.rules.sync.yielding import PIECE_SECONDS
-from tests.limiter.breaker.test_breaker import Clock
+from tests.support.clock import Clock
 
 REQUESTS, AT_ONCE = 20, 2
 

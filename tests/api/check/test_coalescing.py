@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import SimpleNamespace
@@ -14,9 +13,8 @@ from types import SimpleNamespace
 import gevent
 from gevent.socket import wait_read
 
-from app.api.auth import Authenticator, Credentials
+from app.api.auth import Credentials
 from app.api.check.coalescing import MAX_TOGETHER, CheckCoalescer, Pending
-from app.api.check.encoding import Encoder
 from app.api.check.handler import CheckHandler, Reply, Request
 from app.limiter.limiter import Limiter
 from app.limiter.redis.store import RedisStore
@@ -24,7 +22,8 @@ from app.limiter.store import RuleSource
 from app.rules.rule import default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 from devstack import Valkey
-from tests.limiter.breaker.test_breaker import Clock
+from tests.support.clock import Clock
+from tests.support.handlers import handler_of
 from tests.support.limiters import breaker_of, limiter_of
 
 CALLERS = 20
@@ -36,20 +35,10 @@ def until(holds: Callable[[], bool]) -> None:
             gevent.sleep(0.001)
 
 
-def handler_of(limiter: Callable[[RuleSource], Limiter]) -> CheckHandler:
+def handler_with(limiter: Callable[[RuleSource], Limiter]) -> CheckHandler:
     book = RuleBook(Snapshot(1, b"secret", ()), default=default_rule(100, 60), algorithm="gcra")
     rules: RuleSource = SimpleNamespace(book=book)
-    return CheckHandler(
-        rules=rules,
-        limiter=limiter(rules),
-        authenticator=Authenticator(
-            bootstrap_key=None, open_checks=True, rules=rules, used=lambda _: None, clock=time.time
-        ),
-        encoder=Encoder("off", 60),
-        new_client_budget=None,
-        tracing=None,
-        clock=time.perf_counter,
-    )
+    return handler_of(rules, limiter(rules))
 
 
 def request_of(caller: int) -> Request:
@@ -61,7 +50,7 @@ def test_of_a_turn_one_waits_with_the_probe_and_the_others_are_answered(valkey: 
     clock, answered = Clock(), {}
     breaker = breaker_of(clock)
     assert store.ping()  # connected
-    handler = handler_of(partial(limiter_of, store=store, breaker=breaker))
+    handler = handler_with(partial(limiter_of, store=store, breaker=breaker))
 
     def note(pending: Sequence[Pending[int]], replies: Sequence[Reply]) -> None:
         answered.update({waiter: json.loads(reply.body) for (waiter, _), reply in zip(pending, replies, strict=True)})
@@ -97,7 +86,7 @@ def test_a_crowded_turn_is_cut_and_the_loop_looks_at_its_sockets_in_between(stor
         wait_read(other.fileno())
         looked.append(len(sizes))
 
-    turn = CheckCoalescer(handler_of(partial(limiter_of, store=store)), note)
+    turn = CheckCoalescer(handler_with(partial(limiter_of, store=store)), note)
     here, other = socket.socketpair()
     with here, other:
         here.send(b"ready")

@@ -9,14 +9,7 @@ import pytest
 from app.limiter.breaker.breaker import Breaker, Transitions
 from app.limiter.breaker.shared_state import Circuit
 from app.limiter.errors import StoreUnavailable
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 class Excluded(Exception):
@@ -29,7 +22,7 @@ class Down(Exception):
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1000.0)
 
 
 LEASE_SECONDS = 1

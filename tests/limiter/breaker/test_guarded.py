@@ -12,7 +12,7 @@ from app.limiter.compiled_rule import Charge, CompiledRule
 from app.limiter.decision import Outcome
 from app.limiter.errors import RequestIdConflict, StoreBusy, StoreError, StoreFault, StoreFull, StoreUnavailable
 from app.rules.rule import Limit, Rule
-from tests.limiter.breaker.test_breaker import Clock
+from tests.support.clock import Clock
 from tests.support.limiters import breaker_of
 
 CHARGE = Charge(CompiledRule(Rule(id=1, client_id="*", limits=(Limit(5, 60, "gcra"),))), b"client", 1)

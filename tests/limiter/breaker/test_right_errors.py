@@ -22,7 +22,7 @@ from app.limiter.redis.store import RedisStore, connect
 from app.rules.rule import default_rule
 from app.rules.rule_book import RuleBook, Snapshot
 from devstack import Valkey
-from tests.limiter.breaker.test_breaker import Clock
+from tests.support.clock import Clock
 from tests.support.limiters import breaker_of, limiter_of
 from tests.support.talker import Talker
 

@@ -15,6 +15,7 @@ from app.limiter.joint.joint_rule import joined
 from app.limiter.limiter import Limiter
 from app.limiter.redis.store import RedisStore
 from app.rules.rule import Limit
+from tests.support.clock import Clock
 from tests.support.layered import book, decided, limiter, rule
 
 A, B, ORG, OTHER = (b"rl:{%022d}" % number for number in range(4))
@@ -23,13 +24,6 @@ LIMITS = (Limit(5, 60, "gcra", counter=1), Limit(9, 60, "gcra", counter=2))
 OF_ORG = CompiledRule(rule(20, group="org:*", layer="org", shared=True, limits=LIMITS))
 JOINT, ALONE = joined([OWN, OF_ORG], (0, 1)), joined([OF_ORG], (1,))
 FULL = Outcome(False, 2, 0, 400_000, 5_000_000, 7_000_000)  # the second limit of the group
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
